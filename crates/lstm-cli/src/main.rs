@@ -1,0 +1,2 @@
+//! The `lstm` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The vectorised loops and matrix products behind `lstm`.
