@@ -1,0 +1,1 @@
+//! The choices a model can make.

@@ -1,0 +1,3 @@
+//! Files other programs read and write.
+
+pub mod safetensors;

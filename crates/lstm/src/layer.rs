@@ -1,0 +1,1 @@
+//! One direction of one layer over a segment.

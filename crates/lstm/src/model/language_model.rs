@@ -1,0 +1,1 @@
+//! Embedding, LSTM, readout, loss.

@@ -1,0 +1,1 @@
+//! One flat buffer of parameters and the layout that names its slices.
