@@ -1,1 +1,300 @@
-//! The choices a model can make.
+//! The choices a model can make: sizes, wiring, readout, initialisation, validated once with clear errors.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A configuration that cannot be built, in a sentence.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum ConfigError {
+    /// A size that must be at least one is zero.
+    #[error("`{name}` is 0; it must be at least 1")]
+    Zero {
+        /// The setting's name.
+        name: &'static str,
+    },
+    /// A number outside its range.
+    #[error("`{name}` is {value}; it must be {expected}")]
+    Range {
+        /// The setting's name.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A name that is not one of the choices.
+    #[error("`{value}` is not a {kind}; choose one of: {choices}")]
+    Unknown {
+        /// What kind of choice it is.
+        kind: &'static str,
+        /// The name given.
+        value: String,
+        /// The names that exist.
+        choices: &'static str,
+    },
+    /// Two settings that cannot go together.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Refuses zero for the setting `name`.
+pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), ConfigError> {
+    if value == 0 { Err(ConfigError::Zero { name }) } else { Ok(()) }
+}
+
+/// Refuses a dropout rate outside `[0, 1)`.
+pub(crate) fn dropout_rate(rate: f32) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&rate) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name: "dropout", value: rate.to_string(), expected: "at least 0 and below 1" })
+}
+
+/// What a layer after the first takes as its input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wiring {
+    /// The hidden states of the layer below, as `nn.LSTM`.
+    #[default]
+    Stacked,
+    /// The stack's own input joined to the hidden states of the layer below (Graves 2013): `concat(x, h)`.
+    Skip,
+    /// What the layer below scores, joined to its hidden states (the report's): `concat(W r + b, h)`, where `r` is
+    /// the layer's readout and the scores have `size` entries.
+    Scores {
+        /// S, the number of scores of a layer; the vocabulary in a language model.
+        size: usize,
+    },
+}
+
+/// What of the LSTM is read out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readout {
+    /// The hidden state `h`.
+    #[default]
+    Hidden,
+    /// The output gate `o` (the report's).
+    OutputGate,
+}
+
+impl fmt::Display for Readout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hidden => "hidden",
+            Self::OutputGate => "output-gate",
+        })
+    }
+}
+
+impl FromStr for Readout {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        match value {
+            "hidden" => Ok(Self::Hidden),
+            "output-gate" => Ok(Self::OutputGate),
+            _ => Err(ConfigError::Unknown {
+                kind: "readout",
+                value: value.to_owned(),
+                choices: "hidden, output-gate",
+            }),
+        }
+    }
+}
+
+/// How the parameters start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Init {
+    /// The distribution of weights and biases.
+    pub scheme: InitScheme,
+    /// What the forget gate's two biases add up to (Gers 2000; Jozefowicz 2015 suggests 1), in place of what
+    /// the scheme gives them. `None` leaves the scheme's.
+    pub forget_bias: Option<f32>,
+}
+
+/// The distribution of the initial weights and biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum InitScheme {
+    /// As PyTorch's `nn.LSTM`: uniform within ±1/√H.
+    #[default]
+    Torch,
+    /// Uniform within ±a (Zaremba 2014).
+    Uniform(f32),
+    /// The report's: weights as `nn.Linear` (uniform within ±1/√fan-in), every bias one.
+    OnesBias,
+}
+
+impl fmt::Display for InitScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Torch => f.write_str("torch"),
+            Self::Uniform(a) => write!(f, "uniform({a})"),
+            Self::OnesBias => f.write_str("ones-bias"),
+        }
+    }
+}
+
+impl FromStr for InitScheme {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        let bound = value.strip_prefix("uniform(").and_then(|rest| rest.strip_suffix(')'));
+        match (value, bound.map(str::parse::<f32>)) {
+            ("torch", _) => Ok(Self::Torch),
+            ("ones-bias", _) => Ok(Self::OnesBias),
+            (_, Some(Ok(a))) if a.is_finite() && a >= 0.0 => Ok(Self::Uniform(a)),
+            _ => Err(ConfigError::Unknown {
+                kind: "initialisation",
+                value: value.to_owned(),
+                choices: "torch, uniform(a) with a number a ≥ 0, ones-bias",
+            }),
+        }
+    }
+}
+
+impl Serialize for InitScheme {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for InitScheme {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The shape of an LSTM of any number of layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LstmConfig {
+    /// I, the size of the input at every step.
+    pub input: usize,
+    /// H, the hidden size.
+    pub hidden: usize,
+    /// L, the number of layers.
+    pub layers: usize,
+    /// P, the size the hidden state is projected to (Sak 2014), `None` for no projection.
+    pub projection: Option<usize>,
+    /// Whether every layer also runs from the last step to the first; outputs are joined, forward first.
+    pub bidirectional: bool,
+    /// What a layer after the first takes as its input.
+    pub wiring: Wiring,
+    /// What of the last layer is the output.
+    pub readout: Readout,
+    /// The number of steps after which the gradient through `h` and `c` is cut; `None` for the whole segment.
+    /// The report cuts it at every step: 1.
+    pub horizon: Option<usize>,
+}
+
+impl LstmConfig {
+    /// One layer of `hidden` units over inputs of size `input`, everything else as `nn.LSTM` has it.
+    pub fn new(input: usize, hidden: usize) -> Self {
+        Self {
+            input,
+            hidden,
+            layers: 1,
+            projection: None,
+            bidirectional: false,
+            wiring: Wiring::Stacked,
+            readout: Readout::Hidden,
+            horizon: None,
+        }
+    }
+
+    /// D, the number of directions.
+    pub fn directions(&self) -> usize {
+        1 + usize::from(self.bidirectional)
+    }
+
+    /// R, the size of the recurrent state `h`: P with a projection, else H.
+    pub fn recurrent(&self) -> usize {
+        self.projection.unwrap_or(self.hidden)
+    }
+
+    /// The size of a layer's readout: D·H for the output gate, else D·R.
+    pub fn output(&self) -> usize {
+        let size = match self.readout {
+            Readout::Hidden => self.recurrent(),
+            Readout::OutputGate => self.hidden,
+        };
+        self.directions() * size
+    }
+
+    /// The input size of layer `layer`.
+    pub fn layer_input(&self, layer: usize) -> usize {
+        let below = self.directions() * self.recurrent();
+        match (layer, self.wiring) {
+            (0, _) => self.input,
+            (_, Wiring::Stacked) => below,
+            (_, Wiring::Skip) => self.input + below,
+            (_, Wiring::Scores { size }) => size + below,
+        }
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting that cannot be built.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("input", self.input)?;
+        at_least_one("hidden", self.hidden)?;
+        at_least_one("layers", self.layers)?;
+        if let Some(projection) = self.projection {
+            at_least_one("projection", projection)?;
+            if projection >= self.hidden {
+                return Err(ConfigError::Range {
+                    name: "projection",
+                    value: projection.to_string(),
+                    expected: "smaller than the hidden size",
+                });
+            }
+        }
+        if let Wiring::Scores { size } = self.wiring {
+            at_least_one("scores", size)?;
+        }
+        if self.horizon == Some(0) {
+            return Err(ConfigError::Zero { name: "horizon" });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["torch", "uniform(0.1)", "ones-bias"] {
+            assert_eq!(name.parse::<InitScheme>().unwrap().to_string(), name);
+        }
+        for name in ["hidden", "output-gate"] {
+            assert_eq!(name.parse::<Readout>().unwrap().to_string(), name);
+        }
+        assert!("uniform(x)".parse::<InitScheme>().unwrap_err().to_string().contains("uniform(x)"));
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_refused_by_name() {
+        let valid = LstmConfig::new(3, 4);
+        assert_eq!(valid.validate(), Ok(()));
+        let zero = LstmConfig { hidden: 0, ..valid.clone() };
+        assert_eq!(zero.validate(), Err(ConfigError::Zero { name: "hidden" }));
+        let wide = LstmConfig { projection: Some(4), ..valid };
+        assert!(wide.validate().unwrap_err().to_string().contains("smaller than the hidden size"));
+    }
+
+    #[test]
+    fn layer_inputs_follow_the_wiring() {
+        let mut config = LstmConfig { bidirectional: true, layers: 2, ..LstmConfig::new(3, 4) };
+        assert_eq!((config.layer_input(0), config.layer_input(1)), (3, 8));
+        config.wiring = Wiring::Skip;
+        assert_eq!(config.layer_input(1), 11);
+        config.wiring = Wiring::Scores { size: 5 };
+        assert_eq!(config.layer_input(1), 13);
+    }
+}

@@ -1,1 +1,155 @@
 //! One flat buffer of parameters and the layout that names its slices.
+//!
+//! Parameters, gradients and optimizer moments share a [`Layout`]: clipping, an optimizer step or a checkpoint is one
+//! pass over one slice. Names and shapes are PyTorch's, so a layout is a state dict.
+
+use std::sync::Arc;
+
+use crate::rng::{Purpose, Rng};
+
+/// Where one named array lies in the flat buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    offset: usize,
+    len: usize,
+}
+
+impl Slot {
+    /// This slot's part of a buffer of the same layout.
+    pub(crate) fn of(self, values: &[f32]) -> &[f32] {
+        &values[self.offset..self.offset + self.len]
+    }
+
+    /// This slot's part of a buffer of the same layout, to write.
+    pub(crate) fn of_mut(self, values: &mut [f32]) -> &mut [f32] {
+        &mut values[self.offset..self.offset + self.len]
+    }
+}
+
+/// One named array of a [`Layout`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, as in a PyTorch state dict.
+    pub name: String,
+    /// The shape, row-major.
+    pub shape: Vec<usize>,
+    /// Where it lies.
+    pub slot: Slot,
+}
+
+/// The names, shapes and places of a model's parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    len: usize,
+}
+
+impl Layout {
+    /// Appends an array; the slot is how the model finds it.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> Slot {
+        let slot = Slot { offset: self.len, len: shape.iter().product() };
+        self.len += slot.len;
+        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), slot });
+        slot
+    }
+
+    /// The arrays in the order of the buffer.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The number of values of all arrays together.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The place of the array `name`.
+    pub fn slot(&self, name: &str) -> Option<Slot> {
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| entry.slot)
+    }
+}
+
+/// Values laid out by a [`Layout`]: parameters or their gradients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    layout: Arc<Layout>,
+    values: Vec<f32>,
+}
+
+impl Params {
+    /// All zeros.
+    pub fn zeros(layout: Arc<Layout>) -> Self {
+        let values = vec![0.0; layout.len()];
+        Self { layout, values }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Every value, in the order of the layout.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Every value, to write.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// One array.
+    pub fn get(&self, slot: Slot) -> &[f32] {
+        slot.of(&self.values)
+    }
+
+    /// One array, to write.
+    pub fn get_mut(&mut self, slot: Slot) -> &mut [f32] {
+        slot.of_mut(&mut self.values)
+    }
+
+    /// The array `name`, if the layout has it.
+    pub fn by_name(&self, name: &str) -> Option<&[f32]> {
+        self.layout.slot(name).map(|slot| slot.of(&self.values))
+    }
+
+    /// The array `name`, to write.
+    pub fn by_name_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        self.layout.slot(name).map(|slot| slot.of_mut(&mut self.values))
+    }
+
+    /// Fills one array with uniform values within ±`bound`, from the stream numbered by its place in the buffer.
+    pub(crate) fn fill_uniform(&mut self, slot: Slot, bound: f32, seed: u64) {
+        let mut rng = Rng::new(seed, Purpose::Init, slot.offset as u64);
+        self.get_mut(slot).fill_with(|| rng.uniform_in(-bound, bound));
+    }
+
+    /// Fills one array with standard normal values, from the stream numbered by its place in the buffer.
+    pub(crate) fn fill_normal(&mut self, slot: Slot, seed: u64) {
+        let mut rng = Rng::new(seed, Purpose::Init, slot.offset as u64);
+        self.get_mut(slot).fill_with(|| rng.normal());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_found_by_slot_and_by_name() {
+        let mut layout = Layout::default();
+        let first = layout.add("first", &[2, 3]);
+        let second = layout.add("second", &[4]);
+        let mut params = Params::zeros(Arc::new(layout));
+        params.get_mut(second).fill(1.0);
+        assert_eq!(params.values(), [0., 0., 0., 0., 0., 0., 1., 1., 1., 1.]);
+        assert_eq!(params.get(first).len(), 6);
+        assert_eq!(params.by_name("second"), Some(&[1.0; 4][..]));
+        assert_eq!(params.by_name("third"), None);
+    }
+}
