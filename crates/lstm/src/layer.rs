@@ -1,1 +1,272 @@
-//! One direction of one layer over a segment.
+//! One direction of one layer over a segment: `[T, B, I]` → `[T, B, R]`, forward and backward.
+//!
+//! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
+//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again.
+
+use std::ops::Range;
+
+use lstm_kernels::{Accumulate, Matrix, MatrixMut, PackedRecurrence, Recurrence, column_sums, fill_bias, product};
+
+use crate::config::LstmConfig;
+use crate::params::{Layout, Params, Slot};
+use crate::stack::Segment;
+
+/// One direction of one layer: where its parameters lie, and how it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) weight_ih: Slot,
+    pub(crate) weight_hh: Slot,
+    pub(crate) bias_ih: Slot,
+    pub(crate) bias_hh: Slot,
+    pub(crate) weight_hr: Option<Slot>,
+    input: usize,
+    hidden: usize,
+    recurrent: usize,
+    reverse: bool,
+    horizon: Option<usize>,
+}
+
+/// What the forward pass of a layer leaves for its backward pass, and the scratch of both.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LayerTape {
+    /// `[T, B, 4H]`: activated gates; after the backward pass the gradients of their pre-activations.
+    pub(crate) gates: Vec<f32>,
+    /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
+    h: Vec<f32>,
+    /// `[T + 1, B, H]`: the cell states, likewise.
+    c: Vec<f32>,
+    /// `[T, B, H]`: tanh of the cell states.
+    tanh_c: Vec<f32>,
+    /// `[T, B, H]`: the hidden states before projection; empty without one.
+    raw: Vec<f32>,
+    raw_gradient: Vec<f32>,
+    d_projected: Vec<f32>,
+    bias_sums: Vec<f32>,
+    packed: PackedRecurrence,
+    packed_backward: PackedRecurrence,
+    is_packed: bool,
+}
+
+impl Layer {
+    /// Adds the parameters of layer `layer` to `layout` under PyTorch's names.
+    pub(crate) fn in_layout(
+        config: &LstmConfig,
+        layer: usize,
+        reverse: bool,
+        prefix: &str,
+        layout: &mut Layout,
+    ) -> Self {
+        let (gates, input, recurrent) = (4 * config.hidden, config.layer_input(layer), config.recurrent());
+        let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
+        let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
+        Self {
+            weight_ih: add("weight_ih", &[gates, input]),
+            weight_hh: add("weight_hh", &[gates, recurrent]),
+            bias_ih: add("bias_ih", &[gates]),
+            bias_hh: add("bias_hh", &[gates]),
+            weight_hr: config.projection.map(|size| add("weight_hr", &[size, config.hidden])),
+            input,
+            hidden: config.hidden,
+            recurrent,
+            reverse,
+            horizon: config.horizon,
+        }
+    }
+
+    /// Sizes the tape for the segment and starts the gates `[T, B, 4H]` with both biases.
+    pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
+        let rows = segment.steps * segment.batch;
+        let slots = rows + segment.batch;
+        tape.gates.resize(rows * 4 * self.hidden, 0.0);
+        tape.h.resize(slots * self.recurrent, 0.0);
+        tape.c.resize(slots * self.hidden, 0.0);
+        tape.tanh_c.resize(rows * self.hidden, 0.0);
+        if self.weight_hr.is_some() {
+            tape.raw.resize(rows * self.hidden, 0.0);
+        }
+        fill_bias(&mut tape.gates, params.get(self.bias_ih), Some(params.get(self.bias_hh)));
+    }
+
+    /// Adds the product of some rows of a part of the input with its columns of the input weights.
+    ///
+    /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
+    pub(crate) fn add_input(
+        &self,
+        params: &Params,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        source: &[f32],
+        tape: &mut LayerTape,
+    ) {
+        let width = 4 * self.hidden;
+        let gates = &mut tape.gates[rows.start * width..rows.end * width];
+        product(
+            MatrixMut::new(gates, rows.len(), width),
+            Accumulate::Add,
+            Matrix::new(source, rows.len(), columns.len()),
+            self.input_columns(params.get(self.weight_ih), &columns).transposed(),
+        );
+    }
+
+    /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
+    pub(crate) fn recur(
+        &self,
+        params: &Params,
+        segment: Segment,
+        h: &mut [f32],
+        c: &mut [f32],
+        frozen: bool,
+        tape: &mut LayerTape,
+    ) {
+        if !(frozen && tape.is_packed) {
+            let weight_hr = self.weight_hr.map(|slot| params.get(slot));
+            tape.packed.pack(params.get(self.weight_hh), weight_hr, self.hidden, self.recurrent, false);
+            tape.is_packed = true;
+        }
+        let (first, last) = self.end_slots(segment.steps);
+        tape.h[first * h.len()..][..h.len()].copy_from_slice(h);
+        tape.c[first * c.len()..][..c.len()].copy_from_slice(c);
+        self.recurrence(segment, &tape.packed).forward(
+            &mut tape.gates,
+            &mut tape.h,
+            &mut tape.c,
+            &mut tape.tanh_c,
+            &mut tape.raw,
+        );
+        h.copy_from_slice(&tape.h[last * h.len()..][..h.len()]);
+        c.copy_from_slice(&tape.c[last * c.len()..][..c.len()]);
+    }
+
+    /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and the
+    /// gradients of the recurrent parameters are added to `gradients`.
+    ///
+    /// d_hidden: `[T, B, R]`; d_gate: `[T, B, H]`, the gradient that reaches the output gate itself;
+    /// dh: `[B, R]`, dc: `[B, H]`, in the gradient of the final state, out that of the initial.
+    pub(crate) fn recur_backward(
+        &self,
+        params: &Params,
+        segment: Segment,
+        d_hidden: &[f32],
+        d_gate: Option<&[f32]>,
+        (dh, dc): (&mut [f32], &mut [f32]),
+        tape: &mut LayerTape,
+        gradients: &mut Params,
+    ) {
+        let rows = segment.steps * segment.batch;
+        let width = 4 * self.hidden;
+        if self.weight_hr.is_some() {
+            tape.raw_gradient.resize(rows * self.hidden, 0.0);
+            tape.d_projected.resize(rows * self.recurrent, 0.0);
+        }
+        let weight_hr = self.weight_hr.map(|slot| params.get(slot));
+        tape.packed_backward.pack(params.get(self.weight_hh), weight_hr, self.hidden, self.recurrent, true);
+        self.recurrence(segment, &tape.packed_backward).backward(
+            &mut tape.gates,
+            &tape.c,
+            &tape.tanh_c,
+            d_hidden,
+            d_gate,
+            dh,
+            dc,
+            &mut tape.raw_gradient,
+            &mut tape.d_projected,
+        );
+        let d_gates = Matrix::new(&tape.gates, rows, width);
+        product(
+            MatrixMut::new(gradients.get_mut(self.weight_hh), width, self.recurrent),
+            Accumulate::Add,
+            d_gates.transposed(),
+            Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
+        );
+        if let Some(slot) = self.weight_hr {
+            product(
+                MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
+                Accumulate::Add,
+                Matrix::new(&tape.d_projected, rows, self.recurrent).transposed(),
+                Matrix::new(&tape.raw, rows, self.hidden),
+            );
+        }
+        // Both biases enter the same sum, so they share one gradient.
+        tape.bias_sums.clear();
+        tape.bias_sums.resize(width, 0.0);
+        column_sums(&mut tape.bias_sums, &tape.gates);
+        for slot in [self.bias_ih, self.bias_hh] {
+            for (gradient, sum) in gradients.get_mut(slot).iter_mut().zip(&tape.bias_sums) {
+                *gradient += sum;
+            }
+        }
+    }
+
+    /// The gradient side of [`Layer::add_input`], after [`Layer::recur_backward`]: adds to the input weights'
+    /// gradient and to that of the source, `d_source: [rows, columns]`.
+    pub(crate) fn add_input_backward(
+        &self,
+        params: &Params,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        source: &[f32],
+        d_source: &mut [f32],
+        tape: &LayerTape,
+        gradients: &mut Params,
+    ) {
+        let width = 4 * self.hidden;
+        let d_gates = Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width);
+        let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
+        product(
+            MatrixMut::with_stride(d_weight, width, columns.len(), self.input),
+            Accumulate::Add,
+            d_gates.transposed(),
+            Matrix::new(source, rows.len(), columns.len()),
+        );
+        product(
+            MatrixMut::new(d_source, rows.len(), columns.len()),
+            Accumulate::Add,
+            d_gates,
+            self.input_columns(params.get(self.weight_ih), &columns),
+        );
+    }
+
+    /// The hidden states after each step: `[T, B, R]`.
+    pub(crate) fn hidden<'a>(&self, segment: Segment, tape: &'a LayerTape) -> &'a [f32] {
+        self.after(&tape.h, segment)
+    }
+
+    /// The cell states after each step: `[T, B, H]`.
+    pub(crate) fn cell<'a>(&self, segment: Segment, tape: &'a LayerTape) -> &'a [f32] {
+        self.after(&tape.c, segment)
+    }
+
+    fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {
+        Matrix::with_stride(&weight[columns.start..], 4 * self.hidden, columns.len(), self.input)
+    }
+
+    fn recurrence<'a>(&self, segment: Segment<'a>, packed: &'a PackedRecurrence) -> Recurrence<'a> {
+        Recurrence {
+            steps: segment.steps,
+            batch: segment.batch,
+            hidden: self.hidden,
+            recurrent: self.recurrent,
+            reverse: self.reverse,
+            lengths: segment.lengths,
+            packed,
+            horizon: self.horizon,
+        }
+    }
+
+    /// The slots of the initial and the final state among the T + 1.
+    fn end_slots(&self, steps: usize) -> (usize, usize) {
+        if self.reverse { (steps, 0) } else { (0, steps) }
+    }
+
+    /// The T slots that steps wrote, of T + 1.
+    fn after<'a>(&self, slots: &'a [f32], segment: Segment) -> &'a [f32] {
+        let slot = slots.len() / (segment.steps + 1);
+        if self.reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
+    }
+
+    /// The T slots that steps read, of T + 1.
+    fn before<'a>(&self, slots: &'a [f32], segment: Segment) -> &'a [f32] {
+        let slot = slots.len() / (segment.steps + 1);
+        if self.reverse { &slots[slot..] } else { &slots[..slots.len() - slot] }
+    }
+}

@@ -1,1 +1,544 @@
-//! Any number of layers.
+//! Any number of layers: their wiring, their directions, dropout between them.
+
+use std::sync::Arc;
+
+use lstm_kernels::{Accumulate, Matrix, MatrixMut, column_sums, fill_bias, multiply, product};
+
+use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
+use crate::dropout::Dropout;
+use crate::layer::{Layer, LayerTape};
+use crate::params::{Layout, Params, Slot};
+use crate::state::State;
+
+/// The most floats a slab of scores between layers holds (4 MiB): scores are made, used and forgotten slab by slab, so
+/// a vocabulary of any size needs no `T·B·V` floats.
+const SLAB: usize = 1 << 20;
+
+/// The shape of a segment: T steps of B rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// T, the number of time steps.
+    pub steps: usize,
+    /// B, the number of rows.
+    pub batch: usize,
+    /// The length of each row, at most T; `None` when every row has T steps. A row stops at its length: its state is
+    /// carried from its last real step, its later outputs are zero, and the reverse direction starts there.
+    pub lengths: Option<&'a [usize]>,
+}
+
+/// An LSTM of any number of layers, in one or two directions.
+///
+/// It holds no values: parameters, states and the tape are the caller's.
+#[derive(Clone, Debug)]
+pub struct Lstm {
+    config: LstmConfig,
+    layout: Arc<Layout>,
+    layers: Vec<Vec<Layer>>,
+    /// The scores each layer but the last emits, in the `scores` wiring: weight `[S, output]` and bias `[S]`.
+    scores: Vec<(Slot, Slot)>,
+}
+
+/// What a forward pass leaves behind: outputs, all states and gates, and what the backward pass needs. Sized at its
+/// first use and reused: passes over segments of the same shape allocate nothing.
+#[derive(Clone, Debug)]
+pub struct Tape {
+    config: LstmConfig,
+    frozen: bool,
+    layers: Vec<Vec<LayerTape>>,
+    above: Vec<LayerOutput>,
+    slab: Vec<f32>,
+    d_slab: Vec<f32>,
+    d_direction: Vec<f32>,
+    d_gate_direction: Vec<f32>,
+    d_input: Vec<f32>,
+    state_gradient: State,
+    views: Vec<Lstm>,
+    steps: usize,
+    batch: usize,
+}
+
+/// What one layer gives to the layer above or to the reader of the stack.
+#[derive(Clone, Debug, Default)]
+struct LayerOutput {
+    /// `[T, B, D·R]`: the hidden states of both directions, zero where masked, after dropout.
+    hidden: Vec<f32>,
+    /// `[T, B, D·H]`: the output gates, likewise; empty for the `hidden` readout.
+    gate: Vec<f32>,
+    hidden_mask: Vec<f32>,
+    gate_mask: Vec<f32>,
+    d_hidden: Vec<f32>,
+    d_gate: Vec<f32>,
+}
+
+impl Lstm {
+    /// An LSTM whose parameters carry PyTorch's `nn.LSTM` names.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built.
+    pub fn new(config: LstmConfig) -> Result<Self, ConfigError> {
+        let mut layout = Layout::default();
+        let mut lstm = Self::in_layout(config, "", &mut layout)?;
+        lstm.layout = Arc::new(layout);
+        Ok(lstm)
+    }
+
+    /// An LSTM as a part of a larger model: its parameters are appended to `layout` with `prefix` before their names.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built.
+    pub fn in_layout(config: LstmConfig, prefix: &str, layout: &mut Layout) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut layers = Vec::new();
+        let mut scores = Vec::new();
+        for layer in 0..config.layers {
+            let directions = [false, true].into_iter().take(config.directions());
+            layers.push(directions.map(|reverse| Layer::in_layout(&config, layer, reverse, prefix, layout)).collect());
+            if let Wiring::Scores { size } = config.wiring
+                && layer + 1 < config.layers
+            {
+                let weight = layout.add(format!("{prefix}weight_score_l{layer}"), &[size, config.output()]);
+                let bias = layout.add(format!("{prefix}bias_score_l{layer}"), &[size]);
+                scores.push((weight, bias));
+            }
+        }
+        Ok(Self { config, layout: Arc::new(Layout::default()), layers, scores })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &LstmConfig {
+        &self.config
+    }
+
+    /// The layout of the parameters. Empty for an LSTM made by [`Lstm::in_layout`]: the larger model has it.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The size of the output at every step: D·R, or D·H for the `output-gate` readout.
+    pub fn output_size(&self) -> usize {
+        self.config.output()
+    }
+
+    /// Zero states for `batch` rows.
+    pub fn state(&self, batch: usize) -> State {
+        State::zeros(&self.config, batch)
+    }
+
+    /// A tape for training: it follows the parameters from call to call.
+    pub fn tape(&self) -> Tape {
+        Tape {
+            config: self.config.clone(),
+            frozen: false,
+            layers: self.layers.iter().map(|layer| vec![LayerTape::default(); layer.len()]).collect(),
+            above: vec![LayerOutput::default(); self.config.layers],
+            slab: Vec::new(),
+            d_slab: Vec::new(),
+            d_direction: Vec::new(),
+            d_gate_direction: Vec::new(),
+            d_input: Vec::new(),
+            state_gradient: self.state(0),
+            views: vec![self.clone()],
+            steps: 0,
+            batch: 0,
+        }
+    }
+
+    /// A tape for inference: the recurrent weights are packed at its first use and never again, so every call must
+    /// bring the same parameters. One token at a time, packing would cost more than the step itself.
+    pub fn frozen_tape(&self) -> Tape {
+        Tape { frozen: true, ..self.tape() }
+    }
+
+    /// Sets initial values as `init` says, from the run's `seed`.
+    pub fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
+        let hidden = 1.0 / (self.config.hidden as f32).sqrt();
+        let fan_in = |size: usize| 1.0 / (size as f32).sqrt();
+        for (index, layer) in self.layers.iter().enumerate() {
+            for direction in layer {
+                let bounds = |size: usize| match init.scheme {
+                    InitScheme::Torch => hidden,
+                    InitScheme::Uniform(a) => a,
+                    InitScheme::OnesBias => fan_in(size),
+                };
+                params.fill_uniform(direction.weight_ih, bounds(self.config.layer_input(index)), seed);
+                params.fill_uniform(direction.weight_hh, bounds(self.config.recurrent()), seed);
+                if let Some(slot) = direction.weight_hr {
+                    params.fill_uniform(slot, bounds(self.config.hidden), seed);
+                }
+                for slot in [direction.bias_ih, direction.bias_hh] {
+                    match init.scheme {
+                        InitScheme::OnesBias => params.get_mut(slot).fill(1.0),
+                        _ => params.fill_uniform(slot, bounds(1), seed),
+                    }
+                    if let Some(sum) = init.forget_bias {
+                        let forget = self.config.hidden..2 * self.config.hidden;
+                        params.get_mut(slot)[forget].fill(sum / 2.0);
+                    }
+                }
+            }
+        }
+        for &(weight, bias) in &self.scores {
+            let bound = match init.scheme {
+                InitScheme::Uniform(a) => a,
+                _ => fan_in(self.config.output()),
+            };
+            params.fill_uniform(weight, bound, seed);
+            match init.scheme {
+                InitScheme::OnesBias => params.get_mut(bias).fill(1.0),
+                _ => params.fill_uniform(bias, bound, seed),
+            }
+        }
+    }
+
+    /// Runs a segment.
+    ///
+    /// input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
+    /// gives to the next, in training. The outputs are the tape's.
+    ///
+    /// # Panics
+    /// When `input`, `state` or `lengths` do not have the segment's shape.
+    pub fn forward(
+        &self,
+        params: &Params,
+        input: &[f32],
+        segment: Segment,
+        state: &mut State,
+        dropout: Option<Dropout>,
+        tape: &mut Tape,
+    ) {
+        let rows = self.check(input, segment, state);
+        (tape.steps, tape.batch) = (segment.steps, segment.batch);
+        let directions = self.config.directions();
+        let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (below, above) = tape.above.split_at_mut(index);
+            for (direction, part) in layer.iter().enumerate() {
+                let part_tape = &mut tape.layers[index][direction];
+                part.begin(params, segment, part_tape);
+                let columns = self.config.layer_input(index);
+                match below.last() {
+                    None => part.add_input(params, 0..columns, 0..rows, input, part_tape),
+                    Some(below) => {
+                        let joined = columns - directions * recurrent;
+                        match self.config.wiring {
+                            Wiring::Stacked => {}
+                            Wiring::Skip => part.add_input(params, 0..joined, 0..rows, input, part_tape),
+                            Wiring::Scores { size } => {
+                                for slab in slabs(rows, size) {
+                                    self.score(params, index - 1, below, slab.clone(), &mut tape.slab);
+                                    part.add_input(params, 0..joined, slab, &tape.slab, part_tape);
+                                }
+                            }
+                        }
+                        part.add_input(params, joined..columns, 0..rows, &below.hidden, part_tape);
+                    }
+                }
+                let state_index = index * directions + direction;
+                let (h, c) = state.both_mut(state_index, segment.batch * recurrent, segment.batch * hidden);
+                part.recur(params, segment, h, c, tape.frozen, part_tape);
+            }
+            let output = &mut above[0];
+            output.hidden.resize(rows * directions * recurrent, 0.0);
+            for (direction, part) in layer.iter().enumerate() {
+                let source = part.hidden(segment, &tape.layers[index][direction]);
+                put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
+            }
+            clear_masked(&mut output.hidden, segment);
+            if self.config.readout == Readout::OutputGate {
+                output.gate.resize(rows * directions * hidden, 0.0);
+                for (direction, part) in tape.layers[index].iter().enumerate() {
+                    // The gates of a masked step are zero already.
+                    for (row, gates) in part.gates.chunks_exact(4 * hidden).enumerate() {
+                        output.gate[row * directions * hidden + direction * hidden..][..hidden]
+                            .copy_from_slice(&gates[3 * hidden..]);
+                    }
+                }
+            }
+            output.drop(dropout.filter(|_| index + 1 < self.config.layers), index);
+        }
+    }
+
+    /// Runs the last forward pass backward and adds to `gradients`.
+    ///
+    /// d_output: `[T, B, output_size]`; `d_final`: the gradient of the final state, if anything depends on it. The
+    /// gradients of the input and of the initial state are the tape's. The forward pass's gates are overwritten.
+    ///
+    /// # Panics
+    /// When `input`, `segment` or `d_output` are not those of the last forward pass.
+    pub fn backward(
+        &self,
+        params: &Params,
+        input: &[f32],
+        segment: Segment,
+        d_output: &[f32],
+        d_final: Option<&State>,
+        tape: &mut Tape,
+        gradients: &mut Params,
+    ) {
+        let rows = segment.steps * segment.batch;
+        assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
+        assert_eq!(d_output.len(), rows * self.output_size(), "d_output is [T, B, output]");
+        let directions = self.config.directions();
+        let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
+        let gate_read = self.config.readout == Readout::OutputGate;
+        zeroed(&mut tape.d_input, input.len());
+        for output in &mut tape.above {
+            zeroed(&mut output.d_hidden, rows * directions * recurrent);
+            zeroed(&mut output.d_gate, if gate_read { rows * directions * hidden } else { 0 });
+        }
+        if let Some(last) = tape.above.last_mut() {
+            let target = if gate_read { &mut last.d_gate } else { &mut last.d_hidden };
+            target.copy_from_slice(d_output);
+            clear_masked(target, segment);
+        }
+        match d_final {
+            Some(state) => tape.state_gradient.clone_from(state),
+            None if tape.state_gradient.batch() == segment.batch => tape.state_gradient.reset(),
+            None => tape.state_gradient = self.state(segment.batch),
+        }
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            let (below, above) = tape.above.split_at_mut(index);
+            let output = &mut above[0];
+            output.drop_backward();
+            clear_masked(&mut output.d_hidden, segment);
+            for (direction, part) in layer.iter().enumerate() {
+                let part_tape = &mut tape.layers[index][direction];
+                let d_hidden = take_columns(
+                    &output.d_hidden,
+                    directions * recurrent,
+                    direction * recurrent,
+                    recurrent,
+                    &mut tape.d_direction,
+                );
+                let d_gate = gate_read.then(|| {
+                    let width = directions * hidden;
+                    take_columns(&output.d_gate, width, direction * hidden, hidden, &mut tape.d_gate_direction)
+                });
+                let state_index = index * directions + direction;
+                let (h, c) = (segment.batch * recurrent, segment.batch * hidden);
+                let d_state = tape.state_gradient.both_mut(state_index, h, c);
+                part.recur_backward(params, segment, d_hidden, d_gate, d_state, part_tape, gradients);
+
+                let columns = self.config.layer_input(index);
+                let Some(below) = below.last_mut() else {
+                    let d_input = &mut tape.d_input;
+                    part.add_input_backward(params, 0..columns, 0..rows, input, d_input, part_tape, gradients);
+                    continue;
+                };
+                let joined = columns - directions * recurrent;
+                let LayerOutput { hidden: source, d_hidden: d_source, .. } = below;
+                part.add_input_backward(params, joined..columns, 0..rows, source, d_source, part_tape, gradients);
+                match self.config.wiring {
+                    Wiring::Stacked => {}
+                    Wiring::Skip => {
+                        let d_input = &mut tape.d_input;
+                        part.add_input_backward(params, 0..joined, 0..rows, input, d_input, part_tape, gradients);
+                    }
+                    Wiring::Scores { size } => {
+                        for slab in slabs(rows, size) {
+                            self.score(params, index - 1, below, slab.clone(), &mut tape.slab);
+                            zeroed(&mut tape.d_slab, slab.len() * size);
+                            let (scores, d_scores) = (&tape.slab, &mut tape.d_slab);
+                            let at = slab.clone();
+                            part.add_input_backward(params, 0..joined, at, scores, d_scores, part_tape, gradients);
+                            self.score_backward(params, index - 1, below, slab, &tape.d_slab, gradients);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// scores `[rows, S]` = readout `[rows, output]` · Wᵀ + b, for one slab of rows.
+    fn score(
+        &self,
+        params: &Params,
+        layer: usize,
+        below: &LayerOutput,
+        rows: std::ops::Range<usize>,
+        scores: &mut Vec<f32>,
+    ) {
+        let (weight, bias) = self.scores[layer];
+        let (bias, width) = (params.get(bias), self.output_size());
+        scores.resize(rows.len() * bias.len(), 0.0);
+        fill_bias(scores, bias, None);
+        let source = &below.readout(self.config.readout)[rows.start * width..rows.end * width];
+        product(
+            MatrixMut::new(scores, rows.len(), bias.len()),
+            Accumulate::Add,
+            Matrix::new(source, rows.len(), width),
+            Matrix::new(params.get(weight), bias.len(), width).transposed(),
+        );
+    }
+
+    /// The backward pass of [`Lstm::score`]. d_scores: `[rows, S]`.
+    fn score_backward(
+        &self,
+        params: &Params,
+        layer: usize,
+        below: &mut LayerOutput,
+        rows: std::ops::Range<usize>,
+        d_scores: &[f32],
+        gradients: &mut Params,
+    ) {
+        let (weight, bias) = self.scores[layer];
+        let (size, width) = (params.get(bias).len(), self.output_size());
+        let part = rows.start * width..rows.end * width;
+        let d_scores_matrix = Matrix::new(d_scores, rows.len(), size);
+        column_sums(gradients.get_mut(bias), d_scores);
+        product(
+            MatrixMut::new(gradients.get_mut(weight), size, width),
+            Accumulate::Add,
+            d_scores_matrix.transposed(),
+            Matrix::new(&below.readout(self.config.readout)[part.clone()], rows.len(), width),
+        );
+        let d_readout = match self.config.readout {
+            Readout::Hidden => &mut below.d_hidden,
+            Readout::OutputGate => &mut below.d_gate,
+        };
+        product(
+            MatrixMut::new(&mut d_readout[part], rows.len(), width),
+            Accumulate::Add,
+            d_scores_matrix,
+            Matrix::new(params.get(weight), size, width),
+        );
+    }
+
+    /// Asserts the shapes of a forward pass and gives T·B.
+    fn check(&self, input: &[f32], segment: Segment, state: &State) -> usize {
+        let rows = segment.steps * segment.batch;
+        assert_eq!(input.len(), rows * self.config.input, "input is [T, B, I]");
+        assert_eq!(state.batch(), segment.batch, "the state has a row for every row of the batch");
+        if let Some(lengths) = segment.lengths {
+            assert_eq!(lengths.len(), segment.batch, "one length for every row");
+            assert!(lengths.iter().all(|&length| length <= segment.steps), "no length exceeds T");
+        }
+        rows
+    }
+}
+
+impl LayerOutput {
+    fn readout(&self, readout: Readout) -> &[f32] {
+        match readout {
+            Readout::Hidden => &self.hidden,
+            Readout::OutputGate => &self.gate,
+        }
+    }
+
+    /// Applies fresh masks, or none.
+    fn drop(&mut self, dropout: Option<Dropout>, layer: usize) {
+        self.hidden_mask.clear();
+        self.gate_mask.clear();
+        let Some(dropout) = dropout.filter(|dropout| dropout.rate > 0.0) else { return };
+        // Places 0 and 1 are the model's own, before and after the stack.
+        let place = 2 + 2 * layer as u32;
+        dropout.mask(place, &mut self.hidden_mask, self.hidden.len());
+        multiply(&mut self.hidden, &self.hidden_mask);
+        if !self.gate.is_empty() {
+            dropout.mask(place + 1, &mut self.gate_mask, self.gate.len());
+            multiply(&mut self.gate, &self.gate_mask);
+        }
+    }
+
+    /// Applies the masks of the forward pass to the gradients.
+    fn drop_backward(&mut self) {
+        if !self.hidden_mask.is_empty() {
+            multiply(&mut self.d_hidden, &self.hidden_mask);
+        }
+        if !self.gate_mask.is_empty() {
+            multiply(&mut self.d_gate, &self.gate_mask);
+        }
+    }
+}
+
+impl Tape {
+    /// The output of the last forward pass: `[T, B, output_size]`, zero where masked.
+    pub fn output(&self) -> &[f32] {
+        self.above.last().map_or(&[], |output| output.readout(self.config.readout))
+    }
+
+    /// The hidden states of one layer and direction after each step: `[T, B, R]`; a masked row keeps its last.
+    pub fn hidden(&self, layer: usize, direction: usize) -> &[f32] {
+        self.views[0].layers[layer][direction].hidden(self.segment(), &self.layers[layer][direction])
+    }
+
+    /// The cell states of one layer and direction after each step: `[T, B, H]`; a masked row keeps its last.
+    pub fn cell(&self, layer: usize, direction: usize) -> &[f32] {
+        self.views[0].layers[layer][direction].cell(self.segment(), &self.layers[layer][direction])
+    }
+
+    /// The activated gates i, f, g, o of one layer and direction: `[T, B, 4H]`, zero where masked. A backward pass
+    /// overwrites them with their gradients.
+    pub fn gates(&self, layer: usize, direction: usize) -> &[f32] {
+        &self.layers[layer][direction].gates
+    }
+
+    /// The gradient of the input after a backward pass: `[T, B, I]`.
+    pub fn d_input(&self) -> &[f32] {
+        &self.d_input
+    }
+
+    /// The gradient of the initial state after a backward pass.
+    pub fn d_initial(&self) -> &State {
+        &self.state_gradient
+    }
+
+    fn segment(&self) -> Segment<'static> {
+        Segment { steps: self.steps, batch: self.batch, lengths: None }
+    }
+}
+
+/// The rows `0..rows` in slabs whose scores, `size` a row, stay within [`SLAB`] floats.
+fn slabs(rows: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let step = (SLAB / size).max(1);
+    (0..rows).step_by(step).map(move |start| start..rows.min(start + step))
+}
+
+/// Writes `source: [rows, width]` into the columns of `out: [rows, total]` that start at `first`.
+fn put_columns(out: &mut [f32], total: usize, first: usize, source: &[f32], width: usize) {
+    if total == width {
+        out.copy_from_slice(source);
+        return;
+    }
+    for (row, source) in out.chunks_exact_mut(total).zip(source.chunks_exact(width)) {
+        row[first..first + width].copy_from_slice(source);
+    }
+}
+
+/// The columns of `source: [rows, total]` that start at `first`, as `[rows, width]`; copied only if there are others.
+fn take_columns<'a>(
+    source: &'a [f32],
+    total: usize,
+    first: usize,
+    width: usize,
+    copy: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    if total == width {
+        return source;
+    }
+    copy.clear();
+    for row in source.chunks_exact(total) {
+        copy.extend_from_slice(&row[first..first + width]);
+    }
+    copy
+}
+
+/// Zeroes the rows of `values: [T, B, ·]` past their lengths.
+fn clear_masked(values: &mut [f32], segment: Segment) {
+    let Some(lengths) = segment.lengths else { return };
+    let width = values.len() / (segment.steps * segment.batch).max(1);
+    if width == 0 {
+        return;
+    }
+    for (row, values) in values.chunks_exact_mut(width).enumerate() {
+        if row / segment.batch >= lengths[row % segment.batch] {
+            values.fill(0.0);
+        }
+    }
+}
+
+/// Resizes and zeroes.
+fn zeroed(values: &mut Vec<f32>, len: usize) {
+    values.clear();
+    values.resize(len, 0.0);
+}
