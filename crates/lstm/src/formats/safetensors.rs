@@ -1,1 +1,143 @@
-//! Named tensors in a safetensors file.
+//! Named tensors and one JSON document in a safetensors file, with a checksum over both.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::write_atomically;
+
+/// The version of the files this program writes.
+const VERSION: u64 = 1;
+
+/// The one metadata key: several would be written in an arbitrary order, and equal models shall be equal files.
+const KEY: &str = "lstm";
+
+/// A file that cannot be written or is not what it should be, in a sentence.
+#[derive(Debug, Error)]
+pub enum FormatError {
+    /// The system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is there but cannot be used.
+    #[error("{}: {why}", path.display())]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+/// One tensor to write: name, shape, values.
+pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Tensors by name: shape and values.
+    pub tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    /// The JSON document.
+    pub document: Value,
+}
+
+fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(document.to_string().as_bytes());
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_unstable_by_key(|(name, ..)| *name);
+    for (name, shape, bytes) in tensors {
+        hasher.update(format!("{name}{shape:?}").as_bytes());
+        hasher.update(bytes);
+    }
+    format!("{:08x}", hasher.finalize())
+}
+
+/// Writes a file, whole or not at all.
+///
+/// # Errors
+/// When the folder cannot be written or is full; the old file, if any, is untouched.
+pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), FormatError> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let parts = || tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| (*name, *shape, bytes.as_slice()));
+    let crc32 = checksum(&document, parts());
+    let header = serde_json::json!({ "version": VERSION, "crc32": crc32, "document": document });
+    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+    let views = parts()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| unusable(e.to_string()))?;
+    let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
+    let file = serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))?;
+    write_atomically(path, &file).map_err(|source| FormatError::Io { path: path.to_owned(), source })
+}
+
+/// Reads a file and proves its checksum.
+///
+/// # Errors
+/// A file that is missing, truncated, damaged, from a newer version, or not this program's.
+pub fn read(path: &Path) -> Result<Contents, FormatError> {
+    let bytes = std::fs::read(path).map_err(|source| FormatError::Io { path: path.to_owned(), source })?;
+    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+    let damaged = |what: &str| {
+        unusable(format!("{what}: the file is truncated or damaged; restore it from a copy, or train again"))
+    };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e.to_string()))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e.to_string()))?;
+    let header = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
+    let header = header.ok_or_else(|| unusable("it was not written by this program".to_owned()))?;
+    let header: Value = serde_json::from_str(header).map_err(|e| damaged(&e.to_string()))?;
+    match header["version"].as_u64() {
+        Some(version) if version > VERSION => {
+            return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
+        }
+        Some(_) => {}
+        None => return Err(damaged("it names no version")),
+    }
+    let views = tensors.tensors();
+    let found = checksum(&header["document"], views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    if header["crc32"] != found.as_str() {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let tensors = views.iter().map(|(name, view)| {
+        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        (name.clone(), (view.shape().to_vec(), values))
+    });
+    Ok(Contents { tensors: tensors.collect(), document: header["document"].clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_round_trip_and_damage_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let values = [1.0, -2.5, 3.0, f32::MIN_POSITIVE, 0.0, 6.0];
+        let write_it = || write(&path, &[("a", &[2, 3], &values)], serde_json::json!({ "x": 1 })).unwrap();
+        write_it();
+        let bytes = std::fs::read(&path).unwrap();
+        write_it();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        let contents = read(&path).unwrap();
+        assert_eq!(contents.tensors["a"], (vec![2, 3], values.to_vec()));
+        assert_eq!(contents.document["x"], 1);
+        for at in [3, 20, bytes.len() / 2, bytes.len() - 1] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x41;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(read(&path).is_err(), "byte {at}");
+            std::fs::write(&path, &bytes[..at]).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains("truncated"), "cut at {at}");
+        }
+    }
+}

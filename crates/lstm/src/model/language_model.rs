@@ -1,1 +1,389 @@
-//! Embedding, LSTM, readout, loss.
+//! A language model: embedding → [`Lstm`] → readout → softmax cross-entropy, forward and backward.
+
+use std::sync::Arc;
+
+use lstm_kernels::{Accumulate, Matrix, MatrixMut, column_sums, cross_entropy, multiply, product};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
+use crate::dropout::Dropout;
+use crate::params::{Layout, Params, Slot};
+use crate::stack::{Lstm, Segment, Tape};
+use crate::state::State;
+use crate::text::batches::{Batch, NO_TARGET};
+
+/// The most floats of a slab of scores (4 MiB): the loss goes through the rows slab by slab, so that a large vocabulary
+/// needs no `T·B·V` floats.
+const SLAB: usize = 1 << 20;
+
+/// The wiring of a language model, whose scores are over its vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerWiring {
+    /// The hidden states of the layer below.
+    #[default]
+    Stacked,
+    /// The embedding joined to the hidden states of the layer below (Graves 2013).
+    Skip,
+    /// The scores of the layer below joined to its hidden states (the report's).
+    Scores,
+}
+
+/// The shape of a language model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LanguageModelConfig {
+    /// V, the number of tokens.
+    pub vocabulary: usize,
+    /// E, the size of a token's embedding.
+    pub embedding: usize,
+    /// H, the hidden size.
+    pub hidden: usize,
+    /// L, the number of layers.
+    pub layers: usize,
+    /// P, if the hidden state is projected.
+    pub projection: Option<usize>,
+    /// What a layer after the first takes as its input.
+    pub wiring: LayerWiring,
+    /// What is read out.
+    pub readout: Readout,
+    /// The steps after which the gradient through the states is cut; `None` for the whole segment.
+    pub horizon: Option<usize>,
+    /// The dropout rate on the embedding, between layers and before the readout (Zaremba 2014).
+    pub dropout: f32,
+}
+
+/// A language model. It holds no values: parameters, state and tape are the caller's.
+#[derive(Clone, Debug)]
+pub struct LanguageModel {
+    config: LanguageModelConfig,
+    layout: Arc<Layout>,
+    embedding: Slot,
+    lstm: Lstm,
+    readout: Slot,
+    readout_bias: Slot,
+}
+
+/// What a pass leaves behind, sized at its first use and reused.
+#[derive(Clone, Debug)]
+pub struct LanguageTape {
+    lstm: Tape,
+    embedded: Vec<f32>,
+    embedded_mask: Vec<f32>,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    read: Vec<f32>,
+    read_mask: Vec<f32>,
+    d_read: Vec<f32>,
+    d_output: Vec<f32>,
+    scores: Vec<f32>,
+    nll: Vec<f32>,
+}
+
+/// The summed negative log-likelihood of some predicted tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Total, in nats.
+    pub nll: f64,
+    /// The number of predicted tokens.
+    pub tokens: usize,
+}
+
+impl Loss {
+    /// Nats per token.
+    pub fn mean(&self) -> f64 {
+        self.nll / self.tokens.max(1) as f64
+    }
+
+    /// exp of the mean.
+    pub fn perplexity(&self) -> f64 {
+        self.mean().exp()
+    }
+
+    /// Adds another part of the same total.
+    pub fn add(&mut self, other: Loss) {
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+    }
+}
+
+impl LanguageModel {
+    /// A model of this shape.
+    ///
+    /// # Errors
+    /// A setting that cannot be built.
+    pub fn new(config: LanguageModelConfig) -> Result<Self, ConfigError> {
+        at_least_one("vocabulary", config.vocabulary)?;
+        at_least_one("embedding", config.embedding)?;
+        dropout_rate(config.dropout)?;
+        let lstm_config = LstmConfig {
+            layers: config.layers,
+            projection: config.projection,
+            wiring: match config.wiring {
+                LayerWiring::Stacked => Wiring::Stacked,
+                LayerWiring::Skip => Wiring::Skip,
+                LayerWiring::Scores => Wiring::Scores { size: config.vocabulary },
+            },
+            readout: config.readout,
+            horizon: config.horizon,
+            ..LstmConfig::new(config.embedding, config.hidden)
+        };
+        let mut layout = Layout::default();
+        let embedding = layout.add("embedding.weight", &[config.vocabulary, config.embedding]);
+        let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;
+        let readout = layout.add("readout.weight", &[config.vocabulary, lstm.output_size()]);
+        let readout_bias = layout.add("readout.bias", &[config.vocabulary]);
+        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout, readout_bias })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &LanguageModelConfig {
+        &self.config
+    }
+
+    /// The parameters' names, shapes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Fresh parameters. The embedding is normal as `nn.Embedding`'s unless everything is `uniform(a)`.
+    pub fn initialise(&self, init: &Init, seed: u64) -> Params {
+        let mut params = Params::zeros(self.layout.clone());
+        self.lstm.initialise(&mut params, init, seed);
+        let fan_in = 1.0 / (self.lstm.output_size() as f32).sqrt();
+        let bound = match init.scheme {
+            InitScheme::Uniform(a) => a,
+            InitScheme::Torch | InitScheme::OnesBias => fan_in,
+        };
+        match init.scheme {
+            InitScheme::Uniform(a) => params.fill_uniform(self.embedding, a, seed),
+            InitScheme::Torch | InitScheme::OnesBias => params.fill_normal(self.embedding, seed),
+        }
+        params.fill_uniform(self.readout, bound, seed);
+        match init.scheme {
+            InitScheme::OnesBias => params.get_mut(self.readout_bias).fill(1.0),
+            _ => params.fill_uniform(self.readout_bias, bound, seed),
+        }
+        params
+    }
+
+    /// Zero states for `batch` rows.
+    pub fn state(&self, batch: usize) -> State {
+        self.lstm.state(batch)
+    }
+
+    /// A tape for training.
+    pub fn tape(&self) -> LanguageTape {
+        LanguageTape::new(self.lstm.tape())
+    }
+
+    /// A tape for evaluation and generation: every call must bring the same parameters (see [`Lstm::frozen_tape`]).
+    pub fn frozen_tape(&self) -> LanguageTape {
+        LanguageTape::new(self.lstm.frozen_tape())
+    }
+
+    /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted
+    /// tokens; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    pub fn train_step(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        dropout: Option<Dropout>,
+        tape: &mut LanguageTape,
+        gradients: &mut Params,
+    ) -> Loss {
+        gradients.values_mut().fill(0.0);
+        self.forward(params, batch, state, dropout, tape);
+        let loss = self.loss(params, tape, Some(gradients));
+        let (width, segment) = (self.lstm.output_size(), segment(batch));
+        if let Some(mask) = dropped(&tape.read_mask) {
+            multiply(&mut tape.d_read, mask);
+        }
+        tape.d_output.clear();
+        tape.d_output.resize(batch.tokens.len() * width, 0.0);
+        for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
+            tape.d_output[row as usize * width..][..width].copy_from_slice(source);
+        }
+        self.lstm.backward(params, &tape.embedded, segment, &tape.d_output, None, &mut tape.lstm, gradients);
+        let size = self.config.embedding;
+        let d_embedding = gradients.get_mut(self.embedding);
+        for (position, &token) in batch.tokens.iter().enumerate() {
+            let source = &tape.lstm.d_input()[position * size..][..size];
+            let target = &mut d_embedding[token as usize * size..][..size];
+            match dropped(&tape.embedded_mask) {
+                None => target.iter_mut().zip(source).for_each(|(d, s)| *d += s),
+                Some(mask) => {
+                    let mask = &mask[position * size..][..size];
+                    target.iter_mut().zip(source).zip(mask).for_each(|((d, s), m)| *d += s * m);
+                }
+            }
+        }
+        loss
+    }
+
+    /// The loss of one batch, nothing learned. `surprisal` receives the nll of every predicted token in the order of
+    /// the batch's positions, in nats.
+    pub fn evaluate(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        tape: &mut LanguageTape,
+        surprisal: Option<&mut Vec<f32>>,
+    ) -> Loss {
+        self.forward(params, batch, state, None, tape);
+        let loss = self.loss(params, tape, None);
+        if let Some(surprisal) = surprisal {
+            surprisal.extend_from_slice(&tape.nll);
+        }
+        loss
+    }
+
+    /// Reads one token a row and scores what comes next. tokens: `[B]`; returns `[B, V]`.
+    pub fn next_scores<'a>(
+        &self,
+        params: &Params,
+        tokens: &[u32],
+        state: &mut State,
+        tape: &'a mut LanguageTape,
+    ) -> &'a [f32] {
+        let batch = tokens.len();
+        self.embed(params, tokens, tape);
+        let segment = Segment { steps: 1, batch, lengths: None };
+        self.lstm.forward(params, &tape.embedded, segment, state, None, &mut tape.lstm);
+        tape.scores.resize(batch * self.config.vocabulary, 0.0);
+        self.score(params, tape.lstm.output(), &mut tape.scores);
+        let bias = params.get(self.readout_bias);
+        for row in tape.scores.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+        }
+        &tape.scores
+    }
+
+    fn embed(&self, params: &Params, tokens: &[u32], tape: &mut LanguageTape) {
+        let (size, table) = (self.config.embedding, params.get(self.embedding));
+        tape.embedded.clear();
+        for &token in tokens {
+            tape.embedded.extend_from_slice(&table[token as usize * size..][..size]);
+        }
+    }
+
+    /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order.
+    fn forward(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        dropout: Option<Dropout>,
+        tape: &mut LanguageTape,
+    ) {
+        if batch.fresh {
+            state.reset();
+        }
+        self.embed(params, &batch.tokens, tape);
+        let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
+        tape.embedded_mask.clear();
+        if let Some(dropout) = dropout {
+            dropout.mask(0, &mut tape.embedded_mask, tape.embedded.len());
+            multiply(&mut tape.embedded, &tape.embedded_mask);
+        }
+        self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout, &mut tape.lstm);
+        let width = self.lstm.output_size();
+        let output = tape.lstm.output();
+        tape.rows.clear();
+        tape.targets.clear();
+        tape.read.clear();
+        for (row, &target) in batch.targets.iter().enumerate() {
+            if target != NO_TARGET {
+                tape.rows.push(row as u32);
+                tape.targets.push(target);
+                tape.read.extend_from_slice(&output[row * width..][..width]);
+            }
+        }
+        tape.read_mask.clear();
+        if let Some(dropout) = dropout {
+            dropout.mask(1, &mut tape.read_mask, tape.read.len());
+            multiply(&mut tape.read, &tape.read_mask);
+        }
+    }
+
+    /// scores `[rows, V]` = read `[rows, output]` · Wᵀ, without the bias.
+    fn score(&self, params: &Params, read: &[f32], scores: &mut [f32]) {
+        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        let rows = read.len() / width;
+        product(
+            MatrixMut::new(scores, rows, vocabulary),
+            Accumulate::Replace,
+            Matrix::new(read, rows, width),
+            Matrix::new(params.get(self.readout), vocabulary, width).transposed(),
+        );
+    }
+
+    /// Readout and loss of `tape.read`, slab by slab; with `gradients` also `tape.d_read` and the readout's gradients.
+    fn loss(&self, params: &Params, tape: &mut LanguageTape, mut gradients: Option<&mut Params>) -> Loss {
+        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        let rows = tape.targets.len();
+        let scale = 1.0 / rows.max(1) as f32;
+        tape.nll.resize(rows, 0.0);
+        tape.d_read.resize(rows * width, 0.0);
+        let step = (SLAB / vocabulary).max(1);
+        for start in (0..rows).step_by(step) {
+            let end = rows.min(start + step);
+            let read = &tape.read[start * width..end * width];
+            tape.scores.resize((end - start) * vocabulary, 0.0);
+            self.score(params, read, &mut tape.scores);
+            cross_entropy(
+                &mut tape.scores,
+                vocabulary,
+                &tape.targets[start..end],
+                Some(params.get(self.readout_bias)),
+                scale,
+                gradients.is_some(),
+                &mut tape.nll[start..end],
+            );
+            let Some(gradients) = gradients.as_deref_mut() else { continue };
+            let d_scores = Matrix::new(&tape.scores, end - start, vocabulary);
+            product(
+                MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
+                Accumulate::Add,
+                d_scores.transposed(),
+                Matrix::new(read, end - start, width),
+            );
+            product(
+                MatrixMut::new(&mut tape.d_read[start * width..end * width], end - start, width),
+                Accumulate::Replace,
+                d_scores,
+                Matrix::new(params.get(self.readout), vocabulary, width),
+            );
+            column_sums(gradients.get_mut(self.readout_bias), &tape.scores);
+        }
+        Loss { nll: tape.nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
+    }
+}
+
+impl LanguageTape {
+    fn new(lstm: Tape) -> Self {
+        Self {
+            lstm,
+            embedded: Vec::new(),
+            embedded_mask: Vec::new(),
+            rows: Vec::new(),
+            targets: Vec::new(),
+            read: Vec::new(),
+            read_mask: Vec::new(),
+            d_read: Vec::new(),
+            d_output: Vec::new(),
+            scores: Vec::new(),
+            nll: Vec::new(),
+        }
+    }
+}
+
+fn segment(batch: &Batch) -> Segment<'_> {
+    Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref() }
+}
+
+/// A mask, if one was drawn.
+fn dropped(mask: &[f32]) -> Option<&[f32]> {
+    (!mask.is_empty()).then_some(mask)
+}

@@ -1,1 +1,380 @@
-//! Batches.
+//! Batches: what the model reads in one pass, `[T, B]`, and what it shall predict.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::TextError;
+use super::corpus::Corpus;
+use super::tokenizer::Tokenizer;
+use crate::config::ConfigError;
+use crate::rng::{Purpose, Rng};
+
+/// A position where nothing is predicted.
+pub const NO_TARGET: u32 = u32::MAX;
+
+/// How a text is cut into batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// B contiguous columns read side by side, the state carried from segment to segment (Mikolov 2010).
+    #[default]
+    Stream,
+    /// Each sample is a window of n tokens of one line and predicts the next (the report's task).
+    Windows(usize),
+    /// One line a row, from its start to its end, masked to its length.
+    Lines,
+}
+
+impl fmt::Display for Batching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream => f.write_str("stream"),
+            Self::Windows(n) => write!(f, "windows({n})"),
+            Self::Lines => f.write_str("lines"),
+        }
+    }
+}
+
+impl FromStr for Batching {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        let n = value.strip_prefix("windows(").and_then(|rest| rest.strip_suffix(')'));
+        match (value, n.map(str::parse::<usize>)) {
+            ("stream", _) => Ok(Self::Stream),
+            ("lines", _) => Ok(Self::Lines),
+            (_, Some(Ok(n))) if n > 0 => Ok(Self::Windows(n)),
+            _ => Err(ConfigError::Unknown {
+                kind: "way of batching",
+                value: value.to_owned(),
+                choices: "stream, windows(n) with n of at least 1, lines",
+            }),
+        }
+    }
+}
+
+impl Serialize for Batching {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Batching {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One pass of the model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// T.
+    pub steps: usize,
+    /// B.
+    pub batch: usize,
+    /// What is read: `[T, B]`.
+    pub tokens: Vec<u32>,
+    /// What shall be predicted: `[T, B]`, [`NO_TARGET`] where nothing.
+    pub targets: Vec<u32>,
+    /// The length of each row, if they differ.
+    pub lengths: Option<Vec<usize>>,
+    /// Whether the states start from zero.
+    pub fresh: bool,
+}
+
+impl Batch {
+    fn shape(&mut self, steps: usize, batch: usize, fill: u32) {
+        (self.steps, self.batch) = (steps, batch);
+        self.tokens.clear();
+        self.tokens.resize(steps * batch, fill);
+        self.targets.clear();
+        self.targets.resize(steps * batch, NO_TARGET);
+        self.lengths = None;
+    }
+}
+
+/// The batches of one epoch, each to be had by its number, so that a resumed run goes on anywhere.
+#[derive(Clone, Debug)]
+pub struct Batches<'a> {
+    corpus: &'a Corpus,
+    tokenizer: &'a Tokenizer,
+    plan: Plan,
+    batch: usize,
+    predicted: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Plan {
+    /// Columns of `column` tokens in segments.
+    Stream { column: usize, segment: usize },
+    /// (line, index of the window's target among the line's tokens with markers)
+    Windows { n: usize, samples: Vec<(u32, u32)> },
+    /// Rows of lines, and for each batch its rows and the part of them.
+    Lines { order: Vec<u32>, passes: Vec<(u32, u32)>, segment: usize },
+}
+
+impl<'a> Batches<'a> {
+    /// The batches of a training epoch, in the order that `seed` and `epoch` give.
+    ///
+    /// # Errors
+    /// A text too short for one batch.
+    pub fn training(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+        seed: u64,
+        epoch: u64,
+    ) -> Result<Self, TextError> {
+        let mut rng = Rng::new(seed, Purpose::Shuffle, epoch);
+        if batching == Batching::Stream {
+            let column = corpus.ids.len() / batch;
+            if column < 2 {
+                return Err(TextError::Unusable(format!(
+                    "{} training tokens are too few for {batch} columns side by side; --batch {} would fit, or give \
+                     a longer text",
+                    corpus.ids.len(),
+                    (corpus.ids.len() / 2).max(1)
+                )));
+            }
+            let plan = Plan::Stream { column, segment };
+            return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch });
+        }
+        Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))
+    }
+
+    /// Every token of a text predicted once, in order: a stream in one column with its state carried from the first
+    /// token to the last, windows and lines `batch` at a time.
+    ///
+    /// # Errors
+    /// A text without anything to predict.
+    pub fn evaluation(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+    ) -> Result<Self, TextError> {
+        if batching == Batching::Stream {
+            let column = corpus.ids.len();
+            let plan = Plan::Stream { column, segment };
+            return Ok(Self { corpus, tokenizer, plan, batch: 1, predicted: column });
+        }
+        Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
+    }
+
+    fn of_lines(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+        rng: Option<&mut Rng>,
+    ) -> Result<Self, TextError> {
+        let lines = corpus.line_starts.len();
+        if lines == 0 {
+            let why = "was read without line markers, which windows and lines need";
+            return Err(TextError::Unusable(format!("the text {why}; train with the batching it is evaluated with")));
+        }
+        let predicted: usize;
+        let plan = if let Batching::Windows(n) = batching {
+            let mut samples = Vec::new();
+            for line in 0..lines {
+                // With both markers a line has two tokens more; its window targets are tokens n.. of them.
+                let length = corpus.line(line).len() + 2;
+                samples.extend((n.min(length - 1)..length).map(|target| (line as u32, target as u32)));
+            }
+            if let Some(rng) = rng {
+                rng.shuffle(&mut samples);
+            }
+            predicted = samples.len();
+            Plan::Windows { n, samples }
+        } else {
+            let mut order: Vec<u32> = (0..lines as u32).collect();
+            if let Some(rng) = rng {
+                // Lines of a like length share a batch, so that little is masked; which lines meet, and in what
+                // order the batches come, is new in every epoch.
+                rng.shuffle(&mut order);
+                for pool in order.chunks_mut(batch * 50) {
+                    pool.sort_by_key(|&line| corpus.line(line as usize).len());
+                }
+                let mut groups: Vec<Vec<u32>> = order.chunks(batch).map(<[u32]>::to_vec).collect();
+                let last = groups.pop();
+                rng.shuffle(&mut groups);
+                order = groups.into_iter().chain(last).flatten().collect();
+            }
+            let mut passes = Vec::new();
+            for (group, rows) in order.chunks(batch).enumerate() {
+                let longest = rows.iter().map(|&line| corpus.line(line as usize).len() + 1).max().unwrap_or(1);
+                passes.extend((0..longest.div_ceil(segment)).map(|pass| (group as u32, pass as u32)));
+            }
+            predicted = corpus.ids.len() + lines;
+            Plan::Lines { order, passes, segment }
+        };
+        Ok(Self { corpus, tokenizer, plan, batch, predicted })
+    }
+
+    /// The number of batches.
+    pub fn len(&self) -> usize {
+        match &self.plan {
+            Plan::Stream { column, segment } => column.div_ceil(*segment),
+            Plan::Windows { samples, .. } => samples.len().div_ceil(self.batch),
+            Plan::Lines { passes, .. } => passes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// B, the rows of the state that is carried.
+    pub fn rows(&self) -> usize {
+        self.batch
+    }
+
+    /// The number of predicted tokens of all batches.
+    pub fn predicted(&self) -> usize {
+        self.predicted
+    }
+
+    /// Fills `out` with batch `index`. The last batch of windows or lines is filled up with rows of nothing, so that
+    /// the state has the same rows throughout.
+    pub fn get(&self, index: usize, out: &mut Batch) {
+        let ids = &self.corpus.ids;
+        let pad = self.tokenizer.pad().unwrap_or(0);
+        match &self.plan {
+            Plan::Stream { column, segment } => {
+                let start = index * segment;
+                let steps = (*segment).min(column - start);
+                out.shape(steps, self.batch, pad);
+                out.fresh = index == 0;
+                for row in 0..self.batch {
+                    for t in 0..steps {
+                        let position = row * column + start + t;
+                        let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
+                        out.tokens[t * self.batch + row] = before;
+                        out.targets[t * self.batch + row] = ids.get(position);
+                    }
+                }
+            }
+            Plan::Windows { n, samples } => {
+                out.shape(*n, self.batch, pad);
+                out.fresh = true;
+                let first = index * self.batch;
+                for (row, &(line, target)) in samples[first..samples.len().min(first + self.batch)].iter().enumerate() {
+                    let target = target as usize;
+                    for t in 0..*n {
+                        // Tokens before the line's start stay padding.
+                        if let Some(at) = (target + t).checked_sub(*n) {
+                            out.tokens[t * self.batch + row] = self.marked(line as usize, at);
+                        }
+                    }
+                    out.targets[(n - 1) * self.batch + row] = self.marked(line as usize, target);
+                }
+            }
+            Plan::Lines { order, passes, segment } => {
+                let (group, pass) = passes[index];
+                let rows = &order[group as usize * self.batch..order.len().min((group as usize + 1) * self.batch)];
+                let start = pass as usize * segment;
+                let left = |line: u32| (self.corpus.line(line as usize).len() + 1).saturating_sub(start).min(*segment);
+                let steps = rows.iter().map(|&line| left(line)).max().unwrap_or(0);
+                out.shape(steps, self.batch, pad);
+                out.fresh = pass == 0;
+                let mut lengths = vec![0; self.batch];
+                for (row, &line) in rows.iter().enumerate() {
+                    lengths[row] = left(line);
+                    for t in 0..lengths[row] {
+                        out.tokens[t * self.batch + row] = self.marked(line as usize, start + t);
+                        out.targets[t * self.batch + row] = self.marked(line as usize, start + t + 1);
+                    }
+                }
+                out.lengths = Some(lengths);
+            }
+        }
+    }
+
+    /// Token `at` of a line with its markers: `<sos>`, its tokens, `<eos>`.
+    fn marked(&self, line: usize, at: usize) -> u32 {
+        let range = self.corpus.line(line);
+        if at == 0 {
+            self.tokenizer.sos().unwrap_or(0)
+        } else if at <= range.len() {
+            self.corpus.ids.get(range.start + at - 1)
+        } else {
+            self.tokenizer.eos().unwrap_or(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::corpus::Source;
+    use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+    fn read(text: &str, line_markers: bool) -> (Tokenizer, Corpus) {
+        let source = Source::from_text(text);
+        let options = VocabularyOptions { line_markers, min_count: Some(1), ..Default::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
+        let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+        (tokenizer, corpus)
+    }
+
+    const TEXT: &str = "a b c d e f g\nh\n\ni j k l m\nn o\n";
+
+    #[test]
+    fn evaluation_predicts_every_token_once() {
+        for (batching, expected) in [(Batching::Stream, 20), (Batching::Lines, 20), (Batching::Windows(5), 9)] {
+            let (tokenizer, corpus) = read(TEXT, batching != Batching::Stream);
+            let batches = Batches::evaluation(&corpus, &tokenizer, batching, 3, 4).unwrap();
+            let mut batch = Batch::default();
+            let mut predicted = 0;
+            for index in 0..batches.len() {
+                batches.get(index, &mut batch);
+                predicted += batch.targets.iter().filter(|&&t| t != NO_TARGET).count();
+            }
+            assert_eq!((predicted, batches.predicted()), (expected, expected), "{batching}");
+        }
+    }
+
+    #[test]
+    fn streams_shift_by_one_and_carry() {
+        let (tokenizer, corpus) = read(TEXT, false);
+        let batches = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 4, 1, 0).unwrap();
+        let (mut first, mut second) = (Batch::default(), Batch::default());
+        batches.get(0, &mut first);
+        batches.get(1, &mut second);
+        assert!(first.fresh && !second.fresh);
+        assert_eq!(first.tokens[0], tokenizer.eos().unwrap());
+        assert_eq!(first.tokens[2..], first.targets[..6]);
+        assert_eq!(second.tokens[..2], first.targets[6..]);
+    }
+
+    #[test]
+    fn the_courses_windows_are_counted_as_published() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/penn_small");
+        if !folder.exists() {
+            eprintln!("skipped: penn_small is not beside the project");
+            return;
+        }
+        let splits = Source::open(&folder).unwrap();
+        let options = VocabularyOptions { line_markers: true, ..Default::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &splits.train, options, false).unwrap();
+        let parts = [(Some(splits.train), 77_267, 0), (splits.valid, 5_628, 214), (splits.test, 6_572, 179)];
+        for (source, windows, unknown) in parts {
+            let corpus = Corpus::read(&source.unwrap(), &tokenizer, false).unwrap();
+            let batches = Batches::evaluation(&corpus, &tokenizer, Batching::Windows(5), 128, 5).unwrap();
+            assert_eq!((batches.predicted(), corpus.unknown), (windows, unknown));
+        }
+    }
+
+    #[test]
+    fn a_text_too_short_says_what_fits() {
+        let (tokenizer, corpus) = read("a b c\n", false);
+        let error = Batches::training(&corpus, &tokenizer, Batching::Stream, 20, 4, 1, 0).unwrap_err();
+        assert!(error.to_string().contains("--batch 2"), "{error}");
+    }
+}

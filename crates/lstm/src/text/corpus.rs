@@ -1,1 +1,475 @@
-//! Corpora.
+//! Corpora: files read line by line through a fixed buffer into compact ids.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::TextError;
+use super::tokenizer::{Tokenizer, TokenizerKind};
+
+/// A text: whole files, parts of files, or text in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    File { path: PathBuf, start: u64, end: u64 },
+    Memory(Arc<str>),
+}
+
+/// A text for training, and for validation and test if there are any.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// To train on.
+    pub train: Source,
+    /// To watch the training with.
+    pub valid: Option<Source>,
+    /// To measure the result with.
+    pub test: Option<Source>,
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TextError + '_ {
+    |source| TextError::Io { path: path.to_owned(), source }
+}
+
+impl Source {
+    /// A text in memory.
+    pub fn from_text(text: &str) -> Self {
+        Self { parts: vec![Part::Memory(text.into())] }
+    }
+
+    /// One file.
+    ///
+    /// # Errors
+    /// A file that is missing, empty, or a folder.
+    pub fn from_file(path: &Path) -> Result<Self, TextError> {
+        let metadata = std::fs::metadata(path).map_err(io(path))?;
+        if metadata.is_dir() {
+            return Err(TextError::Unusable(format!("{} is a folder; a text file is expected here", path.display())));
+        }
+        if metadata.len() == 0 {
+            return Err(TextError::Unusable(format!("{} is empty; there is nothing to read", path.display())));
+        }
+        File::open(path).map_err(io(path))?;
+        Ok(Self { parts: vec![Part::File { path: path.to_owned(), start: 0, end: metadata.len() }] })
+    }
+
+    /// A file, or a folder: of files named for training, validation and test, or of text files to be joined in the
+    /// order of their names.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a folder without text.
+    pub fn open(path: &Path) -> Result<Splits, TextError> {
+        if !path.is_dir() {
+            return Ok(Splits { train: Self::from_file(path)?, valid: None, test: None });
+        }
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io(path))? {
+            let file = entry.map_err(io(path))?.path();
+            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+            let full = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0);
+            if full && ["txt", "text", "md", "tokens", "raw"].contains(&extension.as_str()) {
+                files.push(file);
+            }
+        }
+        files.sort();
+        let named = |names: &[&str]| {
+            files.iter().find(|file| {
+                let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("").to_ascii_lowercase();
+                name.split(|c: char| !c.is_alphanumeric()).any(|part| names.contains(&part))
+            })
+        };
+        if let Some(train) = named(&["train", "training"]) {
+            let optional = |found: Option<&PathBuf>| found.map(|file| Self::from_file(file)).transpose();
+            return Ok(Splits {
+                train: Self::from_file(train)?,
+                valid: optional(named(&["valid", "validation", "val", "dev"]))?,
+                test: optional(named(&["test"]))?,
+            });
+        }
+        let mut train = Self::default();
+        for file in &files {
+            train.parts.extend(Self::from_file(file)?.parts);
+        }
+        if train.parts.is_empty() {
+            let why = "has no text files (.txt, .text, .md, .tokens, .raw) with anything in them";
+            return Err(TextError::Unusable(format!("{} {why}", path.display())));
+        }
+        Ok(Splits { train, valid: None, test: None })
+    }
+
+    /// The number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// Cuts into training, validation and test at the line ends nearest after the given shares (percent).
+    ///
+    /// # Errors
+    /// Shares that do not add up to 100, or a text with too few lines.
+    pub fn split(&self, shares: &[u32]) -> Result<Splits, TextError> {
+        if !(2..=3).contains(&shares.len()) || shares.iter().sum::<u32>() != 100 || shares[0] == 0 {
+            let given: Vec<String> = shares.iter().map(u32::to_string).collect();
+            return Err(TextError::Unusable(format!(
+                "the split {} is not two or three percentages that add up to 100, such as 90/5/5 or 90/10",
+                given.join("/")
+            )));
+        }
+        let total = self.bytes();
+        let mut rest = self.clone();
+        let mut pieces = Vec::new();
+        let mut share_sum = 0;
+        let mut cut_before = 0;
+        for &share in &shares[..shares.len() - 1] {
+            share_sum += share;
+            let at = (u128::from(total) * u128::from(share_sum) / 100) as u64;
+            let (piece, remaining) = rest.cut(at.saturating_sub(cut_before))?;
+            cut_before += piece.bytes();
+            pieces.push(piece);
+            rest = remaining;
+        }
+        pieces.push(rest);
+        let mut pieces = pieces.into_iter().zip(shares);
+        let mut next = || pieces.next().filter(|(_, share)| **share > 0).map(|(piece, _)| piece);
+        let (train, valid, test) = (next().unwrap_or_default(), next(), next());
+        let empty = |piece: &Option<Source>| piece.as_ref().is_some_and(|piece| piece.bytes() == 0);
+        if train.bytes() == 0 || empty(&valid) || empty(&test) {
+            return Err(TextError::Unusable(format!(
+                "a text of {total} bytes has too few lines to be split into {} parts; give a longer text, or \
+                 --valid and --test files",
+                shares.len()
+            )));
+        }
+        Ok(Splits { train, valid, test })
+    }
+
+    /// The first `at` bytes and on to the end of that line, and the rest.
+    fn cut(&self, mut at: u64) -> Result<(Self, Self), TextError> {
+        let (mut first, mut rest) = (Self::default(), Self::default());
+        for part in &self.parts {
+            let bytes = part.bytes();
+            if at >= bytes {
+                at -= bytes;
+                first.parts.push(part.clone());
+            } else if at == 0 {
+                rest.parts.push(part.clone());
+            } else {
+                let (_, mut reader) = part.open()?;
+                reader.seek_relative_from_start(at)?;
+                let at_line_end = at + reader.skip_line()?;
+                let (a, b) = part.cut(at_line_end);
+                first.parts.push(a);
+                rest.parts.extend((b.bytes() > 0).then_some(b));
+                at = 0;
+            }
+        }
+        Ok((first, rest))
+    }
+}
+
+/// A reader of one part.
+struct PartReader {
+    path: PathBuf,
+    reader: Box<dyn ReadSeek>,
+    start: u64,
+}
+
+trait ReadSeek: BufRead + Seek {}
+impl<T: BufRead + Seek> ReadSeek for T {}
+
+impl PartReader {
+    fn seek_relative_from_start(&mut self, at: u64) -> Result<(), TextError> {
+        self.reader.seek(SeekFrom::Start(self.start + at)).map_err(io(&self.path))?;
+        Ok(())
+    }
+
+    fn skip_line(&mut self) -> Result<u64, TextError> {
+        let mut line = Vec::new();
+        Ok(self.reader.read_until(b'\n', &mut line).map_err(io(&self.path))? as u64)
+    }
+}
+
+impl Part {
+    fn bytes(&self) -> u64 {
+        match self {
+            Part::File { start, end, .. } => end - start,
+            Part::Memory(text) => text.len() as u64,
+        }
+    }
+
+    fn cut(&self, at: u64) -> (Self, Self) {
+        let at = at.min(self.bytes());
+        match self {
+            Part::File { path, start, end } => (
+                Part::File { path: path.clone(), start: *start, end: start + at },
+                Part::File { path: path.clone(), start: start + at, end: *end },
+            ),
+            Part::Memory(text) => (Part::Memory(text[..at as usize].into()), Part::Memory(text[at as usize..].into())),
+        }
+    }
+
+    fn open(&self) -> Result<(u64, PartReader), TextError> {
+        match self {
+            Part::File { path, start, .. } => {
+                let mut reader = BufReader::with_capacity(1 << 18, File::open(path).map_err(io(path))?);
+                reader.seek(SeekFrom::Start(*start)).map_err(io(path))?;
+                Ok((self.bytes(), PartReader { path: path.clone(), reader: Box::new(reader), start: *start }))
+            }
+            Part::Memory(text) => {
+                let reader = Box::new(Cursor::new(text.as_bytes().to_vec()));
+                Ok((self.bytes(), PartReader { path: PathBuf::from("(text in memory)"), reader, start: 0 }))
+            }
+        }
+    }
+}
+
+/// The longest piece of a line handed on at once: a text without line ends is read in such pieces.
+const PIECE: u64 = 1 << 20;
+
+/// Hands every line as bytes, and whether it ended with a line feed.
+fn visit_lines(source: &Source, line: &mut dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError>) -> Result<(), TextError> {
+    for part in &source.parts {
+        let (mut left, PartReader { path, mut reader, start }) = part.open()?;
+        let mut offset = start;
+        let mut buffer = Vec::new();
+        while left > 0 {
+            // What was cut inside a character or a word stays for the next piece.
+            let before = buffer.len();
+            let read = reader.by_ref().take(left.min(PIECE)).read_until(b'\n', &mut buffer).map_err(io(&path))?;
+            if read == 0 {
+                break;
+            }
+            left -= read as u64;
+            let ended = buffer.ends_with(b"\n");
+            let mut keep = 0;
+            if !ended && left > 0 {
+                let boundary = buffer.iter().rposition(|b| b.is_ascii_whitespace()).map(|at| at + 1);
+                let character = (0..buffer.len()).rev().find(|&at| buffer[at] & 0xC0 != 0x80);
+                let cut = boundary.or(character).filter(|&at| at > 0 && buffer.len() - before > 4);
+                keep = buffer.len() - cut.unwrap_or(buffer.len());
+            }
+            let end = buffer.len() - keep;
+            line(&path, offset, &buffer[..end], ended)?;
+            offset += end as u64;
+            buffer.drain(..end);
+        }
+        if !buffer.is_empty() {
+            line(&path, offset, &buffer, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands every line as text, and whether it ended. `binary` lets NUL and other bytes pass (for byte tokens).
+pub(crate) fn visit_text(
+    source: &Source,
+    lossy: bool,
+    binary: bool,
+    line: &mut dyn FnMut(&str, bool),
+) -> Result<(), TextError> {
+    visit_lines(source, &mut |path, offset, bytes, ended| {
+        let text = as_text(path, offset, bytes, lossy || binary)?;
+        line(&text, ended);
+        Ok(())
+    })
+}
+
+fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<std::borrow::Cow<'a, str>, TextError> {
+    if lossy {
+        return Ok(String::from_utf8_lossy(bytes));
+    }
+    if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+        return Err(TextError::Binary { path: path.to_owned(), offset: offset + at as u64 });
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.into()),
+        Err(e) => Err(TextError::Utf8 { path: path.to_owned(), offset: offset + e.valid_up_to() as u64 }),
+    }
+}
+
+/// Token ids in as few bytes as the vocabulary allows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ids {
+    /// Up to 256 tokens.
+    U8(Vec<u8>),
+    /// Up to 65,536 tokens.
+    U16(Vec<u16>),
+    /// Any number.
+    U32(Vec<u32>),
+}
+
+impl Ids {
+    fn for_vocabulary(size: usize) -> Self {
+        match size {
+            0..=0x100 => Self::U8(Vec::new()),
+            0x101..=0x1_0000 => Self::U16(Vec::new()),
+            _ => Self::U32(Vec::new()),
+        }
+    }
+
+    fn push(&mut self, id: u32) {
+        match self {
+            Self::U8(ids) => ids.push(id as u8),
+            Self::U16(ids) => ids.push(id as u16),
+            Self::U32(ids) => ids.push(id),
+        }
+    }
+
+    /// The id at `index`.
+    pub fn get(&self, index: usize) -> u32 {
+        match self {
+            Self::U8(ids) => u32::from(ids[index]),
+            Self::U16(ids) => u32::from(ids[index]),
+            Self::U32(ids) => ids[index],
+        }
+    }
+
+    /// The number of ids.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(ids) => ids.len(),
+            Self::U16(ids) => ids.len(),
+            Self::U32(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A text as ids.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// The ids in order.
+    pub ids: Ids,
+    /// Where each line starts; only for tokenizers with line markers.
+    pub line_starts: Vec<usize>,
+    /// The tokens that training never had.
+    pub unknown: usize,
+    /// The lines.
+    pub lines: usize,
+    /// The bytes read.
+    pub bytes: u64,
+    /// A checksum of the ids.
+    pub fingerprint: String,
+}
+
+impl Corpus {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// A text that cannot be read, is not text, is empty, or does not fit the memory.
+    pub fn read(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
+        let bytes_kind = tokenizer.kind() == TokenizerKind::Bytes;
+        // Byte tokens need a byte each; characters and words at most that share of their text.
+        if let (needed, Some(available)) = (source.bytes(), available_memory())
+            && needed > available
+        {
+            return Err(TextError::Unusable(format!(
+                "a text of {needed} bytes does not fit the {available} bytes of memory that are free; use a shorter \
+                 text (for validation a few megabytes are plenty)"
+            )));
+        }
+        let mut corpus = Self {
+            ids: Ids::for_vocabulary(tokenizer.vocabulary_size()),
+            line_starts: Vec::new(),
+            unknown: 0,
+            lines: 0,
+            bytes: source.bytes(),
+            fingerprint: String::new(),
+        };
+        let mut hasher = crc32fast::Hasher::new();
+        let mut line_open = false;
+        visit_lines(source, &mut |path, offset, bytes, ended| {
+            let text = if bytes_kind { "".into() } else { as_text(path, offset, bytes, lossy)? };
+            if !line_open {
+                corpus.lines += 1;
+                if tokenizer.line_markers() {
+                    corpus.line_starts.push(corpus.ids.len());
+                }
+            }
+            line_open = !ended;
+            tokenizer.encode_line(bytes, &text, ended, &mut |id, seen| {
+                corpus.ids.push(id);
+                corpus.unknown += usize::from(!seen);
+                hasher.update(&id.to_le_bytes());
+            });
+            Ok(())
+        })?;
+        corpus.fingerprint = format!("{:08x}", hasher.finalize());
+        if corpus.ids.is_empty() {
+            return Err(TextError::Unusable("the text has no tokens: it is empty or only white space".to_owned()));
+        }
+        Ok(corpus)
+    }
+
+    /// The ids of one line, for tokenizers with line markers.
+    pub(crate) fn line(&self, index: usize) -> std::ops::Range<usize> {
+        let end = self.line_starts.get(index + 1).copied().unwrap_or(self.ids.len());
+        self.line_starts[index]..end
+    }
+}
+
+/// The bytes of memory the system can give, where it says so.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::tokenizer::VocabularyOptions;
+
+    #[test]
+    fn splits_fall_on_line_ends_and_lose_nothing() {
+        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let splits = Source::from_text(&text).split(&[90, 5, 5]).unwrap();
+        let mut joined = String::new();
+        for part in [Some(splits.train), splits.valid, splits.test].into_iter().flatten() {
+            visit_text(&part, false, false, &mut |line, ended| {
+                assert!(ended);
+                joined.push_str(line);
+            })
+            .unwrap();
+        }
+        assert_eq!(joined, text);
+        assert!(Source::from_text("one line").split(&[90, 5, 5]).is_err());
+        assert!(Source::from_text(&text).split(&[90, 5]).unwrap_err().to_string().contains("90/5"));
+    }
+
+    #[test]
+    fn wrong_bytes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        std::fs::write(&path, b"good\nba\xFFd\n").unwrap();
+        let source = Source::from_file(&path).unwrap();
+        let options = VocabularyOptions::default();
+        let error = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap_err();
+        assert!(error.to_string().contains("byte 7"), "{error}");
+        assert!(Tokenizer::build(TokenizerKind::Words, &source, options, true).is_ok());
+    }
+
+    #[test]
+    fn the_penn_treebank_has_its_published_counts() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ptb");
+        if !folder.exists() {
+            eprintln!("skipped: the Penn Treebank is not beside the project");
+            return;
+        }
+        let splits = Source::open(&folder).unwrap();
+        let tokenizer =
+            Tokenizer::build(TokenizerKind::Words, &splits.train, VocabularyOptions::default(), false).unwrap();
+        assert_eq!(tokenizer.vocabulary_size(), 10_000);
+        for (source, tokens) in [(Some(splits.train), 929_589), (splits.valid, 73_760), (splits.test, 82_430)] {
+            let corpus = Corpus::read(&source.unwrap(), &tokenizer, false).unwrap();
+            assert_eq!((corpus.ids.len(), corpus.unknown), (tokens, 0));
+        }
+    }
+}

@@ -5,3 +5,42 @@ pub mod builtin;
 pub mod corpus;
 pub mod ngram;
 pub mod tokenizer;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A text or tokenizer that cannot be used, in a sentence.
+#[derive(Debug, Error)]
+pub enum TextError {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Bytes that are not UTF-8.
+    #[error(
+        "{}: byte {offset} is not valid UTF-8; convert the file, pass --lossy to replace such bytes, or read it with \
+         --tokenizer bytes", path.display()
+    )]
+    Utf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first wrong byte, from 0.
+        offset: u64,
+    },
+    /// A NUL byte where text is expected.
+    #[error("{}: byte {offset} is NUL, so this looks like a binary file, not text; --tokenizer bytes reads any file", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// The first NUL byte, from 0.
+        offset: u64,
+    },
+    /// Anything else, said in full.
+    #[error("{0}")]
+    Unusable(String),
+}
