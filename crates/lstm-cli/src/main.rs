@@ -1,2 +1,64 @@
-//! The `lstm` command.
-fn main() {}
+//! The `lstm` command: train, evaluate, generate, score, show.
+
+mod eval;
+mod generate;
+mod output;
+mod score;
+mod show;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// LSTM language models: train on a text, evaluate, generate, look inside.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model on a text, or on the built-in language
+    Train(Box<train::Train>),
+    /// Measure a trained model's perplexity on a text
+    Eval(eval::Eval),
+    /// Write with a trained model
+    Generate(generate::Generate),
+    /// Show how surprising each token of a text is to a model, in nats, and each line's perplexity
+    Score(score::Score),
+    /// Show what a trained model is: its parameters, what it was trained on, its results
+    Show(show::Show),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(command) => train::run(*command),
+        Command::Eval(command) => eval::run(command),
+        Command::Generate(command) => generate::run(command),
+        Command::Score(command) => score::run(command),
+        Command::Show(command) => show::run(command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lstm", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        // A reader that has seen enough (`lstm generate … | head`) is no failure.
+        let closed = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().any(closed) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -30,16 +30,6 @@ impl State {
         self.c.fill(0.0);
     }
 
-    /// The hidden state `[B, R]` of the `index`-th layer and direction (layer · D + direction).
-    pub(crate) fn h(&self, index: usize, len: usize) -> &[f32] {
-        &self.h[index * len..][..len]
-    }
-
-    /// The cell state `[B, H]` of the `index`-th layer and direction.
-    pub(crate) fn c(&self, index: usize, len: usize) -> &[f32] {
-        &self.c[index * len..][..len]
-    }
-
     /// Both states of the `index`-th layer and direction, to write: `[B, R]` and `[B, H]`.
     pub(crate) fn both_mut(&mut self, index: usize, h: usize, c: usize) -> (&mut [f32], &mut [f32]) {
         (&mut self.h[index * h..][..h], &mut self.c[index * c..][..c])

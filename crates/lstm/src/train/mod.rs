@@ -1,9 +1,6 @@
-//! Training.
+//! Training: optimizers, the schedule, what a run is, and the loop.
 
-pub mod checkpoint;
-pub mod event;
 pub mod optimizer;
-pub mod preset;
 pub mod run;
 pub mod schedule;
 pub mod trainer;
