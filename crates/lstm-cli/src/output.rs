@@ -19,9 +19,10 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 
 /// A result as JSON.
 pub fn loss_json(loss: Option<Loss>, unknown: Option<usize>) -> Value {
-    loss.map_or(Value::Null, |loss| {
-        json!({"perplexity": loss.perplexity(), "nll": loss.mean(), "tokens": loss.tokens, "unknown": unknown})
-    })
+    loss.map_or(
+        Value::Null,
+        |loss| json!({"perplexity": loss.perplexity(), "nll": loss.mean(), "tokens": loss.tokens, "unknown": unknown}),
+    )
 }
 
 /// A run and a text to use it on.

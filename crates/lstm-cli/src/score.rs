@@ -30,7 +30,9 @@ pub fn run(options: Score) -> Result<ExitCode> {
     // One row at a time keeps lines and windows in the order of the text.
     run.config.batch = 1;
     let mut scored = Vec::new();
-    evaluate(&run.model, &run.params, &run.tokenizer, &corpus, &run.config, &mut |token, nats| scored.push((token, nats)))?;
+    evaluate(&run.model, &run.params, &run.tokenizer, &corpus, &run.config, &mut |token, nats| {
+        scored.push((token, nats))
+    })?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     let newline = [run.tokenizer.eos(), run.tokenizer.id("\n"), run.tokenizer.id("<0x0A>")];
     for line in scored.split_inclusive(|(token, _)| newline.contains(&Some(*token))) {

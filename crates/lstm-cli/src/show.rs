@@ -26,18 +26,25 @@ pub fn run(options: Show) -> Result<ExitCode> {
     if options.json {
         let entries: Vec<_> =
             layout.entries().iter().map(|entry| json!({"name": entry.name, "shape": entry.shape})).collect();
-        let shown = json!({"config": run.config, "results": run.document, "parameters": layout.len(), "tensors": entries});
+        let shown =
+            json!({"config": run.config, "results": run.document, "parameters": layout.len(), "tensors": entries});
         writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let model = run.model.config();
-    let trained_on = run.config.data.train.as_ref().map_or("the built-in language".to_owned(), |p| p.display().to_string());
+    let trained_on =
+        run.config.data.train.as_ref().map_or("the built-in language".to_owned(), |p| p.display().to_string());
     writeln!(out, "layers      {} × {} hidden, embedding {}", model.layers, model.hidden, model.embedding)?;
     writeln!(out, "vocabulary  {} {}", model.vocabulary, run.tokenizer.kind())?;
     writeln!(out, "readout     {}, initialised {}", model.readout, run.config.init.scheme)?;
     writeln!(out, "batches     {}, {} × {}", run.config.batching, run.config.batch, run.config.segment)?;
     writeln!(out, "trained on  {trained_on}, epoch {}", run.document["epoch"])?;
-    writeln!(out, "perplexity  train {:.2}, valid {:.2}", number(&run.document["train"]), number(&run.document["valid"]))?;
+    writeln!(
+        out,
+        "perplexity  train {:.2}, valid {:.2}",
+        number(&run.document["train"]),
+        number(&run.document["valid"])
+    )?;
     writeln!(out, "\nparameters  {}", layout.len())?;
     for entry in layout.entries() {
         writeln!(out, "  {:<24} {:?}", entry.name, entry.shape)?;

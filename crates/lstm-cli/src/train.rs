@@ -302,7 +302,12 @@ fn free_folder(text: Option<&Path>) -> PathBuf {
 fn describe(trainer: &Trainer, folder: &Path) {
     let (data, config) = (&trainer.data, &trainer.config);
     let source = config.data.train.as_ref().map_or("the built-in language".to_owned(), |p| p.display().to_string());
-    eprintln!("text     {source}: {} lines, {} {} to train on", data.train.lines, data.train.ids.len(), config.tokenizer);
+    eprintln!(
+        "text     {source}: {} lines, {} {} to train on",
+        data.train.lines,
+        data.train.ids.len(),
+        config.tokenizer
+    );
     for (name, corpus) in [("valid", &data.valid), ("test", &data.test)] {
         if let Some(corpus) = corpus {
             let share = 100.0 * corpus.unknown as f64 / corpus.ids.len() as f64;

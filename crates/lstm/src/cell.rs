@@ -38,7 +38,14 @@ use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
 /// A floating-point number: `f32` or `f64`.
 pub trait Float:
-    Copy + PartialEq + Default + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + AddAssign
+    Copy
+    + PartialEq
+    + Default
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
 {
     /// One.
     const ONE: Self;
@@ -306,7 +313,11 @@ mod tests {
         for k in 0..hidden {
             let moved = |by: f64, of_c: bool| {
                 let mut before = before.clone();
-                if of_c { before.c[k] += by } else { before.h[k] += by }
+                if of_c {
+                    before.c[k] += by
+                } else {
+                    before.h[k] += by
+                }
                 loss(&cell, &x, &before)
             };
             check("h", d_before.h[k], moved(epsilon, false) - moved(-epsilon, false));

@@ -97,11 +97,7 @@ impl FromStr for Readout {
         match value {
             "hidden" => Ok(Self::Hidden),
             "output-gate" => Ok(Self::OutputGate),
-            _ => Err(ConfigError::Unknown {
-                kind: "readout",
-                value: value.to_owned(),
-                choices: "hidden, output-gate",
-            }),
+            _ => Err(ConfigError::Unknown { kind: "readout", value: value.to_owned(), choices: "hidden, output-gate" }),
         }
     }
 }

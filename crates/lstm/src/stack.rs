@@ -506,13 +506,7 @@ fn put_columns(out: &mut [f32], total: usize, first: usize, source: &[f32], widt
 }
 
 /// The columns of `source: [rows, total]` that start at `first`, as `[rows, width]`; copied only if there are others.
-fn take_columns<'a>(
-    source: &'a [f32],
-    total: usize,
-    first: usize,
-    width: usize,
-    copy: &'a mut Vec<f32>,
-) -> &'a [f32] {
+fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize, copy: &'a mut Vec<f32>) -> &'a [f32] {
     if total == width {
         return source;
     }

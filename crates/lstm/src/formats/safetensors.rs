@@ -103,7 +103,8 @@ pub fn read(path: &Path) -> Result<Contents, FormatError> {
         None => return Err(damaged("it names no version")),
     }
     let views = tensors.tensors();
-    let found = checksum(&header["document"], views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    let found =
+        checksum(&header["document"], views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
     if header["crc32"] != found.as_str() {
         return Err(damaged("its checksum is wrong"));
     }

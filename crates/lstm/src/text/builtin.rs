@@ -64,24 +64,22 @@ impl Grammar {
         grammar.rules("sentence", &[(0.8, "clause ."), (0.1, "quote ."), (0.1, "bracket .")]);
         grammar.rules("quote", &[(0.5, "\" clause \" said name"), (0.5, "' clause ' said name")]);
         grammar.rules("bracket", &[(0.5, "( clause ) clause"), (0.5, "[ clause ] clause")]);
-        grammar.rules("clause", &[(0.4, "phrase.one action.one"), (0.4, "phrase.many action.many"), (0.2, "name action.one")]);
+        grammar.rules(
+            "clause",
+            &[(0.4, "phrase.one action.one"), (0.4, "phrase.many action.many"), (0.2, "name action.one")],
+        );
         for number in ["one", "many"] {
             let rule = |text: &str| text.replace('#', number);
             let determiner = if number == "one" { "this" } else { "these" };
-            grammar.rules(
-                &rule("phrase.#"),
-                &[(0.7, &rule("the core.#")), (0.3, &rule(&format!("{determiner} core.#")))],
-            );
+            grammar
+                .rules(&rule("phrase.#"), &[(0.7, &rule("the core.#")), (0.3, &rule(&format!("{determiner} core.#")))]);
             grammar.rules(&rule("core.#"), &[(0.3, &rule("adjective head.#")), (0.7, &rule("head.#"))]);
             grammar.rules(&rule("head.#"), &[(1.0, &rule("noun.# place relative.#"))]);
             grammar.rules(
                 &rule("relative.#"),
                 &[(0.78, ""), (0.11, &rule("who verb.# object")), (0.11, "that person verb-end")],
             );
-            grammar.rules(
-                &rule("action.#"),
-                &[(0.6, &rule("verb.# object manner")), (0.4, &rule("rest.# manner"))],
-            );
+            grammar.rules(&rule("action.#"), &[(0.6, &rule("verb.# object manner")), (0.4, &rule("rest.# manner"))]);
         }
         grammar.rules("place", &[(0.8, ""), (0.2, "preposition object.short")]);
         grammar.rules("object.short", &[(0.5, "the noun.one"), (0.5, "the noun.many")]);
@@ -106,17 +104,47 @@ impl Grammar {
     /// The rules of a symbol. A piece is a symbol if it has or will have rules of that name, else a word.
     fn rules(&mut self, name: &str, rules: &[(f64, &str)]) {
         const SYMBOLS: &[&str] = &[
-            "sentence", "quote", "bracket", "clause", "phrase.one", "phrase.many", "core.one", "core.many", "head.one",
-            "head.many", "relative.one", "relative.many", "action.one", "action.many", "place", "object.short",
-            "object", "manner", "person", "verb-end", "noun.one", "noun.many", "verb.one", "verb.many", "rest.one",
-            "rest.many", "adjective", "preposition", "adverb", "name",
+            "sentence",
+            "quote",
+            "bracket",
+            "clause",
+            "phrase.one",
+            "phrase.many",
+            "core.one",
+            "core.many",
+            "head.one",
+            "head.many",
+            "relative.one",
+            "relative.many",
+            "action.one",
+            "action.many",
+            "place",
+            "object.short",
+            "object",
+            "manner",
+            "person",
+            "verb-end",
+            "noun.one",
+            "noun.many",
+            "verb.one",
+            "verb.many",
+            "rest.one",
+            "rest.many",
+            "adjective",
+            "preposition",
+            "adverb",
+            "name",
         ];
         let index = self.symbol(name);
         for (probability, pieces) in rules {
             let pieces = pieces
                 .split_whitespace()
                 .map(|piece| {
-                    if SYMBOLS.contains(&piece) { Piece::Symbol(self.symbol(piece)) } else { Piece::Word(self.word(piece)) }
+                    if SYMBOLS.contains(&piece) {
+                        Piece::Symbol(self.symbol(piece))
+                    } else {
+                        Piece::Word(self.word(piece))
+                    }
                 })
                 .collect();
             self.symbols[index].rules.push((*probability, pieces));

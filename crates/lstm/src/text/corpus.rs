@@ -230,7 +230,10 @@ impl Part {
 const PIECE: u64 = 1 << 20;
 
 /// Hands every line as bytes, and whether it ended with a line feed.
-fn visit_lines(source: &Source, line: &mut dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError>) -> Result<(), TextError> {
+fn visit_lines(
+    source: &Source,
+    line: &mut dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError>,
+) -> Result<(), TextError> {
     for part in &source.parts {
         let (mut left, PartReader { path, mut reader, start }) = part.open()?;
         let mut offset = start;

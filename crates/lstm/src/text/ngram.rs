@@ -63,8 +63,7 @@ impl Ngram {
             let Some(counts) = self.orders[length].get(&context[context.len() - length..]) else { break };
             let (total, discount) = (counts.total as f64, self.discounts[length]);
             let count = counts.next.get(&token).map_or(0.0, |&count| count as f64);
-            probability =
-                ((count - discount).max(0.0) + discount * counts.next.len() as f64 * probability) / total;
+            probability = ((count - discount).max(0.0) + discount * counts.next.len() as f64 * probability) / total;
         }
         probability
     }

@@ -43,11 +43,9 @@ impl FromStr for TokenizerKind {
             "words" => Ok(Self::Words),
             "chars" => Ok(Self::Chars),
             "bytes" => Ok(Self::Bytes),
-            _ => Err(ConfigError::Unknown {
-                kind: "tokenizer",
-                value: value.to_owned(),
-                choices: "words, chars, bytes",
-            }),
+            _ => {
+                Err(ConfigError::Unknown { kind: "tokenizer", value: value.to_owned(), choices: "words, chars, bytes" })
+            }
         }
     }
 }
@@ -283,7 +281,8 @@ impl Tokenizer {
     /// A file that is missing, is none, or is from a newer version.
     pub fn load(path: &Path) -> Result<Self, TextError> {
         let bytes = std::fs::read(path).map_err(|source| TextError::Io { path: path.to_owned(), source })?;
-        let wrong = |why: String| TextError::Unusable(format!("{}: not a tokenizer of this program: {why}", path.display()));
+        let wrong =
+            |why: String| TextError::Unusable(format!("{}: not a tokenizer of this program: {why}", path.display()));
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
         if stored.version > VERSION {
             return Err(wrong(format!("version {} is newer than {VERSION}; update the program", stored.version)));

@@ -40,11 +40,7 @@ impl FromStr for OptimizerKind {
             "sgd" => Ok(Self::Sgd),
             "adam" => Ok(Self::Adam),
             "adamw" => Ok(Self::AdamW),
-            _ => Err(ConfigError::Unknown {
-                kind: "optimizer",
-                value: value.to_owned(),
-                choices: "sgd, adam, adamw",
-            }),
+            _ => Err(ConfigError::Unknown { kind: "optimizer", value: value.to_owned(), choices: "sgd, adam, adamw" }),
         }
     }
 }

@@ -159,7 +159,9 @@ impl Trainer {
         }
         Batches::training(&data.train, &data.tokenizer, config.batching, config.batch, config.segment, config.seed, 0)?;
         let folder = RunFolder(folder.to_owned());
-        if folder.path().exists() && std::fs::read_dir(folder.path()).map_or(true, |mut entries| entries.next().is_some()) {
+        if folder.path().exists()
+            && std::fs::read_dir(folder.path()).map_or(true, |mut entries| entries.next().is_some())
+        {
             let shown = folder.path().display();
             if !folder.config().exists() {
                 return Err(TrainError::Unusable(format!("{shown} exists and is not a run; choose another --out")));
@@ -275,8 +277,7 @@ impl Trainer {
             let count = batches.len();
             while self.position.batch < count {
                 batches.get(self.position.batch, &mut batch);
-                let dropout =
-                    Dropout { rate: config.model.dropout, seed: config.seed, step: self.position.step };
+                let dropout = Dropout { rate: config.model.dropout, seed: config.seed, step: self.position.step };
                 let loss = self.model.train_step(
                     &self.params,
                     &batch,
@@ -447,8 +448,7 @@ impl Trainer {
             value["step"].as_u64().is_some_and(|step| step <= self.position.step)
         };
         let kept: String = text.lines().filter(known).map(|line| format!("{line}\n")).collect();
-        write_atomically(&path, kept.as_bytes())
-            .map_err(|e| TrainError::Unusable(format!("{}: {e}", path.display())))
+        write_atomically(&path, kept.as_bytes()).map_err(|e| TrainError::Unusable(format!("{}: {e}", path.display())))
     }
 }
 
@@ -538,7 +538,10 @@ fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Resul
             Some((shape, values)) if *shape == entry.shape => params.get_mut(entry.slot).copy_from_slice(values),
             found => {
                 let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
-                let why = format!("{} should be {:?}, found {found}: it is not the model config.toml describes", entry.name, entry.shape);
+                let why = format!(
+                    "{} should be {:?}, found {found}: it is not the model config.toml describes",
+                    entry.name, entry.shape
+                );
                 return Err(FormatError::Unusable { path: path.to_owned(), why });
             }
         }
