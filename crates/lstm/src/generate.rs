@@ -146,3 +146,119 @@ impl<'a> Generator<'a> {
         self.order[kept - 1].1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Init, Readout};
+    use crate::model::{LanguageModelConfig, LayerWiring};
+
+    const ALL: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+
+    fn model() -> (LanguageModel, Params) {
+        let config = LanguageModelConfig {
+            vocabulary: 11,
+            embedding: 5,
+            hidden: 6,
+            layers: 2,
+            projection: None,
+            wiring: LayerWiring::Stacked,
+            readout: Readout::Hidden,
+            horizon: None,
+            dropout: 0.0,
+        };
+        let model = LanguageModel::new(config).unwrap();
+        let params = model.initialise(&Init::default(), 3);
+        (model, params)
+    }
+
+    /// How often each token is chosen from `scores`, of `draws`.
+    fn frequencies(sampling: Sampling, scores: &[f32], banned: &[u32], draws: usize) -> Vec<f64> {
+        let (model, params) = model();
+        let mut generator = Generator::new(&model, &params, sampling, banned.to_vec(), None, 7).unwrap();
+        let mut counts = vec![0.0; scores.len()];
+        for _ in 0..draws {
+            generator.order.clear();
+            generator.order.extend(scores.iter().zip(0..).map(|(&score, id)| (score, id)));
+            counts[generator.choose() as usize] += 1.0 / draws as f64;
+        }
+        counts
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax_at_a_temperature() {
+        let scores = [0.3, -1.0, 2.0, 0.3, 1.1];
+        for temperature in [0.5f32, 1.0, 2.0] {
+            let weights = scores.map(|score| f64::from(score / temperature).exp());
+            let total: f64 = weights.iter().sum();
+            let seen = frequencies(Sampling { temperature, ..ALL }, &scores, &[], 40_000);
+            for (seen, weight) in seen.iter().zip(weights) {
+                assert!((seen - weight / total).abs() < 0.01, "{seen} and {}", weight / total);
+            }
+        }
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_best_and_the_first_of_equals() {
+        let greedy = Sampling { temperature: 0.0, ..ALL };
+        assert_eq!(frequencies(greedy, &[0.0, 3.0, 3.0, 1.0], &[], 1), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(frequencies(greedy, &[0.0, 3.0, 3.0, 1.0], &[1], 1), [0.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail_and_banned_tokens_never_come() {
+        // Probabilities 0.3, 0.5, 0.05, 0.15.
+        let scores = [0.3f32.ln(), 0.5f32.ln(), 0.05f32.ln(), 0.15f32.ln()];
+        let kept = |top_k, top_p, banned: &[u32]| -> Vec<bool> {
+            let seen = frequencies(Sampling { top_k, top_p, ..ALL }, &scores, banned, 4_000);
+            seen.into_iter().map(|seen| seen > 0.0).collect()
+        };
+        assert_eq!(kept(2, 1.0, &[]), [true, true, false, false]);
+        assert_eq!(kept(9, 1.0, &[]), [true, true, true, true]);
+        assert_eq!(kept(0, 0.4, &[]), [false, true, false, false]);
+        assert_eq!(kept(0, 0.7, &[]), [true, true, false, false]);
+        assert_eq!(kept(0, 0.9, &[]), [true, true, false, true]);
+        assert_eq!(kept(1, 0.9, &[]), [false, true, false, false]);
+        assert_eq!(kept(0, 1.0, &[1, 2]), [true, false, false, true]);
+    }
+
+    #[test]
+    fn impossible_settings_are_sentences() {
+        let error = |sampling: Sampling| sampling.validate().unwrap_err().to_string();
+        assert!(error(Sampling { temperature: -0.5, ..ALL }).contains("`temperature` is -0.5"));
+        assert!(error(Sampling { temperature: f32::NAN, ..ALL }).contains("temperature"));
+        assert!(error(Sampling { top_p: 0.0, ..ALL }).contains("`top-p` is 0"));
+        assert!(error(Sampling { top_p: 1.5, ..ALL }).contains("`top-p` is 1.5"));
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same_and_another_does_not() {
+        let (model, params) = model();
+        let write = |seed| -> Vec<u32> {
+            let mut generator = Generator::new(&model, &params, ALL, vec![0], None, seed).unwrap();
+            let mut token = 1;
+            (0..40)
+                .map(|_| {
+                    token = generator.next(token);
+                    token
+                })
+                .collect()
+        };
+        assert_eq!(write(1), write(1));
+        assert_ne!(write(1), write(2));
+        assert!(!write(1).contains(&0));
+    }
+
+    #[test]
+    fn a_window_sees_its_last_tokens_and_nothing_before() {
+        let (model, params) = model();
+        let greedy = Sampling { temperature: 0.0, ..ALL };
+        let choose = |tokens: &[u32]| {
+            let mut generator = Generator::new(&model, &params, greedy, Vec::new(), Some(3), 1).unwrap();
+            tokens.iter().for_each(|&token| generator.read(token));
+            generator.order
+        };
+        assert_eq!(choose(&[9, 9, 9, 1, 2, 3]), choose(&[1, 2, 3]));
+        assert_ne!(choose(&[9, 2, 3]), choose(&[1, 2, 3]));
+    }
+}

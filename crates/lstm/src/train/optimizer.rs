@@ -97,6 +97,7 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Purpose, Rng};
 
     #[test]
     fn a_long_gradient_is_clipped_and_a_broken_one_refused() {
@@ -107,5 +108,89 @@ mod tests {
         let before = params.clone();
         assert!(!optimizer.step(&mut params, &[f32::NAN, 0.0], 1.0, None).is_finite());
         assert_eq!(params, before);
+    }
+
+    fn values(n: usize, number: u64) -> Vec<f32> {
+        let mut rng = Rng::new(5, Purpose::Init, number);
+        (0..n).map(|_| rng.uniform_in(-1.0, 1.0)).collect()
+    }
+
+    fn assert_close(actual: &[f32], expected: &[f64]) {
+        assert_eq!(actual.len(), expected.len());
+        for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+            assert!((f64::from(a) - e).abs() <= 1e-5 * (1.0 + e.abs()), "{i}: {a} and {e}");
+        }
+    }
+
+    fn norm(x: &[f32]) -> f64 {
+        x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn sgd_clips_by_the_norm_of_the_whole_gradient() {
+        for n in [1, 7, 129, 20_001] {
+            let (start, gradient) = (values(n, 0), values(n, 1));
+            let length = norm(&gradient);
+            for (clip, scale) in [(None, 1.0), (Some(1e9), 1.0), (Some(0.25), (0.25 / length).min(1.0))] {
+                let mut parameters = start.clone();
+                let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 0.0, n);
+                let seen = optimizer.step(&mut parameters, &gradient, 0.5, clip);
+                assert!((seen - length).abs() <= 1e-6 * length);
+                let expected: Vec<f64> =
+                    start.iter().zip(&gradient).map(|(&p, &g)| f64::from(p) - 0.5 * scale * f64::from(g)).collect();
+                assert_close(&parameters, &expected);
+                assert_eq!(optimizer.first.len(), 0);
+                assert_eq!(optimizer.steps, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn adam_is_its_formula() {
+        for (config, decay) in [(OptimizerKind::Adam, 0.0), (OptimizerKind::AdamW, 0.01)] {
+            let n = 131;
+            let mut parameters = values(n, 0);
+            let mut optimizer = Optimizer::new(config, decay as f32, n);
+            let mut expected: Vec<f64> = parameters.iter().map(|&p| f64::from(p)).collect();
+            let (mut first, mut second) = (vec![0.0f64; n], vec![0.0f64; n]);
+            let (rate, clip) = (0.01, 1.5);
+            for step in 1..=20 {
+                let gradient = values(n, step);
+                let scale = (clip / norm(&gradient)).min(1.0);
+                optimizer.step(&mut parameters, &gradient, rate as f32, Some(clip as f32));
+                for i in 0..n {
+                    let g = scale * f64::from(gradient[i]);
+                    expected[i] -= rate * decay * expected[i];
+                    first[i] = 0.9 * first[i] + 0.1 * g;
+                    second[i] = 0.999 * second[i] + 0.001 * g * g;
+                    let corrected = first[i] / (1.0 - 0.9f64.powi(step as i32));
+                    let root = (second[i] / (1.0 - 0.999f64.powi(step as i32))).sqrt();
+                    expected[i] -= rate * corrected / (root + 1e-8);
+                }
+            }
+            for (&actual, &expected) in parameters.iter().zip(&expected) {
+                assert!((f64::from(actual) - expected).abs() < 1e-4, "{actual} and {expected}");
+            }
+            assert_close(&optimizer.first, &first);
+            assert_close(&optimizer.second, &second);
+            assert_eq!(optimizer.steps, 20);
+        }
+    }
+
+    #[test]
+    fn a_restored_optimizer_continues_with_the_same_bits() {
+        let n = 50;
+        let mut parameters = values(n, 0);
+        let mut optimizer = Optimizer::new(OptimizerKind::Adam, 0.0, n);
+        optimizer.step(&mut parameters, &values(n, 1), 0.01, None);
+        let mut restored = Optimizer::new(OptimizerKind::Adam, 0.0, n);
+        restored.steps = optimizer.steps;
+        restored.first.copy_from_slice(&optimizer.first);
+        restored.second.copy_from_slice(&optimizer.second);
+        let mut again = parameters.clone();
+        optimizer.step(&mut parameters, &values(n, 2), 0.01, None);
+        restored.step(&mut again, &values(n, 2), 0.01, None);
+        assert_eq!(parameters, again);
+        assert_eq!((optimizer.first, optimizer.second), (restored.first, restored.second));
     }
 }
