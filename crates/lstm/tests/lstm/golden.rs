@@ -8,7 +8,7 @@ use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::params::{Layout, Params};
 use lstm::stack::{Lstm, Segment};
 use lstm::text::batches::Batch;
-use lstm::train::optimizer::{Optimizer, OptimizerConfig};
+use lstm::train::optimizer::{Optimizer, OptimizerKind};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -196,7 +196,7 @@ fn loss_and_gradients_of_a_language_model() {
 }
 
 /// 200 steps from the same weights on the same batches: the loss of every step.
-fn check_training(name: &str, config: OptimizerConfig, rate: f32) {
+fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
     let golden = Golden::read(name);
     let model = language_model(&golden);
     let mut params = golden.params(model.layout());
@@ -204,7 +204,7 @@ fn check_training(name: &str, config: OptimizerConfig, rate: f32) {
     let [_, columns] = golden.shape("tokens").try_into().expect("[steps · T + 1, B]");
     let segment: usize = golden.metadata("segment").parse().expect("a number");
     let clip: f32 = golden.metadata("clip").parse().expect("a number");
-    let mut optimizer = Optimizer::new(config, params.values().len());
+    let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
     let mut state = model.state(columns);
     let mut tape = model.tape();
     let mut gradients = Params::zeros(Arc::clone(model.layout()));
@@ -214,8 +214,8 @@ fn check_training(name: &str, config: OptimizerConfig, rate: f32) {
         let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
         let (got, expected) = (loss.nll / loss.tokens as f64, f64::from(expected));
         assert!((got - expected).abs() <= LOSS * expected, "{name}, step {step}: loss {got}, PyTorch has {expected}");
-        let info = optimizer.step(params.values_mut(), gradients.values(), rate, Some(clip));
-        let (got, expected) = (info.gradient_norm, f64::from(norm));
+        let got = optimizer.step(params.values_mut(), gradients.values(), rate, Some(clip));
+        let expected = f64::from(norm);
         // Norms follow the weights' rounding more closely than the loss does.
         assert!((got - expected).abs() <= 1e-3 * expected, "{name}, step {step}: norm {got}, PyTorch has {expected}");
     }
@@ -223,10 +223,10 @@ fn check_training(name: &str, config: OptimizerConfig, rate: f32) {
 
 #[test]
 fn two_hundred_steps_of_sgd() {
-    check_training("training_sgd", OptimizerConfig::Sgd, 4.0);
+    check_training("training_sgd", OptimizerKind::Sgd, 1.5);
 }
 
 #[test]
 fn two_hundred_steps_of_adam() {
-    check_training("training_adam", OptimizerConfig::ADAM, 0.02);
+    check_training("training_adam", OptimizerKind::Adam, 0.02);
 }
