@@ -1,0 +1,139 @@
+"""Makes the golden files beside it: PyTorch's outputs, final states, gradients and training losses, in safetensors.
+
+    pip install torch numpy safetensors
+    python make.py
+
+The CPU build of torch is enough. The tests read the files and need no Python.
+"""
+
+import copy
+import pathlib
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+HERE = pathlib.Path(__file__).parent
+
+
+def save(name, tensors, **metadata):
+    tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+    metadata = {key: str(value) for key, value in metadata.items()} | {"torch": torch.__version__}
+    save_file(tensors, HERE / f"{name}.safetensors", metadata)
+
+
+def lstm(name, input, hidden, layers, steps, batch, projection=0, bidirectional=False, lengths=None):
+    """nn.LSTM under a random linear loss over the output and the final states."""
+    torch.manual_seed(layers + 10 * projection + 100 * bidirectional)
+    model = nn.LSTM(input, hidden, layers, proj_size=projection, bidirectional=bidirectional)
+    states = layers * (1 + bidirectional)
+    recurrent = projection or hidden
+    x = torch.randn(steps, batch, input, requires_grad=True)
+    h_0 = torch.randn(states, batch, recurrent, requires_grad=True)
+    c_0 = torch.randn(states, batch, hidden, requires_grad=True)
+    if lengths is None:
+        output, (h_n, c_n) = model(x, (h_0, c_0))
+    else:
+        packed, (h_n, c_n) = model(pack_padded_sequence(x, lengths, enforce_sorted=False), (h_0, c_0))
+        output, _ = pad_packed_sequence(packed, total_length=steps)
+    loss = {key: torch.randn_like(value) for key, value in (("output", output), ("h_n", h_n), ("c_n", c_n))}
+    torch.autograd.backward([output, h_n, c_n], list(loss.values()))
+    tensors = {"input": x, "h_0": h_0, "c_0": c_0, "output": output, "h_n": h_n, "c_n": c_n}
+    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
+    tensors |= {f"loss.{key}": value for key, value in loss.items()}
+    for key, value in model.named_parameters():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    if lengths is not None:
+        tensors["lengths"] = torch.tensor(lengths, dtype=torch.int32)
+    save(name, tensors, layers=layers, projection=projection, bidirectional=bidirectional)
+
+
+class LanguageModel(nn.Module):
+    def __init__(self, vocabulary, embedding, hidden, layers):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, layers)
+        self.readout = nn.Linear(hidden, vocabulary)
+
+    def forward(self, tokens, targets, state):
+        output, state = self.lstm(self.embedding(tokens), state)
+        return cross_entropy(self.readout(output).flatten(0, 1), targets.flatten()), state
+
+
+def stream(vocabulary, steps, batch):
+    """Tokens a model can learn something about: each is mostly a function of the one before it."""
+    tokens = torch.randint(vocabulary, (steps + 1, batch))
+    for step in range(1, steps + 1):
+        rule = (3 * tokens[step - 1] + 1) % vocabulary
+        tokens[step] = torch.where(torch.rand(batch) < 0.9, rule, tokens[step])
+    return tokens
+
+
+def language_model():
+    """One step: the loss and every gradient."""
+    torch.manual_seed(3)
+    vocabulary, embedding, hidden, layers, steps, batch = 23, 6, 7, 2, 5, 3
+    model = LanguageModel(vocabulary, embedding, hidden, layers)
+    tokens = stream(vocabulary, steps, batch)
+    h_0, c_0 = torch.randn(2, layers, batch, hidden)
+    loss, (h_n, c_n) = model(tokens[:-1], tokens[1:], (h_0, c_0))
+    loss.backward()
+    tensors = {"tokens": tokens.int(), "h_0": h_0, "c_0": c_0, "h_n": h_n, "c_n": c_n, "loss": loss}
+    for key, value in model.named_parameters():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    save("language_model", tensors, layers=layers)
+
+
+def training_losses(model, optimizer, tokens, segment, clip):
+    """Truncated back-propagation through time with carried state: the loss and gradient norm of every step."""
+    optimizer = optimizer(model.parameters())
+    shape = (model.lstm.num_layers, tokens.shape[1], model.lstm.hidden_size)
+    state = tuple(torch.zeros(shape, dtype=model.readout.bias.dtype) for _ in "hc")
+    losses, norms = [], []
+    for start in range(0, len(tokens) - 1, segment):
+        inputs, targets = tokens[start : start + segment], tokens[start + 1 : start + segment + 1]
+        optimizer.zero_grad()
+        loss, state = model(inputs, targets, tuple(part.detach() for part in state))
+        loss.backward()
+        norms.append(clip_grad_norm_(model.parameters(), clip))
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), torch.stack(norms)
+
+
+def training(name, optimizer, clip, steps=200, segment=5):
+    torch.manual_seed(5)
+    vocabulary, embedding, hidden, layers, batch = 17, 6, 9, 2, 4
+    model = LanguageModel(vocabulary, embedding, hidden, layers)
+    tensors = {key: value.detach().clone() for key, value in model.named_parameters()}
+    tokens = stream(vocabulary, steps * segment, batch)
+    exact, _ = training_losses(copy.deepcopy(model).double(), optimizer, tokens, segment, clip)
+    losses, norms = training_losses(model, optimizer, tokens, segment, clip)
+    apart = ((losses - exact).abs() / exact).max().item()
+    clipped = (norms > clip).sum().item()
+    print(f"{name}: loss {losses[0]:.3f} -> {losses[-1]:.3f}, {clipped} of {steps} steps clipped, {apart:.1e} from f64")
+    # Too large a rate makes the run chaotic: rounding alone would then part any two implementations.
+    assert apart < 2e-5, "choose a smaller rate"
+    tensors |= {"tokens": tokens.int(), "losses": losses, "norms": norms}
+    save(name, tensors, layers=layers, segment=segment, clip=clip)
+
+
+def main():
+    torch.set_num_threads(1)
+    for layers in (1, 2, 3):
+        lstm(f"layers_{layers}", input=3, hidden=5, layers=layers, steps=6, batch=3)
+    lstm("bidirectional", input=3, hidden=5, layers=2, steps=6, batch=3, bidirectional=True)
+    lstm("projection", input=3, hidden=7, layers=2, steps=5, batch=3, projection=3)
+    lstm("projection_bidirectional", input=4, hidden=6, layers=3, steps=5, batch=2, projection=5, bidirectional=True)
+    lstm("lengths", input=3, hidden=5, layers=2, steps=7, batch=4, lengths=[3, 7, 1, 5])
+    lstm("lengths_bidirectional", input=3, hidden=5, layers=2, steps=7, batch=4, bidirectional=True, lengths=[3, 7, 1, 5])
+    lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
+    language_model()
+    training("training_sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.5), clip=0.5)
+    training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
+
+
+main()

@@ -1,0 +1,246 @@
+//! The stack against the slow reference: outputs, final states, and gradients against finite differences, for every
+//! combination of wiring, readout, direction, projection, horizon and masking.
+
+use std::sync::Arc;
+
+use lstm::config::{LstmConfig, Readout, Wiring};
+use lstm::params::Params;
+use lstm::rng::{Purpose, Rng};
+use lstm::stack::{Lstm, Segment};
+use lstm::state::State;
+
+use crate::reference::{Outcome, Reference, Values};
+
+/// Of the largest output: the promise of DESIGN for the fast path.
+const FORWARD: f64 = 1e-5;
+/// Of a tensor's largest gradient.
+const GRADIENT: f64 = 1e-4;
+
+/// One computation, its random numbers and the random linear loss over what comes out.
+struct Case {
+    config: LstmConfig,
+    steps: usize,
+    batch: usize,
+    lengths: Option<Vec<usize>>,
+    values: Values,
+    loss: [Vec<f64>; 3],
+}
+
+/// Numbers an f32 holds exactly, so that both sides compute with the same.
+fn random(rng: &mut Rng, len: usize) -> Vec<f64> {
+    (0..len).map(|_| f64::from(rng.normal() * 0.5)).collect()
+}
+
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+fn double(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| f64::from(value)).collect()
+}
+
+impl Case {
+    fn new(config: LstmConfig, steps: usize, batch: usize, lengths: Option<Vec<usize>>) -> Self {
+        let rng = &mut Rng::new(11, Purpose::Init, (config.hidden * 100 + config.layers) as u64);
+        let lstm = Lstm::new(config.clone()).expect("a valid configuration");
+        let scale = 2.0 / (config.hidden as f64).sqrt();
+        let mut values: Values = lstm
+            .layout()
+            .entries()
+            .iter()
+            .map(|entry| {
+                let weights = random(rng, entry.shape.iter().product());
+                (entry.name.clone(), weights.iter().map(|w| f64::from((w * scale) as f32)).collect())
+            })
+            .collect();
+        let states = config.layers * config.directions() * batch;
+        values.insert("input".into(), random(rng, steps * batch * config.input));
+        values.insert("h_0".into(), random(rng, states * config.recurrent()));
+        values.insert("c_0".into(), random(rng, states * config.hidden));
+        let loss = [
+            random(rng, steps * batch * config.output()),
+            random(rng, states * config.recurrent()),
+            random(rng, states * config.hidden),
+        ];
+        Self { config, steps, batch, lengths, values, loss }
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference { config: &self.config, steps: self.steps, batch: self.batch, lengths: self.lengths.as_deref() }
+    }
+
+    fn loss(&self, outcome: &Outcome) -> f64 {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(&outcome.output, &self.loss[0]) + dot(&outcome.h, &self.loss[1]) + dot(&outcome.c, &self.loss[2])
+    }
+
+    /// Central finite differences of the loss in every number.
+    fn slopes(&self, baseline: &Outcome) -> Values {
+        const STEP: f64 = 1e-5;
+        let reference = self.reference();
+        let mut moved = self.values.clone();
+        let mut slopes = Values::new();
+        for (name, values) in &self.values {
+            let mut slope = Vec::with_capacity(values.len());
+            for (index, &value) in values.iter().enumerate() {
+                let mut at = |value: f64| {
+                    moved.get_mut(name).expect("the same names")[index] = value;
+                    self.loss(&reference.forward(&moved, Some(&baseline.entered)))
+                };
+                slope.push((at(value + STEP) - at(value - STEP)) / (2.0 * STEP));
+                at(value);
+            }
+            slopes.insert(name.clone(), slope);
+        }
+        slopes
+    }
+
+    /// The library's outcome, and its gradients of the loss.
+    fn run(&self) -> ([Vec<f64>; 3], Values) {
+        let lstm = Lstm::new(self.config.clone()).expect("a valid configuration");
+        let mut params = Params::zeros(Arc::clone(lstm.layout()));
+        for entry in lstm.layout().entries() {
+            params.get_mut(entry.slot).copy_from_slice(&single(&self.values[&entry.name]));
+        }
+        let input = single(&self.values["input"]);
+        let segment = Segment { steps: self.steps, batch: self.batch, lengths: self.lengths.as_deref() };
+        let mut state = lstm.state(self.batch);
+        state.h = single(&self.values["h_0"]);
+        state.c = single(&self.values["c_0"]);
+        let mut d_final: State = lstm.state(self.batch);
+        d_final.h = single(&self.loss[1]);
+        d_final.c = single(&self.loss[2]);
+        let mut tape = lstm.tape();
+        let mut gradients = Params::zeros(Arc::clone(lstm.layout()));
+        lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
+        let outcome = [double(tape.output()), double(&state.h), double(&state.c)];
+        lstm.backward(&params, &input, segment, &single(&self.loss[0]), Some(&d_final), &mut tape, &mut gradients);
+
+        let mut named: Values = lstm
+            .layout()
+            .entries()
+            .iter()
+            .map(|entry| (entry.name.clone(), double(gradients.get(entry.slot))))
+            .collect();
+        named.insert("input".into(), double(tape.d_input()));
+        named.insert("h_0".into(), double(&tape.d_initial().h));
+        named.insert("c_0".into(), double(&tape.d_initial().c));
+        (outcome, named)
+    }
+
+    fn check_forward(&self) {
+        let expected = self.reference().forward(&self.values, None);
+        let (got, _) = self.run();
+        self.compare_outcome(&got, &expected);
+    }
+
+    fn check(&self) {
+        let expected = self.reference().forward(&self.values, None);
+        let slopes = self.slopes(&expected);
+        let (got, gradients) = self.run();
+        self.compare_outcome(&got, &expected);
+        for (name, slope) in &slopes {
+            self.close(&format!("gradient of {name}"), &gradients[name], slope, GRADIENT);
+        }
+    }
+
+    fn compare_outcome(&self, got: &[Vec<f64>; 3], expected: &Outcome) {
+        self.close("output", &got[0], &expected.output, FORWARD);
+        self.close("final h", &got[1], &expected.h, FORWARD);
+        self.close("final c", &got[2], &expected.c, FORWARD);
+    }
+
+    fn close(&self, what: &str, got: &[f64], expected: &[f64], tolerance: f64) {
+        assert_eq!(got.len(), expected.len(), "{what} of {:?}", self.config);
+        // Behind a horizon a whole tensor's gradient can be zero; finite differences then leave their own noise.
+        let largest = expected.iter().fold(1e-4, |most: f64, value| most.max(value.abs()));
+        for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+            assert!(
+                (got - expected).abs() <= tolerance * largest,
+                "{what}[{index}]: got {got}, expected {expected} (largest {largest})\n{:?}, T {}, B {}, lengths {:?}",
+                self.config,
+                self.steps,
+                self.batch,
+                self.lengths
+            );
+        }
+    }
+}
+
+/// Every combination of the other choices, for one wiring and number of layers.
+fn check_all(wiring: Wiring, layers: usize) {
+    for bits in 0..16 {
+        let chosen = |bit: usize| bits >> bit & 1 == 1;
+        for horizon in [None, Some(1), Some(2)] {
+            let config = LstmConfig {
+                layers,
+                wiring,
+                projection: chosen(0).then_some(2),
+                bidirectional: chosen(1),
+                readout: if chosen(2) { Readout::OutputGate } else { Readout::Hidden },
+                horizon,
+                ..LstmConfig::new(3, 5)
+            };
+            // Rows that end early, fill the segment, are empty, and end at a horizon.
+            let lengths = chosen(3).then(|| vec![3, 5, 0, 2]);
+            let batch = if chosen(3) { 4 } else { 1 };
+            Case::new(config, 5, batch, lengths).check();
+        }
+    }
+}
+
+#[test]
+fn one_layer() {
+    check_all(Wiring::Stacked, 1);
+}
+
+#[test]
+fn two_layers_stacked() {
+    check_all(Wiring::Stacked, 2);
+}
+
+#[test]
+fn two_layers_skip() {
+    check_all(Wiring::Skip, 2);
+}
+
+#[test]
+fn two_layers_scores() {
+    check_all(Wiring::Scores { size: 3 }, 2);
+}
+
+#[test]
+fn three_layers_of_every_wiring() {
+    for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 3 }] {
+        for readout in [Readout::Hidden, Readout::OutputGate] {
+            let config = LstmConfig {
+                layers: 3,
+                wiring,
+                readout,
+                projection: Some(2),
+                bidirectional: true,
+                horizon: Some(2),
+                ..LstmConfig::new(2, 3)
+            };
+            Case::new(config, 4, 3, Some(vec![4, 1, 3])).check();
+        }
+    }
+}
+
+#[test]
+fn odd_sizes_forward() {
+    for (input, hidden, steps, batch) in
+        [(1, 1, 1, 1), (7, 33, 9, 7), (33, 7, 33, 1), (129, 129, 3, 33), (20, 65, 7, 5)]
+    {
+        for bidirectional in [false, true] {
+            for projection in [None, Some(hidden / 2)] {
+                if projection == Some(0) {
+                    continue;
+                }
+                let config = LstmConfig { layers: 2, projection, bidirectional, ..LstmConfig::new(input, hidden) };
+                let lengths = (batch > 1).then(|| (0..batch).map(|row| (row * 5 + 1) % (steps + 1)).collect());
+                Case::new(config, steps, batch, lengths).check_forward();
+            }
+        }
+    }
+}

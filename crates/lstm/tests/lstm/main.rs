@@ -1,0 +1,8 @@
+//! The library's integration tests, one binary.
+
+/// Golden files made by PyTorch: outputs, states, gradients and whole training runs.
+mod golden;
+/// The stack against the gate-by-gate cell and against finite differences.
+mod gradients;
+/// A slow stack in f64, built from the cell.
+mod reference;

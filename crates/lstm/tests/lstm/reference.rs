@@ -1,0 +1,139 @@
+//! A slow f64 reference of the whole stack, built from the gate-by-gate cell: forward only, nothing shared between
+//! steps, one row at a time. Its gradients are finite differences.
+
+use std::collections::BTreeMap;
+
+use lstm::cell::{Cell, CellState, Stacked};
+use lstm::config::{LstmConfig, Readout, Wiring};
+
+/// Every number the loss depends on, by name: the parameters under PyTorch's names, `input` `[T, B, I]`, `h_0`
+/// `[L·D, B, R]` and `c_0` `[L·D, B, H]`. Also the gradients of all of these.
+pub(crate) type Values = BTreeMap<String, Vec<f64>>;
+
+/// The states that entered every step: `[L·D][n · B + row]`, n in the order of processing.
+pub(crate) type Entered = Vec<Vec<CellState<f64>>>;
+
+/// What a forward pass gives.
+pub(crate) struct Outcome {
+    /// `[T, B, output]`, zero where masked.
+    pub(crate) output: Vec<f64>,
+    /// Final hidden states `[L·D, B, R]`.
+    pub(crate) h: Vec<f64>,
+    /// Final cell states `[L·D, B, H]`.
+    pub(crate) c: Vec<f64>,
+    /// What the gradient horizon holds fixed.
+    pub(crate) entered: Entered,
+}
+
+/// The shape of a computation.
+pub(crate) struct Reference<'a> {
+    pub(crate) config: &'a LstmConfig,
+    pub(crate) steps: usize,
+    pub(crate) batch: usize,
+    pub(crate) lengths: Option<&'a [usize]>,
+}
+
+/// Hidden states and output gates of one layer, `[T · B]` rows, directions joined, zero where masked.
+struct Layer {
+    hidden: Vec<Vec<f64>>,
+    gate: Vec<Vec<f64>>,
+}
+
+impl Layer {
+    fn readout(&self, readout: Readout) -> &[Vec<f64>] {
+        match readout {
+            Readout::Hidden => &self.hidden,
+            Readout::OutputGate => &self.gate,
+        }
+    }
+}
+
+impl Reference<'_> {
+    /// Runs the segment. A gradient horizon of k steps stops the gradient into every k-th step: with `held`, the
+    /// states that enter those steps are constants, those of an unperturbed pass.
+    pub(crate) fn forward(&self, values: &Values, held: Option<&Entered>) -> Outcome {
+        let config = self.config;
+        let (directions, recurrent, hidden) = (config.directions(), config.recurrent(), config.hidden);
+        let rows = self.steps * self.batch;
+        let input: Vec<Vec<f64>> = values["input"].chunks_exact(config.input).map(<[f64]>::to_vec).collect();
+        let mut below: Option<Layer> = None;
+        let mut outcome = Outcome { output: Vec::new(), h: Vec::new(), c: Vec::new(), entered: Vec::new() };
+        for layer in 0..config.layers {
+            let x = match &below {
+                None => input.clone(),
+                Some(below) => self.join(values, layer - 1, &input, below),
+            };
+            let mut this = Layer { hidden: vec![Vec::new(); rows], gate: vec![Vec::new(); rows] };
+            for direction in 0..directions {
+                let index = layer * directions + direction;
+                let cell = cell(values, layer, direction, config.layer_input(layer));
+                let mut states: Vec<CellState<f64>> = (0..self.batch)
+                    .map(|row| CellState {
+                        h: values["h_0"][(index * self.batch + row) * recurrent..][..recurrent].to_vec(),
+                        c: values["c_0"][(index * self.batch + row) * hidden..][..hidden].to_vec(),
+                    })
+                    .collect();
+                let mut entered = Vec::with_capacity(rows);
+                for n in 0..self.steps {
+                    let t = if direction == 0 { n } else { self.steps - 1 - n };
+                    for (row, state) in states.iter_mut().enumerate() {
+                        let cut = config.horizon.is_some_and(|horizon| n > 0 && n % horizon == 0);
+                        if let Some(held) = held.filter(|_| cut) {
+                            state.clone_from(&held[index][n * self.batch + row]);
+                        }
+                        entered.push(state.clone());
+                        let at = t * self.batch + row;
+                        if self.lengths.is_some_and(|lengths| t >= lengths[row]) {
+                            this.hidden[at].extend(vec![0.0; recurrent]);
+                            this.gate[at].extend(vec![0.0; hidden]);
+                            continue;
+                        }
+                        let (next, gates) = cell.forward(&x[at], state);
+                        this.hidden[at].extend(&next.h);
+                        this.gate[at].extend(&gates.o);
+                        *state = next;
+                    }
+                }
+                outcome.entered.push(entered);
+                outcome.h.extend(states.iter().flat_map(|state| &state.h));
+                outcome.c.extend(states.iter().flat_map(|state| &state.c));
+            }
+            below = Some(this);
+        }
+        outcome.output = below.map(|last| last.readout(config.readout).concat()).unwrap_or_default();
+        outcome
+    }
+
+    /// The input of layer `layer + 1`.
+    fn join(&self, values: &Values, layer: usize, input: &[Vec<f64>], below: &Layer) -> Vec<Vec<f64>> {
+        let join = |first: Vec<f64>, at: usize| [first, below.hidden[at].clone()].concat();
+        match self.config.wiring {
+            Wiring::Stacked => below.hidden.clone(),
+            Wiring::Skip => (0..input.len()).map(|at| join(input[at].clone(), at)).collect(),
+            Wiring::Scores { size } => {
+                let weight = &values[&format!("weight_score_l{layer}")];
+                let bias = &values[&format!("bias_score_l{layer}")];
+                let readout = below.readout(self.config.readout);
+                let score = |at: usize, s: usize| {
+                    let row: &Vec<f64> = &readout[at];
+                    let products = weight[s * row.len()..].iter().zip(row).map(|(w, r)| w * r);
+                    bias[s] + products.sum::<f64>()
+                };
+                (0..input.len()).map(|at| join((0..size).map(|s| score(at, s)).collect(), at)).collect()
+            }
+        }
+    }
+}
+
+fn cell(values: &Values, layer: usize, direction: usize, input: usize) -> Cell<f64> {
+    let suffix = if direction == 0 { "" } else { "_reverse" };
+    let named = |name: &str| values[&format!("{name}_l{layer}{suffix}")].clone();
+    let stacked = Stacked {
+        weight_ih: named("weight_ih"),
+        weight_hh: named("weight_hh"),
+        bias_ih: named("bias_ih"),
+        bias_hh: named("bias_hh"),
+        weight_hr: values.get(&format!("weight_hr_l{layer}{suffix}")).cloned(),
+    };
+    Cell::from_stacked(input, &stacked)
+}
