@@ -229,11 +229,11 @@ impl Part {
 /// The longest piece of a line handed on at once: a text without line ends is read in such pieces.
 const PIECE: u64 = 1 << 20;
 
-/// Hands every line as bytes, and whether it ended with a line feed.
-fn visit_lines(
-    source: &Source,
-    line: &mut dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError>,
-) -> Result<(), TextError> {
+/// Receives a file's path, the offset of a line in it, its bytes, and whether it ended with a line feed.
+type LineVisitor<'a> = dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError> + 'a;
+
+/// Hands every line to `line`.
+fn visit_lines(source: &Source, line: &mut LineVisitor) -> Result<(), TextError> {
     for part in &source.parts {
         let (mut left, PartReader { path, mut reader, start }) = part.open()?;
         let mut offset = start;
