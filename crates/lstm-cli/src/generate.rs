@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use lstm::generate::{Generator, Sampling};
 use lstm::text::batches::Batching;
-use lstm::train::trainer::LoadedRun;
+use lstm::train::checkpoint::LoadedRun;
 
 /// The options of `lstm generate`.
 #[derive(clap::Args)]
 pub struct Generate {
     /// The run folder
     run: PathBuf,
-    /// The text to go on from
-    #[arg(long, default_value = "")]
+    /// The text to go on from [default: none, a fresh line]
+    #[arg(long, default_value = "", hide_default_value = true)]
     prompt: String,
     /// Below 1 safer, above 1 wilder, 0 always the likeliest token
     #[arg(long, default_value_t = 0.8)]

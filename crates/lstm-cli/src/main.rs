@@ -3,9 +3,11 @@
 mod eval;
 mod generate;
 mod output;
+mod progress;
 mod score;
 mod show;
 mod train;
+mod train_options;
 
 use std::process::ExitCode;
 
@@ -22,7 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a model on a text, or on the built-in language
-    Train(Box<train::Train>),
+    Train(Box<train_options::Train>),
     /// Measure a trained model's perplexity on a text
     Eval(eval::Eval),
     /// Write with a trained model
@@ -50,15 +52,5 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     };
-    result.unwrap_or_else(|error| {
-        // A reader that has seen enough (`lstm generate … | head`) is no failure.
-        let closed = |cause: &(dyn std::error::Error + 'static)| {
-            cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-        };
-        if error.chain().any(closed) {
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("error: {error:#}");
-        ExitCode::from(2)
-    })
+    result.unwrap_or_else(|error| output::failure(&error))
 }

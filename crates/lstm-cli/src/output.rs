@@ -1,12 +1,17 @@
-//! What the subcommands share in printing results and in starting up.
+//! What the subcommands share: starting up, naming choices, printing results.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::text::corpus::{Corpus, Source};
-use lstm::train::trainer::LoadedRun;
+use lstm::train::checkpoint::LoadedRun;
+use lstm::train::run::RunConfig;
 use serde_json::{Value, json};
+
+/// The exit code of a program that Ctrl-C ended.
+pub const INTERRUPTED: u8 = 130;
 
 /// Uses `threads` threads, or as many as there are processors.
 pub fn use_threads(threads: Option<usize>) -> Result<()> {
@@ -30,4 +35,53 @@ pub fn open(run: &Path, file: &Path, lossy: bool) -> Result<(LoadedRun, Corpus)>
     let run = LoadedRun::open(run)?;
     let corpus = Corpus::read(&Source::from_file(file)?, &run.tokenizer, lossy)?;
     Ok((run, corpus))
+}
+
+/// What a run was trained on.
+pub fn source(config: &RunConfig) -> String {
+    config.data.train.as_ref().map_or("the built-in language".to_owned(), |path: &PathBuf| path.display().to_string())
+}
+
+/// Digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
+    groups.join(",")
+}
+
+/// Seconds as people say them.
+pub fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.0} s"),
+        s if s < 6000.0 => format!("{:.0} min", s / 60.0),
+        s if s < 360_000.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.0} days", s / 86400.0),
+    }
+}
+
+/// What a failed command gives: nothing, if the reader has seen enough (`lstm generate … | head`), else the sentence
+/// and 2.
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_times_rounded() {
+        assert_eq!([0, 999, 1000, 4_653_200].map(grouped), ["0", "999", "1,000", "4,653,200"].map(str::to_owned));
+        assert_eq!(
+            [7.4, 600.0, 7200.0, 864_000.0].map(seconds),
+            ["7 s", "10 min", "2.0 h", "10 days"].map(str::to_owned)
+        );
+    }
 }

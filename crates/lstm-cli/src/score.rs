@@ -5,51 +5,71 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::train::trainer::evaluate;
+use lstm::evaluate::Evaluation;
+use lstm::text::tokenizer::Tokenizer;
 use serde_json::json;
+
+use crate::output::{grouped, open, use_threads};
 
 /// The options of `lstm score`.
 #[derive(clap::Args)]
 pub struct Score {
     /// The run folder
     run: PathBuf,
-    /// The text
+    /// The text file
     file: PathBuf,
-    /// Replace bytes that are not UTF-8
+    /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long)]
     lossy: bool,
-    /// Print one JSON object a line of the text
+    /// Print one JSON object a line of the text [default: a readable line]
     #[arg(long)]
     json: bool,
+    /// Threads to use; the result is the same for any number [default: all processors]
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 /// Scores and prints.
 pub fn run(options: Score) -> Result<ExitCode> {
-    crate::output::use_threads(None)?;
-    let (mut run, corpus) = crate::output::open(&options.run, &options.file, options.lossy)?;
+    use_threads(options.threads)?;
+    let (run, corpus) = open(&options.run, &options.file, options.lossy)?;
+    let tokenizer = &run.tokenizer;
     // One row at a time keeps lines and windows in the order of the text.
-    run.config.batch = 1;
-    let mut scored = Vec::new();
-    evaluate(&run.model, &run.params, &run.tokenizer, &corpus, &run.config, &mut |token, nats| {
-        scored.push((token, nats))
-    })?;
-    let mut out = std::io::BufWriter::new(std::io::stdout());
-    let newline = [run.tokenizer.eos(), run.tokenizer.id("\n"), run.tokenizer.id("<0x0A>")];
-    for line in scored.split_inclusive(|(token, _)| newline.contains(&Some(*token))) {
-        let total: f64 = line.iter().map(|(_, nats)| f64::from(*nats)).sum();
-        let perplexity = (total / line.len() as f64).exp();
-        if options.json {
-            let tokens: Vec<_> =
-                line.iter().map(|(id, nats)| json!({"token": run.tokenizer.token(*id), "nats": nats})).collect();
-            writeln!(out, "{}", json!({"perplexity": perplexity, "nll": total / line.len() as f64, "tokens": tokens}))?;
-        } else {
-            write!(out, "{perplexity:10.2} ")?;
-            for (id, nats) in line {
-                write!(out, " {}:{nats:.2}", run.tokenizer.token(*id).escape_debug())?;
+    let mut evaluation = Evaluation::new(&run.model, &run.params, tokenizer, &corpus, run.config.batching, 1)?;
+    let newline = [tokenizer.eos(), tokenizer.id("\n"), tokenizer.id("<0x0A>")];
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut line = Vec::new();
+    while evaluation.advance() {
+        for (token, nats) in evaluation.predicted() {
+            line.push((token, nats));
+            if newline.contains(&Some(token)) {
+                write_line(&mut out, tokenizer, &line, options.json)?;
+                line.clear();
             }
-            writeln!(out)?;
         }
     }
+    if !line.is_empty() {
+        write_line(&mut out, tokenizer, &line, options.json)?;
+    }
     out.flush()?;
+    let loss = evaluation.total();
+    eprintln!("perplexity {:.2} on {} tokens", loss.perplexity(), grouped(loss.tokens as u64));
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line of the text: its perplexity, then every token with its surprisal.
+fn write_line(out: &mut impl Write, tokenizer: &Tokenizer, line: &[(u32, f32)], as_json: bool) -> Result<()> {
+    let mean = line.iter().map(|(_, nats)| f64::from(*nats)).sum::<f64>() / line.len() as f64;
+    if as_json {
+        let tokens: Vec<_> =
+            line.iter().map(|(id, nats)| json!({"token": tokenizer.token(*id), "nats": nats})).collect();
+        writeln!(out, "{}", json!({"perplexity": mean.exp(), "nll": mean, "tokens": tokens}))?;
+        return Ok(());
+    }
+    write!(out, "{:10.2} ", mean.exp())?;
+    for (id, nats) in line {
+        write!(out, " {}:{nats:.2}", tokenizer.token(*id).escape_debug())?;
+    }
+    writeln!(out)?;
+    Ok(())
 }

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::train::trainer::LoadedRun;
+use lstm::train::checkpoint::LoadedRun;
+use lstm::train::schedule::Schedule;
 use serde_json::json;
+
+use crate::output::{grouped, loss_json, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
     /// The run folder
     run: PathBuf,
-    /// Print one JSON object
+    /// Print one JSON object [default: a table]
     #[arg(long)]
     json: bool,
 }
@@ -21,37 +24,50 @@ pub struct Show {
 /// Shows the run.
 pub fn run(options: Show) -> Result<ExitCode> {
     let run = LoadedRun::open(&options.run)?;
-    let layout = run.model.layout();
-    let mut out = std::io::stdout();
+    let (config, model, card, layout) = (&run.config, run.model.config(), &run.card, run.model.layout());
+    let mut out = std::io::stdout().lock();
     if options.json {
-        let entries: Vec<_> =
+        let tensors: Vec<_> =
             layout.entries().iter().map(|entry| json!({"name": entry.name, "shape": entry.shape})).collect();
-        let shown =
-            json!({"config": run.config, "results": run.document, "parameters": layout.len(), "tensors": entries});
+        let results = json!({
+            "epoch": card.epoch,
+            "step": card.step,
+            "train": loss_json(Some(card.train), None),
+            "valid": loss_json(card.valid, None),
+            "test": loss_json(card.test, None),
+            "floor": card.floor,
+        });
+        let shown = json!({"config": config, "results": results, "parameters": layout.len(), "tensors": tensors});
         writeln!(out, "{shown}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let model = run.model.config();
-    let trained_on =
-        run.config.data.train.as_ref().map_or("the built-in language".to_owned(), |p| p.display().to_string());
-    writeln!(out, "layers      {} × {} hidden, embedding {}", model.layers, model.hidden, model.embedding)?;
-    writeln!(out, "vocabulary  {} {}", model.vocabulary, run.tokenizer.kind())?;
-    writeln!(out, "readout     {}, initialised {}", model.readout, run.config.init.scheme)?;
-    writeln!(out, "batches     {}, {} × {}", run.config.batching, run.config.batch, run.config.segment)?;
-    writeln!(out, "trained on  {trained_on}, epoch {}", run.document["epoch"])?;
-    writeln!(
-        out,
-        "perplexity  train {:.2}, valid {:.2}",
-        number(&run.document["train"]),
-        number(&run.document["valid"])
-    )?;
-    writeln!(out, "\nparameters  {}", layout.len())?;
+    let projection = model.projection.map(|size| format!(", projected to {size}")).unwrap_or_default();
+    let horizon = model.horizon.map_or("the whole segment".to_owned(), |steps| format!("{steps} steps"));
+    let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
+    row("layers", format!("{} × {} hidden, embedding {}{projection}", model.layers, model.hidden, model.embedding))?;
+    row("wiring", format!("{}, readout {}, gradient through {horizon}", model.wiring, model.readout))?;
+    row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind()))?;
+    let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
+    row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
+    row("trained on", source(config))?;
+    row("batches", format!("{}, {} rows of {} steps", config.batching, config.batch, config.segment))?;
+    let Schedule { rate, decay, decay_after, .. } = config.schedule;
+    let optimizer = config.optimizer;
+    row("optimizer", format!("{optimizer} at rate {rate}, divided by {decay} each epoch after {decay_after}"))?;
+    row("dropout", model.dropout.to_string())?;
+    row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
+    for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
+        let said = loss.map_or("not measured".to_owned(), |loss| {
+            format!("perplexity {:.2} on {} tokens", loss.perplexity(), grouped(loss.tokens as u64))
+        });
+        row(name, said)?;
+    }
+    if let Some(floor) = card.floor {
+        row("floor", format!("perplexity {floor:.2}"))?;
+    }
+    row("parameters", grouped(layout.len() as u64))?;
     for entry in layout.entries() {
-        writeln!(out, "  {:<24} {:?}", entry.name, entry.shape)?;
+        writeln!(out, "  {:<26} {:?}", entry.name, entry.shape)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn number(value: &serde_json::Value) -> f64 {
-    value.as_f64().unwrap_or(f64::NAN)
 }

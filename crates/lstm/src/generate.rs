@@ -47,7 +47,10 @@ pub struct Generator<'a> {
     /// With a fixed context: its length, and the tokens read so far (at most that many).
     window: Option<usize>,
     read: Vec<u32>,
-    order: Vec<(f32, u32)>,
+    /// Scores and tokens that may come next.
+    candidates: Vec<(f32, u32)>,
+    /// The first token that is not banned, for a model that scores nothing.
+    fallback: u32,
 }
 
 impl<'a> Generator<'a> {
@@ -55,7 +58,7 @@ impl<'a> Generator<'a> {
     /// from a zero state for each next one (a model trained on windows), else its state is carried.
     ///
     /// # Errors
-    /// Sampling settings out of range.
+    /// Sampling settings out of range, or every token banned.
     pub fn new(
         model: &'a LanguageModel,
         params: &'a Params,
@@ -65,6 +68,10 @@ impl<'a> Generator<'a> {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         sampling.validate()?;
+        let mut allowed = (0..model.config().vocabulary as u32).filter(|id| !banned.contains(id));
+        let fallback = allowed.next().ok_or_else(|| {
+            ConfigError::Conflict("every token of the vocabulary is banned; there is nothing to write".to_owned())
+        })?;
         Ok(Self {
             model,
             params,
@@ -75,75 +82,79 @@ impl<'a> Generator<'a> {
             rng: Rng::new(seed, Purpose::Generate, 0),
             window,
             read: Vec::new(),
-            order: Vec::new(),
+            candidates: Vec::new(),
+            fallback,
         })
     }
 
-    /// Reads a token and writes the next; feed what it returns to go on. Of a prompt, ignore all results but the last.
+    /// Reads a token and writes the next; feed what it returns to go on.
     pub fn next(&mut self, token: u32) -> u32 {
-        self.score(token);
+        self.read(token);
+        if self.window.is_some() {
+            self.state.reset();
+            for index in 0..self.read.len() {
+                self.advance(self.read[index]);
+            }
+        }
         self.choose()
     }
 
-    /// Reads a token without choosing a next one.
+    /// Reads a token without choosing a next one, as for a prompt.
     pub fn read(&mut self, token: u32) {
-        self.score(token);
-    }
-
-    fn score(&mut self, token: u32) {
-        let mut scored = |token: u32, state: &mut State| {
-            let scores = self.model.next_scores(self.params, &[token], state, &mut self.tape);
-            self.order.clear();
-            self.order.extend(scores.iter().zip(0..).map(|(&score, id)| (score, id)));
-        };
         match self.window {
-            None => scored(token, &mut self.state),
+            None => self.advance(token),
             Some(n) => {
                 self.read.push(token);
                 if self.read.len() > n {
                     self.read.remove(0);
                 }
-                self.state.reset();
-                for &token in &self.read {
-                    scored(token, &mut self.state);
-                }
             }
         }
     }
 
+    fn advance(&mut self, token: u32) {
+        let scores = self.model.next_scores(self.params, &[token], &mut self.state, &mut self.tape);
+        self.candidates.clear();
+        self.candidates.extend(scores.iter().copied().zip(0..));
+    }
+
     fn choose(&mut self) -> u32 {
         let Sampling { temperature, top_k, top_p } = self.sampling;
-        let banned = &self.banned;
-        self.order.retain(|(_, id)| !banned.contains(id));
+        let (banned, candidates) = (&self.banned, &mut self.candidates);
+        // What is not a number, or impossible, is as good as banned.
+        candidates.retain(|(score, id)| *score > f32::NEG_INFINITY && !banned.contains(id));
         // Ties go to the lower id, so that the choice is the same everywhere.
-        self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let Some(&(best, first)) = self.order.first() else { return 0 };
+        let better = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let Some(&(best, first)) = candidates.iter().min_by(|a, b| better(a, b)) else { return self.fallback };
         if temperature == 0.0 {
             return first;
         }
-        if top_k > 0 {
-            self.order.truncate(top_k);
+        if (1..candidates.len()).contains(&top_k) {
+            candidates.select_nth_unstable_by(top_k - 1, better);
+            candidates.truncate(top_k);
+            candidates.sort_unstable_by_key(|(_, id)| *id);
         }
-        let weights: Vec<f64> =
-            self.order.iter().map(|(score, _)| (f64::from(score - best) / f64::from(temperature)).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut kept = 0;
-        let mut mass = 0.0;
-        for weight in &weights {
-            kept += 1;
-            mass += weight;
-            if mass >= f64::from(top_p) * total {
-                break;
+        let weight = |score: f32| (f64::from(score - best) / f64::from(temperature)).exp();
+        let mut mass: f64 = candidates.iter().map(|(score, _)| weight(*score)).sum();
+        if top_p < 1.0 {
+            candidates.sort_unstable_by(better);
+            let (enough, mut kept) = (f64::from(top_p) * mass, 0);
+            mass = 0.0;
+            while mass < enough && kept < candidates.len() {
+                mass += weight(candidates[kept].0);
+                kept += 1;
             }
+            candidates.truncate(kept);
         }
         let mut draw = self.rng.uniform() * mass;
-        for (weight, (_, id)) in weights[..kept].iter().zip(&self.order) {
-            draw -= weight;
-            if draw <= 0.0 {
+        for (score, id) in candidates.iter() {
+            draw -= weight(*score);
+            if draw < 0.0 {
                 return *id;
             }
         }
-        self.order[kept - 1].1
+        // Rounding may leave a last crumb of the mass.
+        candidates.last().map_or(first, |(_, id)| *id)
     }
 }
 
@@ -178,8 +189,8 @@ mod tests {
         let mut generator = Generator::new(&model, &params, sampling, banned.to_vec(), None, 7).unwrap();
         let mut counts = vec![0.0; scores.len()];
         for _ in 0..draws {
-            generator.order.clear();
-            generator.order.extend(scores.iter().zip(0..).map(|(&score, id)| (score, id)));
+            generator.candidates.clear();
+            generator.candidates.extend(scores.iter().copied().zip(0..));
             counts[generator.choose() as usize] += 1.0 / draws as f64;
         }
         counts
@@ -223,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn impossible_tokens_never_come_and_something_must_be_allowed() {
+        let scores = [f32::NEG_INFINITY, f32::NAN, 1.0, f32::NEG_INFINITY];
+        assert_eq!(frequencies(ALL, &scores, &[], 64), [0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(frequencies(ALL, &[f32::NAN; 4], &[0], 1), [0.0, 1.0, 0.0, 0.0]);
+        let (model, params) = model();
+        let error = Generator::new(&model, &params, ALL, (0..11).collect(), None, 1).unwrap_err();
+        assert!(error.to_string().contains("every token"), "{error}");
+    }
+
+    #[test]
     fn impossible_settings_are_sentences() {
         let error = |sampling: Sampling| sampling.validate().unwrap_err().to_string();
         assert!(error(Sampling { temperature: -0.5, ..ALL }).contains("`temperature` is -0.5"));
@@ -255,8 +276,10 @@ mod tests {
         let greedy = Sampling { temperature: 0.0, ..ALL };
         let choose = |tokens: &[u32]| {
             let mut generator = Generator::new(&model, &params, greedy, Vec::new(), Some(3), 1).unwrap();
-            tokens.iter().for_each(|&token| generator.read(token));
-            generator.order
+            let (last, before) = tokens.split_last().unwrap();
+            before.iter().for_each(|&token| generator.read(token));
+            generator.next(*last);
+            generator.candidates
         };
         assert_eq!(choose(&[9, 9, 9, 1, 2, 3]), choose(&[1, 2, 3]));
         assert_ne!(choose(&[9, 2, 3]), choose(&[1, 2, 3]));

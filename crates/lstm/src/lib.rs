@@ -4,6 +4,7 @@
 pub mod cell;
 pub mod config;
 pub mod dropout;
+pub mod evaluate;
 pub mod formats;
 pub mod generate;
 mod layer;

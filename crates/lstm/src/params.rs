@@ -45,10 +45,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Appends an array; the slot is how the model finds it.
+    /// Appends an array; the slot is how the model finds it. A layout too large to count has `usize::MAX` values, so
+    /// that its owner can refuse it before any memory is asked for.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> Slot {
-        let slot = Slot { offset: self.len, len: shape.iter().product() };
-        self.len += slot.len;
+        let len = shape.iter().fold(1, |product: usize, size| product.saturating_mul(*size));
+        let slot = Slot { offset: self.len, len };
+        self.len = self.len.saturating_add(len);
         self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), slot });
         slot
     }

@@ -1,34 +1,79 @@
-//! Files: written whole or not at all.
+//! Files: written whole or not at all, and the sentences for those that cannot be used.
 
 pub mod safetensors;
 
-use std::io::Write;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
-/// Writes `bytes` under a temporary name, syncs and renames: a reader never sees half a file, and a failure leaves
-/// the old one.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+use thiserror::Error;
+
+/// A file that cannot be written or is not what it should be, in a sentence.
+#[derive(Debug, Error)]
+pub enum FormatError {
+    /// The file could not be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file could not be written; what was there before is untouched.
+    #[error("{} cannot be written: {source}; {}", path.display(), advice(source))]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is there but cannot be used.
+    #[error("{}: {why}", path.display())]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "free some space and try again; what was saved before is untouched"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "choose a folder that you may write to",
+        _ => "what was saved before is untouched",
+    }
+}
+
+/// Writes `bytes` to `path`, whole or not at all.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+    write_atomically(path, |partial| fs::write(partial, bytes))
+}
+
+/// Has `write` make the file under a temporary name, syncs it and renames it to `path`: a reader never sees half a
+/// file, and a failure leaves the old one.
+pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FormatError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let written = (|| {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)?;
+    let written = write(&partial).and_then(|()| {
+        File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, path)?;
         sync_folder(path)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
+    });
+    written.map_err(|source| {
+        let _ = fs::remove_file(&partial);
+        FormatError::Write { path: path.to_owned(), source }
+    })
 }
 
 /// Makes the rename itself last: on Unix it is an entry of the folder.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
+fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(folder)?.sync_all()?;
+        File::open(folder)?.sync_all()?;
     }
     Ok(())
 }

@@ -1,40 +1,23 @@
 //! Named tensors and one JSON document in a safetensors file, with a checksum over both.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use serde_json::Value;
-use thiserror::Error;
 
-use super::write_atomically;
+use super::{FormatError, write_atomically};
+
+#[cfg(target_endian = "big")]
+compile_error!("tensors are written as they lie in memory, and safetensors files are little-endian");
 
 /// The version of the files this program writes.
 const VERSION: u64 = 1;
 
 /// The one metadata key: several would be written in an arbitrary order, and equal models shall be equal files.
 const KEY: &str = "lstm";
-
-/// A file that cannot be written or is not what it should be, in a sentence.
-#[derive(Debug, Error)]
-pub enum FormatError {
-    /// The system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is there but cannot be used.
-    #[error("{}: {why}", path.display())]
-    Unusable {
-        /// Which file.
-        path: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
-}
 
 /// One tensor to write: name, shape, values.
 pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
@@ -66,19 +49,20 @@ fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [u
 /// # Errors
 /// When the folder cannot be written or is full; the old file, if any, is untouched.
 pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), FormatError> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
-    let parts = || tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| (*name, *shape, bytes.as_slice()));
+    let parts = || tensors.iter().map(|(name, shape, values)| (*name, *shape, bytemuck::cast_slice(values)));
     let crc32 = checksum(&document, parts());
     let header = serde_json::json!({ "version": VERSION, "crc32": crc32, "document": document });
-    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let views = parts()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| unusable(e.to_string()))?;
+        .collect::<Result<Vec<_>, SafeTensorError>>()
+        .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
     let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
-    let file = serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))?;
-    write_atomically(path, &file).map_err(|source| FormatError::Io { path: path.to_owned(), source })
+    write_atomically(path, |partial| {
+        serialize_to_file(views, Some(metadata), partial).map_err(|e| match e {
+            SafeTensorError::IoError(e) => e,
+            other => io::Error::other(other),
+        })
+    })
 }
 
 /// Reads a file and proves its checksum.
@@ -86,7 +70,7 @@ pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), For
 /// # Errors
 /// A file that is missing, truncated, damaged, from a newer version, or not this program's.
 pub fn read(path: &Path) -> Result<Contents, FormatError> {
-    let bytes = std::fs::read(path).map_err(|source| FormatError::Io { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let damaged = |what: &str| {
         unusable(format!("{what}: the file is truncated or damaged; restore it from a copy, or train again"))
@@ -119,6 +103,7 @@ pub fn read(path: &Path) -> Result<Contents, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::serialize;
 
     #[test]
     fn files_round_trip_and_damage_is_found() {

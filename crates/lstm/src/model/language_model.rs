@@ -1,5 +1,7 @@
 //! A language model: embedding → [`Lstm`] → readout → softmax cross-entropy, forward and backward.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use lstm_kernels::{Accumulate, Matrix, MatrixMut, column_sums, cross_entropy, multiply, product};
@@ -29,6 +31,31 @@ pub enum LayerWiring {
     Skip,
     /// The scores of the layer below joined to its hidden states (the report's).
     Scores,
+}
+
+impl fmt::Display for LayerWiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stacked => "stacked",
+            Self::Skip => "skip",
+            Self::Scores => "scores",
+        })
+    }
+}
+
+impl FromStr for LayerWiring {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        match value {
+            "stacked" => Ok(Self::Stacked),
+            "skip" => Ok(Self::Skip),
+            "scores" => Ok(Self::Scores),
+            _ => {
+                Err(ConfigError::Unknown { kind: "wiring", value: value.to_owned(), choices: "stacked, skip, scores" })
+            }
+        }
+    }
 }
 
 /// The shape of a language model.

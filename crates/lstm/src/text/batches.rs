@@ -142,7 +142,18 @@ impl<'a> Batches<'a> {
             let plan = Plan::Stream { column, segment };
             return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch });
         }
-        Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))
+        let batches = Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))?;
+        let (rows, kind) = match &batches.plan {
+            Plan::Windows { samples, .. } => (samples.len(), "windows"),
+            _ => (corpus.line_starts.len(), "lines"),
+        };
+        if rows < batch {
+            return Err(TextError::Unusable(format!(
+                "{rows} {kind} of training text are too few for a batch of {batch}; --batch {rows} would fit, or give a \
+                 longer text"
+            )));
+        }
+        Ok(batches)
     }
 
     /// Every token of a text predicted once, in order: a stream in one column with its state carried from the first

@@ -31,62 +31,79 @@ pub struct Grammar {
 }
 
 const NOUNS: &str = "dog cat bird horse farmer teacher doctor painter sailor child student neighbour writer singer \
-    baker king queen pilot guard judge lawyer nurse clerk tailor miller hunter poet actor dancer driver";
+    baker king queen pilot guard judge lawyer nurse clerk tailor miller hunter poet actor dancer driver soldier \
+    gardener sister brother uncle aunt cousin visitor stranger traveller merchant priest prince duke captain waiter \
+    butcher barber plumber porter shepherd weaver drummer juggler wizard giant rabbit tiger goat donkey";
 const VERBS: &str = "see like know follow help watch hear admire trust remember visit paint greet call find miss \
-    thank teach support amuse";
-const INTRANSITIVE: &str = "sleep laugh run wait sing smile work rest dance travel";
-const ADJECTIVES: &str = "old young tall small quiet happy tired clever brave kind proud gentle busy honest rich";
-const PREPOSITIONS: &str = "near behind beside with without";
-const ADVERBS: &str = "often today slowly again quietly always alone outside";
-const NAMES: &str = "anna peter maria john clara henry emma oscar laura simon";
+    thank teach support amuse push pull hold lift chase invite blame praise forgive obey fear hire need warn scold join";
+const INTRANSITIVE: &str = "sleep laugh run wait sing smile work rest dance travel shout whisper sneeze stumble swim \
+    hesitate vanish return";
+const ADJECTIVES: &str = "old young tall small quiet happy tired clever brave kind proud gentle busy honest rich lazy \
+    loud shy strange gloomy noble polite cheerful weary wealthy humble nervous curious";
+const PREPOSITIONS: &str = "near behind beside with without beyond around opposite against";
+const ADVERBS: &str = "often today slowly again quietly always alone outside everywhere upstairs downstairs tonight \
+    sometimes loudly calmly gladly";
+const NAMES: &str = "anna peter maria john clara henry emma oscar laura simon alice martin sophie david helen frank \
+    julia robert";
+
+/// The plural of a noun.
+fn plural(noun: &str) -> String {
+    if noun == "child" { "children".to_owned() } else { format!("{noun}s") }
+}
+
+/// The third person singular of a verb.
+fn third_person(verb: &str) -> String {
+    let hisses = ["s", "sh", "ch"].iter().any(|ending| verb.ends_with(ending));
+    format!("{verb}{}", if hisses { "es" } else { "s" })
+}
 
 impl Grammar {
     /// The language of the program.
     pub fn standard() -> Self {
         let mut grammar = Self { symbols: Vec::new(), names: Vec::new(), words: Vec::new() };
-        let plural = |noun: &str| if noun == "child" { "children".to_owned() } else { format!("{noun}s") };
-        let third = |verb: &str| match verb {
-            "watch" | "miss" | "teach" => format!("{verb}es"),
-            _ => format!("{verb}s"),
-        };
-        let list = |words: &str| words.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        grammar.class("noun.one", &list(NOUNS));
-        // A plural noun and a singular verb of one spelling would make two readings of a sentence.
-        grammar.class("noun.many", &list(NOUNS).iter().map(|noun| plural(noun)).collect::<Vec<_>>());
-        grammar.class("verb.one", &list(VERBS).iter().map(|verb| third(verb)).collect::<Vec<_>>());
-        grammar.class("verb.many", &list(VERBS));
-        grammar.class("rest.one", &list(INTRANSITIVE).iter().map(|verb| third(verb)).collect::<Vec<_>>());
-        grammar.class("rest.many", &list(INTRANSITIVE));
-        grammar.class("adjective", &list(ADJECTIVES));
-        grammar.class("preposition", &list(PREPOSITIONS));
-        grammar.class("adverb", &list(ADVERBS));
-        grammar.class("name", &list(NAMES));
-        grammar.rules("sentence", &[(0.8, "clause ."), (0.1, "quote ."), (0.1, "bracket .")]);
-        grammar.rules("quote", &[(0.5, "\" clause \" said name"), (0.5, "' clause ' said name")]);
-        grammar.rules("bracket", &[(0.5, "( clause ) clause"), (0.5, "[ clause ] clause")]);
+        let each = |words: &str, form: fn(&str) -> String| words.split_whitespace().map(form).collect::<Vec<_>>();
+        for (class, words, form) in [
+            ("noun.one", NOUNS, str::to_owned as fn(&str) -> String),
+            ("noun.many", NOUNS, plural),
+            ("verb.one", VERBS, third_person),
+            ("verb.many", VERBS, str::to_owned),
+            ("rest.one", INTRANSITIVE, third_person),
+            ("rest.many", INTRANSITIVE, str::to_owned),
+            ("adjective", ADJECTIVES, str::to_owned),
+            ("preposition", PREPOSITIONS, str::to_owned),
+            ("adverb", ADVERBS, str::to_owned),
+            ("name", NAMES, str::to_owned),
+        ] {
+            grammar.class(class, &each(words, form));
+        }
+        grammar.rules("sentence", &[(0.8, "<clause> ."), (0.1, "<quote> ."), (0.1, "<bracket> .")]);
+        grammar.rules("quote", &[(0.5, "\" <clause> \" said <name>"), (0.5, "' <clause> ' said <name>")]);
+        grammar.rules("bracket", &[(0.5, "( <clause> ) <clause>"), (0.5, "[ <clause> ] <clause>")]);
         grammar.rules(
             "clause",
-            &[(0.4, "phrase.one action.one"), (0.4, "phrase.many action.many"), (0.2, "name action.one")],
+            &[(0.4, "<phrase.one> <action.one>"), (0.4, "<phrase.many> <action.many>"), (0.2, "<name> <action.one>")],
         );
-        for number in ["one", "many"] {
-            let rule = |text: &str| text.replace('#', number);
-            let determiner = if number == "one" { "this" } else { "these" };
-            grammar
-                .rules(&rule("phrase.#"), &[(0.7, &rule("the core.#")), (0.3, &rule(&format!("{determiner} core.#")))]);
-            grammar.rules(&rule("core.#"), &[(0.3, &rule("adjective head.#")), (0.7, &rule("head.#"))]);
-            grammar.rules(&rule("head.#"), &[(1.0, &rule("noun.# place relative.#"))]);
-            grammar.rules(
-                &rule("relative.#"),
-                &[(0.78, ""), (0.11, &rule("who verb.# object")), (0.11, "that person verb-end")],
-            );
-            grammar.rules(&rule("action.#"), &[(0.6, &rule("verb.# object manner")), (0.4, &rule("rest.# manner"))]);
+        for (number, determiner) in [("one", "this"), ("many", "these")] {
+            let mut rules = |name: &str, rules: &[(f64, &str)]| {
+                let numbered = |text: &str| text.replace('#', number);
+                let rules: Vec<_> = rules.iter().map(|(probability, text)| (*probability, numbered(text))).collect();
+                let rules: Vec<_> = rules.iter().map(|(probability, text)| (*probability, text.as_str())).collect();
+                grammar.rules(&numbered(name), &rules);
+            };
+            rules("phrase.#", &[(0.7, "the <core.#>"), (0.3, &format!("{determiner} <core.#>"))]);
+            rules("core.#", &[(0.3, "<adjective> <head.#>"), (0.7, "<head.#>")]);
+            rules("head.#", &[(1.0, "<noun.#> <place> <relative.#>")]);
+            rules("relative.#", &[(0.78, ""), (0.11, "who <verb.#> <object>"), (0.11, "that <person> ,")]);
+            rules("action.#", &[(0.6, "<verb.#> <object> <manner>"), (0.4, "<rest.#> <manner>")]);
         }
-        grammar.rules("place", &[(0.8, ""), (0.2, "preposition object.short")]);
-        grammar.rules("object.short", &[(0.5, "the noun.one"), (0.5, "the noun.many")]);
-        grammar.rules("object", &[(0.35, "a noun.one"), (0.35, "some noun.many"), (0.3, "name")]);
-        grammar.rules("manner", &[(0.7, ""), (0.3, "adverb")]);
-        grammar.rules("person", &[(0.5, "every noun.one place verb.one"), (0.5, "all noun.many place verb.many")]);
-        grammar.rules("verb-end", &[(1.0, ",")]);
+        grammar.rules("place", &[(0.8, ""), (0.2, "<preposition> <object.short>")]);
+        grammar.rules("object.short", &[(0.5, "the <noun.one>"), (0.5, "the <noun.many>")]);
+        grammar.rules("object", &[(0.35, "a <noun.one>"), (0.35, "some <noun.many>"), (0.3, "<name>")]);
+        grammar.rules("manner", &[(0.7, ""), (0.3, "<adverb>")]);
+        grammar.rules(
+            "person",
+            &[(0.5, "every <noun.one> <place> <verb.one>"), (0.5, "all <noun.many> <place> <verb.many>")],
+        );
         grammar
     }
 
@@ -101,52 +118,15 @@ impl Grammar {
         }
     }
 
-    /// The rules of a symbol. A piece is a symbol if it has or will have rules of that name, else a word.
+    /// The rules of a symbol: their probabilities and pieces, where `<name>` is another symbol.
     fn rules(&mut self, name: &str, rules: &[(f64, &str)]) {
-        const SYMBOLS: &[&str] = &[
-            "sentence",
-            "quote",
-            "bracket",
-            "clause",
-            "phrase.one",
-            "phrase.many",
-            "core.one",
-            "core.many",
-            "head.one",
-            "head.many",
-            "relative.one",
-            "relative.many",
-            "action.one",
-            "action.many",
-            "place",
-            "object.short",
-            "object",
-            "manner",
-            "person",
-            "verb-end",
-            "noun.one",
-            "noun.many",
-            "verb.one",
-            "verb.many",
-            "rest.one",
-            "rest.many",
-            "adjective",
-            "preposition",
-            "adverb",
-            "name",
-        ];
         let index = self.symbol(name);
         for (probability, pieces) in rules {
-            let pieces = pieces
-                .split_whitespace()
-                .map(|piece| {
-                    if SYMBOLS.contains(&piece) {
-                        Piece::Symbol(self.symbol(piece))
-                    } else {
-                        Piece::Word(self.word(piece))
-                    }
-                })
-                .collect();
+            let mut parse = |piece: &str| match piece.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
+                Some(symbol) => Piece::Symbol(self.symbol(symbol)),
+                None => Piece::Word(self.word(piece)),
+            };
+            let pieces = pieces.split_whitespace().map(&mut parse).collect();
             self.symbols[index].rules.push((*probability, pieces));
         }
     }
@@ -287,6 +267,24 @@ mod tests {
                     .sum(),
             }
         }
+    }
+
+    #[test]
+    fn every_word_has_one_meaning() {
+        let grammar = Grammar::standard();
+        let mut words: Vec<&str> = grammar.words().iter().map(String::as_str).collect();
+        assert!(words.len() > 300, "{} words", words.len());
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), grammar.words().len());
+        // A word in two classes would give a sentence two derivations.
+        let mut classes = vec![0; words.len()];
+        for (_, pieces) in grammar.symbols.iter().flat_map(|symbol| &symbol.rules) {
+            if let [Piece::Word(word)] = pieces[..] {
+                classes[word] += 1;
+            }
+        }
+        assert!(classes.iter().all(|&count| count <= 1));
     }
 
     #[test]

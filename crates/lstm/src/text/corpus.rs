@@ -281,6 +281,11 @@ pub(crate) fn visit_text(
 }
 
 fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<std::borrow::Cow<'a, str>, TextError> {
+    // A byte-order mark is no part of the first word.
+    let (offset, bytes) = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
+        Some(rest) if offset == 0 => (3, rest),
+        _ => (offset, bytes),
+    };
     if lossy {
         return Ok(String::from_utf8_lossy(bytes));
     }
@@ -419,7 +424,7 @@ impl Corpus {
 }
 
 /// The bytes of memory the system can give, where it says so.
-fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::TextError;
 use super::corpus::{Source, visit_text};
 use crate::config::ConfigError;
-use crate::formats::write_atomically;
+use crate::formats::{FormatError, write_bytes};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,26 +270,30 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), TextError> {
-        let json = serde_json::to_vec_pretty(&self.stored).map_err(|e| TextError::Unusable(e.to_string()))?;
-        write_atomically(path, &json).map_err(|source| TextError::Io { path: path.to_owned(), source })
+    pub fn save(&self, path: &Path) -> Result<(), FormatError> {
+        let unusable = |why| FormatError::Unusable { path: path.to_owned(), why };
+        let json = serde_json::to_vec_pretty(&self.stored).map_err(|e| unusable(e.to_string()))?;
+        write_bytes(path, &json)
     }
 
     /// Reads `tokenizer.json`.
     ///
     /// # Errors
     /// A file that is missing, is none, or is from a newer version.
-    pub fn load(path: &Path) -> Result<Self, TextError> {
-        let bytes = std::fs::read(path).map_err(|source| TextError::Io { path: path.to_owned(), source })?;
-        let wrong =
-            |why: String| TextError::Unusable(format!("{}: not a tokenizer of this program: {why}", path.display()));
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-        if stored.version > VERSION {
-            return Err(wrong(format!("version {} is newer than {VERSION}; update the program", stored.version)));
+    pub fn load(path: &Path) -> Result<Self, FormatError> {
+        let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
+        let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+        let damaged = |what: String| {
+            unusable(format!("not a tokenizer of this program ({what}); restore it from a copy, or train again"))
+        };
+        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if let Some(version) = json["version"].as_u64().filter(|version| *version > VERSION.into()) {
+            return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
         }
+        let stored: Stored = serde_json::from_value(json).map_err(|e| damaged(e.to_string()))?;
         let tokenizer = Self::from_stored(stored);
         if tokenizer.ids.len() != tokenizer.vocabulary_size() || tokenizer.ids.is_empty() {
-            return Err(wrong("its vocabulary is empty or repeats a token".to_owned()));
+            return Err(damaged("its vocabulary is empty or repeats a token".to_owned()));
         }
         Ok(tokenizer)
     }

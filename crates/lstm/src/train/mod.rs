@@ -1,6 +1,10 @@
-//! Training: optimizers, the schedule, what a run is, and the loop.
+//! Training: what a run is, its texts, the optimizers and their schedule, and the loop with its events and checkpoints.
 
+pub mod checkpoint;
+pub mod data;
+pub mod event;
 pub mod optimizer;
+pub mod preset;
 pub mod run;
 pub mod schedule;
 pub mod trainer;

@@ -1,4 +1,4 @@
-//! What a run is: its configuration with everything resolved, its presets, and its data.
+//! What a run is: its configuration with everything resolved, and its folder.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerKind;
 use super::schedule::Schedule;
-use crate::config::{Init, InitScheme, Readout};
-use crate::model::{LanguageModelConfig, LayerWiring};
-use crate::text::TextError;
+use crate::config::{ConfigError, Init, at_least_one};
+use crate::formats::{FormatError, write_bytes};
+use crate::model::LanguageModelConfig;
 use crate::text::batches::Batching;
-use crate::text::builtin::Grammar;
-use crate::text::corpus::{Corpus, Source, Splits};
-use crate::text::ngram::Ngram;
-use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
+use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+/// The version of the `config.toml` this program writes.
+const VERSION: i64 = 1;
 
 /// Everything that decides a run's bits; written to `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// One seed for initial values, order and dropout.
     pub seed: u64,
@@ -26,11 +27,12 @@ pub struct RunConfig {
     pub segment: usize,
     /// How texts are cut into batches.
     pub batching: Batching,
-    /// The number of epochs to train.
-    pub epochs: usize,
-    /// The most training steps, if bounded.
+    /// The most epochs. The first of the three bounds that is reached ends the run; where none is given, [`Self::fit`]
+    /// chooses a number of epochs.
+    pub epochs: Option<usize>,
+    /// The most training steps.
     pub steps: Option<u64>,
-    /// The most seconds, if bounded.
+    /// The most seconds, validation included. With such a bound the result depends on the machine's speed.
     pub budget: Option<f64>,
     /// Epochs without a better validation after which to stop.
     pub patience: Option<usize>,
@@ -54,6 +56,96 @@ pub struct RunConfig {
     pub data: DataConfig,
 }
 
+/// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
+const STEPS_WANTED: usize = 2_000;
+const MOST_EPOCHS: usize = 200;
+const FEWEST_EPOCHS: usize = 10;
+
+impl RunConfig {
+    /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
+    /// epochs. `tokens`: of the training text.
+    pub fn fit(&mut self, vocabulary: usize, tokens: usize) {
+        self.model.vocabulary = vocabulary;
+        if let Batching::Windows(n) = self.batching {
+            self.segment = n;
+        }
+        if self.epochs.is_none() && self.steps.is_none() && self.budget.is_none() {
+            let steps_per_epoch = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1)).max(1);
+            self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
+        }
+    }
+
+    /// Checks every setting that the model does not check itself.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("batch", self.batch)?;
+        at_least_one("segment", self.segment)?;
+        if let Some(epochs) = self.epochs {
+            at_least_one("epochs", epochs)?;
+        }
+        if self.steps == Some(0) {
+            return Err(ConfigError::Zero { name: "steps" });
+        }
+        let positive = |name, value: f64| {
+            if value > 0.0 && value.is_finite() {
+                return Ok(());
+            }
+            Err(ConfigError::Range { name, value: value.to_string(), expected: "a number above 0" })
+        };
+        positive("rate", self.schedule.rate.into())?;
+        positive("decay", self.schedule.decay.into())?;
+        if let Some(clip) = self.clip {
+            positive("clip", clip.into())?;
+        }
+        if let Some(budget) = self.budget {
+            positive("budget", budget)?;
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            let value = self.weight_decay.to_string();
+            return Err(ConfigError::Range { name: "weight-decay", value, expected: "a number of at least 0" });
+        }
+        if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
+            let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if self.init.forget_bias.is_some_and(|bias| !bias.is_finite()) {
+            let value = format!("{:?}", self.init.forget_bias);
+            return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });
+        }
+        Ok(())
+    }
+
+    /// Writes `config.toml`.
+    pub(crate) fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
+        let path = folder.config();
+        let text = toml::to_string(self)
+            .map_err(|e| FormatError::Unusable { path: path.clone(), why: format!("cannot be described: {e}") })?;
+        write_bytes(&path, format!("version = {VERSION}\n{text}").as_bytes())
+    }
+
+    /// Reads `config.toml`.
+    pub(crate) fn load(folder: &RunFolder) -> Result<Self, FormatError> {
+        let path = folder.config();
+        if !path.exists() {
+            let why = "is not a run folder: it has no config.toml; give the folder that `lstm train` made";
+            return Err(FormatError::Unusable { path: folder.path().to_owned(), why: why.to_owned() });
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| FormatError::Read { path: path.clone(), source })?;
+        let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
+        let mut table: toml::Table = toml::from_str(&text).map_err(|e| unusable(e.to_string()))?;
+        match table.remove("version").and_then(|version| version.as_integer()) {
+            Some(VERSION) => {}
+            Some(version) if version > VERSION => {
+                return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
+            }
+            _ => return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy"))),
+        }
+        table.try_into().map_err(|e: toml::de::Error| unusable(e.message().to_owned()))
+    }
+}
+
 /// Where the texts of a run are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataConfig {
@@ -63,227 +155,10 @@ pub struct DataConfig {
     pub valid: Option<PathBuf>,
     /// A test file.
     pub test: Option<PathBuf>,
-    /// Percentages of training, validation and test, where there are no such files.
-    pub split: Vec<u32>,
+    /// Percentages of training, validation and test, where there are no such files; `None` for 90/5/5.
+    pub split: Option<Vec<u32>>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
-}
-
-/// A named bundle of choices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// For the built-in language.
-    Builtin,
-    /// For a text when nothing is said.
-    Default,
-    /// The report's own model and task.
-    TextLstm,
-    /// Zaremba et al. 2014, not regularised.
-    Small,
-    /// Zaremba et al. 2014, regularised.
-    Medium,
-    /// Zaremba et al. 2014, regularised.
-    Large,
-    /// A character model.
-    Char,
-}
-
-impl Preset {
-    /// The configuration. Zaremba's rate 1 and clip 5 are for the loss summed over T steps; here the loss is the mean
-    /// over all tokens, so the rate is T times and the clip 1/T of it.
-    pub fn config(self) -> RunConfig {
-        let base = RunConfig {
-            seed: 1,
-            batch: 20,
-            segment: 20,
-            batching: Batching::Stream,
-            epochs: 13,
-            steps: None,
-            budget: None,
-            patience: None,
-            clip: Some(0.25),
-            optimizer: OptimizerKind::Sgd,
-            weight_decay: 0.0,
-            schedule: Schedule { rate: 20.0, decay: 2.0, decay_after: 4 },
-            init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
-            tokenizer: TokenizerKind::Words,
-            vocabulary: VocabularyOptions::default(),
-            model: LanguageModelConfig {
-                vocabulary: 1,
-                embedding: 200,
-                hidden: 200,
-                layers: 2,
-                projection: None,
-                wiring: LayerWiring::Stacked,
-                readout: Readout::Hidden,
-                horizon: None,
-                dropout: 0.0,
-            },
-            data: DataConfig { split: vec![90, 5, 5], ..DataConfig::default() },
-        };
-        let model = |embedding, hidden, layers, dropout| LanguageModelConfig {
-            embedding,
-            hidden,
-            layers,
-            dropout,
-            ..base.model.clone()
-        };
-        let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule { rate, decay, decay_after });
-        let uniform = |a| Init { scheme: InitScheme::Uniform(a), forget_bias: None };
-        match self {
-            Self::Small => base,
-            Self::Medium => RunConfig {
-                segment: 35,
-                epochs: 39,
-                clip: Some(5.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.2, decay_after: 6 },
-                init: uniform(0.05),
-                model: model(650, 650, 2, 0.5),
-                ..base
-            },
-            Self::Large => RunConfig {
-                segment: 35,
-                epochs: 55,
-                clip: Some(10.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.15, decay_after: 14 },
-                init: uniform(0.04),
-                model: model(1500, 1500, 2, 0.65),
-                ..base
-            },
-            Self::TextLstm => {
-                let (optimizer, schedule) = adam(5e-4, 1.0, 1);
-                RunConfig {
-                    batch: 128,
-                    segment: 5,
-                    batching: Batching::Windows(5),
-                    epochs: 5,
-                    clip: None,
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::OnesBias, forget_bias: None },
-                    model: LanguageModelConfig { readout: Readout::OutputGate, ..model(256, 128, 1, 0.0) },
-                    ..base
-                }
-            }
-            Self::Char => {
-                let (optimizer, schedule) = adam(2e-3, 1.5, 6);
-                RunConfig {
-                    batch: 64,
-                    segment: 64,
-                    epochs: 12,
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
-                    tokenizer: TokenizerKind::Chars,
-                    model: model(64, 256, 2, 0.1),
-                    ..base
-                }
-            }
-            Self::Default => {
-                let (optimizer, schedule) = adam(2e-3, 2.0, 4);
-                RunConfig {
-                    epochs: 10,
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule,
-                    patience: Some(2),
-                    init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(1.0) },
-                    model: model(200, 200, 1, 0.3),
-                    ..base
-                }
-            }
-            Self::Builtin => {
-                let (optimizer, schedule) = adam(4e-3, 2.0, 2);
-                RunConfig {
-                    batch: 32,
-                    segment: 32,
-                    epochs: 5,
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
-                    vocabulary: VocabularyOptions { min_count: Some(1), ..VocabularyOptions::default() },
-                    model: model(64, 128, 1, 0.0),
-                    ..base
-                }
-            }
-        }
-    }
-}
-
-/// The texts of a run, read.
-#[derive(Debug)]
-pub struct Data {
-    /// The tokenizer, of the training text.
-    pub tokenizer: Tokenizer,
-    /// Trained on.
-    pub train: Corpus,
-    /// Watched.
-    pub valid: Option<Corpus>,
-    /// Measured at the end.
-    pub test: Option<Corpus>,
-    /// The perplexity no model can beat, where it is known.
-    pub floor: Option<f64>,
-    /// A trigram's test perplexity, for the built-in language.
-    pub trigram: Option<f64>,
-}
-
-impl Data {
-    /// Reads the texts; with `tokenizer`, a resumed run's own, instead of building one.
-    ///
-    /// # Errors
-    /// A text that cannot be used.
-    pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
-        let DataConfig { train, valid, test, split, lossy } = &config.data;
-        let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
-        let mut floor = None;
-        let splits = match train {
-            None => {
-                let grammar = Grammar::standard();
-                floor = Some(grammar.floor_perplexity());
-                let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
-                Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
-            }
-            Some(path) => {
-                let mut splits = Source::open(path)?;
-                let given = valid.is_some() || test.is_some() || splits.valid.is_some() || splits.test.is_some();
-                if given {
-                    splits.valid = file(valid)?.or(splits.valid);
-                    splits.test = file(test)?.or(splits.test);
-                    splits
-                } else {
-                    splits.train.split(split)?
-                }
-            }
-        };
-        let lines = config.batching != Batching::Stream;
-        let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
-        let tokenizer = match tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => Tokenizer::build(config.tokenizer, &splits.train, options, *lossy)?,
-        };
-        let read = |source: &Source| Corpus::read(source, &tokenizer, *lossy);
-        let train = read(&splits.train)?;
-        if train.ids.len() < 2 {
-            return Err(TextError::Unusable(
-                "the training text has one token; to learn what follows what, at least two are needed".to_owned(),
-            ));
-        }
-        let valid = splits.valid.as_ref().map(read).transpose()?;
-        let test = splits.test.as_ref().map(read).transpose()?;
-        let trigram = floor.and(test.as_ref()).map(|test| {
-            let ids = |corpus: &Corpus| (0..corpus.ids.len()).map(|at| corpus.ids.get(at)).collect::<Vec<_>>();
-            Ngram::train(3, &ids(&train), tokenizer.vocabulary_size(), tokenizer.eos()).perplexity(&ids(test))
-        });
-        Ok(Self { tokenizer, train, valid, test, floor, trigram })
-    }
-
-    /// One checksum of all texts, to notice that they changed.
-    pub fn fingerprint(&self) -> String {
-        let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();
-        [part(Some(&self.train)), part(self.valid.as_ref()), part(self.test.as_ref())].join("-")
-    }
 }
 
 /// The files of a run folder.
@@ -311,7 +186,7 @@ impl RunFolder {
         self.0.join("checkpoint.safetensors")
     }
 
-    /// `metrics.jsonl`: a line an epoch.
+    /// `metrics.jsonl`: a line every 100 steps and every validation.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
@@ -319,5 +194,38 @@ impl RunFolder {
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Makes the folder and empties it for a new run. It must not exist or be empty, unless it is a run and `force` is
+    /// given.
+    pub(crate) fn claim(&self, force: bool) -> Result<(), FormatError> {
+        let path = self.path();
+        let unusable = |why: &str| FormatError::Unusable { path: path.to_owned(), why: why.to_owned() };
+        let trouble = |source| FormatError::Write { path: path.to_owned(), source };
+        match std::fs::read_dir(path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() && !self.config().exists() {
+                    return Err(unusable("exists and is not a run folder; choose another --out"));
+                }
+                if self.config().exists() && !force {
+                    return Err(unusable(
+                        "exists already; choose another --out, pass --force to replace it, or go on with it by --resume",
+                    ));
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return std::fs::create_dir_all(path).map_err(trouble);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(unusable("is a file, not a folder; choose another --out"));
+            }
+            Err(error) => return Err(trouble(error)),
+        }
+        for file in [self.checkpoint(), self.model(), self.metrics()] {
+            if file.exists() {
+                std::fs::remove_file(&file).map_err(|source| FormatError::Write { path: file, source })?;
+            }
+        }
+        Ok(())
     }
 }

@@ -5,22 +5,22 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::optimizer::Optimizer;
-use super::run::{Data, RunConfig, RunFolder};
+use super::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
+use super::data::Data;
+use super::event::{End, Event, MetricsFile, Outcome};
+use super::optimizer::OptimizerKind;
+use super::run::{RunConfig, RunFolder};
 use crate::config::ConfigError;
 use crate::dropout::Dropout;
-use crate::formats::safetensors::{Contents, FormatError, Tensor, read, write};
-use crate::formats::write_atomically;
-use crate::model::{LanguageModel, Loss};
+use crate::evaluate::Evaluation;
+use crate::formats::FormatError;
+use crate::model::{LanguageModel, LanguageTape, Loss};
 use crate::params::Params;
-use crate::state::State;
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches, Batching};
-use crate::text::corpus::Corpus;
+use crate::text::batches::{Batch, Batches};
+use crate::text::corpus::{Corpus, available_memory};
 use crate::text::tokenizer::Tokenizer;
 
 /// Training that cannot start or go on, in a sentence.
@@ -35,116 +35,77 @@ pub enum TrainError {
     /// A model or checkpoint file.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A loss that is not a number.
+    /// A loss or gradient that is not a number.
     #[error(
-        "the loss of step {step} is not a finite number (the last good one was {last:.3} nats); lower --rate or --clip. \
-         The last good checkpoint is kept"
+        "{what} {step} is not a finite number{}; start again with a lower --rate or --clip{}",
+        last.map(|loss| format!(" (the loss of the step before was {loss:.3} nats)")).unwrap_or_default(),
+        saved.map(|at| format!("; the checkpoint of step {at} and the best model so far are kept")).unwrap_or_default()
     )]
     NotFinite {
-        /// The step.
+        /// What is not finite, up to the number of the step.
+        what: &'static str,
+        /// The step, from 1.
         step: u64,
-        /// The last finite loss.
-        last: f64,
+        /// The loss of the step before, in nats.
+        last: Option<f64>,
+        /// The step of the last good checkpoint, where there is one.
+        saved: Option<u64>,
     },
     /// Anything else, said in full.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// What happens during training.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A step was taken.
-    Step {
-        /// The epoch, from 0.
-        epoch: usize,
-        /// The step within the epoch, from 1, and how many it has.
-        step: (usize, usize),
-        /// The mean loss of the step, in nats.
-        loss: f64,
-        /// The mean loss of the epoch so far, in nats.
-        epoch_loss: f64,
-        /// Predicted tokens a second of this session.
-        tokens_per_second: f64,
-        /// The share of the whole run that is done.
-        progress: f64,
-    },
-    /// An epoch ended and was validated.
-    Epoch {
-        /// The epoch, from 0.
-        epoch: usize,
-        /// Its training loss.
-        train: Loss,
-        /// The validation's.
-        valid: Option<Loss>,
-        /// Whether it is the best so far.
-        best: bool,
-    },
-}
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Every epoch, step or second was used.
-    Complete,
-    /// Validation stopped improving.
-    Patience,
-    /// It was asked to stop; a checkpoint was saved.
-    Interrupted,
-}
-
-/// The result of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The last epoch's training loss.
-    pub train: Loss,
-    /// The best validation loss.
-    pub valid: Option<Loss>,
-    /// The best model's test loss.
-    pub test: Option<Loss>,
-    /// Seconds of training, of all its sessions.
-    pub seconds: f64,
-    /// Predicted training tokens a second.
-    pub tokens_per_second: f64,
-    /// Why it ended.
-    pub end: End,
-}
-
-/// Where training stands; with parameters, moments and states, all that a checkpoint holds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Position {
-    epoch: usize,
-    batch: usize,
-    step: u64,
-    epoch_loss: Loss,
-    last_epoch: Loss,
-    best: Option<Loss>,
-    epochs_since_best: usize,
-    seconds: f64,
-    tokens: u64,
-    data: String,
-}
-
 /// A run in progress.
 #[derive(Debug)]
 pub struct Trainer {
-    /// The configuration.
-    pub config: RunConfig,
-    /// The texts.
-    pub data: Data,
-    /// The model.
-    pub model: LanguageModel,
+    config: RunConfig,
+    data: Data,
+    model: LanguageModel,
     folder: RunFolder,
-    params: Params,
-    optimizer: Optimizer,
-    state: State,
-    position: Position,
-    started: Instant,
+    progress: Progress,
+    saved: Saved,
+    /// Seconds of training before this session, and since when it lasts.
     seconds_before: f64,
+    started: Instant,
 }
 
-/// Seconds between checkpoints within an epoch.
+/// The last checkpoint: the step it is of, and when it was written.
+#[derive(Debug)]
+struct Saved {
+    step: Option<u64>,
+    at: Instant,
+}
+
+impl Saved {
+    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
+        progress.save(&folder.checkpoint())?;
+        *self = Self { step: Some(progress.position.step), at: Instant::now() };
+        Ok(())
+    }
+}
+
+/// What changes when a run is resumed: the bounds that are given replace those it had.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Extension {
+    /// The most epochs.
+    pub epochs: Option<usize>,
+    /// The most training steps.
+    pub steps: Option<u64>,
+    /// The most seconds, those before included.
+    pub budget: Option<f64>,
+    /// Epochs without a better validation; 0 for any number.
+    pub patience: Option<usize>,
+}
+
+/// Seconds between checkpoints within an epoch: what a crash may cost.
 const CHECKPOINT_SECONDS: f64 = 60.0;
+
+/// How the training of an epoch or a validation ended.
+enum Pass<T> {
+    Done(T),
+    Stopped,
+}
 
 impl Trainer {
     /// Starts a run in `folder`, which must not exist unless it is a run and `force` is given.
@@ -152,94 +113,91 @@ impl Trainer {
     /// # Errors
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
     pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
-        config.model.vocabulary = data.tokenizer.vocabulary_size();
+        config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
-        for (name, value) in [("batch", config.batch), ("segment", config.segment)] {
-            crate::config::at_least_one(name, value)?;
-        }
-        Batches::training(&data.train, &data.tokenizer, config.batching, config.batch, config.segment, config.seed, 0)?;
+        check_memory(&config, &model)?;
+        batches(&config, &data, 0)?;
         let folder = RunFolder(folder.to_owned());
-        if folder.path().exists()
-            && std::fs::read_dir(folder.path()).map_or(true, |mut entries| entries.next().is_some())
-        {
-            let shown = folder.path().display();
-            if !folder.config().exists() {
-                return Err(TrainError::Unusable(format!("{shown} exists and is not a run; choose another --out")));
-            }
-            if !force {
-                return Err(TrainError::Unusable(format!(
-                    "{shown} exists; choose another --out, pass --force to replace it, or go on with it by --resume"
-                )));
-            }
-            for file in [folder.checkpoint(), folder.model(), folder.metrics()] {
-                let _ = std::fs::remove_file(file);
-            }
-        }
-        let trouble = |e: std::io::Error| TrainError::Unusable(format!("{}: {e}", folder.path().display()));
-        std::fs::create_dir_all(folder.path()).map_err(trouble)?;
-        let text = toml::to_string_pretty(&config).map_err(|e| TrainError::Unusable(e.to_string()))?;
-        write_atomically(&folder.config(), text.as_bytes()).map_err(trouble)?;
+        folder.claim(force)?;
+        config.save(&folder)?;
         data.tokenizer.save(&folder.tokenizer())?;
-        let params = model.initialise(&config.init, config.seed);
-        let position = Position { data: data.fingerprint(), ..Position::default() };
-        Ok(Self::assemble(config, data, model, folder, params, position))
+        let progress = Progress::new(&config, &model, data.fingerprint());
+        let mut trainer = Self::assemble(config, data, model, folder, progress);
+        trainer.save_checkpoint()?;
+        Ok(trainer)
     }
 
-    fn assemble(
-        config: RunConfig,
-        data: Data,
-        model: LanguageModel,
-        folder: RunFolder,
-        params: Params,
-        position: Position,
-    ) -> Self {
-        let optimizer = Optimizer::new(config.optimizer, config.weight_decay, params.values().len());
-        let state = model.state(config.batch);
-        let seconds_before = position.seconds;
-        let started = Instant::now();
-        Self { config, data, model, folder, params, optimizer, state, position, started, seconds_before }
+    fn assemble(config: RunConfig, data: Data, model: LanguageModel, folder: RunFolder, progress: Progress) -> Self {
+        let (seconds_before, now) = (progress.position.seconds, Instant::now());
+        let saved = Saved { step: Some(progress.position.step), at: now };
+        Self { config, data, model, folder, progress, saved, seconds_before, started: now }
     }
 
     /// Goes on with the run in `folder` from its last checkpoint, with the same bits as if it had never stopped.
-    /// `change` may lengthen the run.
     ///
     /// # Errors
     /// A folder that is no run, files that are damaged, or texts that changed.
-    pub fn resume(folder: &Path, change: impl FnOnce(&mut RunConfig)) -> Result<Self, TrainError> {
+    pub fn resume(folder: &Path, extension: Extension) -> Result<Self, TrainError> {
         let folder = RunFolder(folder.to_owned());
-        let mut config = read_config(&folder)?;
-        change(&mut config);
+        let stored = RunConfig::load(&folder)?;
+        let mut config = stored.clone();
+        config.epochs = extension.epochs.or(config.epochs);
+        config.steps = extension.steps.or(config.steps);
+        config.budget = extension.budget.or(config.budget);
+        if let Some(patience) = extension.patience {
+            config.patience = (patience > 0).then_some(patience);
+        }
+        config.validate()?;
         let tokenizer = Tokenizer::load(&folder.tokenizer())?;
         let data = Data::read(&config, Some(tokenizer))?;
+        if data.tokenizer.vocabulary_size() != config.model.vocabulary {
+            return Err(TrainError::Unusable(format!(
+                "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
+                folder.tokenizer().display(),
+                data.tokenizer.vocabulary_size(),
+                config.model.vocabulary
+            )));
+        }
         let model = LanguageModel::new(config.model.clone())?;
-        let path = folder.checkpoint();
-        let contents = read(&path)?;
-        let unusable = |why: &str| FormatError::Unusable { path: path.clone(), why: why.to_owned() };
-        let position: Position =
-            serde_json::from_value(contents.document.clone()).map_err(|e| unusable(&e.to_string()))?;
-        if position.data != data.fingerprint() {
+        check_memory(&config, &model)?;
+        let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
+        if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
                 "the texts changed since this run began, so it cannot go on with the same result; restore them or start \
                  a new run"
                     .to_owned(),
             ));
         }
-        let params = read_params(&model, &contents, &path)?;
-        let mut trainer = Self::assemble(config, data, model, folder, params, position);
-        let load = |name: &str, target: &mut Vec<f32>| match contents.tensors.get(name) {
-            Some((_, values)) if values.len() == target.len() => {
-                target.copy_from_slice(values);
-                Ok(())
-            }
-            _ => Err(unusable(&format!("{name} is missing or does not fit config.toml"))),
-        };
-        load("state.h", &mut trainer.state.h)?;
-        load("state.c", &mut trainer.state.c)?;
-        load("optimizer.first", &mut trainer.optimizer.first)?;
-        load("optimizer.second", &mut trainer.optimizer.second)?;
-        trainer.optimizer.steps = trainer.position.step;
-        trainer.cut_metrics()?;
-        Ok(trainer)
+        if config != stored {
+            config.save(&folder)?;
+        }
+        Ok(Self::assemble(config, data, model, folder, progress))
+    }
+
+    /// The configuration, everything resolved.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The texts.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The model.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The steps taken since the run began.
+    pub fn step(&self) -> u64 {
+        self.progress.position.step
     }
 
     /// Trains to the end, or until `stop` is set; then a checkpoint is saved.
@@ -248,303 +206,260 @@ impl Trainer {
     /// A loss that is not finite, or a folder that can no longer be written.
     pub fn run(&mut self, observer: &mut dyn FnMut(&Event), stop: &AtomicBool) -> Result<Outcome, TrainError> {
         self.started = Instant::now();
-        self.seconds_before = self.position.seconds;
-        let tokens_before = self.position.tokens;
-        let mut gradients = Params::zeros(self.model.layout().clone());
-        let mut tape = self.model.tape();
-        let mut batch = Batch::default();
-        let mut saved = Instant::now();
+        self.saved.at = self.started;
+        self.seconds_before = self.progress.position.seconds;
+        let mut metrics = MetricsFile::open(&self.folder.metrics(), self.step())?;
+        let mut failed = None;
+        let mut emit = |event: &Event| {
+            // A failure to record must not hide from the loop; the first one ends it.
+            if let Err(error) = metrics.record(event) {
+                failed.get_or_insert(error);
+            }
+            observer(event);
+        };
         let mut end = End::Complete;
-        let mut last_loss = f64::NAN;
-        let config = self.config.clone();
-        if !self.folder.checkpoint().exists() {
-            self.save_checkpoint()?;
-        }
-        'run: while self.position.epoch < config.epochs || self.bounded() {
-            if self.spent() {
-                break;
-            }
-            let epoch = self.position.epoch;
-            let batches = Batches::training(
-                &self.data.train,
-                &self.data.tokenizer,
-                config.batching,
-                config.batch,
-                config.segment,
-                config.seed,
-                epoch as u64,
-            )?;
-            let count = batches.len();
-            while self.position.batch < count {
-                batches.get(self.position.batch, &mut batch);
-                let dropout = Dropout { rate: config.model.dropout, seed: config.seed, step: self.position.step };
-                let loss = self.model.train_step(
-                    &self.params,
-                    &batch,
-                    &mut self.state,
-                    Some(dropout),
-                    &mut tape,
-                    &mut gradients,
-                );
-                let rate = config.schedule.rate(self.schedule_epoch(count));
-                let norm = self.optimizer.step(self.params.values_mut(), gradients.values(), rate, config.clip);
-                if !loss.nll.is_finite() || !norm.is_finite() {
-                    return Err(TrainError::NotFinite { step: self.position.step + 1, last: last_loss });
-                }
-                last_loss = loss.mean();
-                self.position.epoch_loss.add(loss);
-                self.position.step += 1;
-                self.position.batch += 1;
-                self.position.tokens += loss.tokens as u64;
-                self.position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-                let session = self.started.elapsed().as_secs_f64();
-                observer(&Event::Step {
-                    epoch,
-                    step: (self.position.batch, count),
-                    loss: last_loss,
-                    epoch_loss: self.position.epoch_loss.mean(),
-                    tokens_per_second: (self.position.tokens - tokens_before) as f64 / session,
-                    progress: self.progress(count),
-                });
-                let stopped = stop.load(Ordering::Relaxed);
-                if stopped || saved.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
-                    self.save_checkpoint()?;
-                    saved = Instant::now();
-                }
-                if stopped {
-                    end = End::Interrupted;
-                    break 'run;
-                }
-                if self.spent() && self.position.batch < count {
-                    break;
-                }
-            }
-            let train = self.position.epoch_loss;
-            let valid = self.data.valid.as_ref().map(|corpus| self.evaluate(corpus)).transpose()?;
-            let best = match (valid, self.position.best) {
-                (Some(valid), Some(best)) => valid.nll < best.nll,
-                _ => true,
+        let (mut gradients, mut tape) = (Params::zeros(self.model.layout().clone()), self.model.tape());
+        let tokens_before = self.progress.position.tokens;
+        while !self.is_over() {
+            let trained = self.train_epoch(&mut gradients, &mut tape, tokens_before, &mut emit, stop)?;
+            let validated = match trained {
+                Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
+                Pass::Stopped => Pass::Stopped,
             };
-            if best {
-                self.position.best = valid;
-                self.position.epochs_since_best = 0;
-                self.save_model(train, valid)?;
-            } else {
-                self.position.epochs_since_best += 1;
-            }
-            self.append_metrics(train, valid)?;
-            self.position.last_epoch = train;
-            self.position.epoch_loss = Loss::default();
-            self.position.epoch += 1;
-            self.position.batch = 0;
-            self.save_checkpoint()?;
-            saved = Instant::now();
-            observer(&Event::Epoch { epoch, train, valid, best });
-            if config.patience.is_some_and(|patience| self.position.epochs_since_best >= patience) {
-                end = End::Patience;
+            if let Pass::Stopped = validated {
+                end = End::Interrupted;
                 break;
             }
         }
-        let seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        drop((gradients, tape));
         let mut test = None;
         if end != End::Interrupted {
-            let best = read(&self.folder.model())?;
-            self.params = read_params(&self.model, &best, &self.folder.model())?;
-            test = self.data.test.as_ref().map(|corpus| self.evaluate(corpus)).transpose()?;
+            match self.test(&mut emit, stop)? {
+                Pass::Done(loss) => test = loss,
+                Pass::Stopped => end = End::Interrupted,
+            }
         }
+        if end == End::Complete && self.out_of_patience() {
+            end = End::Patience;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let position = &self.progress.position;
         Ok(Outcome {
-            train: self.position.last_epoch,
-            valid: self.position.best,
+            train: position.last_train,
+            valid: position.best,
             test,
-            seconds,
-            tokens_per_second: self.position.tokens as f64 / seconds,
+            seconds: position.seconds,
+            tokens_per_second: position.tokens as f64 / position.seconds.max(1e-9),
             end,
         })
     }
 
-    /// Whether steps or seconds, not epochs, end the run.
-    fn bounded(&self) -> bool {
-        self.config.budget.is_some() || self.config.steps.is_some()
-    }
-
-    fn spent(&self) -> bool {
-        let seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        self.config.budget.is_some_and(|budget| seconds >= budget)
-            || self.config.steps.is_some_and(|steps| self.position.step >= steps)
-    }
-
-    fn progress(&self, batches: usize) -> f64 {
-        let by_epochs =
-            (self.position.epoch as f64 + self.position.batch as f64 / batches as f64) / self.config.epochs as f64;
-        let by_steps = self.config.steps.map(|steps| self.position.step as f64 / steps as f64);
-        let by_time = self.config.budget.map(|budget| self.position.seconds / budget);
-        by_steps.into_iter().chain(by_time).reduce(f64::max).unwrap_or(by_epochs).min(1.0)
-    }
-
-    /// The epoch the schedule is at: with a budget or a number of steps the planned epochs are stretched over it.
-    fn schedule_epoch(&self, batches: usize) -> usize {
-        if !self.bounded() {
-            return self.position.epoch;
-        }
-        ((self.progress(batches) * self.config.epochs as f64) as usize).min(self.config.epochs.saturating_sub(1))
-    }
-
-    fn evaluate(&self, corpus: &Corpus) -> Result<Loss, TrainError> {
-        let Self { model, params, data, config, .. } = self;
-        Ok(evaluate(model, params, &data.tokenizer, corpus, config, &mut |_, _| ())?)
-    }
-
-    fn tensors<'a>(&'a self, params: &'a Params) -> Vec<Tensor<'a>> {
-        let entries = params.layout().entries().iter();
-        entries.map(|entry| (entry.name.as_str(), entry.shape.as_slice(), params.get(entry.slot))).collect()
-    }
-
-    fn save_model(&self, train: Loss, valid: Option<Loss>) -> Result<(), TrainError> {
-        let document = json!({
-            "model": self.config.model,
-            "tokenizer": self.data.tokenizer.fingerprint(),
-            "epoch": self.position.epoch + 1,
-            "train": train.perplexity(),
-            "valid": valid.map(|loss| loss.perplexity()),
-        });
-        Ok(write(&self.folder.model(), &self.tensors(&self.params), document)?)
-    }
-
-    fn save_checkpoint(&self) -> Result<(), TrainError> {
-        let extra = [
-            ("state.h", &self.state.h),
-            ("state.c", &self.state.c),
-            ("optimizer.first", &self.optimizer.first),
-            ("optimizer.second", &self.optimizer.second),
-        ];
-        let shapes = extra.map(|(_, values)| [values.len()]);
-        let mut tensors = self.tensors(&self.params);
-        tensors.extend(extra.iter().zip(&shapes).map(|((name, values), shape)| (*name, &shape[..], values.as_slice())));
-        let document = serde_json::to_value(&self.position).map_err(|e| TrainError::Unusable(e.to_string()))?;
-        Ok(write(&self.folder.checkpoint(), &tensors, document)?)
-    }
-
-    fn append_metrics(&self, train: Loss, valid: Option<Loss>) -> Result<(), TrainError> {
-        use std::io::Write;
-        let line = json!({
-            "epoch": self.position.epoch + 1,
-            "step": self.position.step,
-            "train": train.perplexity(),
-            "valid": valid.map(|loss| loss.perplexity()),
-            "seconds": self.position.seconds,
-        });
-        let path = self.folder.metrics();
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        let written = file.and_then(|mut file| writeln!(file, "{line}"));
-        written.map_err(|e| TrainError::Unusable(format!("{}: {e}", path.display())))
-    }
-
-    /// Drops what was recorded after the checkpoint: it will come again.
-    fn cut_metrics(&self) -> Result<(), TrainError> {
-        let path = self.folder.metrics();
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
-        let known = |line: &&str| {
-            let value: Value = serde_json::from_str(line).unwrap_or_default();
-            value["step"].as_u64().is_some_and(|step| step <= self.position.step)
-        };
-        let kept: String = text.lines().filter(known).map(|line| format!("{line}\n")).collect();
-        write_atomically(&path, kept.as_bytes()).map_err(|e| TrainError::Unusable(format!("{}: {e}", path.display())))
-    }
-}
-
-/// The loss of a whole text: streams in one column with the state carried throughout. `each` receives every predicted
-/// token and its surprisal in nats, in order (of the batches, for windows and lines).
-///
-/// # Errors
-/// A text without anything to predict.
-pub fn evaluate(
-    model: &LanguageModel,
-    params: &Params,
-    tokenizer: &Tokenizer,
-    corpus: &Corpus,
-    config: &RunConfig,
-    each: &mut dyn FnMut(u32, f32),
-) -> Result<Loss, TextError> {
-    // Longer segments than in training: nothing is learned, and larger products are faster.
-    let segment = config.segment.max(256);
-    let batch_rows = if config.batching == Batching::Lines { config.batch.min(32) } else { config.batch };
-    let batches = Batches::evaluation(corpus, tokenizer, config.batching, batch_rows, segment)?;
-    let mut state = model.state(batches.rows());
-    let mut tape = model.frozen_tape();
-    let (mut batch, mut total, mut surprisal) = (Batch::default(), Loss::default(), Vec::new());
-    for index in 0..batches.len() {
-        batches.get(index, &mut batch);
-        surprisal.clear();
-        total.add(model.evaluate(params, &batch, &mut state, &mut tape, Some(&mut surprisal)));
-        let targets = batch.targets.iter().filter(|&&target| target != crate::text::batches::NO_TARGET);
-        for (&target, &nats) in targets.zip(&surprisal) {
-            each(target, nats);
-        }
-    }
-    Ok(total)
-}
-
-/// A finished run, to use.
-#[derive(Debug)]
-pub struct LoadedRun {
-    /// The configuration.
-    pub config: RunConfig,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The model.
-    pub model: LanguageModel,
-    /// Its best parameters.
-    pub params: Params,
-    /// What is known of them: epoch, perplexities.
-    pub document: Value,
-}
-
-impl LoadedRun {
-    /// Loads the best model of a run.
-    ///
-    /// # Errors
-    /// A folder that is no run, damaged files, or a model of another tokenizer.
-    pub fn open(folder: &Path) -> Result<Self, TrainError> {
-        let folder = RunFolder(folder.to_owned());
-        let config = read_config(&folder)?;
-        let tokenizer = Tokenizer::load(&folder.tokenizer())?;
-        let path = folder.model();
-        let contents = read(&path)?;
-        if contents.document["tokenizer"] != tokenizer.fingerprint().as_str() {
-            return Err(TrainError::Unusable(format!(
-                "{} was trained with another tokenizer than {}; put the one it was trained with beside it",
-                path.display(),
-                folder.tokenizer().display()
-            )));
-        }
-        let model = LanguageModel::new(config.model.clone())?;
-        let params = read_params(&model, &contents, &path)?;
-        Ok(Self { config, tokenizer, model, params, document: contents.document })
-    }
-}
-
-fn read_config(folder: &RunFolder) -> Result<RunConfig, TrainError> {
-    let path = folder.config();
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        TrainError::Unusable(format!("{} is not a run folder: {}: {e}", folder.path().display(), path.display()))
-    })?;
-    toml::from_str(&text).map_err(|e| TrainError::Unusable(format!("{}: {e}", path.display())))
-}
-
-fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
-    let mut params = Params::zeros(model.layout().clone());
-    for entry in model.layout().entries() {
-        match contents.tensors.get(&entry.name) {
-            Some((shape, values)) if *shape == entry.shape => params.get_mut(entry.slot).copy_from_slice(values),
-            found => {
-                let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
-                let why = format!(
-                    "{} should be {:?}, found {found}: it is not the model config.toml describes",
-                    entry.name, entry.shape
-                );
-                return Err(FormatError::Unusable { path: path.to_owned(), why });
+    /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
+    fn train_epoch(
+        &mut self,
+        gradients: &mut Params,
+        tape: &mut LanguageTape,
+        tokens_before: u64,
+        emit: &mut dyn FnMut(&Event),
+        stop: &AtomicBool,
+    ) -> Result<Pass<bool>, TrainError> {
+        let epoch = self.progress.position.epoch;
+        let Self { config, data, model, folder, progress, saved, .. } = self;
+        let batches = batches(config, data, epoch)?;
+        let count = batches.len();
+        let mut batch = Batch::default();
+        let mut last = None;
+        while progress.position.batch < count && !is_spent(config, &progress.position) {
+            let Progress { params, optimizer, state, position } = &mut *progress;
+            batches.get(position.batch, &mut batch);
+            let dropout = Dropout { rate: config.model.dropout, seed: config.seed, step: position.step };
+            let loss = model.train_step(params, &batch, state, Some(dropout), tape, gradients);
+            let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
+            if !loss.nll.is_finite() {
+                return Err(broken("the loss of step"));
+            }
+            let done = share_done(config, position, count);
+            let rate = config.schedule.rate(epoch, done);
+            // A gradient that is not finite changes nothing.
+            let norm = optimizer.step(params.values_mut(), gradients.values(), rate, config.clip);
+            if !norm.is_finite() {
+                return Err(broken("the norm of the gradient of step"));
+            }
+            last = Some(loss.mean());
+            position.epoch_loss.add(loss);
+            position.step += 1;
+            position.batch += 1;
+            position.tokens += loss.tokens as u64;
+            let session = self.started.elapsed().as_secs_f64();
+            position.seconds = self.seconds_before + session;
+            emit(&Event::Step {
+                epoch,
+                step: position.step,
+                of_epoch: (position.batch, count),
+                loss: loss.mean(),
+                epoch_loss: position.epoch_loss.mean(),
+                norm,
+                rate,
+                tokens_per_second: (position.tokens - tokens_before) as f64 / session,
+                progress: share_done(config, position, count),
+                seconds: position.seconds,
+            });
+            let stopped = stop.load(Ordering::Relaxed);
+            if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
+                saved.save(progress, folder)?;
+            }
+            if stopped {
+                return Ok(Pass::Stopped);
             }
         }
+        Ok(Pass::Done(progress.position.batch == count))
     }
-    Ok(params)
+
+    /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
+    fn validate(
+        &mut self,
+        whole_epoch: bool,
+        emit: &mut dyn FnMut(&Event),
+        stop: &AtomicBool,
+    ) -> Result<Pass<()>, TrainError> {
+        let valid = match self
+            .data
+            .valid
+            .as_ref()
+            .map(|corpus| self.evaluate(&self.progress.params, corpus, stop))
+            .transpose()?
+        {
+            Some(Pass::Stopped) => {
+                self.save_checkpoint()?;
+                return Ok(Pass::Stopped);
+            }
+            Some(Pass::Done(loss)) => Some(loss),
+            None => None,
+        };
+        let position = &mut self.progress.position;
+        if valid.is_some_and(|loss| !loss.nll.is_finite()) {
+            let (step, last, saved) = (position.step, Some(position.epoch_loss.mean()), self.saved.step);
+            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last, saved });
+        }
+        position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        let best = match (valid, position.best) {
+            (Some(valid), Some(best)) => valid.nll < best.nll,
+            _ => true,
+        };
+        position.validated = Some(position.step);
+        position.last_train = position.epoch_loss;
+        let (epoch, train) = (position.epoch, position.epoch_loss);
+        if best {
+            position.best = valid;
+            position.epochs_since_best = 0;
+        } else if whole_epoch {
+            position.epochs_since_best += 1;
+        }
+        let event = Event::Validated { epoch, step: position.step, train, valid, best, seconds: position.seconds };
+        if whole_epoch {
+            position.epoch_loss = Loss::default();
+            position.epoch += 1;
+            position.batch = 0;
+        }
+        if best {
+            let card = ModelCard {
+                tokenizer: self.data.tokenizer.fingerprint(),
+                epoch: epoch + 1,
+                step: self.step(),
+                train,
+                valid,
+                test: None,
+                floor: self.data.floor,
+            };
+            save_model(&self.folder.model(), &self.progress.params, &card)?;
+        }
+        self.save_checkpoint()?;
+        emit(&event);
+        Ok(Pass::Done(()))
+    }
+
+    /// Tests the best model and keeps the result with it.
+    fn test(&mut self, emit: &mut dyn FnMut(&Event), stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
+        let Some(corpus) = &self.data.test else { return Ok(Pass::Done(None)) };
+        let path = self.folder.model();
+        let (params, mut card) = load_model(&path, &self.model)?;
+        if card.test.is_none() {
+            let Pass::Done(loss) = self.evaluate(&params, corpus, stop)? else { return Ok(Pass::Stopped) };
+            card.test = Some(loss);
+            save_model(&path, &params, &card)?;
+        }
+        if let Some(test) = card.test {
+            emit(&Event::Tested { step: self.step(), test });
+        }
+        Ok(Pass::Done(card.test))
+    }
+
+    fn evaluate(&self, params: &Params, corpus: &Corpus, stop: &AtomicBool) -> Result<Pass<Loss>, TrainError> {
+        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
+        let mut evaluation = Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?;
+        while evaluation.advance() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Pass::Stopped);
+            }
+        }
+        Ok(Pass::Done(evaluation.total()))
+    }
+
+    /// Whether the run needs no more training: nothing is left to train, or training no longer helps, and the model
+    /// is validated as it is.
+    fn is_over(&self) -> bool {
+        let position = &self.progress.position;
+        let validated = position.validated == Some(position.step);
+        validated
+            && (self.config.epochs.is_some_and(|epochs| position.epoch >= epochs)
+                || is_spent(&self.config, position)
+                || self.out_of_patience())
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
+    }
+
+    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        Ok(self.saved.save(&self.progress, &self.folder)?)
+    }
+}
+
+/// The batches of one epoch.
+fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
+    let RunConfig { batching, batch, segment, seed, .. } = *config;
+    Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)
+}
+
+/// Whether the steps or the seconds are used up.
+fn is_spent(config: &RunConfig, position: &Position) -> bool {
+    config.budget.is_some_and(|budget| position.seconds >= budget)
+        || config.steps.is_some_and(|steps| position.step >= steps)
+}
+
+/// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
+fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
+    let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
+    let by_epochs = config.epochs.map(|all| epochs / all as f64);
+    let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
+    let by_time = config.budget.map(|all| position.seconds / all);
+    [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
+}
+
+/// Refuses a model whose parameters, gradients and moments do not fit the free memory.
+fn check_memory(config: &RunConfig, model: &LanguageModel) -> Result<(), TrainError> {
+    let copies = if config.optimizer == OptimizerKind::Sgd { 2 } else { 4 };
+    let needed = model.layout().len().saturating_mul(4 * copies);
+    match available_memory() {
+        Some(available) if needed as u64 > available => Err(TrainError::Unusable(format!(
+            "a model of {} parameters needs {} MiB for training, but {} MiB of memory are free; choose a smaller \
+             --hidden, --embedding or --vocab-size",
+            model.layout().len(),
+            needed >> 20,
+            available >> 20
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -1,0 +1,85 @@
+//! How training is watched: a live line on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lstm::train::event::Event;
+
+use crate::output::{grouped, seconds};
+
+/// Shows the events of a trainer on standard error.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    last: Instant,
+}
+
+impl Progress {
+    /// A live line if standard error is a terminal.
+    pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(1000);
+            if let Ok(style) = ProgressStyle::with_template("{bar:20} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, last: Instant::now() }
+    }
+
+    /// Shows an event; steps only now and then.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::Step { epoch, of_epoch, epoch_loss, tokens_per_second, progress, seconds: spent, .. } => {
+                let wait = if self.bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(10) };
+                if self.last.elapsed() < wait {
+                    return;
+                }
+                self.last = Instant::now();
+                let line = format!(
+                    "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {:.2}  {} tokens/s  {} left",
+                    epoch + 1,
+                    of_epoch.0,
+                    of_epoch.1,
+                    epoch_loss.exp(),
+                    grouped(*tokens_per_second as u64),
+                    seconds(spent / progress.max(1e-6) - spent),
+                );
+                match &self.bar {
+                    Some(bar) => {
+                        bar.set_position((progress * 1000.0) as u64);
+                        bar.set_message(line);
+                    }
+                    None => eprintln!("{line}"),
+                }
+            }
+            Event::Validated { epoch, train, valid, best, .. } => {
+                let valid =
+                    valid.map_or("no validation text".to_owned(), |loss| format!("valid {:.2}", loss.perplexity()));
+                let best = if *best { "  best, saved" } else { "" };
+                self.say(&format!(
+                    "epoch {:>3}  perplexity: train {:.2}  {valid}{best}",
+                    epoch + 1,
+                    train.perplexity()
+                ));
+            }
+            // The final table says it.
+            Event::Tested { .. } => {}
+        }
+    }
+
+    /// Says a line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The options of `lstm train`, and how they are laid over a preset.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use lstm::config::{InitScheme, Readout};
+use lstm::model::LayerWiring;
+use lstm::text::batches::Batching;
+use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::optimizer::OptimizerKind;
+use lstm::train::preset::Preset;
+use lstm::train::run::RunConfig;
+use lstm::train::trainer::Extension;
+
+/// The options of `lstm train`. What is not given is the preset's.
+#[derive(clap::Args)]
+pub struct Train {
+    /// A text file or a folder of them [default: the built-in language]
+    text: Option<PathBuf>,
+    /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
+    /// char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
+    #[arg(long, value_parser = Preset::NAMED.map(|(name, _)| name))]
+    preset: Option<String>,
+    #[command(flatten)]
+    text_options: TextOptions,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    training: TrainingOptions,
+    #[command(flatten)]
+    length: LengthOptions,
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// What is read.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Text")]
+struct TextOptions {
+    /// Validation text
+    #[arg(long, requires = "text", conflicts_with = "split")]
+    valid: Option<PathBuf>,
+    /// Test text
+    #[arg(long, requires = "text", conflicts_with = "split")]
+    test: Option<PathBuf>,
+    /// Percentages for training, validation and test [default: 90/5/5]
+    #[arg(long, requires = "text", value_parser = shares, value_name = "A/B/C")]
+    split: Option<Shares>,
+    /// What a token is: words, chars, bytes [default: words; char: chars]
+    #[arg(long)]
+    tokenizer: Option<TokenizerKind>,
+    /// Rarer tokens become <unk> [default: 2 for words of a text without <unk>, else 1]
+    #[arg(long)]
+    min_count: Option<u64>,
+    /// Keep only the most frequent tokens [default: all]
+    #[arg(long)]
+    vocab_size: Option<usize>,
+    /// Replace bytes that are not UTF-8 [default: refuse them]
+    #[arg(long)]
+    lossy: bool,
+}
+
+/// What the model is.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Model")]
+struct ModelOptions {
+    /// Number of layers [default: 1; presets small, medium, large, char: 2]
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Hidden size [default: 200; textlstm: 128, medium: 650, large: 1500, char: 256]
+    #[arg(long)]
+    hidden: Option<usize>,
+    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, char: 64]
+    #[arg(long)]
+    embedding: Option<usize>,
+    /// Project the hidden state to this size [default: no projection]
+    #[arg(long)]
+    projection: Option<usize>,
+    /// What a layer takes from the one below: stacked, skip, scores [default: stacked; textlstm: scores]
+    #[arg(long)]
+    wiring: Option<LayerWiring>,
+    /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
+    #[arg(long)]
+    readout: Option<Readout>,
+    /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
+    #[arg(long, value_parser = horizon)]
+    horizon: Option<Horizon>,
+    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, char: torch]
+    #[arg(long)]
+    init: Option<InitScheme>,
+    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large: as --init]
+    #[arg(long)]
+    forget_bias: Option<f32>,
+    /// Dropout rate [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65, char: 0.1]
+    #[arg(long)]
+    dropout: Option<f32>,
+}
+
+/// How it is trained.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Training")]
+struct TrainingOptions {
+    /// How the text is read: stream, windows(n), lines [default: stream; textlstm: windows(5)]
+    #[arg(long)]
+    batches: Option<Batching>,
+    /// Rows read side by side [default: 20; textlstm: 128, char: 64]
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Steps of truncated back-propagation [default: 20; medium, large: 35, char: 64]
+    #[arg(long)]
+    segment: Option<usize>,
+    /// sgd, adam, adamw [default: adam; small, medium, large: sgd]
+    #[arg(long)]
+    optimizer: Option<OptimizerKind>,
+    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35]
+    #[arg(long)]
+    rate: Option<f32>,
+    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm: 1, medium: 1.2, large: 1.15, char: 1.5]
+    #[arg(long)]
+    decay: Option<f32>,
+    /// Epochs at the full rate [default: 4 of 10; textlstm: 1, medium, char: 6, large: 14]
+    #[arg(long)]
+    decay_after: Option<usize>,
+    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small: 0.25, medium: 0.143, large: 0.286]
+    #[arg(long)]
+    clip: Option<f32>,
+    /// Weight decay [default: 0]
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// One seed for everything [default: 1]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// How long: the first bound that is reached ends the run.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Length")]
+struct LengthOptions {
+    /// Most epochs [default: the preset's; else 10, or more for a short text]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Most steps; the schedule is stretched over them [default: no bound]
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Most time, such as 90s, 10m, 1h30m; the schedule is stretched over it [default: no bound]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    budget: Option<f64>,
+    /// Stop after so many epochs without a better validation; 0 for never [default: 3; presets: never]
+    #[arg(long)]
+    patience: Option<usize>,
+}
+
+/// Where the run lies and how it is shown.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunOptions {
+    /// The run folder [default: runs/NAME of the text]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Replace a run that exists [default: refuse]
+    #[arg(long)]
+    pub force: bool,
+    /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions", "TrainingOptions", "preset", "out",
+        "force"])]
+    pub resume: Option<PathBuf>,
+    /// Threads to use; the result is the same for any number [default: all processors]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// End with one JSON object on standard output [default: a table]
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Steps between cuts of the gradient through time; `None` for never within a segment.
+#[derive(Clone, Copy)]
+struct Horizon(Option<usize>);
+
+fn horizon(text: &str) -> Result<Horizon, String> {
+    match (text, text.parse()) {
+        ("segment", _) => Ok(Horizon(None)),
+        (_, Ok(steps)) if steps > 0 => Ok(Horizon(Some(steps))),
+        _ => Err(format!("`{text}` is neither a number of steps of at least 1 nor `segment`")),
+    }
+}
+
+/// The percentages of a split.
+#[derive(Clone)]
+struct Shares(Vec<u32>);
+
+fn shares(text: &str) -> Result<Shares, String> {
+    let shares: Result<Vec<u32>, _> = text.split('/').map(str::parse).collect();
+    shares.map(Shares).map_err(|_| format!("`{text}` is not a list of percentages such as 90/5/5"))
+}
+
+/// Seconds of `90s`, `10m`, `1h30m`.
+fn duration(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 2h or 1h30m");
+    let (mut total, mut digits) = (0.0, String::new());
+    for c in text.chars() {
+        let unit = match c {
+            's' => 1.0,
+            'm' => 60.0,
+            'h' => 3600.0,
+            _ => {
+                digits.push(c);
+                continue;
+            }
+        };
+        total += unit * digits.parse::<f64>().ok().filter(|n| *n >= 0.0).ok_or_else(wrong)?;
+        digits.clear();
+    }
+    if digits.is_empty() && total > 0.0 { Ok(total) } else { Err(wrong()) }
+}
+
+fn set<T: Copy>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+impl Train {
+    /// The preset with the options laid over it.
+    pub fn config(&self) -> Result<RunConfig> {
+        let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
+        let unnamed = if self.text.is_none() { Preset::Builtin } else { Preset::Default };
+        let preset = named.map_or(unnamed, |(_, preset)| preset);
+        let mut config = preset.config();
+        self.model.lay_over(&mut config, preset)?;
+        self.training.lay_over(&mut config)?;
+        self.length.lay_over(&mut config);
+        self.text_options.lay_over(&mut config)?;
+        config.data.train = absolute(&self.text)?;
+        Ok(config)
+    }
+
+    /// What `--resume` may change.
+    pub fn extension(&self) -> Extension {
+        let LengthOptions { epochs, steps, budget, patience } = self.length;
+        Extension { epochs, steps, budget, patience }
+    }
+
+    /// The run folder: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.
+    pub fn folder(&self) -> PathBuf {
+        if let Some(folder) = &self.run.out {
+            return folder.clone();
+        }
+        let text = self.text.as_deref();
+        let absolute = text.and_then(|text| text.canonicalize().ok());
+        let name = absolute.as_deref().or(text).and_then(Path::file_stem);
+        let name = name.map_or("builtin".into(), |name| name.to_string_lossy());
+        let first = Path::new("runs").join(name.as_ref());
+        let numbered = (2..).map(|n| first.with_file_name(format!("{name}-{n}")));
+        std::iter::once(first.clone()).chain(numbered).find(|folder| !folder.exists()).unwrap_or(first)
+    }
+}
+
+/// So that a run can be resumed from any folder.
+fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
+    path.as_ref().map(std::path::absolute).transpose()
+}
+
+impl TextOptions {
+    fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
+        set(&mut config.tokenizer, self.tokenizer);
+        if config.tokenizer == TokenizerKind::Bytes {
+            let useless = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
+            if let Some((option, _)) = useless.into_iter().find(|(_, given)| *given) {
+                bail!("{option} and --tokenizer bytes contradict each other: the vocabulary is the 256 bytes");
+            }
+        }
+        if self.vocab_size == Some(0) {
+            bail!("--vocab-size is 0; it must be at least 1");
+        }
+        config.vocabulary.min_count = self.min_count.or(config.vocabulary.min_count);
+        config.vocabulary.max_size = self.vocab_size.or(config.vocabulary.max_size);
+        config.data.valid = absolute(&self.valid)?;
+        config.data.test = absolute(&self.test)?;
+        config.data.split = self.split.clone().map(|shares| shares.0);
+        config.data.lossy = self.lossy;
+        Ok(())
+    }
+}
+
+impl ModelOptions {
+    fn lay_over(&self, config: &mut RunConfig, preset: Preset) -> Result<()> {
+        let model = &mut config.model;
+        set(&mut model.layers, self.layers);
+        set(&mut model.hidden, self.hidden);
+        set(&mut model.embedding, self.embedding);
+        set(&mut model.readout, self.readout);
+        set(&mut model.dropout, self.dropout);
+        set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
+        model.projection = self.projection.or(model.projection);
+        if preset == Preset::TextLstm && model.layers > 1 {
+            model.wiring = LayerWiring::Scores;
+        }
+        set(&mut model.wiring, self.wiring);
+        if model.layers == 1 && model.wiring != LayerWiring::Stacked {
+            bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", model.wiring);
+        }
+        set(&mut config.init.scheme, self.init);
+        config.init.forget_bias = self.forget_bias.or(config.init.forget_bias);
+        Ok(())
+    }
+}
+
+impl TrainingOptions {
+    fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
+        set(&mut config.batching, self.batches);
+        set(&mut config.batch, self.batch);
+        if let (Batching::Windows(n), Some(segment)) = (config.batching, self.segment) {
+            bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
+        }
+        set(&mut config.segment, self.segment);
+        set(&mut config.optimizer, self.optimizer);
+        set(&mut config.schedule.rate, self.rate);
+        set(&mut config.schedule.decay, self.decay);
+        set(&mut config.schedule.decay_after, self.decay_after);
+        if self.clip == Some(0.0) {
+            config.clip = None;
+        } else {
+            config.clip = self.clip.or(config.clip);
+        }
+        set(&mut config.weight_decay, self.weight_decay);
+        set(&mut config.seed, self.seed);
+        Ok(())
+    }
+}
+
+impl LengthOptions {
+    fn lay_over(&self, config: &mut RunConfig) {
+        if self.steps.is_some() || self.budget.is_some() {
+            // The preset's epochs are then what its schedule is meant for, not a bound.
+            config.schedule.planned_epochs = config.schedule.planned_epochs.or(config.epochs);
+            config.epochs = None;
+        }
+        config.epochs = self.epochs.or(config.epochs);
+        (config.steps, config.budget) = (self.steps, self.budget);
+        if let Some(patience) = self.patience {
+            config.patience = (patience > 0).then_some(patience);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_nonsense_is_not() {
+        assert_eq!(["90s", "10m", "1h30m"].map(|text| duration(text).unwrap()), [90.0, 600.0, 5400.0]);
+        for text in ["", "10", "m", "1x", "-5s", "0s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The files of a run: its checkpoint, its best model, and a run opened to be used.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::optimizer::Optimizer;
+use super::run::{RunConfig, RunFolder};
+use super::trainer::TrainError;
+use crate::formats::FormatError;
+use crate::formats::safetensors::{Contents, Tensor, read, write};
+use crate::model::{LanguageModel, Loss};
+use crate::params::Params;
+use crate::state::State;
+use crate::text::tokenizer::Tokenizer;
+
+/// Where training stands; with parameters, moments and states, all that a checkpoint holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// The epoch, from 0.
+    pub(crate) epoch: usize,
+    /// The next batch of the epoch; their number when only the validation is left of it.
+    pub(crate) batch: usize,
+    /// The steps taken.
+    pub(crate) step: u64,
+    /// The step after which the model was last validated.
+    pub(crate) validated: Option<u64>,
+    /// The training loss of the epoch so far, and of the epoch validated last.
+    pub(crate) epoch_loss: Loss,
+    pub(crate) last_train: Loss,
+    pub(crate) best: Option<Loss>,
+    pub(crate) epochs_since_best: usize,
+    pub(crate) seconds: f64,
+    pub(crate) tokens: u64,
+    /// The fingerprint of the texts.
+    pub(crate) data: String,
+}
+
+/// What changes during training.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) params: Params,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) state: State,
+    pub(crate) position: Position,
+}
+
+const STATES: [&str; 4] = ["state.h", "state.c", "optimizer.first", "optimizer.second"];
+
+impl Progress {
+    /// The start of a run.
+    pub(crate) fn new(config: &RunConfig, model: &LanguageModel, data: String) -> Self {
+        Self {
+            params: model.initialise(&config.init, config.seed),
+            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len()),
+            state: model.state(config.batch),
+            position: Position { data, ..Position::default() },
+        }
+    }
+
+    /// Writes the checkpoint.
+    pub(crate) fn save(&self, path: &Path) -> Result<(), FormatError> {
+        let values = [&self.state.h, &self.state.c, &self.optimizer.first, &self.optimizer.second];
+        let shapes = values.map(|values| [values.len()]);
+        let mut tensors = tensors(&self.params);
+        tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i].as_slice())));
+        let document = serde_json::to_value(&self.position)
+            .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
+        write(path, &tensors, document)
+    }
+
+    /// Reads the checkpoint of a run of this configuration and model.
+    pub(crate) fn load(path: &Path, config: &RunConfig, model: &LanguageModel) -> Result<Self, FormatError> {
+        let contents = read(path)?;
+        let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+        let position: Position = serde_json::from_value(contents.document.clone())
+            .map_err(|e| unusable(format!("it is no checkpoint of this program ({e})")))?;
+        let mut progress = Self::new(config, model, String::new());
+        progress.params = read_params(model, &contents, path)?;
+        let Self { optimizer, state, .. } = &mut progress;
+        let targets = [&mut state.h, &mut state.c, &mut optimizer.first, &mut optimizer.second];
+        for (name, target) in STATES.into_iter().zip(targets) {
+            match contents.tensors.get(name) {
+                Some((_, values)) if values.len() == target.len() => target.copy_from_slice(values),
+                found => {
+                    let found = found.map_or("nothing".to_owned(), |(_, values)| format!("{} values", values.len()));
+                    let expected = target.len();
+                    return Err(unusable(format!(
+                        "{name} should have {expected} values, found {found}: config.toml was changed since it was \
+                         written; undo the change, or start a new run"
+                    )));
+                }
+            }
+        }
+        progress.optimizer.steps = position.step;
+        progress.position = position;
+        Ok(progress)
+    }
+}
+
+fn tensors(params: &Params) -> Vec<Tensor<'_>> {
+    let entries = params.layout().entries().iter();
+    entries.map(|entry| (entry.name.as_str(), entry.shape.as_slice(), params.get(entry.slot))).collect()
+}
+
+/// What is known of a saved model beside its parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The fingerprint of the tokenizer it belongs to.
+    pub tokenizer: String,
+    /// The epoch it is from, counted from 1, and the steps taken until then.
+    pub epoch: usize,
+    /// The steps taken until then.
+    pub step: u64,
+    /// The training loss of its epoch.
+    pub train: Loss,
+    /// Its validation loss.
+    pub valid: Option<Loss>,
+    /// Its test loss, once the run has ended.
+    pub test: Option<Loss>,
+    /// The perplexity no model can beat, where it is known.
+    pub floor: Option<f64>,
+}
+
+/// Writes `model.safetensors`.
+pub(crate) fn save_model(path: &Path, params: &Params, card: &ModelCard) -> Result<(), FormatError> {
+    write(path, &tensors(params), json!(card))
+}
+
+/// Reads `model.safetensors`.
+pub(crate) fn load_model(path: &Path, model: &LanguageModel) -> Result<(Params, ModelCard), FormatError> {
+    let contents = read(path)?;
+    let params = read_params(model, &contents, path)?;
+    let card = serde_json::from_value(contents.document).map_err(|e| FormatError::Unusable {
+        path: path.to_owned(),
+        why: format!("it is no model of this program ({e})"),
+    })?;
+    Ok((params, card))
+}
+
+fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
+    let mut params = Params::zeros(model.layout().clone());
+    for entry in model.layout().entries() {
+        match contents.tensors.get(&entry.name) {
+            Some((shape, values)) if *shape == entry.shape => params.get_mut(entry.slot).copy_from_slice(values),
+            found => {
+                let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
+                let why = format!(
+                    "{} should be {:?}, found {found}: it does not fit the model that config.toml and tokenizer.json \
+                     describe; put the files it was trained with beside it",
+                    entry.name, entry.shape
+                );
+                return Err(FormatError::Unusable { path: path.to_owned(), why });
+            }
+        }
+    }
+    Ok(params)
+}
+
+/// A trained model, to use.
+#[derive(Debug)]
+pub struct LoadedRun {
+    /// The configuration.
+    pub config: RunConfig,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The model.
+    pub model: LanguageModel,
+    /// Its best parameters.
+    pub params: Params,
+    /// What is known of them.
+    pub card: ModelCard,
+}
+
+impl LoadedRun {
+    /// Loads the best model of a run.
+    ///
+    /// # Errors
+    /// A folder that is no run, damaged files, or a model of another tokenizer.
+    pub fn open(folder: &Path) -> Result<Self, TrainError> {
+        let folder = RunFolder(folder.to_owned());
+        let mut config = RunConfig::load(&folder)?;
+        let tokenizer = Tokenizer::load(&folder.tokenizer())?;
+        let path = folder.model();
+        if !path.exists() && folder.checkpoint().exists() {
+            return Err(TrainError::Unusable(format!(
+                "{} has no model yet: it is saved after the first validation; go on with `lstm train --resume {}`",
+                folder.path().display(),
+                folder.path().display()
+            )));
+        }
+        // The model is sized by its tokenizer, so that one of another size is found as what it is.
+        let trained_on = config.model.vocabulary;
+        config.model.vocabulary = tokenizer.vocabulary_size();
+        let card: Value = read(&path)?.document;
+        if card["tokenizer"] != tokenizer.fingerprint().as_str() || trained_on != config.model.vocabulary {
+            return Err(TrainError::Unusable(format!(
+                "{} was trained with another tokenizer than {} (vocabulary {trained_on} against {}); put the one it \
+                 was trained with beside it",
+                path.display(),
+                folder.tokenizer().display(),
+                config.model.vocabulary,
+            )));
+        }
+        let model = LanguageModel::new(config.model.clone())?;
+        let (params, card) = load_model(&path, &model)?;
+        Ok(Self { config, tokenizer, model, params, card })
+    }
+}

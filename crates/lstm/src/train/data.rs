@@ -1,0 +1,95 @@
+//! The texts of a run: where they come from, read into ids by one tokenizer.
+
+use std::path::PathBuf;
+
+use super::run::{DataConfig, RunConfig};
+use crate::text::TextError;
+use crate::text::batches::Batching;
+use crate::text::builtin::Grammar;
+use crate::text::corpus::{Corpus, Source, Splits};
+use crate::text::ngram::Ngram;
+use crate::text::tokenizer::{Tokenizer, VocabularyOptions};
+
+/// The shares of training, validation and test when nothing is said, in percent.
+const DEFAULT_SPLIT: [u32; 3] = [90, 5, 5];
+
+/// The texts of a run, read.
+#[derive(Debug)]
+pub struct Data {
+    /// The tokenizer, of the training text.
+    pub tokenizer: Tokenizer,
+    /// Trained on.
+    pub train: Corpus,
+    /// Watched.
+    pub valid: Option<Corpus>,
+    /// Measured at the end.
+    pub test: Option<Corpus>,
+    /// The perplexity no model can beat, where it is known.
+    pub floor: Option<f64>,
+    /// A trigram's test perplexity, for the built-in language.
+    pub trigram: Option<f64>,
+}
+
+impl Data {
+    /// Reads the texts; with `tokenizer`, a resumed run's own, instead of building one.
+    ///
+    /// # Errors
+    /// A text that cannot be used.
+    pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        let DataConfig { train, valid, test, split, lossy } = &config.data;
+        let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
+        let mut floor = None;
+        let splits = match train {
+            None => {
+                let grammar = Grammar::standard();
+                floor = Some(grammar.floor_perplexity());
+                let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
+                Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
+            }
+            Some(path) => {
+                let mut splits = Source::open(path)?;
+                let found = splits.valid.is_some() || splits.test.is_some();
+                if found && split.is_some() {
+                    return Err(TextError::Unusable(format!(
+                        "{} has validation and test files of its own, so --split contradicts it; leave --split out, \
+                         or give the training file alone",
+                        path.display()
+                    )));
+                }
+                if found || valid.is_some() || test.is_some() {
+                    splits.valid = file(valid)?.or(splits.valid);
+                    splits.test = file(test)?.or(splits.test);
+                    splits
+                } else {
+                    splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT))?
+                }
+            }
+        };
+        let lines = config.batching != Batching::Stream;
+        let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
+        let tokenizer = match tokenizer {
+            Some(tokenizer) => tokenizer,
+            None => Tokenizer::build(config.tokenizer, &splits.train, options, *lossy)?,
+        };
+        let read = |source: &Source| Corpus::read(source, &tokenizer, *lossy);
+        let train = read(&splits.train)?;
+        if train.ids.len() < 2 {
+            return Err(TextError::Unusable(
+                "the training text has one token; to learn what follows what, at least two are needed".to_owned(),
+            ));
+        }
+        let valid = splits.valid.as_ref().map(read).transpose()?;
+        let test = splits.test.as_ref().map(read).transpose()?;
+        let trigram = floor.and(test.as_ref()).map(|test| {
+            let ids = |corpus: &Corpus| (0..corpus.ids.len()).map(|at| corpus.ids.get(at)).collect::<Vec<_>>();
+            Ngram::train(3, &ids(&train), tokenizer.vocabulary_size(), tokenizer.eos()).perplexity(&ids(test))
+        });
+        Ok(Self { tokenizer, train, valid, test, floor, trigram })
+    }
+
+    /// One checksum of all texts, to notice that they changed.
+    pub fn fingerprint(&self) -> String {
+        let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();
+        [part(Some(&self.train)), part(self.valid.as_ref()), part(self.test.as_ref())].join("-")
+    }
+}

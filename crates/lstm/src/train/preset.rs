@@ -1,0 +1,187 @@
+//! Presets: named bundles of every choice, from the papers they are known by.
+
+use super::optimizer::OptimizerKind;
+use super::run::{DataConfig, RunConfig};
+use super::schedule::Schedule;
+use crate::config::{Init, InitScheme, Readout};
+use crate::model::{LanguageModelConfig, LayerWiring};
+use crate::text::batches::Batching;
+use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+/// A named bundle of choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// For the built-in language.
+    Builtin,
+    /// For a text when nothing is said.
+    Default,
+    /// The report's own model and task.
+    TextLstm,
+    /// Zaremba et al. 2014, not regularised.
+    Small,
+    /// Zaremba et al. 2014, regularised.
+    Medium,
+    /// Zaremba et al. 2014, regularised.
+    Large,
+    /// A character model.
+    Char,
+}
+
+impl Preset {
+    /// The presets that are chosen by name.
+    pub const NAMED: [(&'static str, Self); 5] = [
+        ("textlstm", Self::TextLstm),
+        ("small", Self::Small),
+        ("medium", Self::Medium),
+        ("large", Self::Large),
+        ("char", Self::Char),
+    ];
+
+    /// The configuration. Zaremba's rate 1 and clip 5 are for the loss summed over T steps; here the loss is the mean
+    /// over all tokens, so the rate is T times and the clip 1/T of it.
+    pub fn config(self) -> RunConfig {
+        let base = RunConfig {
+            seed: 1,
+            batch: 20,
+            segment: 20,
+            batching: Batching::Stream,
+            epochs: Some(13),
+            steps: None,
+            budget: None,
+            patience: None,
+            clip: Some(0.25),
+            optimizer: OptimizerKind::Sgd,
+            weight_decay: 0.0,
+            schedule: Schedule { rate: 20.0, decay: 2.0, decay_after: 4, planned_epochs: None },
+            init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
+            tokenizer: TokenizerKind::Words,
+            vocabulary: VocabularyOptions::default(),
+            model: LanguageModelConfig {
+                vocabulary: 1,
+                embedding: 200,
+                hidden: 200,
+                layers: 2,
+                projection: None,
+                wiring: LayerWiring::Stacked,
+                readout: Readout::Hidden,
+                horizon: None,
+                dropout: 0.0,
+            },
+            data: DataConfig::default(),
+        };
+        let model = |embedding, hidden, layers, dropout| LanguageModelConfig {
+            embedding,
+            hidden,
+            layers,
+            dropout,
+            ..base.model.clone()
+        };
+        let adam = |rate, decay, decay_after| {
+            (OptimizerKind::Adam, Schedule { rate, decay, decay_after, planned_epochs: None })
+        };
+        let uniform = |a| Init { scheme: InitScheme::Uniform(a), forget_bias: None };
+        match self {
+            Self::Small => base,
+            Self::Medium => RunConfig {
+                segment: 35,
+                epochs: Some(39),
+                clip: Some(5.0 / 35.0),
+                schedule: Schedule { rate: 35.0, decay: 1.2, decay_after: 6, planned_epochs: None },
+                init: uniform(0.05),
+                model: model(650, 650, 2, 0.5),
+                ..base
+            },
+            Self::Large => RunConfig {
+                segment: 35,
+                epochs: Some(55),
+                clip: Some(10.0 / 35.0),
+                schedule: Schedule { rate: 35.0, decay: 1.15, decay_after: 14, planned_epochs: None },
+                init: uniform(0.04),
+                model: model(1500, 1500, 2, 0.65),
+                ..base
+            },
+            Self::TextLstm => {
+                let (optimizer, schedule) = adam(5e-4, 1.0, 1);
+                RunConfig {
+                    batch: 128,
+                    batching: Batching::Windows(5),
+                    epochs: Some(5),
+                    clip: None,
+                    optimizer,
+                    schedule,
+                    init: Init { scheme: InitScheme::OnesBias, forget_bias: None },
+                    model: LanguageModelConfig { readout: Readout::OutputGate, ..model(256, 128, 1, 0.0) },
+                    ..base
+                }
+            }
+            Self::Char => {
+                let (optimizer, schedule) = adam(2e-3, 1.5, 6);
+                RunConfig {
+                    batch: 64,
+                    segment: 64,
+                    epochs: Some(12),
+                    clip: Some(1.0),
+                    optimizer,
+                    schedule,
+                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
+                    tokenizer: TokenizerKind::Chars,
+                    model: model(64, 256, 2, 0.1),
+                    ..base
+                }
+            }
+            Self::Default => {
+                let (optimizer, schedule) = adam(2e-3, 2.0, 4);
+                RunConfig {
+                    // As many as the length of the text asks for, see [`RunConfig::fit`].
+                    epochs: None,
+                    clip: Some(1.0),
+                    optimizer,
+                    schedule: Schedule { planned_epochs: Some(10), ..schedule },
+                    patience: Some(3),
+                    init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(1.0) },
+                    model: model(200, 200, 1, 0.3),
+                    ..base
+                }
+            }
+            Self::Builtin => {
+                let (optimizer, schedule) = adam(4e-3, 2.0, 2);
+                RunConfig {
+                    batch: 32,
+                    segment: 32,
+                    epochs: Some(5),
+                    clip: Some(1.0),
+                    optimizer,
+                    schedule,
+                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
+                    vocabulary: VocabularyOptions { min_count: Some(1), ..VocabularyOptions::default() },
+                    model: model(64, 128, 1, 0.0),
+                    ..base
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_a_valid_run() {
+        let unnamed = [Preset::Builtin, Preset::Default];
+        for preset in Preset::NAMED.into_iter().map(|(_, preset)| preset).chain(unnamed) {
+            let mut config = preset.config();
+            config.fit(1000, 100_000);
+            config.validate().unwrap_or_else(|e| panic!("{preset:?}: {e}"));
+        }
+    }
+
+    #[test]
+    fn the_report_s_task_has_its_published_sizes() {
+        let mut config = Preset::TextLstm.config();
+        config.fit(7616, 94_000);
+        assert_eq!((config.segment, config.batching, config.batch), (5, Batching::Windows(5), 128));
+        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128, 1));
+        assert_eq!((config.schedule.rate, config.epochs, config.optimizer), (5e-4, Some(5), OptimizerKind::Adam));
+    }
+}
