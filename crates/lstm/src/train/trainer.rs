@@ -38,7 +38,7 @@ pub enum TrainError {
     /// A loss or gradient that is not a number.
     #[error(
         "{what} {step} is not a finite number{}; start again with a lower --rate or --clip{}",
-        last.map(|loss| format!(" (the loss of the step before was {loss:.3} nats)")).unwrap_or_default(),
+        last.map(|loss| format!(" (that of the step before was {})", nats(loss))).unwrap_or_default(),
         saved.map(|at| format!("; the checkpoint of step {at} and the best model so far are kept")).unwrap_or_default()
     )]
     NotFinite {
@@ -54,6 +54,11 @@ pub enum TrainError {
     /// Anything else, said in full.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// A loss as people read it, also one that has grown beyond reading.
+fn nats(loss: f64) -> String {
+    if loss < 1e4 { format!("{loss:.3} nats") } else { format!("{loss:.1e} nats") }
 }
 
 /// A run in progress.

@@ -6,3 +6,5 @@ mod golden;
 mod gradients;
 /// A slow stack in f64, built from the cell.
 mod reference;
+/// Whole runs: learning, resuming, refusing.
+mod training;

@@ -1,0 +1,346 @@
+//! Whole training runs: every choice learns, a broken run goes on with the same bits, and what cannot go on says why.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lstm::config::{Init, InitScheme, Readout};
+use lstm::formats::safetensors::read;
+use lstm::model::LayerWiring;
+use lstm::text::batches::Batching;
+use lstm::text::builtin::Grammar;
+use lstm::text::corpus::Corpus;
+use lstm::text::ngram::Ngram;
+use lstm::train::checkpoint::LoadedRun;
+use lstm::train::data::Data;
+use lstm::train::event::{End, Event, Outcome};
+use lstm::train::optimizer::OptimizerKind;
+use lstm::train::preset::Preset;
+use lstm::train::run::RunConfig;
+use lstm::train::schedule::Schedule;
+use lstm::train::trainer::{Extension, TrainError, Trainer};
+use tempfile::TempDir;
+
+/// A folder with a text of about `tokens` words and a short one to validate and test with.
+fn texts(tokens: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let grammar = Grammar::standard();
+    for (split, name, tokens) in [(0, "train.txt", tokens), (1, "valid.txt", 300), (2, "test.txt", 300)] {
+        std::fs::write(folder.path().join(name), grammar.sample(7, split, tokens)).unwrap();
+    }
+    folder
+}
+
+/// A small run on such a folder: two layers, dropout, Adam, two epochs.
+fn config(texts: &TempDir) -> RunConfig {
+    let mut config = Preset::Builtin.config();
+    config.data.train = Some(texts.path().to_owned());
+    (config.batch, config.segment, config.epochs) = (4, 8, Some(2));
+    config.model.embedding = 7;
+    config.model.hidden = 9;
+    config.model.layers = 2;
+    config.model.dropout = 0.2;
+    config
+}
+
+fn create(config: &RunConfig, folder: &Path) -> Result<Trainer, TrainError> {
+    Trainer::create(config.clone(), Data::read(config, None)?, folder, false)
+}
+
+/// Runs to the end.
+fn finish(trainer: &mut Trainer) -> Outcome {
+    trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap()
+}
+
+/// Runs until `enough` says so.
+fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) -> bool) -> Outcome {
+    let stop = AtomicBool::new(false);
+    let mut observer = |event: &Event| {
+        if enough(event) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    trainer.run(&mut observer, &stop).unwrap()
+}
+
+type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// What a run left: the tensors of its checkpoint and of its model, and its metrics without the times.
+fn left(folder: &Path) -> (Tensors, Tensors, Vec<serde_json::Value>) {
+    let tensors = |file: &str| read(&folder.join(file)).unwrap().tensors;
+    let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let timeless = metrics.lines().map(|line| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["seconds"].take();
+        line["tokens_per_second"].take();
+        line
+    });
+    (tensors("checkpoint.safetensors"), tensors("model.safetensors"), timeless.collect())
+}
+
+/// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same.
+fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    finish(&mut create(config, &whole).unwrap());
+    let mut trainer = create(config, &broken).unwrap();
+    for enough in breaks {
+        assert_eq!(run_until(&mut trainer, enough).end, End::Interrupted);
+        trainer = Trainer::resume(&broken, Extension::default()).unwrap();
+    }
+    finish(&mut trainer);
+    assert_eq!(left(&whole), left(&broken), "{}", config.batching);
+}
+
+#[test]
+fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
+    let texts = texts(1000);
+    for (batching, optimizer, rate) in [
+        (Batching::Stream, OptimizerKind::Adam, 4e-3),
+        (Batching::Windows(5), OptimizerKind::Sgd, 1.0),
+        (Batching::Lines, OptimizerKind::AdamW, 4e-3),
+    ] {
+        let mut config = config(&texts);
+        (config.batching, config.optimizer, config.schedule.rate) = (batching, optimizer, rate);
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 7, .. }),
+                // The last step of an epoch: the validation is stopped too.
+                |event| matches!(event, Event::Step { epoch: 0, of_epoch: (at, of), .. } if at == of),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+                |event| matches!(event, Event::Step { epoch: 1, of_epoch: (2, _), .. }),
+                // All that is left is the test.
+                |event| matches!(event, Event::Validated { epoch: 1, .. }),
+            ],
+        );
+    }
+}
+
+#[test]
+fn the_bits_do_not_depend_on_the_threads() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.epochs = Some(1);
+    let run = |threads| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| finish(&mut create(&config, &folder.path().join("run")).unwrap()));
+        left(&folder.path().join("run")).0
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(3));
+}
+
+#[test]
+fn every_choice_learns() {
+    let texts = texts(3000);
+    let base = config(&texts);
+    let mut cases: Vec<(String, RunConfig)> = Vec::new();
+    for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
+        for readout in [Readout::Hidden, Readout::OutputGate] {
+            let mut config = base.clone();
+            (config.model.wiring, config.model.readout) = (wiring, readout);
+            cases.push((format!("{wiring} {readout}"), config));
+        }
+    }
+    for init in ["torch", "uniform(0.1)", "ones-bias"] {
+        let mut config = base.clone();
+        config.init = Init { scheme: init.parse::<InitScheme>().unwrap(), forget_bias: None };
+        cases.push((init.to_owned(), config));
+    }
+    let mut horizon = base.clone();
+    horizon.model.horizon = Some(1);
+    cases.push(("horizon 1".to_owned(), horizon));
+    let mut projection = base.clone();
+    projection.model.projection = Some(5);
+    cases.push(("projection".to_owned(), projection));
+    for batching in [Batching::Windows(5), Batching::Lines] {
+        cases.push((batching.to_string(), RunConfig { batching, ..base.clone() }));
+    }
+    let mut unigram = None;
+    for (name, mut config) in cases {
+        (config.schedule.rate, config.epochs, config.model.hidden) = (1e-2, Some(3), 24);
+        let data = Data::read(&config, None).unwrap();
+        // What knowing the words' frequencies alone reaches.
+        let unigram = *unigram.get_or_insert_with(|| {
+            let ids = |corpus: &Corpus| (0..corpus.ids.len()).map(|at| corpus.ids.get(at)).collect::<Vec<_>>();
+            let model = Ngram::train(1, &ids(&data.train), data.tokenizer.vocabulary_size(), None);
+            model.perplexity(&ids(data.valid.as_ref().unwrap()))
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = Trainer::create(config, data, &folder.path().join("run"), false).unwrap();
+        let perplexity = finish(&mut trainer).valid.unwrap().perplexity();
+        eprintln!("{name}: {perplexity:.1}, unigram {unigram:.1}");
+        assert!(perplexity < 0.7 * unigram, "{name}: {perplexity}, unigram {unigram}");
+    }
+}
+
+#[test]
+fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    // Constant: a schedule that is stretched over the steps would differ.
+    config.schedule = Schedule { rate: 4e-3, decay: 1.0, decay_after: 1, planned_epochs: None };
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, extended) = (folder.path().join("whole"), folder.path().join("extended"));
+    config.steps = Some(25);
+    finish(&mut create(&config, &whole).unwrap());
+    config.steps = Some(5);
+    let mut trainer = create(&config, &extended).unwrap();
+    let outcome = finish(&mut trainer);
+    assert_eq!((trainer.step(), outcome.end), (5, End::Complete));
+    assert!(outcome.valid.is_some() && outcome.test.is_some());
+    let mut trainer = Trainer::resume(&extended, Extension { steps: Some(25), ..Extension::default() }).unwrap();
+    finish(&mut trainer);
+    assert_eq!(left(&whole).0, left(&extended).0);
+    // The new bound is the run's from now on.
+    let mut again = Trainer::resume(&extended, Extension::default()).unwrap();
+    assert_eq!(again.config().steps, Some(25));
+    finish(&mut again);
+    assert_eq!(again.step(), 25);
+    // Fewer epochs than steps.
+    (config.steps, config.epochs) = (Some(1000), Some(1));
+    let mut short = create(&config, &folder.path().join("short")).unwrap();
+    finish(&mut short);
+    assert_eq!(short.step(), 19);
+}
+
+#[test]
+fn a_run_out_of_patience_stays_so() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    // A rate this high never improves on its first epochs for long.
+    (config.schedule.rate, config.epochs, config.patience) = (0.5, Some(50), Some(1));
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut trainer = create(&config, &run).unwrap();
+    let outcome = finish(&mut trainer);
+    assert_eq!(outcome.end, End::Patience);
+    let mut again = Trainer::resume(&run, Extension::default()).unwrap();
+    let repeated = finish(&mut again);
+    assert_eq!((again.step(), repeated.end, repeated.test), (trainer.step(), End::Patience, outcome.test));
+}
+
+#[test]
+fn a_time_budget_ends_the_run() {
+    let texts = texts(3000);
+    let mut config = config(&texts);
+    (config.epochs, config.budget) = (None, Some(0.3));
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = create(&config, &folder.path().join("run")).unwrap();
+    let outcome = finish(&mut trainer);
+    assert!(outcome.end == End::Complete && outcome.seconds >= 0.3 && outcome.valid.is_some());
+    assert!(trainer.step() > 0);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    (config.optimizer, config.schedule.rate, config.clip) = (OptimizerKind::Sgd, 1e38, None);
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut trainer = create(&config, &run).unwrap();
+    let error = trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("is not a finite number") && error.contains("--rate"), "{error}");
+    assert!(error.contains("checkpoint of step 0"), "{error}");
+    assert_eq!(Trainer::resume(&run, Extension::default()).unwrap().step(), 0);
+}
+
+/// A finished run to damage.
+fn finished(texts: &TempDir) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut config = config(texts);
+    config.epochs = Some(1);
+    finish(&mut create(&config, &run).unwrap());
+    (folder, run)
+}
+
+#[test]
+fn damaged_runs_say_what_is_wrong() {
+    let texts = texts(600);
+    let resume = |run: &Path| Trainer::resume(run, Extension::default()).unwrap_err().to_string();
+    let open = |run: &Path| LoadedRun::open(run).unwrap_err().to_string();
+    type Damage = fn(Vec<u8>) -> Vec<u8>;
+    let cut: Damage = |bytes| bytes[..bytes.len() / 2].to_vec();
+    let flip: Damage = |mut bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        bytes
+    };
+    let newer: Damage = |bytes| String::from_utf8(bytes).unwrap().replace("version = 1", "version = 2").into_bytes();
+    let newer_json: Damage =
+        |bytes| String::from_utf8(bytes).unwrap().replace("\"version\": 1", "\"version\": 2").into_bytes();
+    let misspelt: Damage = |bytes| {
+        String::from_utf8(bytes).unwrap().replace("patience", "patients").replace("batch =", "bach =").into_bytes()
+    };
+    let (_folder, run) = finished(&texts);
+    for (file, damage, said) in [
+        ("checkpoint.safetensors", cut, "truncated or damaged"),
+        ("checkpoint.safetensors", flip, "truncated or damaged"),
+        ("model.safetensors", cut, "truncated or damaged"),
+        ("model.safetensors", flip, "truncated or damaged"),
+        ("config.toml", newer, "version 2 is newer than 1"),
+        ("config.toml", misspelt, "bach"),
+        ("tokenizer.json", newer_json, "version 2 is newer than 1"),
+        ("tokenizer.json", cut, "not a tokenizer"),
+    ] {
+        let path = run.join(file);
+        let healthy = std::fs::read(&path).unwrap();
+        std::fs::write(&path, damage(healthy.clone())).unwrap();
+        let error = if file == "checkpoint.safetensors" { resume(&run) } else { open(&run) };
+        assert!(error.contains(said) && error.contains(file), "{error}");
+        std::fs::write(&path, healthy).unwrap();
+    }
+    LoadedRun::open(&run).unwrap();
+    assert!(open(texts.path()).contains("not a run folder"));
+}
+
+#[test]
+fn a_model_and_a_tokenizer_or_text_that_do_not_belong_together_are_refused() {
+    let texts = texts(600);
+    let other_texts = self::texts(900);
+    let (_folder, run) = finished(&texts);
+    let (_other_folder, other) = finished(&other_texts);
+    let original = std::fs::read(run.join("tokenizer.json")).unwrap();
+    std::fs::copy(other.join("tokenizer.json"), run.join("tokenizer.json")).unwrap();
+    let error = LoadedRun::open(&run).unwrap_err().to_string();
+    assert!(error.contains("another tokenizer"), "{error}");
+    std::fs::write(run.join("tokenizer.json"), original).unwrap();
+    std::fs::write(texts.path().join("train.txt"), "the dog sleeps .\n".repeat(200)).unwrap();
+    let error = Trainer::resume(&run, Extension::default()).unwrap_err().to_string();
+    assert!(error.contains("texts changed"), "{error}");
+}
+
+#[test]
+fn a_folder_that_exists_is_never_overwritten_unasked() {
+    let texts = texts(600);
+    let config = config(&texts);
+    let (_folder, run) = finished(&texts);
+    let before = std::fs::read(run.join("model.safetensors")).unwrap();
+    let error = create(&config, &run).unwrap_err().to_string();
+    assert!(error.contains("--force") && error.contains("--resume"), "{error}");
+    let error = create(&config, texts.path()).unwrap_err().to_string();
+    assert!(error.contains("not a run folder"), "{error}");
+    assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
+    let data = Data::read(&config, None).unwrap();
+    Trainer::create(config, data, &run, true).unwrap();
+    assert!(!run.join("model.safetensors").exists());
+    assert!(LoadedRun::open(&run).unwrap_err().to_string().contains("no model yet"));
+}
+
+#[test]
+fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
+    let texts = texts(600);
+    let folder = tempfile::tempdir().unwrap();
+    for hidden in [10_000_000, usize::MAX / 2] {
+        let mut config = config(&texts);
+        config.model.hidden = hidden;
+        let error = create(&config, &folder.path().join("run")).unwrap_err().to_string();
+        assert!(error.contains("smaller --hidden"), "{error}");
+        assert!(!folder.path().join("run").exists());
+    }
+}
