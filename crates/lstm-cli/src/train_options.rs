@@ -37,10 +37,10 @@ pub struct Train {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Text")]
 struct TextOptions {
-    /// Validation text
+    /// Validation text [default: by --split; of a folder: its valid file]
     #[arg(long, requires = "text", conflicts_with = "split")]
     valid: Option<PathBuf>,
-    /// Test text
+    /// Test text [default: by --split; of a folder: its test file]
     #[arg(long, requires = "text", conflicts_with = "split")]
     test: Option<PathBuf>,
     /// Percentages for training, validation and test [default: 90/5/5]

@@ -78,6 +78,19 @@ impl Data {
                 "the training text has one token; to learn what follows what, at least two are needed".to_owned(),
             ));
         }
+        if (1..train.ids.len()).all(|at| train.ids.get(at) == train.ids.get(0)) {
+            let token = train.ids.get(0);
+            let advice = if Some(token) == tokenizer.unknown() {
+                "every other token is rarer than --min-count, so lower that"
+            } else {
+                "there is nothing to learn from it"
+            };
+            return Err(TextError::Unusable(format!(
+                "the training text is nothing but the token {:?}, {} times; {advice}",
+                tokenizer.token(token),
+                train.ids.len()
+            )));
+        }
         let valid = splits.valid.as_ref().map(read).transpose()?;
         let test = splits.test.as_ref().map(read).transpose()?;
         let trigram = floor.and(test.as_ref()).map(|test| {

@@ -216,7 +216,7 @@ impl RunFolder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return std::fs::create_dir_all(path).map_err(trouble);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && path.is_file() => {
                 return Err(unusable("is a file, not a folder; choose another --out"));
             }
             Err(error) => return Err(trouble(error)),

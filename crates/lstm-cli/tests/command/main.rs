@@ -1,0 +1,75 @@
+//! The `lstm` command as its users meet it, one binary.
+
+/// Bad input: a sentence, exit code 2, nothing lost or half-written.
+mod refusals;
+/// Training, evaluating, generating, scoring, showing.
+mod results;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// What a command printed and how it ended.
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The one JSON object on standard output.
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, Some(0), "{}", self.err);
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lstm"));
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+/// Runs `lstm` in `folder`.
+fn lstm(folder: &Path, arguments: &[&str]) -> Said {
+    Said::new(command(folder, arguments).output().unwrap())
+}
+
+/// The same for a line without quotes in it.
+fn line(folder: &Path, line: &str) -> Said {
+    lstm(folder, &line.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Sizes that train in a moment.
+const TINY: &str = "--layers 2 --hidden 8 --embedding 6 --batch 4 --segment 8 --epochs 2";
+
+/// A folder with `text.txt`: 400 short lines of nine words.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["the", "cat", "sees", "a", "dog", "and", "runs", "home", "today"];
+    let text: String = (0..400)
+        .map(|i| {
+            let line: Vec<&str> = (0..3 + i % 7).map(|j| words[(i * 7 + j * (i % 5 + 1)) % 9]).collect();
+            format!("{}\n", line.join(" "))
+        })
+        .collect();
+    std::fs::write(folder.path().join("text.txt"), text).unwrap();
+    folder
+}
+
+/// Such a folder with a finished run `run` in it.
+fn trained(options: &str) -> TempDir {
+    let folder = folder();
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out run {options}"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    folder
+}

@@ -1,0 +1,165 @@
+use std::path::Path;
+
+use crate::{TINY, folder, line, lstm, trained};
+
+/// A training that is refused: what is said, and that no run was begun.
+fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
+    let said = line(folder, &format!("train --out new {arguments}"));
+    assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);
+    for part in expected {
+        assert!(said.err.contains(part), "{arguments}: {}", said.err);
+    }
+    assert!(said.out.is_empty() && !said.err.contains("panicked"), "{arguments}: {}", said.err);
+    assert!(!folder.join("new").exists(), "{arguments} left a run behind");
+}
+
+#[test]
+fn texts_that_cannot_be_read() {
+    let folder = folder();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    std::fs::create_dir_all(folder.path().join("none/inner")).unwrap();
+    write("none/picture.png", b"\x89PNG");
+    write("empty.txt", b"");
+    write("blank.txt", b" \n\n  \n");
+    write("one.txt", b"word");
+    write("short.txt", b"a b a\na b\n b a\n");
+    write("zeros.txt", b"text\0text\n");
+    write("latin.txt", b"good\nbad \xE9\n");
+    refused(folder.path(), "missing.txt", &["missing.txt", "No such file"]);
+    refused(folder.path(), "empty.txt", &["empty.txt is empty"]);
+    refused(folder.path(), "blank.txt --valid text.txt", &["nothing but the token"]);
+    refused(folder.path(), "one.txt --valid text.txt", &["one token"]);
+    refused(folder.path(), "one.txt", &["too few lines", "--valid"]);
+    refused(folder.path(), "none", &["none has no text files", ".txt"]);
+    refused(folder.path(), "text.txt --batches lines --min-count 100000", &["<unk>", "--min-count"]);
+    refused(folder.path(), "zeros.txt --valid text.txt", &["byte 4", "binary"]);
+    refused(folder.path(), "latin.txt --valid text.txt", &["byte 9", "--lossy"]);
+    refused(folder.path(), "text.txt --valid latin.txt", &["latin.txt", "byte 9", "--lossy"]);
+    refused(folder.path(), "text.txt --valid none", &["none is a folder"]);
+    refused(folder.path(), "short.txt --valid text.txt --batch 20", &["--batch 5 would fit"]);
+    refused(folder.path(), "short.txt --valid text.txt --batches lines", &["3 lines", "--batch 3 would fit"]);
+    refused(folder.path(), "short.txt --valid text.txt --batches windows(2)", &["windows", "would fit"]);
+    let lossy = line(folder.path(), &format!("train latin.txt --valid text.txt --lossy {TINY} --batch 2"));
+    assert_eq!(lossy.code, Some(0), "{}", lossy.err);
+}
+
+#[test]
+fn options_out_of_range() {
+    let folder = folder();
+    for (options, expected) in [
+        ("--hidden 0", "`hidden` is 0"),
+        ("--embedding 0", "`embedding` is 0"),
+        ("--layers 0", "`layers` is 0"),
+        ("--batch 0", "`batch` is 0"),
+        ("--segment 0", "`segment` is 0"),
+        ("--epochs 0", "`epochs` is 0"),
+        ("--steps 0", "`steps` is 0"),
+        ("--threads 0", "--threads is 0"),
+        ("--vocab-size 0", "--vocab-size is 0"),
+        ("--dropout 1", "`dropout` is 1"),
+        ("--dropout=-0.1", "`dropout` is -0.1"),
+        ("--rate 0", "`rate` is 0"),
+        ("--rate nan", "`rate` is NaN"),
+        ("--decay 0", "`decay` is 0"),
+        ("--clip=-1", "`clip` is -1"),
+        ("--weight-decay=-1 --optimizer sgd", "`weight-decay` is -1"),
+        ("--horizon 0", "at least 1"),
+        ("--horizon never", "`segment`"),
+        ("--budget 10", "write it like 90s"),
+        ("--split 90/20", "add up to 100"),
+        ("--split half", "90/5/5"),
+        ("--wiring circle", "stacked, skip, scores"),
+        ("--readout all", "hidden, output-gate"),
+        ("--init ones", "ones-bias"),
+        ("--tokenizer letters", "words, chars, bytes"),
+        ("--batches windows(0)", "windows(n)"),
+        ("--preset huge", "textlstm"),
+        ("--projection 300", "smaller than the hidden size"),
+        ("--hidden 100000000", "smaller --hidden"),
+        ("--hidden 18446744073709551615", "smaller --hidden"),
+        ("--hidden -5", "error"),
+        ("--hidden many", "invalid digit"),
+    ] {
+        refused(folder.path(), &format!("text.txt {options}"), &[expected]);
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("split")).unwrap();
+    for name in ["train.txt", "valid.txt"] {
+        std::fs::copy(folder.path().join("text.txt"), folder.path().join("split").join(name)).unwrap();
+    }
+    for (options, expected) in [
+        ("text.txt --valid text.txt --split 90/10", "cannot be used with"),
+        ("split --split 90/10", "--split contradicts"),
+        ("--valid text.txt", "required"),
+        ("text.txt --batches windows(5) --segment 20", "contradict"),
+        ("text.txt --preset textlstm --segment 20", "contradict"),
+        ("text.txt --optimizer adam --weight-decay 0.1", "adamw"),
+        ("text.txt --tokenizer bytes --min-count 3", "contradict"),
+        ("text.txt --layers 1 --wiring skip", "at least 2"),
+        ("text.txt --resume run", "cannot be used with"),
+        ("--resume run --hidden 5", "cannot be used with"),
+    ] {
+        refused(folder.path(), options, &[expected]);
+    }
+}
+
+#[test]
+fn folders_that_exist_or_cannot_be_made() {
+    let folder = trained("");
+    let model = || std::fs::read(folder.path().join("run/model.safetensors")).unwrap();
+    let before = model();
+    for (out, expected) in [("run", "--force"), ("text.txt", "is a file"), ("text.txt/run", "cannot be written")] {
+        let said = line(folder.path(), &format!("train text.txt {TINY} --out {out}"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+    }
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out ."));
+    assert!(said.code == Some(2) && said.err.contains("not a run folder"), "{}", said.err);
+    assert_eq!(model(), before);
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out run --force --seed 2"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_ne!(model(), before);
+}
+
+#[test]
+fn runs_that_are_none_or_damaged() {
+    let folder = trained("");
+    let path = |file: &str| folder.path().join(file);
+    let said = |arguments: &str| {
+        let said = line(folder.path(), arguments);
+        assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);
+        said.err
+    };
+    for subcommand in ["eval missing text.txt", "generate missing", "score missing text.txt", "show missing"] {
+        assert!(said(subcommand).contains("not a run folder"), "{subcommand}");
+    }
+    assert!(said("train --resume missing").contains("not a run folder"));
+    assert!(said("eval run missing.txt").contains("missing.txt"));
+    let bytes = std::fs::read(path("run/checkpoint.safetensors")).unwrap();
+    std::fs::write(path("run/checkpoint.safetensors"), &bytes[..bytes.len() - 10]).unwrap();
+    assert!(said("train --resume run").contains("truncated or damaged"));
+    let mut bytes = std::fs::read(path("run/model.safetensors")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(path("run/model.safetensors"), &bytes).unwrap();
+    assert!(said("generate run").contains("checksum"));
+    std::fs::remove_file(path("run/model.safetensors")).unwrap();
+    assert!(said("show run").contains("no model yet"));
+}
+
+#[test]
+fn sampling_out_of_range() {
+    let folder = trained("");
+    for (option, value, expected) in [
+        ("--temperature", "-1", "`temperature` is -1"),
+        ("--top-p", "0", "`top-p` is 0"),
+        ("--top-p", "1.5", "`top-p` is 1.5"),
+        ("--length", "some", "invalid digit"),
+    ] {
+        let said = lstm(folder.path(), &["generate", "run", &format!("{option}={value}")]);
+        assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+    }
+}

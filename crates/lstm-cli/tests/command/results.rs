@@ -1,0 +1,190 @@
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::{TINY, command, folder, line, lstm, trained};
+
+#[test]
+fn training_ends_with_a_table_or_one_json_object() {
+    let folder = folder();
+    let said = line(folder.path(), &format!("train text.txt {TINY}"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    for row in ["perplexity", "train", "valid", "test", "tokens/s"] {
+        assert!(said.out.contains(row), "{}", said.out);
+    }
+    for talk in ["vocabulary 11", "parameters", "epoch   2", "try: lstm generate runs/text"] {
+        assert!(said.err.contains(talk), "{}", said.err);
+    }
+    let result = line(folder.path(), &format!("train text.txt {TINY} --json")).json();
+    // The name was taken, so the next free one is used.
+    assert_eq!(result["run"], "runs/text-2");
+    for split in ["train", "valid", "test"] {
+        let (perplexity, nll) = (result[split]["perplexity"].as_f64().unwrap(), result[split]["nll"].as_f64().unwrap());
+        assert!((perplexity.ln() - nll).abs() < 1e-9);
+        assert!(result[split]["tokens"].as_u64().unwrap() > 50 && result[split]["unknown"].is_u64());
+    }
+    assert!(result["floor"].is_null() && result["parameters"].is_u64());
+    assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert_eq!(result.as_object().unwrap().len(), 8);
+}
+
+#[test]
+fn without_a_test_text_its_result_is_null() {
+    let folder = folder();
+    let result = line(folder.path(), &format!("train text.txt --split 90/10 {TINY} --json")).json();
+    assert!(result["test"].is_null() && result["valid"].is_object());
+}
+
+#[test]
+fn evaluation_repeats_the_test_of_the_training() {
+    for kind in ["words", "chars --batches lines", "bytes"] {
+        let folder = folder();
+        let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+        let (train, test) = text.split_at(text.match_indices('\n').nth(350).unwrap().0 + 1);
+        std::fs::write(folder.path().join("train.txt"), train).unwrap();
+        std::fs::write(folder.path().join("test.txt"), test).unwrap();
+        let files = "train.txt --valid test.txt --test test.txt";
+        let trained = line(folder.path(), &format!("train {files} {TINY} --tokenizer {kind} --out run --json")).json();
+        let result = line(folder.path(), "eval run test.txt --json").json();
+        for key in ["perplexity", "nll", "tokens", "unknown"] {
+            assert_eq!(result[key], trained["test"][key], "{kind}: {key}");
+        }
+        assert!(result["seconds"].is_f64());
+        let said = line(folder.path(), "eval run test.txt");
+        assert!(said.out.starts_with("perplexity "), "{}", said.out);
+    }
+}
+
+#[test]
+fn scores_add_up_to_the_perplexity() {
+    for options in ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"] {
+        let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 2" } else { TINY };
+        let folder = folder();
+        let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let expected = line(folder.path(), "eval run text.txt --json").json();
+        let scored = line(folder.path(), "score run text.txt --json");
+        let (mut nll, mut tokens) = (0.0, 0);
+        for line in scored.out.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let nats = line["tokens"].as_array().unwrap().iter().map(|token| token["nats"].as_f64().unwrap());
+            let mean = nats.clone().sum::<f64>() / nats.len() as f64;
+            assert!((line["perplexity"].as_f64().unwrap() / mean.exp() - 1.0).abs() < 1e-6);
+            nll += nats.clone().sum::<f64>();
+            tokens += nats.len();
+        }
+        assert_eq!(scored.out.lines().count(), 400, "{options}");
+        assert_eq!(expected["tokens"], tokens);
+        assert!((nll / tokens as f64 / expected["nll"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{options}");
+        let said = line(folder.path(), "score run text.txt");
+        assert_eq!(said.out.lines().count(), 400);
+        assert!(said.err.contains("perplexity"), "{}", said.err);
+    }
+}
+
+#[test]
+fn generation_follows_its_seed_and_streams() {
+    let folder = trained("");
+    let write = |options: &str| {
+        let said = line(folder.path(), &format!("generate run --length 30 {options}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out
+    };
+    assert_eq!(write("--seed 3"), write("--seed 3"));
+    assert_ne!(write("--seed 3 --temperature 2"), write("--seed 4 --temperature 2"));
+    assert_eq!(write("--temperature 0 --seed 3"), write("--temperature 0 --seed 4"));
+    assert_eq!(write("--top-k 1 --seed 3"), write("--temperature 0"));
+    assert!(write("--prompt cat").starts_with("cat "));
+    assert!(!write("--temperature 5").contains("<unk>"));
+    // Words arrive as they are written: the reader may leave at any time.
+    let mut child =
+        command(folder.path(), &["generate", "run", "--length", "1000000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 64];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn generation_of_characters_and_windows_goes_on_from_the_prompt() {
+    for options in ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"] {
+        let folder = folder();
+        let tiny = TINY.replace("--segment 8", if options.contains("windows") { "" } else { "--segment 8" });
+        let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
+        assert_eq!(said.code, Some(0), "{options}: {}", said.err);
+        let said = lstm(folder.path(), &["generate", "run", "--prompt", "the cat", "--length", "20"]);
+        assert!(said.code == Some(0) && said.out.starts_with("the cat"), "{options}: {} {}", said.out, said.err);
+        for marker in ["<pad>", "<sos>", "<eos>"] {
+            assert!(!said.out.contains(marker), "{options}: {}", said.out);
+        }
+    }
+}
+
+#[test]
+fn show_names_every_parameter_and_the_results() {
+    let folder = trained("--wiring skip");
+    let said = line(folder.path(), "show run");
+    for fact in ["lstm.weight_ih_l1", "[32, 14]", "skip", "text.txt", "test", "perplexity", "embedding.weight"] {
+        assert!(said.out.contains(fact), "{fact}: {}", said.out);
+    }
+    let shown = line(folder.path(), "show run --json").json();
+    assert!(shown["results"]["test"]["perplexity"].as_f64().unwrap() > 1.0);
+    assert_eq!(shown["config"]["model"]["hidden"], 8);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_says_how_to_go_on_and_ends_as_an_unbroken_one() {
+    let folder = folder();
+    let options = format!("train text.txt {} --epochs 400 --patience 0", TINY.replace("--epochs 2", ""));
+    let whole = line(folder.path(), &format!("{options} --out whole --json")).json();
+    let arguments = format!("{options} --out broken");
+    let mut child = command(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !folder.path().join("broken/model.safetensors").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(err.contains("lstm train --resume broken"), "{err}");
+    let resumed = line(folder.path(), "train --resume broken --json").json();
+    for split in ["train", "valid", "test"] {
+        assert_eq!(resumed[split], whole[split]);
+    }
+    let model = |run: &str| std::fs::read(folder.path().join(run).join("model.safetensors")).unwrap();
+    assert_eq!(model("broken"), model("whole"));
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let said = line(folder.path(), &format!("completions {shell}"));
+        assert!(said.code == Some(0) && said.out.contains("lstm") && said.out.contains("resume"), "{shell}");
+    }
+}
+
+#[test]
+fn every_option_of_every_command_says_its_default() {
+    let folder = folder();
+    for subcommand in ["train", "eval", "generate", "score", "show"] {
+        let said = line(folder.path(), &format!("{subcommand} --help"));
+        // An option's text runs to the next option or to an empty line.
+        let mut options: Vec<String> = Vec::new();
+        for row in said.out.lines() {
+            if row.starts_with("      --") {
+                options.push(row.to_owned());
+            } else if let Some(last) = options.last_mut() {
+                last.push_str(row);
+            }
+        }
+        assert!(!options.is_empty());
+        for option in options.iter().filter(|option| !option.contains("--resume")) {
+            assert!(option.contains("[default"), "{subcommand}: {option}");
+        }
+    }
+}
