@@ -68,7 +68,8 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
+    // The library's errors say their cause in their own sentence.
+    eprintln!("error: {error}");
     ExitCode::from(2)
 }
 

@@ -1,4 +1,50 @@
-//! LSTM networks from the gates up.
+//! LSTM networks from the gates up: forward and backward derived by hand, any number of layers, and around them a
+//! language model, its trainer, its evaluation and its generator.
+//!
+//! Everything takes its values as arguments: parameters and gradients are one flat buffer each ([`params::Params`]),
+//! states are given and returned ([`state::State`]), and what a backward pass needs lies in a tape that is reused. All
+//! arrays are row-major `f32`, sequences time-major `[T, B, ·]`.
+//!
+//! # In reading order
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cell`] | one step of one LSTM, gate by gate, forward and backward: the definition |
+//! | [`config`] | the choices a model can make |
+//! | [`params`] | the flat buffer and the layout that names its parts |
+//! | [`state`] | what streaming carries |
+//! | [`stack`] | any number of layers over a segment: [`stack::Lstm`] |
+//! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
+//! | [`text`] | tokenizers, corpora, batches, the built-in language |
+//! | [`train`] | what a run is, the loop, its events and checkpoints |
+//! | [`evaluate`], [`generate`] | a trained model at work |
+//! | [`formats`] | files |
+//!
+//! # A layer to train
+//!
+//! ```
+//! use lstm::config::{Init, LstmConfig};
+//! use lstm::params::Params;
+//! use lstm::stack::{Lstm, Segment};
+//!
+//! // Two layers of 8 units that read 3 values a step; a segment of 5 steps, 2 rows side by side.
+//! let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;
+//! let mut params = Params::zeros(lstm.layout().clone());
+//! lstm.initialise(&mut params, &Init::default(), 1);
+//! let segment = Segment { steps: 5, batch: 2, lengths: None };
+//! let input = vec![0.5; 5 * 2 * 3];
+//!
+//! let (mut state, mut tape) = (lstm.state(2), lstm.tape());
+//! lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
+//! assert_eq!(tape.output().len(), 5 * 2 * 8);
+//!
+//! // The gradient of half the sum of squares of the outputs is the outputs.
+//! let d_output = tape.output().to_vec();
+//! let mut gradients = Params::zeros(lstm.layout().clone());
+//! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients);
+//! assert!(gradients.by_name("weight_hh_l1").unwrap().iter().any(|d| *d != 0.0));
+//! # Ok::<(), lstm::config::ConfigError>(())
+//! ```
 #![deny(unsafe_code)]
 
 pub mod cell;
@@ -15,3 +61,8 @@ pub mod stack;
 pub mod state;
 pub mod text;
 pub mod train;
+
+/// The README's example is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -47,18 +47,13 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Writes `bytes` to `path`, whole or not at all.
+/// Writes `bytes` under a temporary name, syncs and renames: a reader never sees half a file, and a failure leaves
+/// the old one.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
-    write_atomically(path, |partial| fs::write(partial, bytes))
-}
-
-/// Has `write` make the file under a temporary name, syncs it and renames it to `path`: a reader never sees half a
-/// file, and a failure leaves the old one.
-pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FormatError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let written = write(&partial).and_then(|()| {
+    let written = fs::write(&partial, bytes).and_then(|()| {
         File::open(&partial)?.sync_all()?;
         fs::rename(&partial, path)?;
         sync_folder(path)

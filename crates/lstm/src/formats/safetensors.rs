@@ -1,14 +1,13 @@
 //! Named tensors and one JSON document in a safetensors file, with a checksum over both.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 
-use super::{FormatError, write_atomically};
+use super::{FormatError, write_bytes};
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are written as they lie in memory, and safetensors files are little-endian");
@@ -50,19 +49,16 @@ fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [u
 /// When the folder cannot be written or is full; the old file, if any, is untouched.
 pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), FormatError> {
     let parts = || tensors.iter().map(|(name, shape, values)| (*name, *shape, bytemuck::cast_slice(values)));
+    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let crc32 = checksum(&document, parts());
     let header = serde_json::json!({ "version": VERSION, "crc32": crc32, "document": document });
     let views = parts()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
         .collect::<Result<Vec<_>, SafeTensorError>>()
-        .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
+        .map_err(|e| unusable(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
-    write_atomically(path, |partial| {
-        serialize_to_file(views, Some(metadata), partial).map_err(|e| match e {
-            SafeTensorError::IoError(e) => e,
-            other => io::Error::other(other),
-        })
-    })
+    let bytes = serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))?;
+    write_bytes(path, &bytes)
 }
 
 /// Reads a file and proves its checksum.
@@ -103,7 +99,6 @@ pub fn read(path: &Path) -> Result<Contents, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use safetensors::tensor::serialize;
 
     #[test]
     fn files_round_trip_and_damage_is_found() {
