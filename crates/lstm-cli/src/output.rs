@@ -18,7 +18,7 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
     if threads == Some(0) {
         bail!("--threads is 0; it must be at least 1");
     }
-    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global()?;
+    lstm::set_threads(threads.unwrap_or(0));
     Ok(())
 }
 

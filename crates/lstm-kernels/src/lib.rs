@@ -1,29 +1,36 @@
 //! Numbers in, numbers out: the vectorised loops and matrix products behind `lstm`.
 //!
-//! Every result has the same bits for any number of threads: work is cut into tasks by the shapes alone, and the
-//! tasks are spread over the current rayon pool.
+//! Every result has the same bits for any number of threads: work is cut by shapes alone, or in ways that change no
+//! order of additions.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `isa.rs` | the instruction set, chosen once |
-//! | `product.rs` | matrix products (faer) over a fixed task grid |
+//! | `simd/` | vectors of each instruction set, and the choice among them |
+//! | `team.rs` | threads that stay and meet |
+//! | `tile.rs` | the register tile of every product |
+//! | `pack.rs` | factors laid out for the tile |
+//! | `product.rs` | matrix products |
 //! | `activation.rs` | exp, sigmoid, tanh |
 //! | `recurrence.rs` | the recurrent loop over a segment, forward and backward |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
-//! | `vector.rs` | biases, column sums, norms |
+//! | `vector.rs` | column sums, norms |
 
 pub mod activation;
-mod isa;
 mod optimizer;
+mod pack;
 mod product;
 mod recurrence;
+mod simd;
 mod softmax;
+mod team;
+mod tile;
 mod vector;
 
-pub use isa::isa;
 pub use optimizer::{AdamStep, adam, sgd};
-pub use product::{Accumulate, Matrix, MatrixMut, product};
-pub use recurrence::{PackedRecurrence, Recurrence};
-pub use softmax::cross_entropy;
-pub use vector::{column_sums, fill_bias, multiply, sum_of_squares};
+pub use product::{Matrix, MatrixMut, Start, product};
+pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
+pub use simd::{check_isa, isa};
+pub use softmax::{ScoreGradient, cross_entropy};
+pub use team::{set_threads, threads, with_threads};
+pub use vector::{column_sums, multiply, sum_of_squares};

@@ -1,16 +1,48 @@
-//! Optimizer steps: one threaded pass over the flat buffers.
+//! Optimizer steps: one threaded pass over the flat buffers, or over the parts of them that have a gradient.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use crate::vector::CHUNK;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::vector::{Parts, for_each_piece};
 
-/// p -= rate · (scale · g + weight_decay · p).
-pub fn sgd(params: &mut [f32], gradient: &[f32], rate: f32, scale: f32, weight_decay: f32) {
-    params.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(params, gradient)| {
-        for (p, g) in params.iter_mut().zip(gradient) {
-            *p -= rate * (scale * g + weight_decay * *p);
-        }
+/// p -= rate · (scale · g + weight_decay · p), in `ranges`.
+pub fn sgd(params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32, weight_decay: f32) {
+    let parts = Parts::new(params);
+    for_each_piece(ranges, |_, piece| {
+        // SAFETY: pieces are disjoint.
+        let params = unsafe { parts.take(piece.clone()) };
+        dispatch(Sgd { params, gradient: &gradient[piece], step: rate * scale, keep: 1.0 - rate * weight_decay });
     });
+}
+
+struct Sgd<'a> {
+    params: &'a mut [f32],
+    gradient: &'a [f32],
+    step: f32,
+    keep: f32,
+}
+
+impl Kernel for Sgd<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (step, keep) = (simd.splat(self.step), simd.splat(self.keep));
+        for (params, gradient) in self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES)) {
+            let count = params.len();
+            // SAFETY: both chunks have `count` values.
+            unsafe {
+                if count == S::LANES {
+                    let decayed = simd.mul(keep, simd.load(params.as_ptr()));
+                    simd.store(params.as_mut_ptr(), simd.neg_mul_add(step, simd.load(gradient.as_ptr()), decayed));
+                } else {
+                    let decayed = simd.mul(keep, simd.load_first(params.as_ptr(), count));
+                    let stepped = simd.neg_mul_add(step, simd.load_first(gradient.as_ptr(), count), decayed);
+                    simd.store_first(params.as_mut_ptr(), count, stepped);
+                }
+            }
+        }
+    }
 }
 
 /// The settings of one Adam step.
@@ -33,40 +65,91 @@ pub struct AdamStep {
 }
 
 /// Adam (Kingma & Ba 2015) with bias correction, PyTorch's formula.
+///
+/// # Panics
+/// When the lengths differ.
 pub fn adam(params: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], settings: AdamStep) {
-    let AdamStep { rate, beta1, beta2, epsilon, scale, step, weight_decay } = settings;
-    let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
-    let (rate_1, root_2) = (rate / correction(beta1), correction(beta2).sqrt());
-    let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-    let chunks = params.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments);
-    chunks.for_each(|((params, gradient), (first, second))| {
-        for (((p, g), m), v) in params.iter_mut().zip(gradient).zip(first).zip(second) {
-            let g = scale * g;
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *p -= rate * weight_decay * *p + rate_1 * *m / (v.sqrt() / root_2 + epsilon);
-        }
+    let len = params.len();
+    assert!([gradient.len(), first.len(), second.len()] == [len; 3], "a gradient and moments for every parameter");
+    let (params, first, second) = (Parts::new(params), Parts::new(first), Parts::new(second));
+    for_each_piece(std::slice::from_ref(&(0..len)), |_, piece| {
+        // SAFETY: pieces are disjoint.
+        let [params, first, second] = [&params, &first, &second].map(|parts| unsafe { parts.take(piece.clone()) });
+        dispatch(Adam { params, gradient: &gradient[piece], first, second, settings });
     });
+}
+
+struct Adam<'a> {
+    params: &'a mut [f32],
+    gradient: &'a [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    settings: AdamStep,
+}
+
+impl Kernel for Adam<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let AdamStep { rate, beta1, beta2, epsilon, scale, step, weight_decay } = self.settings;
+        let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+        let s = |value: f32| simd.splat(value);
+        let (rate_1, root_2) = (s(rate / correction(beta1)), s(1.0 / correction(beta2).sqrt()));
+        let moments = self.first.chunks_mut(S::LANES).zip(self.second.chunks_mut(S::LANES));
+        let values = self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES));
+        for ((params, gradient), (first, second)) in values.zip(moments) {
+            let count = params.len();
+            // SAFETY: all four chunks have `count` values.
+            unsafe {
+                let g = simd.mul(s(scale), simd.load_first(gradient.as_ptr(), count));
+                let m = simd.load_first(first.as_ptr(), count);
+                let v = simd.load_first(second.as_ptr(), count);
+                let p = simd.load_first(params.as_ptr(), count);
+                let m = simd.mul_add(s(beta1), m, simd.mul(s(1.0 - beta1), g));
+                let v = simd.mul_add(s(beta2), v, simd.mul(simd.mul(s(1.0 - beta2), g), g));
+                let root = simd.mul_add(simd.sqrt(v), root_2, s(epsilon));
+                let decayed = simd.mul(s(1.0 - rate * weight_decay), p);
+                let p = simd.sub(decayed, simd.div(simd.mul(rate_1, m), root));
+                simd.store_first(first.as_mut_ptr(), count, m);
+                simd.store_first(second.as_mut_ptr(), count, v);
+                simd.store_first(params.as_mut_ptr(), count, p);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::tests::{close, values};
 
     #[test]
-    fn the_first_adam_step_has_the_size_of_the_rate() {
-        let (mut p, mut m, mut v) = (vec![1.0; 3], vec![0.0; 3], vec![0.0; 3]);
+    fn adam_is_its_formula() {
+        let (p, g) = (values(1003, 1), values(1003, 2));
+        let (m, v) = (values(1003, 3), values(1003, 4).iter().map(|x| x * x).collect::<Vec<_>>());
         let settings =
-            AdamStep { rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, scale: 0.5, step: 1, weight_decay: 0.0 };
-        adam(&mut p, &[4.0, -2.0, 0.0], &mut m, &mut v, settings);
-        crate::vector::tests::close(&p, &[0.9, 1.1, 1.0], 1e-6);
-        crate::vector::tests::close(&m, &[0.2, -0.1, 0.0], 1e-6);
+            AdamStep { rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-3, scale: 0.5, step: 3, weight_decay: 0.2 };
+        let (mut new_p, mut new_m, mut new_v) = (p.clone(), m.clone(), v.clone());
+        adam(&mut new_p, &g, &mut new_m, &mut new_v, settings);
+        let m: Vec<f32> = (0..1003).map(|i| 0.9 * m[i] + 0.1 * 0.5 * g[i]).collect();
+        let v: Vec<f32> = (0..1003).map(|i| 0.999 * v[i] + 0.001 * 0.25 * g[i] * g[i]).collect();
+        let (correct_m, correct_v) = (1.0 - 0.9f32.powi(3), 1.0 - 0.999f32.powi(3));
+        let step = |i: usize| 0.1 * (m[i] / correct_m) / ((v[i] / correct_v).sqrt() + 1e-3);
+        close(&new_m, &m, 1e-6);
+        close(&new_v, &v, 1e-6);
+        close(&new_p, &(0..1003).map(|i| p[i] * (1.0 - 0.1 * 0.2) - step(i)).collect::<Vec<_>>(), 2e-5);
     }
 
     #[test]
-    fn sgd_scales_and_decays() {
-        let mut p = vec![1.0, 2.0];
-        sgd(&mut p, &[1.0, -1.0], 0.5, 0.1, 0.2);
-        crate::vector::tests::close(&p, &[1.0 - 0.5 * 0.3, 2.0 - 0.5 * 0.3], 1e-6);
+    fn sgd_scales_and_decays_within_its_ranges() {
+        let (p, g) = (values(100_000, 1), values(100_000, 2));
+        let ranges = [1..18, 40_000..99_999];
+        let mut new = p.clone();
+        sgd(&mut new, &g, &ranges, 0.5, 0.1, 0.2);
+        let expected: Vec<f32> = (0..100_000)
+            .map(|i| if ranges.iter().any(|r| r.contains(&i)) { p[i] - 0.5 * (0.1 * g[i] + 0.2 * p[i]) } else { p[i] })
+            .collect();
+        close(&new, &expected, 1e-6);
     }
 }

@@ -1,14 +1,31 @@
 //! Softmax and cross-entropy over rows of scores, forward and backward in one visit while a row is in cache.
 
-use rayon::prelude::*;
+use std::cell::RefCell;
 
-use crate::activation::{Vectorised, exp};
-use crate::isa::dispatch;
+use crate::activation::exp;
+use crate::product::grown;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team;
+use crate::vector::{Parts, chunk, column_sums};
+
+/// The groups that rows are cut into; each keeps column sums of its own, so it depends on the number of rows alone.
+const GROUPS: usize = 16;
+
+/// The gradient side of [`cross_entropy`].
+#[derive(Debug)]
+pub struct ScoreGradient<'a> {
+    /// What the summed negative log-likelihood is multiplied by.
+    pub scale: f32,
+    /// `[V]`, out: the sums of the gradient's columns, which are the gradient of a bias.
+    pub bias: &'a mut [f32],
+    /// Whether the sums are added to what `bias` holds.
+    pub add: bool,
+}
 
 /// Softmax cross-entropy of every row. scores: `[M, V]`; targets: `[M]`, each below V; nll: `[M]`, out, in nats.
 ///
-/// `bias: [V]` is added to every row first. With `gradient`, the scores become the gradient of `scale` times the
-/// summed nll: `(softmax - onehot) · scale`; without, they become log-probabilities.
+/// With `gradient`, the scores become the gradient of `scale` times the summed nll: `(softmax - onehot) · scale`;
+/// without, they stay.
 ///
 /// # Panics
 /// When the lengths do not fit each other or a target is not below V.
@@ -16,65 +33,133 @@ pub fn cross_entropy(
     scores: &mut [f32],
     vocabulary: usize,
     targets: &[u32],
-    bias: Option<&[f32]>,
-    scale: f32,
-    gradient: bool,
     nll: &mut [f32],
+    gradient: Option<ScoreGradient>,
 ) {
-    assert_eq!((scores.len(), nll.len()), (targets.len() * vocabulary, targets.len()), "shapes of a loss");
-    let rows = scores.par_chunks_mut(vocabulary.max(1)).zip(targets).zip(nll);
-    rows.for_each(|((row, &target), nll)| {
-        let target = target as usize;
-        let row_nll = dispatch(Vectorised(
-            #[inline(always)]
-            || {
-                if let Some(bias) = bias {
-                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-                }
-                row_loss(row, target, scale, gradient)
-            },
-        ));
-        *nll = row_nll;
+    let rows = targets.len();
+    assert_eq!((scores.len(), nll.len()), (rows * vocabulary, rows), "shapes of a loss");
+    assert!(targets.iter().all(|&target| (target as usize) < vocabulary), "a target is below {vocabulary}");
+    thread_local! {
+        /// Column sums of each group of rows, reused.
+        static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    }
+    let size = rows.div_ceil(GROUPS).max(1);
+    let groups = rows.div_ceil(size);
+    let mut sums = SUMS.take();
+    let scale = gradient.as_ref().map(|gradient| {
+        assert_eq!(gradient.bias.len(), vocabulary, "a bias has a value for every token");
+        grown(&mut sums, groups * vocabulary);
+        gradient.scale
     });
+    let (scores, nll, group_sums) = (Parts::new(scores), Parts::new(nll), Parts::new(&mut sums));
+    team::for_each(groups, |group| {
+        let own = chunk(rows, group, size);
+        // SAFETY: groups are disjoint.
+        let (scores, nll) =
+            unsafe { (scores.take(own.start * vocabulary..own.end * vocabulary), nll.take(own.clone())) };
+        let sums = match scale {
+            // SAFETY: as above.
+            Some(_) => unsafe { group_sums.take(group * vocabulary..(group + 1) * vocabulary) },
+            None => &mut [],
+        };
+        let rows = scores.chunks_exact_mut(vocabulary).zip(&targets[own]).zip(nll);
+        for (index, ((row, &target), nll)) in rows.enumerate() {
+            *nll = dispatch(Row { row, target: target as usize, scale, sums, first: index == 0 });
+        }
+    });
+    if let Some(gradient) = gradient {
+        column_sums(gradient.bias, &sums[..groups * vocabulary], gradient.add);
+    }
+    SUMS.set(sums);
 }
 
-#[inline(always)]
-fn row_loss(row: &mut [f32], target: usize, scale: f32, gradient: bool) -> f32 {
-    // Sixteen lanes: a fixed order of additions that fills a vector register.
-    const LANES: usize = 16;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for (lane, x) in lanes.iter_mut().zip(block) {
-            *lane = if *x > *lane { *x } else { *lane };
+/// One row; gives its negative log-likelihood.
+struct Row<'a> {
+    row: &'a mut [f32],
+    target: usize,
+    scale: Option<f32>,
+    /// The column sums of the rows before it in its group.
+    sums: &'a mut [f32],
+    first: bool,
+}
+
+impl Kernel for Row<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let Self { row, target, scale, sums, first } = self;
+        let lanes = S::LANES;
+        let whole = row.len() - row.len() % (4 * lanes);
+        let at = row.as_mut_ptr();
+        // Four vectors side by side, so that sums do not wait for each other; a row's rest goes one by one.
+        let mut most = [simd.splat(f32::NEG_INFINITY); 4];
+        for i in (0..whole).step_by(4 * lanes) {
+            for (v, most) in most.iter_mut().enumerate() {
+                // SAFETY: whole vectors of the row.
+                *most = simd.max(unsafe { simd.load(at.add(i + v * lanes)) }, *most);
+            }
         }
-    }
-    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, x| max.max(*x));
-    let chosen = row[target] - max;
-    let mut sums = [0.0f32; LANES];
-    let (blocks, rest) = row.as_chunks_mut::<LANES>();
-    for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block) {
-            let e = exp(*x - max);
-            *sum += e;
-            *x = if gradient { e } else { *x - max };
+        let [a, b, c, d] = most;
+        let most = simd.lanes(simd.max(simd.max(a, b), simd.max(c, d)));
+        let most = most[..lanes].iter().chain(&row[whole..]).fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+        let chosen = row[target] - most;
+        let shift = simd.splat(most);
+        let mut totals = [simd.splat(0.0); 4];
+        for i in (0..whole).step_by(4 * lanes) {
+            for (v, total) in totals.iter_mut().enumerate() {
+                // SAFETY: whole vectors of the row.
+                unsafe {
+                    let at = at.add(i + v * lanes);
+                    let e = exp(simd, simd.sub(simd.load(at), shift));
+                    *total = simd.add(*total, e);
+                    if scale.is_some() {
+                        simd.store(at, e);
+                    }
+                }
+            }
         }
+        let [a, b, c, d] = totals;
+        let mut total = simd.add(simd.add(a, b), simd.add(c, d));
+        for i in (whole..row.len()).step_by(lanes) {
+            let count = lanes.min(row.len() - i);
+            // SAFETY: `count` values of the row; lanes past them are made 0.
+            unsafe {
+                let at = at.add(i);
+                let e = exp(simd, simd.sub(simd.load_first(at, count), shift));
+                let mut kept = [0.0; 16];
+                simd.store_first(kept.as_mut_ptr(), count, e);
+                total = simd.add(total, simd.load(kept.as_ptr()));
+                if scale.is_some() {
+                    simd.store_first(at, count, e);
+                }
+            }
+        }
+        let total: f32 = simd.lanes(total)[..lanes].iter().sum();
+        if let Some(scale) = scale {
+            let factor = simd.splat(scale / total);
+            for i in (0..row.len()).step_by(lanes) {
+                let count = lanes.min(row.len() - i);
+                // SAFETY: `count` values of the row and of the sums.
+                unsafe {
+                    let (at, sums) = (at.add(i), sums.as_mut_ptr().add(i));
+                    if count == lanes {
+                        let gradient = simd.mul(factor, simd.load(at));
+                        simd.store(at, gradient);
+                        simd.store(sums, if first { gradient } else { simd.add(simd.load(sums), gradient) });
+                    } else {
+                        let gradient = simd.mul(factor, simd.load_first(at, count));
+                        simd.store_first(at, count, gradient);
+                        let before = if first { simd.splat(0.0) } else { simd.load_first(sums, count) };
+                        simd.store_first(sums, count, simd.add(before, gradient));
+                    }
+                }
+            }
+            row[target] -= scale;
+            sums[target] -= scale;
+        }
+        total.ln() - chosen
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        let e = exp(*x - max);
-        *sum += e;
-        *x = if gradient { e } else { *x - max };
-    }
-    let total: f32 = sums.iter().sum();
-    let log_total = total.ln();
-    if gradient {
-        let factor = scale / total;
-        row.iter_mut().for_each(|x| *x *= factor);
-        row[target] -= scale;
-    } else {
-        row.iter_mut().for_each(|x| *x -= log_total);
-    }
-    log_total - chosen
 }
 
 #[cfg(test)]
@@ -84,16 +169,19 @@ mod tests {
 
     #[test]
     fn agrees_with_double_precision() {
-        for (rows, width) in [(1, 1), (3, 7), (5, 33), (4, 1029)] {
+        for (rows, width) in [(1, 1), (3, 7), (5, 33), (40, 129), (4, 1029)] {
             let scores: Vec<f32> = values(rows * width, 4).iter().map(|x| 9.0 * x).collect();
-            let bias = values(width, 5);
             let targets: Vec<u32> = (0..rows).map(|row| (row * 5 % width) as u32).collect();
-            let mut gradient = scores.clone();
-            let mut nll = vec![0.0; rows];
-            cross_entropy(&mut gradient, width, &targets, Some(&bias), 0.5, true, &mut nll);
+            let (mut gradient, mut nll, mut plain_nll) = (scores.clone(), vec![0.0; rows], vec![0.0; rows]);
+            let mut bias = vec![1.0; width];
+            let asked = ScoreGradient { scale: 0.5, bias: &mut bias, add: true };
+            cross_entropy(&mut gradient, width, &targets, &mut nll, Some(asked));
+            let mut untouched = scores.clone();
+            cross_entropy(&mut untouched, width, &targets, &mut plain_nll, None);
+            assert_eq!((untouched, plain_nll), (scores.clone(), nll.clone()));
+            let mut columns = vec![1.0; width];
             for row in 0..rows {
-                let exact: Vec<f64> =
-                    (0..width).map(|i| f64::from(scores[row * width + i]) + f64::from(bias[i])).collect();
+                let exact: Vec<f64> = scores[row * width..][..width].iter().map(|x| f64::from(*x)).collect();
                 let total: f64 = exact.iter().map(|x| x.exp()).sum();
                 let target = targets[row] as usize;
                 close(&nll[row..=row], &[(total.ln() - exact[target]) as f32], 1e-5);
@@ -101,7 +189,9 @@ mod tests {
                     .map(|i| 0.5 * (exact[i].exp() / total - f64::from(u8::from(i == target))) as f32)
                     .collect();
                 close(&gradient[row * width..][..width], &expected, 1e-6);
+                columns.iter_mut().zip(&expected).for_each(|(sum, x)| *sum += x);
             }
+            close(&bias, &columns, 1e-5);
         }
     }
 }

@@ -1,68 +1,213 @@
-//! Passes over vectors and rows: biases, column sums, norms.
+//! Passes over vectors and rows: column sums, norms, products by value; and how slices are shared among threads.
 
-use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team;
 
 /// The values of one task: large against handing it to a thread, small against the second-level cache.
-pub(crate) const CHUNK: usize = 1 << 16;
+pub(crate) const CHUNK: usize = 1 << 15;
 
-/// Sets every row of `rows: [M, N]` to `a: [N]`, plus `b: [N]`.
-pub fn fill_bias(rows: &mut [f32], a: &[f32], b: Option<&[f32]>) {
-    if a.is_empty() {
-        return;
+/// A slice of which every task takes a part of its own.
+pub(crate) struct Parts<T> {
+    data: *mut T,
+    len: usize,
+}
+
+// SAFETY: every part is taken by one task alone, as `Parts::take` asks.
+unsafe impl<T: Send> Sync for Parts<T> {}
+
+impl<T> Parts<T> {
+    pub(crate) fn new(values: &mut [T]) -> Self {
+        Self { data: values.as_mut_ptr(), len: values.len() }
     }
-    let per_task = (CHUNK / a.len()).max(1) * a.len();
-    rows.par_chunks_mut(per_task).for_each(|rows| {
-        for row in rows.chunks_exact_mut(a.len()) {
-            match b {
-                None => row.copy_from_slice(a),
-                Some(b) => row.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = a + b),
-            }
-        }
-    });
+
+    /// # Safety
+    /// No two live parts overlap, and the slice stays borrowed.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn take(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "a part of a slice");
+        // SAFETY: inside the slice, as just checked, and exclusive, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
+    }
 }
 
-/// out `[N]` += the sums of the columns of `rows: [M, N]`.
-pub fn column_sums(out: &mut [f32], rows: &[f32]) {
-    let width = out.len();
-    out.par_chunks_mut(256).enumerate().for_each(|(chunk, out)| {
-        let mut sums = [0.0f32; 256];
-        let sums = &mut sums[..out.len()];
-        for row in rows.chunks_exact(width) {
-            for (sum, x) in sums.iter_mut().zip(&row[chunk * 256..]) {
-                *sum += x;
-            }
-        }
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out += *sum;
-        }
-    });
+/// The `index`-th chunk of `len` values.
+pub(crate) fn chunk(len: usize, index: usize, size: usize) -> Range<usize> {
+    len.min(index * size)..len.min((index + 1) * size)
 }
 
-/// The sum of the squares, in double precision over fixed chunks.
-pub fn sum_of_squares(values: &[f32]) -> f64 {
-    let chunk_sum = |chunk: &[f32]| {
-        let mut lanes = [0.0f64; 16];
-        let (blocks, rest) = chunk.as_chunks::<16>();
-        for block in blocks {
-            for (lane, x) in lanes.iter_mut().zip(block) {
-                *lane += f64::from(*x) * f64::from(*x);
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(*x) * f64::from(*x);
-        }
-        lanes.iter().sum::<f64>()
+/// Calls `task` for every piece of the ranges, at most [`CHUNK`] values long, with the piece's number. Pieces depend on the ranges
+/// alone; `ranges` do not overlap.
+pub(crate) fn for_each_piece(ranges: &[Range<usize>], task: impl Fn(usize, Range<usize>) + Sync) -> usize {
+    thread_local! {
+        /// Reused, so that a pass allocates nothing.
+        static PIECES: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut pieces = PIECES.take();
+    pieces.clear();
+    for range in ranges {
+        let cuts = range.clone().step_by(CHUNK);
+        pieces.extend(cuts.map(|first| first..range.end.min(first + CHUNK)));
+    }
+    // Short pieces are handed out several at a time.
+    let per_task = 8;
+    let tasks = pieces.len().div_ceil(per_task);
+    let run = |group: &[Range<usize>], first: usize| {
+        group.iter().enumerate().for_each(|(i, piece)| task(first + i, piece.clone()));
     };
-    let sums: Vec<f64> = values.par_chunks(CHUNK).map(chunk_sum).collect();
-    sums.iter().sum()
+    if pieces.iter().map(Range::len).sum::<usize>() <= CHUNK {
+        run(&pieces, 0);
+    } else if ranges.len() == 1 {
+        team::for_each(pieces.len(), |index| run(&pieces[index..=index], index));
+    } else {
+        team::for_each(tasks, |index| {
+            let part = chunk(pieces.len(), index, per_task);
+            run(&pieces[part.clone()], part.start);
+        });
+    }
+    let count = pieces.len();
+    PIECES.set(pieces);
+    count
+}
+
+/// out `[N]` = or += the sums of the columns of `rows: [M, N]`.
+///
+/// # Panics
+/// When `rows` is not a whole number of rows.
+pub fn column_sums(out: &mut [f32], rows: &[f32], add: bool) {
+    let width = out.len();
+    assert!(width == 0 && rows.is_empty() || width > 0 && rows.len() % width == 0, "rows of {width} columns");
+    const COLUMNS: usize = 128;
+    let tasks = if rows.len() <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
+    let size = if tasks == 1 { width } else { COLUMNS };
+    let parts = Parts::new(out);
+    team::for_each(tasks, |index| {
+        let columns = chunk(width, index, size);
+        // SAFETY: chunks are disjoint.
+        let out = unsafe { parts.take(columns.clone()) };
+        dispatch(ColumnSums { out, rows, width, first: columns.start, add });
+    });
+}
+
+struct ColumnSums<'a> {
+    out: &'a mut [f32],
+    rows: &'a [f32],
+    width: usize,
+    first: usize,
+    add: bool,
+}
+
+impl Kernel for ColumnSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { out, rows, width, first, add } = self;
+        let mut done = 0;
+        while done < out.len() {
+            // Four vectors side by side while there are as many.
+            let vectors = if out.len() - done >= 4 * S::LANES { 4 } else { 1 };
+            let count = S::LANES.min(out.len() - done);
+            let mut sums = [simd.splat(0.0); 4];
+            for row in rows.chunks_exact(width) {
+                let at = row[first + done..].as_ptr();
+                // SAFETY: `vectors` whole vectors, or `count` values, from `first + done` are inside the row.
+                unsafe {
+                    if vectors == 4 {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = simd.add(*sum, simd.load(at.add(v * S::LANES)));
+                        }
+                    } else {
+                        sums[0] = simd.add(sums[0], simd.load_first(at, count));
+                    }
+                }
+            }
+            for (v, sum) in sums.into_iter().enumerate().take(vectors) {
+                let out = out[done + v * S::LANES..].as_mut_ptr();
+                // SAFETY: `count` values are inside the output.
+                unsafe {
+                    let sum = if add { simd.add(simd.load_first(out, count), sum) } else { sum };
+                    simd.store_first(out, count, sum);
+                }
+            }
+            done += vectors * count;
+        }
+    }
+}
+
+/// The sum of the squares of the values in `ranges`: in single precision over a few thousand values, those sums in
+/// double precision.
+pub fn sum_of_squares(values: &[f32], ranges: &[Range<usize>]) -> f64 {
+    thread_local! {
+        static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut sums = SUMS.take();
+    let pieces: usize = ranges.iter().map(|range| range.len().div_ceil(CHUNK)).sum();
+    sums.clear();
+    sums.resize(pieces, 0.0);
+    let parts = Parts::new(&mut sums);
+    for_each_piece(ranges, |index, piece| {
+        let piece = &values[piece];
+        let sum = dispatch(Squares { values: piece });
+        // Squares beyond single precision are rare enough to be summed again.
+        let slow = || piece.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        // SAFETY: every piece has a number of its own.
+        unsafe { parts.take(index..index + 1)[0] = if sum.is_finite() { sum } else { slow() } };
+    });
+    let total = sums.iter().sum();
+    SUMS.set(sums);
+    total
+}
+
+struct Squares<'a> {
+    values: &'a [f32],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        let mut total = 0.0;
+        for block in self.values.chunks(4096) {
+            let mut sums = [simd.splat(0.0); 4];
+            let mut vectors = block.chunks(S::LANES);
+            let mut turn = 0;
+            for vector in vectors.by_ref() {
+                // SAFETY: as many values as the vector has.
+                let x = unsafe {
+                    if vector.len() == S::LANES {
+                        simd.load(vector.as_ptr())
+                    } else {
+                        simd.load_first(vector.as_ptr(), vector.len())
+                    }
+                };
+                sums[turn] = simd.mul_add(x, x, sums[turn]);
+                turn = (turn + 1) % 4;
+            }
+            let [a, b, c, d] = sums;
+            let lanes = simd.lanes(simd.add(simd.add(a, b), simd.add(c, d)));
+            total += lanes[..S::LANES].iter().map(|x| f64::from(*x)).sum::<f64>();
+        }
+        total
+    }
 }
 
 /// values ∘= factors.
+///
+/// # Panics
+/// When the lengths differ.
 pub fn multiply(values: &mut [f32], factors: &[f32]) {
-    values.par_chunks_mut(CHUNK).zip(factors.par_chunks(CHUNK)).for_each(|(values, factors)| {
-        for (x, factor) in values.iter_mut().zip(factors) {
-            *x *= factor;
-        }
+    assert_eq!(values.len(), factors.len(), "a factor for every value");
+    let len = values.len();
+    let parts = Parts::new(values);
+    team::for_each(len.div_ceil(CHUNK), |index| {
+        let range = chunk(len, index, CHUNK);
+        // SAFETY: chunks are disjoint.
+        let values = unsafe { parts.take(range.clone()) };
+        values.iter_mut().zip(&factors[range]).for_each(|(x, factor)| *x *= factor);
     });
 }
 
@@ -96,17 +241,23 @@ pub(crate) mod tests {
         for (rows, width) in [(1, 1), (7, 33), (129, 300)] {
             let matrix = values(rows * width, 1);
             let mut sums = vec![1.0; width];
-            column_sums(&mut sums, &matrix);
-            let expected: Vec<f32> =
-                (0..width).map(|c| 1.0 + (0..rows).map(|r| matrix[r * width + c]).sum::<f32>()).collect();
-            close(&sums, &expected, 1e-5);
-            let (a, b) = (values(width, 2), values(width, 3));
-            let mut filled = matrix.clone();
-            fill_bias(&mut filled, &a, Some(&b));
-            assert!((0..rows * width).all(|i| filled[i] == a[i % width] + b[i % width]));
+            column_sums(&mut sums, &matrix, true);
+            let column = |c: usize| (0..rows).map(|r| matrix[r * width + c]).sum::<f32>();
+            close(&sums, &(0..width).map(|c| 1.0 + column(c)).collect::<Vec<_>>(), 1e-5);
+            column_sums(&mut sums, &matrix, false);
+            close(&sums, &(0..width).map(column).collect::<Vec<_>>(), 1e-5);
         }
         let long = values(200_003, 5);
-        let plain: f64 = long.iter().map(|x| f64::from(*x).powi(2)).sum();
-        assert!((sum_of_squares(&long) / plain - 1.0).abs() < 1e-12);
+        let plain = |range: Range<usize>| long[range].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        let whole = sum_of_squares(&long, std::slice::from_ref(&(0..200_003)));
+        assert!((whole / plain(0..200_003) - 1.0).abs() < 1e-6);
+        let some = [3..40, 50_000..150_001, 199_990..200_003];
+        let expected: f64 = some.iter().cloned().map(plain).sum();
+        assert!((sum_of_squares(&long, &some) / expected - 1.0).abs() < 1e-6);
+        assert_eq!(sum_of_squares(&[3e30, 4e30], std::slice::from_ref(&(0..2))).sqrt() as f32, 5e30);
+        assert!(sum_of_squares(&[f32::NAN], std::slice::from_ref(&(0..1))).is_nan());
+        let mut product = long.clone();
+        multiply(&mut product, &long);
+        assert!(product.iter().zip(&long).all(|(product, x)| *product == x * x));
     }
 }

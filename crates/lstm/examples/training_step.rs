@@ -9,12 +9,10 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use lstm::config::{Init, InitScheme};
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::params::Params;
 use lstm::rng::{Purpose, Rng};
 use lstm::text::batches::Batch;
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
@@ -60,7 +58,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         dropout: 0.0,
     })?;
     let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.1), forget_bias: None }, 1);
-    let mut gradients = Params::zeros(Arc::clone(model.layout()));
+    let mut gradients = model.gradients();
     let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 0.0, params.values().len());
     let mut state = model.state(rows);
     let mut tape = model.tape();
@@ -77,7 +75,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut step = || {
         let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
-        optimizer.step(params.values_mut(), gradients.values(), 1.0, Some(0.25));
+        optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 1.0, Some(0.25));
         loss.mean()
     };
     for _ in 0..options["warm-up"] {

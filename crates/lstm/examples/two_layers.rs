@@ -5,7 +5,7 @@
 //! ```
 
 use lstm::config::{ConfigError, Init, LstmConfig};
-use lstm::params::Params;
+use lstm::params::{Accumulate, Params};
 use lstm::rng::{Purpose, Rng};
 use lstm::stack::{Lstm, Segment};
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
@@ -35,8 +35,7 @@ fn main() -> Result<(), ConfigError> {
 
         // The gradient of the mean squared error.
         let d_output: Vec<f32> = errors.iter().map(|e| 2.0 * e / errors.len() as f32).collect();
-        gradients.values_mut().fill(0.0);
-        lstm.backward(&params, &heard, segment, &d_output, None, &mut tape, &mut gradients);
+        lstm.backward(&params, &heard, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
         optimizer.step(params.values_mut(), gradients.values(), 5e-3, Some(1.0));
         if step % 500 == 0 {
             println!("step {step:4}  mean squared error {loss:.5}");

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use lstm_kernels::{Accumulate, Matrix, MatrixMut, PackedRecurrence, Recurrence, column_sums, fill_bias, product};
+use lstm_kernels::{Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, product};
 
 use crate::config::LstmConfig;
-use crate::params::{Layout, Params, Slot};
+use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::stack::Segment;
 
 /// One direction of one layer: where its parameters lie, and how it runs.
@@ -41,7 +41,8 @@ pub(crate) struct LayerTape {
     raw: Vec<f32>,
     raw_gradient: Vec<f32>,
     d_projected: Vec<f32>,
-    bias_sums: Vec<f32>,
+    /// `[4H]`: the sum of both biases; in the backward pass its gradient.
+    bias: Vec<f32>,
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
     is_packed: bool,
@@ -73,7 +74,7 @@ impl Layer {
         }
     }
 
-    /// Sizes the tape for the segment and starts the gates `[T, B, 4H]` with both biases.
+    /// Sizes the tape for the segment and adds up both biases.
     pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
         let rows = segment.steps * segment.batch;
         let slots = rows + segment.batch;
@@ -84,10 +85,12 @@ impl Layer {
         if self.weight_hr.is_some() {
             tape.raw.resize(rows * self.hidden, 0.0);
         }
-        fill_bias(&mut tape.gates, params.get(self.bias_ih), Some(params.get(self.bias_hh)));
+        tape.bias.clear();
+        tape.bias.extend(params.get(self.bias_ih).iter().zip(params.get(self.bias_hh)).map(|(a, b)| a + b));
     }
 
-    /// Adds the product of some rows of a part of the input with its columns of the input weights.
+    /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
+    /// `first` part, into the gates `[T, B, 4H]`; added to them for the others.
     ///
     /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
     pub(crate) fn add_input(
@@ -96,13 +99,14 @@ impl Layer {
         columns: Range<usize>,
         rows: Range<usize>,
         source: &[f32],
+        first: bool,
         tape: &mut LayerTape,
     ) {
         let width = 4 * self.hidden;
         let gates = &mut tape.gates[rows.start * width..rows.end * width];
         product(
             MatrixMut::new(gates, rows.len(), width),
-            Accumulate::Add,
+            if first { Start::Bias(&tape.bias) } else { Start::Out },
             Matrix::new(source, rows.len(), columns.len()),
             self.input_columns(params.get(self.weight_ih), &columns).transposed(),
         );
@@ -119,8 +123,7 @@ impl Layer {
         tape: &mut LayerTape,
     ) {
         if !(frozen && tape.is_packed) {
-            let weight_hr = self.weight_hr.map(|slot| params.get(slot));
-            tape.packed.pack(params.get(self.weight_hh), weight_hr, self.hidden, self.recurrent, false);
+            tape.packed.pack_forward(self.recurrent_weights(params));
             tape.is_packed = true;
         }
         let (first, last) = self.end_slots(segment.steps);
@@ -137,8 +140,8 @@ impl Layer {
         c.copy_from_slice(&tape.c[last * c.len()..][..c.len()]);
     }
 
-    /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and the
-    /// gradients of the recurrent parameters are added to `gradients`.
+    /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
+    /// receives those of the recurrent parameters.
     ///
     /// d_hidden: `[T, B, R]`; d_gate: `[T, B, H]`, the gradient that reaches the output gate itself;
     /// dh: `[B, R]`, dc: `[B, H]`, in the gradient of the final state, out that of the initial.
@@ -151,6 +154,7 @@ impl Layer {
         (dh, dc): (&mut [f32], &mut [f32]),
         tape: &mut LayerTape,
         gradients: &mut Params,
+        accumulate: Accumulate,
     ) {
         let rows = segment.steps * segment.batch;
         let width = 4 * self.hidden;
@@ -158,8 +162,7 @@ impl Layer {
             tape.raw_gradient.resize(rows * self.hidden, 0.0);
             tape.d_projected.resize(rows * self.recurrent, 0.0);
         }
-        let weight_hr = self.weight_hr.map(|slot| params.get(slot));
-        tape.packed_backward.pack(params.get(self.weight_hh), weight_hr, self.hidden, self.recurrent, true);
+        tape.packed_backward.pack_backward(self.recurrent_weights(params), segment.batch);
         self.recurrence(segment, &tape.packed_backward).backward(
             &mut tape.gates,
             &tape.c,
@@ -174,31 +177,27 @@ impl Layer {
         let d_gates = Matrix::new(&tape.gates, rows, width);
         product(
             MatrixMut::new(gradients.get_mut(self.weight_hh), width, self.recurrent),
-            Accumulate::Add,
+            accumulate.start(),
             d_gates.transposed(),
             Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
         );
         if let Some(slot) = self.weight_hr {
             product(
                 MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
-                Accumulate::Add,
+                accumulate.start(),
                 Matrix::new(&tape.d_projected, rows, self.recurrent).transposed(),
                 Matrix::new(&tape.raw, rows, self.hidden),
             );
         }
         // Both biases enter the same sum, so they share one gradient.
-        tape.bias_sums.clear();
-        tape.bias_sums.resize(width, 0.0);
-        column_sums(&mut tape.bias_sums, &tape.gates);
+        column_sums(&mut tape.bias, &tape.gates, false);
         for slot in [self.bias_ih, self.bias_hh] {
-            for (gradient, sum) in gradients.get_mut(slot).iter_mut().zip(&tape.bias_sums) {
-                *gradient += sum;
-            }
+            accumulate.values(gradients.get_mut(slot), &tape.bias);
         }
     }
 
-    /// The gradient side of [`Layer::add_input`], after [`Layer::recur_backward`]: adds to the input weights'
-    /// gradient and to that of the source, `d_source: [rows, columns]`.
+    /// The gradient side of [`Layer::add_input`], after [`Layer::recur_backward`]: gives the input weights' gradient and
+    /// adds to that of the source, `d_source: [rows, columns]`.
     pub(crate) fn add_input_backward(
         &self,
         params: &Params,
@@ -208,19 +207,20 @@ impl Layer {
         d_source: &mut [f32],
         tape: &LayerTape,
         gradients: &mut Params,
+        accumulate: Accumulate,
     ) {
         let width = 4 * self.hidden;
         let d_gates = Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width);
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
         product(
             MatrixMut::with_stride(d_weight, width, columns.len(), self.input),
-            Accumulate::Add,
+            accumulate.start(),
             d_gates.transposed(),
             Matrix::new(source, rows.len(), columns.len()),
         );
         product(
             MatrixMut::new(d_source, rows.len(), columns.len()),
-            Accumulate::Add,
+            Start::Out,
             d_gates,
             self.input_columns(params.get(self.weight_ih), &columns),
         );
@@ -234,6 +234,15 @@ impl Layer {
     /// The cell states after each step: `[T, B, H]`.
     pub(crate) fn cell<'a>(&self, segment: Segment, tape: &'a LayerTape) -> &'a [f32] {
         self.after(&tape.c, segment)
+    }
+
+    fn recurrent_weights<'a>(&self, params: &'a Params) -> RecurrentWeights<'a> {
+        RecurrentWeights {
+            weight_hh: params.get(self.weight_hh),
+            weight_hr: self.weight_hr.map(|slot| params.get(slot)),
+            hidden: self.hidden,
+            recurrent: self.recurrent,
+        }
     }
 
     fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {

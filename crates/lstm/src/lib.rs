@@ -24,7 +24,7 @@
 //!
 //! ```
 //! use lstm::config::{Init, LstmConfig};
-//! use lstm::params::Params;
+//! use lstm::params::{Accumulate, Params};
 //! use lstm::stack::{Lstm, Segment};
 //!
 //! // Two layers of 8 units that read 3 values a step; a segment of 5 steps, 2 rows side by side.
@@ -41,7 +41,7 @@
 //! // The gradient of half the sum of squares of the outputs is the outputs.
 //! let d_output = tape.output().to_vec();
 //! let mut gradients = Params::zeros(lstm.layout().clone());
-//! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients);
+//! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
 //! assert!(gradients.by_name("weight_hh_l1").unwrap().iter().any(|d| *d != 0.0));
 //! # Ok::<(), lstm::config::ConfigError>(())
 //! ```
@@ -61,6 +61,8 @@ pub mod stack;
 pub mod state;
 pub mod text;
 pub mod train;
+
+pub use lstm_kernels::{check_isa, isa, set_threads, threads, with_threads};
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

@@ -3,7 +3,10 @@
 //! Parameters, gradients and optimizer moments share a [`Layout`]: clipping, an optimizer step or a checkpoint is one
 //! pass over one slice. Names and shapes are PyTorch's, so a layout is a state dict.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use lstm_kernels::Start;
 
 use crate::rng::{Purpose, Rng};
 
@@ -135,6 +138,99 @@ impl Params {
     pub(crate) fn fill_normal(&mut self, slot: Slot, seed: u64) {
         let mut rng = Rng::new(seed, Purpose::Init, slot.offset as u64);
         self.get_mut(slot).fill_with(|| rng.normal());
+    }
+}
+
+/// The gradients of a model of which one table of rows, the embedding, is touched in few places a step: the rows that
+/// are not are known to be zero, and no pass needs to visit them.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    values: Params,
+    table: Slot,
+    width: usize,
+    ranges: Vec<Range<usize>>,
+    touched: Vec<u32>,
+}
+
+impl Gradients {
+    /// All zeros. The table comes first in the layout; its rows have `width` values.
+    pub(crate) fn zeros(layout: Arc<Layout>, table: Slot, width: usize) -> Self {
+        let rest = table.len..layout.len();
+        Self { values: Params::zeros(layout), table, width, ranges: vec![rest], touched: Vec::new() }
+    }
+
+    /// Zeroes the table's rows that were touched, and notes those of `rows` as touched.
+    pub(crate) fn touch(&mut self, rows: &[u32]) {
+        debug_assert_eq!(self.table.offset, 0);
+        let touched = self.ranges.len() - 1;
+        for range in &self.ranges[..touched] {
+            self.values.values[range.clone()].fill(0.0);
+        }
+        self.touched.clear();
+        self.touched.extend_from_slice(rows);
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        self.ranges.clear();
+        for &row in &self.touched {
+            let start = row as usize * self.width;
+            match self.ranges.last_mut() {
+                Some(last) if last.end == start => last.end += self.width,
+                _ => self.ranges.push(start..start + self.width),
+            }
+        }
+        self.ranges.push(self.table.len..self.values.values.len());
+    }
+
+    /// The gradients, as one buffer.
+    pub fn params(&self) -> &Params {
+        &self.values
+    }
+
+    /// The gradients, to write.
+    pub(crate) fn params_mut(&mut self) -> &mut Params {
+        &mut self.values
+    }
+
+    /// Every value, in the order of the layout.
+    pub fn values(&self) -> &[f32] {
+        self.values.values()
+    }
+
+    /// The parts of the buffer outside of which every value is zero, in order.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+}
+
+/// Whether a backward pass replaces the gradients of its parameters or adds to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// What the gradients held is gone: they need not be zeroed between steps.
+    Replace,
+    /// Gradients of several passes add up.
+    Add,
+}
+
+impl Accumulate {
+    /// What a product that gives a gradient starts from.
+    pub(crate) fn start(self) -> Start<'static> {
+        match self {
+            Self::Replace => Start::Zero,
+            Self::Add => Start::Out,
+        }
+    }
+
+    /// Gives `values` to a gradient.
+    pub(crate) fn values(self, gradient: &mut [f32], values: &[f32]) {
+        match self {
+            Self::Replace => gradient.copy_from_slice(values),
+            Self::Add => gradient.iter_mut().zip(values).for_each(|(gradient, value)| *gradient += value),
+        }
+    }
+
+    /// What a part of the same pass does that comes after the `first`.
+    pub(crate) fn part(self, first: bool) -> Self {
+        if first { self } else { Self::Add }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{Accumulate, Matrix, MatrixMut, column_sums, fill_bias, multiply, product};
+use lstm_kernels::{Matrix, MatrixMut, Start, column_sums, multiply, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
 use crate::dropout::Dropout;
 use crate::layer::{Layer, LayerTape};
-use crate::params::{Layout, Params, Slot};
+use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::state::State;
 
 /// The most floats a slab of scores between layers holds (4 MiB): scores are made, used and forgotten slab by slab, so
@@ -217,20 +217,20 @@ impl Lstm {
                 part.begin(params, segment, part_tape);
                 let columns = self.config.layer_input(index);
                 match below.last() {
-                    None => part.add_input(params, 0..columns, 0..rows, input, part_tape),
+                    None => part.add_input(params, 0..columns, 0..rows, input, true, part_tape),
                     Some(below) => {
                         let joined = columns - directions * recurrent;
+                        part.add_input(params, joined..columns, 0..rows, &below.hidden, true, part_tape);
                         match self.config.wiring {
                             Wiring::Stacked => {}
-                            Wiring::Skip => part.add_input(params, 0..joined, 0..rows, input, part_tape),
+                            Wiring::Skip => part.add_input(params, 0..joined, 0..rows, input, false, part_tape),
                             Wiring::Scores { size } => {
                                 for slab in slabs(rows, size) {
                                     self.score(params, index - 1, below, slab.clone(), &mut tape.slab);
-                                    part.add_input(params, 0..joined, slab, &tape.slab, part_tape);
+                                    part.add_input(params, 0..joined, slab, &tape.slab, false, part_tape);
                                 }
                             }
                         }
-                        part.add_input(params, joined..columns, 0..rows, &below.hidden, part_tape);
                     }
                 }
                 let state_index = index * directions + direction;
@@ -258,7 +258,7 @@ impl Lstm {
         }
     }
 
-    /// Runs the last forward pass backward and adds to `gradients`.
+    /// Runs the last forward pass backward; `gradients` receives those of the parameters as `accumulate` says.
     ///
     /// d_output: `[T, B, output_size]`; `d_final`: the gradient of the final state, if anything depends on it. The
     /// gradients of the input and of the initial state are the tape's. The forward pass's gates are overwritten.
@@ -274,6 +274,7 @@ impl Lstm {
         d_final: Option<&State>,
         tape: &mut Tape,
         gradients: &mut Params,
+        accumulate: Accumulate,
     ) {
         let rows = segment.steps * segment.batch;
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
@@ -317,22 +318,49 @@ impl Lstm {
                 let state_index = index * directions + direction;
                 let (h, c) = (segment.batch * recurrent, segment.batch * hidden);
                 let d_state = tape.state_gradient.both_mut(state_index, h, c);
-                part.recur_backward(params, segment, d_hidden, d_gate, d_state, part_tape, gradients);
+                part.recur_backward(params, segment, d_hidden, d_gate, d_state, part_tape, gradients, accumulate);
 
                 let columns = self.config.layer_input(index);
                 let Some(below) = below.last_mut() else {
                     let d_input = &mut tape.d_input;
-                    part.add_input_backward(params, 0..columns, 0..rows, input, d_input, part_tape, gradients);
+                    part.add_input_backward(
+                        params,
+                        0..columns,
+                        0..rows,
+                        input,
+                        d_input,
+                        part_tape,
+                        gradients,
+                        accumulate,
+                    );
                     continue;
                 };
                 let joined = columns - directions * recurrent;
                 let LayerOutput { hidden: source, d_hidden: d_source, .. } = below;
-                part.add_input_backward(params, joined..columns, 0..rows, source, d_source, part_tape, gradients);
+                part.add_input_backward(
+                    params,
+                    joined..columns,
+                    0..rows,
+                    source,
+                    d_source,
+                    part_tape,
+                    gradients,
+                    accumulate,
+                );
                 match self.config.wiring {
                     Wiring::Stacked => {}
                     Wiring::Skip => {
                         let d_input = &mut tape.d_input;
-                        part.add_input_backward(params, 0..joined, 0..rows, input, d_input, part_tape, gradients);
+                        part.add_input_backward(
+                            params,
+                            0..joined,
+                            0..rows,
+                            input,
+                            d_input,
+                            part_tape,
+                            gradients,
+                            accumulate,
+                        );
                     }
                     Wiring::Scores { size } => {
                         for slab in slabs(rows, size) {
@@ -340,8 +368,19 @@ impl Lstm {
                             zeroed(&mut tape.d_slab, slab.len() * size);
                             let (scores, d_scores) = (&tape.slab, &mut tape.d_slab);
                             let at = slab.clone();
-                            part.add_input_backward(params, 0..joined, at, scores, d_scores, part_tape, gradients);
-                            self.score_backward(params, index - 1, below, slab, &tape.d_slab, gradients);
+                            let weights = accumulate.part(slab.start == 0);
+                            part.add_input_backward(
+                                params,
+                                0..joined,
+                                at,
+                                scores,
+                                d_scores,
+                                part_tape,
+                                gradients,
+                                weights,
+                            );
+                            let shared = accumulate.part(slab.start == 0 && direction == 0);
+                            self.score_backward(params, index - 1, below, slab, &tape.d_slab, gradients, shared);
                         }
                     }
                 }
@@ -361,11 +400,10 @@ impl Lstm {
         let (weight, bias) = self.scores[layer];
         let (bias, width) = (params.get(bias), self.output_size());
         scores.resize(rows.len() * bias.len(), 0.0);
-        fill_bias(scores, bias, None);
         let source = &below.readout(self.config.readout)[rows.start * width..rows.end * width];
         product(
             MatrixMut::new(scores, rows.len(), bias.len()),
-            Accumulate::Add,
+            Start::Bias(bias),
             Matrix::new(source, rows.len(), width),
             Matrix::new(params.get(weight), bias.len(), width).transposed(),
         );
@@ -380,15 +418,16 @@ impl Lstm {
         rows: std::ops::Range<usize>,
         d_scores: &[f32],
         gradients: &mut Params,
+        accumulate: Accumulate,
     ) {
         let (weight, bias) = self.scores[layer];
         let (size, width) = (params.get(bias).len(), self.output_size());
         let part = rows.start * width..rows.end * width;
         let d_scores_matrix = Matrix::new(d_scores, rows.len(), size);
-        column_sums(gradients.get_mut(bias), d_scores);
+        column_sums(gradients.get_mut(bias), d_scores, accumulate == Accumulate::Add);
         product(
             MatrixMut::new(gradients.get_mut(weight), size, width),
-            Accumulate::Add,
+            accumulate.start(),
             d_scores_matrix.transposed(),
             Matrix::new(&below.readout(self.config.readout)[part.clone()], rows.len(), width),
         );
@@ -398,7 +437,7 @@ impl Lstm {
         };
         product(
             MatrixMut::new(&mut d_readout[part], rows.len(), width),
-            Accumulate::Add,
+            Start::Out,
             d_scores_matrix,
             Matrix::new(params.get(weight), size, width),
         );

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lstm_kernels::{Accumulate, Matrix, MatrixMut, column_sums, cross_entropy, multiply, product};
+use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, multiply, product};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
 use crate::dropout::Dropout;
-use crate::params::{Layout, Params, Slot};
+use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
 use crate::text::batches::{Batch, NO_TARGET};
@@ -200,6 +200,11 @@ impl LanguageModel {
         self.lstm.state(batch)
     }
 
+    /// Gradients for [`Self::train_step`].
+    pub fn gradients(&self) -> Gradients {
+        Gradients::zeros(self.layout.clone(), self.embedding, self.config.embedding)
+    }
+
     /// A tape for training.
     pub fn tape(&self) -> LanguageTape {
         LanguageTape::new(self.lstm.tape())
@@ -210,8 +215,8 @@ impl LanguageModel {
         LanguageTape::new(self.lstm.frozen_tape())
     }
 
-    /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted
-    /// tokens; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted tokens,
+    /// in place of what it held; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
     pub fn train_step(
         &self,
         params: &Params,
@@ -219,9 +224,10 @@ impl LanguageModel {
         state: &mut State,
         dropout: Option<Dropout>,
         tape: &mut LanguageTape,
-        gradients: &mut Params,
+        gradients: &mut Gradients,
     ) -> Loss {
-        gradients.values_mut().fill(0.0);
+        gradients.touch(&batch.tokens);
+        let gradients = gradients.params_mut();
         self.forward(params, batch, state, dropout, tape);
         let loss = self.loss(params, tape, Some(gradients));
         let (width, segment) = (self.lstm.output_size(), segment(batch));
@@ -233,7 +239,8 @@ impl LanguageModel {
         for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
             tape.d_output[row as usize * width..][..width].copy_from_slice(source);
         }
-        self.lstm.backward(params, &tape.embedded, segment, &tape.d_output, None, &mut tape.lstm, gradients);
+        let (input, d_output) = (&tape.embedded, &tape.d_output);
+        self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
         for (position, &token) in batch.tokens.iter().enumerate() {
@@ -282,10 +289,6 @@ impl LanguageModel {
         self.lstm.forward(params, &tape.embedded, segment, state, None, &mut tape.lstm);
         tape.scores.resize(batch * self.config.vocabulary, 0.0);
         self.score(params, tape.lstm.output(), &mut tape.scores);
-        let bias = params.get(self.readout_bias);
-        for row in tape.scores.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
-        }
         &tape.scores
     }
 
@@ -339,13 +342,13 @@ impl LanguageModel {
         }
     }
 
-    /// scores `[rows, V]` = read `[rows, output]` · Wᵀ, without the bias.
+    /// scores `[rows, V]` = read `[rows, output]` · Wᵀ + b.
     fn score(&self, params: &Params, read: &[f32], scores: &mut [f32]) {
         let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
         let rows = read.len() / width;
         product(
             MatrixMut::new(scores, rows, vocabulary),
-            Accumulate::Replace,
+            Start::Bias(params.get(self.readout_bias)),
             Matrix::new(read, rows, width),
             Matrix::new(params.get(self.readout), vocabulary, width).transposed(),
         );
@@ -364,30 +367,32 @@ impl LanguageModel {
             let read = &tape.read[start * width..end * width];
             tape.scores.resize((end - start) * vocabulary, 0.0);
             self.score(params, read, &mut tape.scores);
-            cross_entropy(
-                &mut tape.scores,
-                vocabulary,
-                &tape.targets[start..end],
-                Some(params.get(self.readout_bias)),
-                scale,
-                gradients.is_some(),
-                &mut tape.nll[start..end],
-            );
-            let Some(gradients) = gradients.as_deref_mut() else { continue };
+            let (targets, nll) = (&tape.targets[start..end], &mut tape.nll[start..end]);
+            let Some(gradients) = gradients.as_deref_mut() else {
+                cross_entropy(&mut tape.scores, vocabulary, targets, nll, None);
+                continue;
+            };
+            let bias = gradients.get_mut(self.readout_bias);
+            let asked = ScoreGradient { scale, bias, add: start > 0 };
+            cross_entropy(&mut tape.scores, vocabulary, targets, nll, Some(asked));
             let d_scores = Matrix::new(&tape.scores, end - start, vocabulary);
             product(
                 MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
-                Accumulate::Add,
+                Accumulate::Replace.part(start == 0).start(),
                 d_scores.transposed(),
                 Matrix::new(read, end - start, width),
             );
             product(
                 MatrixMut::new(&mut tape.d_read[start * width..end * width], end - start, width),
-                Accumulate::Replace,
+                Start::Zero,
                 d_scores,
                 Matrix::new(params.get(self.readout), vocabulary, width),
             );
-            column_sums(gradients.get_mut(self.readout_bias), &tape.scores);
+        }
+        if let Some(gradients) = gradients.filter(|_| rows == 0) {
+            // Nothing was predicted, so no slab replaced what they held.
+            gradients.get_mut(self.readout).fill(0.0);
+            gradients.get_mut(self.readout_bias).fill(0.0);
         }
         Loss { nll: tape.nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
     }
@@ -456,12 +461,13 @@ mod tests {
         let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
         let mut tape = model.tape();
         let mut state = model.state(batch.batch);
-        let mut gradients = Params::zeros(Arc::clone(model.layout()));
+        let mut gradients = model.gradients();
         // What was in the buffer must not matter.
-        gradients.values_mut().fill(f32::NAN);
+        gradients.touch(&(0..model.config.vocabulary as u32).collect::<Vec<_>>());
+        gradients.params_mut().values_mut().fill(f32::NAN);
         let loss = model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut gradients);
         assert_eq!(loss.tokens, batch.targets.iter().filter(|&&target| target != NO_TARGET).count());
-        let mut scratch = Params::zeros(Arc::clone(model.layout()));
+        let mut scratch = model.gradients();
         let step = 1.0 / 128.0;
         for i in 0..params.values().len() {
             let value = params.values()[i];
@@ -519,8 +525,9 @@ mod tests {
         let params = model.initialise(&Init::default(), 1);
         let mut nothing = batch(2, 2, 7, false);
         nothing.targets.fill(NO_TARGET);
-        let mut gradients = Params::zeros(Arc::clone(model.layout()));
-        gradients.values_mut().fill(1.0);
+        let mut gradients = model.gradients();
+        gradients.touch(&(0..7).collect::<Vec<_>>());
+        gradients.params_mut().values_mut().fill(1.0);
         let (mut state, mut tape) = (model.state(2), model.tape());
         let loss = model.train_step(&params, &nothing, &mut state, None, &mut tape, &mut gradients);
         assert_eq!(loss, Loss::default());
@@ -531,7 +538,7 @@ mod tests {
     fn evaluation_agrees_with_training_and_with_the_scores() {
         let model = LanguageModel::new(config()).unwrap();
         let params = model.initialise(&Init::default(), 1);
-        let mut gradients = Params::zeros(Arc::clone(model.layout()));
+        let mut gradients = model.gradients();
         let batch = batch(5, 2, 7, true);
         let (mut state, mut tape) = (model.state(2), model.tape());
         let trained = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
@@ -587,15 +594,14 @@ mod tests {
         let config = LanguageModelConfig { vocabulary: 301, hidden: 33, embedding: 17, ..config() };
         let batch = batch(9, 7, 301, true);
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            lstm_kernels::with_threads(threads, || {
                 let model = LanguageModel::new(config.clone()).unwrap();
                 let params = model.initialise(&Init::default(), 1);
-                let mut gradients = Params::zeros(Arc::clone(model.layout()));
+                let mut gradients = model.gradients();
                 let (mut state, mut tape) = (model.state(7), model.tape());
                 let dropout = Some(Dropout { rate: 0.2, seed: 1, step: 0 });
                 let loss = model.train_step(&params, &batch, &mut state, dropout, &mut tape, &mut gradients);
-                (loss, gradients, state)
+                (loss, gradients.params().clone(), state)
             })
         };
         assert_eq!(run(1), run(2));
@@ -608,7 +614,7 @@ mod tests {
         let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4, embedding: 4, layers: 1, ..config() };
         let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init::default(), 1);
-        let mut gradients = Params::zeros(Arc::clone(model.layout()));
+        let mut gradients = model.gradients();
         let batch = batch(35, 20, 33_278, false);
         let (mut state, mut tape) = (model.state(20), model.tape());
         let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);

@@ -1,6 +1,7 @@
 //! Optimizers over the flat buffer.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use lstm_kernels::{AdamStep, adam, sgd, sum_of_squares};
@@ -68,7 +69,21 @@ impl Optimizer {
     /// One step at `rate`; a gradient whose norm exceeds `clip` is scaled down to it. Returns the norm before
     /// clipping; if that is not finite, nothing is changed.
     pub fn step(&mut self, params: &mut [f32], gradient: &[f32], rate: f32, clip: Option<f32>) -> f64 {
-        let norm = sum_of_squares(gradient).sqrt();
+        let all = 0..gradient.len();
+        self.step_within(params, gradient, std::slice::from_ref(&all), rate, clip)
+    }
+
+    /// As [`Self::step`], for a gradient that is zero outside of `ranges`, see
+    /// [`Gradients::ranges`](crate::params::Gradients::ranges).
+    pub fn step_within(
+        &mut self,
+        params: &mut [f32],
+        gradient: &[f32],
+        ranges: &[Range<usize>],
+        rate: f32,
+        clip: Option<f32>,
+    ) -> f64 {
+        let norm = sum_of_squares(gradient, ranges).sqrt();
         if !norm.is_finite() {
             return norm;
         }
@@ -76,7 +91,12 @@ impl Optimizer {
         let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
         self.steps += 1;
         match self.kind {
-            OptimizerKind::Sgd => sgd(params, gradient, rate, scale, self.weight_decay),
+            OptimizerKind::Sgd => {
+                // Decay reaches every parameter.
+                let all = 0..params.len();
+                let ranges = if self.weight_decay == 0.0 { ranges } else { std::slice::from_ref(&all) };
+                sgd(params, gradient, ranges, rate, scale, self.weight_decay);
+            }
             OptimizerKind::Adam | OptimizerKind::AdamW => {
                 let settings = AdamStep {
                     rate,

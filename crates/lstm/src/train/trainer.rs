@@ -17,7 +17,7 @@ use crate::dropout::Dropout;
 use crate::evaluate::Evaluation;
 use crate::formats::FormatError;
 use crate::model::{LanguageModel, LanguageTape, Loss};
-use crate::params::Params;
+use crate::params::{Gradients, Params};
 use crate::text::TextError;
 use crate::text::batches::{Batch, Batches};
 use crate::text::corpus::{Corpus, available_memory};
@@ -223,7 +223,7 @@ impl Trainer {
             observer(event);
         };
         let mut end = End::Complete;
-        let (mut gradients, mut tape) = (Params::zeros(self.model.layout().clone()), self.model.tape());
+        let (mut gradients, mut tape) = (self.model.gradients(), self.model.tape());
         let tokens_before = self.progress.position.tokens;
         while !self.is_over() {
             let trained = self.train_epoch(&mut gradients, &mut tape, tokens_before, &mut emit, stop)?;
@@ -264,7 +264,7 @@ impl Trainer {
     /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
     fn train_epoch(
         &mut self,
-        gradients: &mut Params,
+        gradients: &mut Gradients,
         tape: &mut LanguageTape,
         tokens_before: u64,
         emit: &mut dyn FnMut(&Event),
@@ -288,7 +288,8 @@ impl Trainer {
             let done = share_done(config, position, count);
             let rate = config.schedule.rate(epoch, done);
             // A gradient that is not finite changes nothing.
-            let norm = optimizer.step(params.values_mut(), gradients.values(), rate, config.clip);
+            let norm =
+                optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), rate, config.clip);
             if !norm.is_finite() {
                 return Err(broken("the norm of the gradient of step"));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lstm::config::LstmConfig;
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::params::{Layout, Params};
+use lstm::params::{Accumulate, Layout, Params};
 use lstm::stack::{Lstm, Segment};
 use lstm::text::batches::Batch;
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
@@ -120,7 +120,7 @@ fn check_lstm(name: &str) {
     d_final.c = golden.floats("loss.c_n");
     let mut gradients = Params::zeros(Arc::clone(lstm.layout()));
     let d_output = golden.floats("loss.output");
-    lstm.backward(&params, &x, segment, &d_output, Some(&d_final), &mut tape, &mut gradients);
+    lstm.backward(&params, &x, segment, &d_output, Some(&d_final), &mut tape, &mut gradients, Accumulate::Replace);
     golden.check_gradients(&gradients);
     golden.check("gradient.input", tape.d_input(), GRADIENT);
     golden.check("gradient.h_0", &tape.d_initial().h, GRADIENT);
@@ -185,14 +185,14 @@ fn loss_and_gradients_of_a_language_model() {
     let mut state = model.state(columns);
     state.h = golden.floats("h_0");
     state.c = golden.floats("c_0");
-    let mut gradients = Params::zeros(Arc::clone(model.layout()));
+    let mut gradients = model.gradients();
     let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
     let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
     assert_eq!(loss.tokens, (rows - 1) * columns);
     golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
     golden.check("h_n", &state.h, FORWARD);
     golden.check("c_n", &state.c, FORWARD);
-    golden.check_gradients(&gradients);
+    golden.check_gradients(gradients.params());
 }
 
 /// 200 steps from the same weights on the same batches: the loss of every step.
@@ -207,7 +207,7 @@ fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
     let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
     let mut state = model.state(columns);
     let mut tape = model.tape();
-    let mut gradients = Params::zeros(Arc::clone(model.layout()));
+    let mut gradients = model.gradients();
     assert_eq!(losses.len(), 200);
     for (step, (&expected, &norm)) in losses.iter().zip(&norms).enumerate() {
         let batch = batch(&tokens, step * segment, segment, columns);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lstm::config::{LstmConfig, Readout, Wiring};
-use lstm::params::Params;
+use lstm::params::{Accumulate, Params};
 use lstm::rng::{Purpose, Rng};
 use lstm::stack::{Lstm, Segment};
 use lstm::state::State;
@@ -114,7 +114,16 @@ impl Case {
         let mut gradients = Params::zeros(Arc::clone(lstm.layout()));
         lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
         let outcome = [double(tape.output()), double(&state.h), double(&state.c)];
-        lstm.backward(&params, &input, segment, &single(&self.loss[0]), Some(&d_final), &mut tape, &mut gradients);
+        lstm.backward(
+            &params,
+            &input,
+            segment,
+            &single(&self.loss[0]),
+            Some(&d_final),
+            &mut tape,
+            &mut gradients,
+            Accumulate::Replace,
+        );
 
         let mut named: Values = lstm
             .layout()

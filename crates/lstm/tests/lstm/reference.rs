@@ -78,12 +78,14 @@ impl Reference<'_> {
                     let t = if direction == 0 { n } else { self.steps - 1 - n };
                     for (row, state) in states.iter_mut().enumerate() {
                         let cut = config.horizon.is_some_and(|horizon| n > 0 && n % horizon == 0);
-                        if let Some(held) = held.filter(|_| cut) {
+                        let at = t * self.batch + row;
+                        // A masked step is no step, so there is nothing to cut.
+                        let masked = self.lengths.is_some_and(|lengths| t >= lengths[row]);
+                        if let Some(held) = held.filter(|_| cut && !masked) {
                             state.clone_from(&held[index][n * self.batch + row]);
                         }
                         entered.push(state.clone());
-                        let at = t * self.batch + row;
-                        if self.lengths.is_some_and(|lengths| t >= lengths[row]) {
+                        if masked {
                             this.hidden[at].extend(vec![0.0; recurrent]);
                             this.gate[at].extend(vec![0.0; hidden]);
                             continue;

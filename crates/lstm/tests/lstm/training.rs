@@ -124,8 +124,7 @@ fn the_bits_do_not_depend_on_the_threads() {
     config.epochs = Some(1);
     let run = |threads| {
         let folder = tempfile::tempdir().unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| finish(&mut create(&config, &folder.path().join("run")).unwrap()));
+        lstm::with_threads(threads, || finish(&mut create(&config, &folder.path().join("run")).unwrap()));
         left(&folder.path().join("run")).0
     };
     let one = run(1);

@@ -1,0 +1,277 @@
+//! AVX-512 (16 lanes, 32 registers) and AVX2 with FMA (8 lanes, 16 registers).
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof of AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Self> {
+        let all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        (all && Avx2::detect().is_some()).then_some(Self(()))
+    }
+
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the value proves that the processor has these features.
+        unsafe { with_features(self, kernel) }
+    }
+}
+
+/// Proof of AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the value proves that the processor has these features.
+        unsafe { with_features(self, kernel) }
+    }
+}
+
+#[inline(always)]
+fn first(count: usize) -> u16 {
+    ((1u32 << count) - 1) as u16
+}
+
+// SAFETY, for every intrinsic below: `self` proves the instruction set, and memory is accessible as the caller promises.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const TILE_ROWS: usize = 12;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        self.run(kernel)
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(at) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, value: __m512) {
+        unsafe { _mm512_storeu_ps(at, value) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, at: *const f32, count: usize) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(first(count), at) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, at: *mut f32, count: usize, value: __m512) {
+        unsafe { _mm512_mask_storeu_ps(at, first(count), value) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn select_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
+    }
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
+    }
+    #[inline(always)]
+    fn with_sign(self, a: __m512, sign: __m512) -> __m512 {
+        unsafe { _mm512_or_ps(a, _mm512_and_ps(sign, _mm512_set1_ps(-0.0))) }
+    }
+    #[inline(always)]
+    fn scale(self, a: __m512, n: __m512, _: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(a, n) }
+    }
+    #[inline(always)]
+    fn lanes(self, a: __m512) -> [f32; 16] {
+        let mut lanes = [0.0; 16];
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        lanes
+    }
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            // Pairs of rows, then of pairs, within 128-bit lanes: `quads[4 j + q]` holds, in its lane l, column
+            // 4 l + q of rows 4 j to 4 j + 3.
+            let mut quads = [_mm512_setzero_ps(); 16];
+            for j in 0..4 {
+                let row = |r: usize| _mm512_loadu_ps(from.add((4 * j + r) * from_stride));
+                let (low_01, high_01) = (_mm512_unpacklo_ps(row(0), row(1)), _mm512_unpackhi_ps(row(0), row(1)));
+                let (low_23, high_23) = (_mm512_unpacklo_ps(row(2), row(3)), _mm512_unpackhi_ps(row(2), row(3)));
+                let pair = |a: __m512, b: __m512| (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let (a, b) = pair(low_01, low_23);
+                quads[4 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                quads[4 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                let (a, b) = pair(high_01, high_23);
+                quads[4 * j + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                quads[4 * j + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+            }
+            // Then the 4 × 4 lanes of the four vectors that share q.
+            for q in 0..4 {
+                let [a, b, c, d] = [quads[q], quads[4 + q], quads[8 + q], quads[12 + q]];
+                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                self.store(to.add(q * to_stride), _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even));
+                self.store(to.add((8 + q) * to_stride), _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even));
+                self.store(to.add((4 + q) * to_stride), _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd));
+                self.store(to.add((12 + q) * to_stride), _mm512_shuffle_f32x4::<0xdd>(ab_odd, cd_odd));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn first_mask(count: usize) -> __m256i {
+    // Lanes below `count` have their top bit set.
+    const BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: 8 values from 8 - count lie inside the 16; AVX is proven by the caller.
+    unsafe { _mm256_loadu_si256(BITS.as_ptr().add(8 - count).cast()) }
+}
+
+// SAFETY, for every intrinsic below: `self` proves the instruction set, and memory is accessible as the caller promises.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        self.run(kernel)
+    }
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(at) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, value: __m256) {
+        unsafe { _mm256_storeu_ps(at, value) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, at: *const f32, count: usize) -> __m256 {
+        unsafe { _mm256_maskload_ps(at, first_mask(count)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, at: *mut f32, count: usize, value: __m256) {
+        unsafe { _mm256_maskstore_ps(at, first_mask(count), value) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn neg_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn select_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+    }
+    #[inline(always)]
+    fn with_sign(self, a: __m256, sign: __m256) -> __m256 {
+        unsafe { _mm256_or_ps(a, _mm256_and_ps(sign, _mm256_set1_ps(-0.0))) }
+    }
+    #[inline(always)]
+    fn scale(self, a: __m256, _: __m256, shifted: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    fn lanes(self, a: __m256) -> [f32; 16] {
+        let mut lanes = [0.0; 16];
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        lanes
+    }
+}

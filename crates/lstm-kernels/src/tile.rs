@@ -1,0 +1,327 @@
+//! The register tile of every product: a few rows times two vectors of columns, summed over k in registers.
+//!
+//! With 12 rows and two vectors the sums take 24 of AVX-512's 32 registers; a step of k is 12 broadcasts and 2 loads for
+//! 24 multiply-adds, less than the two loads a cycle the first-level cache gives. The left factor is read where it lies: a broadcast value
+//! needs no neighbours. The right one is packed into panels two vectors wide, `[panel][k][2 · lanes]`, so that it
+//! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
+//! among tiles and threads changes no bits.
+
+use crate::simd::{Kernel, Simd};
+
+/// The vectors of columns of a panel.
+pub(crate) const PANEL: usize = 2;
+
+/// The left factor `[rows, K]`: the value at (r, k) is `data[r · row + k · depth]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) data: *const f32,
+    pub(crate) row: usize,
+    pub(crate) depth: usize,
+}
+
+impl Left {
+    /// From row `row` and k `depth` on.
+    #[inline(always)]
+    pub(crate) fn at(self, row: usize, depth: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row + depth * self.depth), ..self }
+    }
+}
+
+/// What sums start from.
+#[derive(Clone, Copy)]
+pub(crate) enum From {
+    /// Zero.
+    Zero,
+    /// What the output holds.
+    Out,
+    /// One value for each column.
+    Bias(*const f32),
+}
+
+/// The output `[rows, columns]`: the value at (r, c) is `data[r · row + c]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Out {
+    pub(crate) data: *mut f32,
+    pub(crate) row: usize,
+    pub(crate) from: From,
+}
+
+impl Out {
+    /// From row `row` and column `column` on.
+    #[inline(always)]
+    pub(crate) fn at(self, row: usize, column: usize) -> Self {
+        let from = match self.from {
+            From::Bias(bias) => From::Bias(bias.wrapping_add(column)),
+            from => from,
+        };
+        Self { data: self.data.wrapping_add(row * self.row + column), from, ..self }
+    }
+}
+
+// SAFETY: who hands one to another thread keeps what is written disjoint; see the products.
+unsafe impl Send for Left {}
+// SAFETY: as above.
+unsafe impl Sync for Left {}
+// SAFETY: as above.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+/// The rows of each tile when `rows` are cut: whole tiles, but no last one so thin that its sums would wait for each
+/// other.
+#[inline(always)]
+pub(crate) fn tile_rows(left: usize, most: usize) -> usize {
+    if left > most && left < most + most / 2 { left.div_ceil(2) } else { left.min(most) }
+}
+
+/// How the left factor lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows {
+    /// Row by row, at its strides.
+    Strided(Left),
+    /// In tiles, `[tile][k][rows of the tile]`, as [`pack_tiles`](crate::pack::pack_tiles) leaves them.
+    Tiles(*const f32),
+}
+
+/// out `[rows, columns]` = from + left `[rows, depth]` · panel, for one panel of at most two vectors of columns.
+///
+/// # Safety
+/// `left` is readable for `[rows, depth]`, `panel` for `depth` rows of two vectors; `out` is writable for
+/// `[rows, columns]` and overlaps neither; a bias is readable for `columns`.
+#[inline(always)]
+pub(crate) unsafe fn panel<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    left: Rows,
+    panel: *const f32,
+    out: Out,
+) {
+    // A call, not inlined: the tiles of every shape are many instructions.
+    simd.call(Panel { rows, depth, columns, left, panel, out });
+}
+
+struct Panel {
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    left: Rows,
+    panel: *const f32,
+    out: Out,
+}
+
+impl Kernel for Panel {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, depth, columns, left, panel, out } = self;
+        let mut row = 0;
+        while row < rows {
+            let tile = tile_rows(rows - row, S::TILE_ROWS);
+            let left = match left {
+                Rows::Strided(left) => left.at(row, 0),
+                Rows::Tiles(tiles) => Left { data: tiles.wrapping_add(row * depth), row: 1, depth: tile },
+            };
+            // SAFETY: as the caller of `panel` promises; rows below `rows`.
+            unsafe { rows_of_panel(simd, tile, depth, columns, left, panel, out.at(row, 0)) };
+            row += tile;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows_of_panel<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    left: Left,
+    panel: *const f32,
+    out: Out,
+) {
+    macro_rules! tiles {
+        ($vectors:literal: $($rows:literal)*) => {
+            match rows {
+                $($rows if $rows <= S::TILE_ROWS => tile::<S, $rows, $vectors>(simd, depth, columns, left, panel, out),)*
+                _ => unreachable!("a tile has 1 to {} rows, not {rows}", S::TILE_ROWS),
+            }
+        };
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        if columns > S::LANES { tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12) } else { tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    depth: usize,
+    columns: usize,
+    left: Left,
+    panel: *const f32,
+    out: Out,
+) {
+    let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+    // Three rows share a pointer (base, base + row, base + 2 · row are addressing modes), so twelve rows take four.
+    let mut rows: [*const f32; 4] = std::array::from_fn(|group| left.data.wrapping_add(3 * group * left.row));
+    let mut weights = panel;
+    for _ in 0..depth {
+        // SAFETY: inside the factors, as the caller promises.
+        unsafe {
+            let mut vectors = [simd.splat(0.0); VECTORS];
+            for v in 0..VECTORS {
+                vectors[v] = simd.load(weights.add(v * S::LANES));
+            }
+            for r in 0..ROWS {
+                let factor = simd.splat(*rows[r / 3].add(r % 3 * left.row));
+                for v in 0..VECTORS {
+                    sums[r][v] = simd.mul_add(factor, vectors[v], sums[r][v]);
+                }
+            }
+        }
+        for group in 0..4 {
+            rows[group] = rows[group].wrapping_add(left.depth);
+        }
+        weights = weights.wrapping_add(PANEL * S::LANES);
+    }
+    // Each case is a loop that is unrolled whole: an index that is not constant would keep the sums in memory, where
+    // every multiply-add above would store them.
+    // SAFETY: the columns are inside the output and the bias, as the caller promises.
+    unsafe {
+        match (out.from, columns == VECTORS * S::LANES) {
+            (From::Zero, true) => finish::<S, ROWS, VECTORS, ZERO, true>(simd, sums, columns, out, out.data),
+            (From::Out, true) => finish::<S, ROWS, VECTORS, OUT, true>(simd, sums, columns, out, out.data),
+            (From::Bias(bias), true) => finish::<S, ROWS, VECTORS, BIAS, true>(simd, sums, columns, out, bias),
+            (From::Zero, false) => finish::<S, ROWS, VECTORS, ZERO, false>(simd, sums, columns, out, out.data),
+            (From::Out, false) => finish::<S, ROWS, VECTORS, OUT, false>(simd, sums, columns, out, out.data),
+            (From::Bias(bias), false) => finish::<S, ROWS, VECTORS, BIAS, false>(simd, sums, columns, out, bias),
+        }
+    }
+}
+
+/// [`From`], as a constant.
+const ZERO: u8 = 0;
+const OUT: u8 = 1;
+const BIAS: u8 = 2;
+
+#[inline(always)]
+unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize, const FROM: u8, const WHOLE: bool>(
+    simd: S,
+    sums: [[S::V; VECTORS]; ROWS],
+    columns: usize,
+    out: Out,
+    from: *const f32,
+) {
+    // Vectors before the last are whole.
+    let rest = columns - (VECTORS - 1) * S::LANES;
+    for r in 0..ROWS {
+        for v in 0..VECTORS {
+            let whole = WHOLE || v + 1 < VECTORS;
+            // SAFETY: as the caller promises.
+            unsafe {
+                let at = out.data.add(r * out.row + v * S::LANES);
+                let from = if FROM == BIAS { from.add(v * S::LANES) } else { at.cast_const() };
+                let mut total = sums[r][v];
+                if FROM != ZERO {
+                    total = simd.add(if whole { simd.load(from) } else { simd.load_first(from, rest) }, total);
+                }
+                if whole { simd.store(at, total) } else { simd.store_first(at, rest, total) }
+            }
+        }
+    }
+}
+
+/// out `[rows, panels · PANEL · lanes]` = left `[rows, depth]` · panels, for so few rows that several panels are needed
+/// to keep the multiply-adds from waiting for each other.
+///
+/// # Safety
+/// As for [`panel`], for whole panels one after the other, from zero; at most 3 rows.
+#[inline(always)]
+pub(crate) unsafe fn few_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    panels: usize,
+    left: Left,
+    weights: *const f32,
+    out: Out,
+) {
+    simd.call(FewRows { rows, depth, panels, left, weights, out });
+}
+
+struct FewRows {
+    rows: usize,
+    depth: usize,
+    panels: usize,
+    left: Left,
+    weights: *const f32,
+    out: Out,
+}
+
+impl Kernel for FewRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, depth, panels, left, weights, out } = self;
+        let width = PANEL * S::LANES;
+        let mut first = 0;
+        while first < panels {
+            let together = match (rows, panels - first) {
+                (1, 4..) => 4,
+                (2 | 3, 2..) => 2,
+                _ => 1,
+            };
+            let (weights, out) = (weights.wrapping_add(first * depth * width), out.at(0, first * width));
+            // SAFETY: as the caller of `few_rows` promises.
+            unsafe {
+                match (rows, together) {
+                    (1, 4) => wide::<S, 1, 4>(simd, depth, left, weights, out),
+                    (2, 2) => wide::<S, 2, 2>(simd, depth, left, weights, out),
+                    (3, 2) => wide::<S, 3, 2>(simd, depth, left, weights, out),
+                    (1, _) => tile::<S, 1, PANEL>(simd, depth, width, left, weights, out),
+                    (2, _) => tile::<S, 2, PANEL>(simd, depth, width, left, weights, out),
+                    _ => tile::<S, 3, PANEL>(simd, depth, width, left, weights, out),
+                }
+            }
+            first += together;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize>(
+    simd: S,
+    depth: usize,
+    left: Left,
+    weights: *const f32,
+    out: Out,
+) {
+    let panel = depth * PANEL * S::LANES;
+    let mut sums = [[[simd.splat(0.0); PANEL]; PANELS]; ROWS];
+    for k in 0..depth {
+        for p in 0..PANELS {
+            for v in 0..PANEL {
+                // SAFETY: inside the factors, as the caller promises.
+                unsafe {
+                    let vector = simd.load(weights.add(p * panel + (k * PANEL + v) * S::LANES));
+                    for r in 0..ROWS {
+                        let factor = simd.splat(*left.data.add(r * left.row + k * left.depth));
+                        sums[r][p][v] = simd.mul_add(factor, vector, sums[r][p][v]);
+                    }
+                }
+            }
+        }
+    }
+    for r in 0..ROWS {
+        for p in 0..PANELS {
+            for v in 0..PANEL {
+                // SAFETY: whole vectors of the output, as the caller promises.
+                unsafe { simd.store(out.data.add(r * out.row + (p * PANEL + v) * S::LANES), sums[r][p][v]) };
+            }
+        }
+    }
+}
