@@ -30,7 +30,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
     let one = simd.splat(1.0);
-    simd.div(one, simd.add(one, exp(simd, simd.sub(simd.splat(0.0), x))))
+    simd.reciprocal(simd.add(one, exp(simd, simd.sub(simd.splat(0.0), x))))
 }
 
 // The published digits (Moshier's Cephes) say where the constants come from.
@@ -46,8 +46,8 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
         p = simd.mul_add(p, square, s(coefficient));
     }
     let near = simd.mul_add(simd.mul(x, square), p, x);
-    let quotient = simd.div(s(2.0), simd.add(exp(simd, simd.add(a, a)), s(1.0)));
-    let far = simd.with_sign(simd.sub(s(1.0), quotient), x);
+    let share = simd.reciprocal(simd.add(exp(simd, simd.add(a, a)), s(1.0)));
+    let far = simd.with_sign(simd.neg_mul_add(s(2.0), share, s(1.0)), x);
     // Where |x| is NaN, `far` is.
     simd.select_less(a, s(0.625), near, far)
 }

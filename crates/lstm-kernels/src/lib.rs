@@ -13,10 +13,12 @@
 //! | `activation.rs` | exp, sigmoid, tanh |
 //! | `recurrence.rs` | the recurrent loop over a segment, forward and backward |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
+//! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
 
 pub mod activation;
+mod memory;
 mod optimizer;
 mod pack;
 mod product;
@@ -27,8 +29,9 @@ mod team;
 mod tile;
 mod vector;
 
+pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
-pub use product::{Matrix, MatrixMut, Start, product};
+pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use softmax::{ScoreGradient, cross_entropy};

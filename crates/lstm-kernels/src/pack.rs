@@ -31,6 +31,19 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     panel: *mut f32,
 ) {
     let width = PANEL * S::LANES;
+    if source.column == 1 && columns.len() == width {
+        let from = source.data.wrapping_add(ks.start * source.row + columns.start);
+        for k in 0..ks.len() {
+            for v in 0..PANEL {
+                // SAFETY: as the caller promises.
+                unsafe {
+                    let value = simd.load(from.add(k * source.row + v * S::LANES));
+                    simd.store(panel.add(k * width + v * S::LANES), value);
+                }
+            }
+        }
+        return;
+    }
     for (v, first) in (0..width).step_by(S::LANES).enumerate() {
         let count = columns.len().saturating_sub(first).min(S::LANES);
         let source = Source { data: source.data.wrapping_add((columns.start + first) * source.column), ..source };
@@ -88,7 +101,7 @@ pub(crate) unsafe fn pack_vectors<S: Simd>(
 /// `[k][rows of the tile]`. The value at (r, k) is `from[r + k · stride]`.
 ///
 /// # Safety
-/// `from` is readable there, `to` writable for `rows · depth` values and for a vector past them.
+/// `from` is readable there, `to` writable for `rows · depth` values.
 #[inline(always)]
 pub(crate) unsafe fn pack_tiles<S: Simd>(
     simd: S,
@@ -98,21 +111,33 @@ pub(crate) unsafe fn pack_tiles<S: Simd>(
     depth: usize,
     to: *mut f32,
 ) {
-    let mut first = 0;
-    while first < rows {
-        let tile = tile_rows(rows - first, S::TILE_ROWS);
-        let to = to.wrapping_add(first * depth);
-        for k in 0..depth {
-            let mut lane = 0;
-            while lane < tile {
-                let count = (tile - lane).min(S::LANES);
-                // SAFETY: reads the tile's rows; a whole vector is written, of which what follows overwrites the rest.
-                unsafe {
-                    simd.store(to.add(k * tile + lane), simd.load_first(from.add(k * stride + first + lane), count))
-                };
-                lane += S::LANES;
+    // A few k together: each is a stretch of memory of its own, which is read from its beginning to its end, and their
+    // values fill whole cache lines of a tile.
+    const TOGETHER: usize = 4;
+    for k in (0..depth).step_by(TOGETHER) {
+        let ks = k..depth.min(k + TOGETHER);
+        let mut first = 0;
+        while first < rows {
+            let tile = tile_rows(rows - first, S::TILE_ROWS);
+            for k in ks.clone() {
+                let to = to.wrapping_add(first * depth + k * tile);
+                let mut lane = 0;
+                while lane < tile {
+                    let at = first + lane;
+                    // SAFETY: rows below `rows` are read. What a whole vector writes past its k is written again by
+                    // the k after it; it never reaches past the tile.
+                    unsafe {
+                        let value = simd.load_first(from.wrapping_add(at + k * stride), (rows - at).min(S::LANES));
+                        if (k * tile + lane) + S::LANES <= depth * tile {
+                            simd.store(to.add(lane), value);
+                        } else {
+                            simd.store_first(to.add(lane), tile - lane, value);
+                        }
+                    }
+                    lane += S::LANES;
+                }
             }
+            first += tile;
         }
-        first += tile;
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::pack::{Source, pack_panel, pack_tiles};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-use crate::tile::{self, From, Left, Out, PANEL, Rows};
+use crate::tile::{self, Ahead, From, Left, Out, PANEL, Region, Rows};
 
 /// A read-only matrix over a slice.
 #[derive(Clone, Copy, Debug)]
@@ -105,35 +105,47 @@ pub enum Start<'a> {
 /// The most k of a block: a panel of that depth and two vectors of columns takes 32 KiB of the first-level cache.
 const DEPTH: usize = 256;
 
-/// The most rows of a block: of depth [`DEPTH`] they take 384 KiB of the second-level cache.
-const ROWS: usize = 384;
+/// The most values of a block of rows: 240 KiB, so that it stays in the second-level cache while the next one comes.
+const BLOCK: usize = 60 << 10;
+
+/// The same where K is one block, so that every row is visited once.
+const ONLY_BLOCK: usize = 96 << 10;
 
 /// The multiply-adds that are worth a second thread: about 10 µs of one core.
 const WORTH_A_THREAD: usize = 1 << 20;
-
-/// What packing costs, in multiply-adds of a vector each, for a vector of the right factor.
-const PACKING: usize = 6;
 
 /// out `[M, N]` = start + a `[M, K]` · b `[K, N]`.
 ///
 /// # Panics
 /// When the shapes do not fit each other.
 pub fn product(out: MatrixMut, start: Start, a: Matrix, b: Matrix) {
-    let ((m, k), (k_b, n)) = (a.shape(), b.shape());
-    assert_eq!((m, n, k), (out.rows, out.columns, k_b), "shapes of a product");
-    let from = match start {
-        Start::Zero => From::Zero,
-        Start::Out => From::Out,
-        Start::Bias(bias) => {
-            assert_eq!(bias.len(), n, "a bias has a value for every column");
-            From::Bias(bias.as_ptr())
-        }
-    };
+    products(a, [(out, start, b)]);
+}
+
+/// Products of one left factor with several right ones: out `[M, N]` = start + a `[M, K]` · b `[K, N]` for each. The left factor is
+/// read once.
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn products<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Start, Matrix); SIDES]) {
+    let (m, k) = a.shape();
+    let sides = sides.map(|(out, start, b)| {
+        let (k_b, n) = b.shape();
+        assert_eq!((m, n, k), (out.rows, out.columns, k_b), "shapes of a product");
+        let from = match start {
+            Start::Zero => From::Zero,
+            Start::Out => From::Out,
+            Start::Bias(bias) => {
+                assert_eq!(bias.len(), n, "a bias has a value for every column");
+                From::Bias(bias.as_ptr())
+            }
+        };
+        Side { n, right: b.source(), out: Out { data: out.data.as_mut_ptr(), row: out.stride, from } }
+    });
     let a = a.source();
-    let left = Left { data: a.data, row: a.row, depth: a.column };
-    let out = Out { data: out.data.as_mut_ptr(), row: out.stride, from };
-    let product = Product { m, n, k, left, right: b.source(), out };
-    let threads = (m * n * k / WORTH_A_THREAD).clamp(1, team::threads());
+    let product = Product { m, k, left: Left { data: a.data, row: a.row, depth: a.column }, sides: &sides };
+    let columns: usize = sides.iter().map(|side| side.n).sum();
+    let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
     let grid = dispatch(Cut { product: &product, threads });
     team::for_each(grid.down * grid.across, |task| {
         let (rows, panels) = (share(grid.tiles, grid.down, task / grid.across), task % grid.across);
@@ -148,13 +160,43 @@ pub(crate) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
 }
 
 /// A product to compute, in parts that write disjoint blocks of the output.
-struct Product {
+struct Product<'a> {
     m: usize,
-    n: usize,
     k: usize,
     left: Left,
+    sides: &'a [Side],
+}
+
+/// A right factor `[K, N]` and where its product goes.
+struct Side {
+    n: usize,
     right: Source,
     out: Out,
+}
+
+/// A panel of one of the right factors.
+struct PanelOf<'a> {
+    side: &'a Side,
+    columns: Range<usize>,
+}
+
+impl Product<'_> {
+    /// The panels of all right factors, of `width` columns each.
+    fn panels(&self, width: usize) -> usize {
+        self.sides.iter().map(|side| side.n.div_ceil(width)).sum()
+    }
+
+    /// The `index`-th of them.
+    fn panel(&self, mut index: usize, width: usize) -> PanelOf<'_> {
+        for side in self.sides {
+            let panels = side.n.div_ceil(width);
+            if index < panels {
+                return PanelOf { side, columns: index * width..side.n.min((index + 1) * width) };
+            }
+            index -= panels;
+        }
+        unreachable!("a panel of the product")
+    }
 }
 
 /// How a product is shared among threads: `down · across` tasks.
@@ -168,7 +210,7 @@ struct Grid {
 
 /// Chooses the grid.
 struct Cut<'a> {
-    product: &'a Product,
+    product: &'a Product<'a>,
     threads: usize,
 }
 
@@ -177,22 +219,25 @@ impl Kernel for Cut<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Grid {
-        let Self { product: &Product { m, n, .. }, threads } = self;
-        let (tile, panels) = (S::TILE_ROWS, n.div_ceil(PANEL * S::LANES));
+        let Self { product, threads } = self;
+        let &Product { m, left, sides, .. } = product;
+        let (tile, panels) = (S::TILE_ROWS, product.panels(PANEL * S::LANES));
         let tiles = m.div_ceil(tile);
         let mut grid = Grid { tile, tiles, panels, down: 1, across: 1 };
         if threads == 1 {
             return grid;
         }
-        // The time of the busiest thread, if tasks are taken in turn: every task packs its own panels. Of equal cuts the
-        // finer one wins, which evens out what other programs take from a core.
+        // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks side
+        // by side write to the same cache lines where they meet, so rows are cut first.
+        let (pack_panel, pack_row) =
+            (if sides.iter().all(|side| side.right.column == 1) { 4 } else { 10 }, if left.row == 1 { 8 } else { 2 });
         let mut best = usize::MAX;
-        for down in 1..=tiles.min(4 * threads) {
-            for across in 1..=panels.min(8 * threads) {
+        for across in 1..=panels.min(8 * threads) {
+            for down in 1..=tiles.min(4 * threads) {
                 let turns = (down * across).div_ceil(threads);
                 let rows = tiles.div_ceil(down) * tile;
-                let cost = turns * panels.div_ceil(across) * (rows + PACKING);
-                if cost <= best {
+                let cost = turns * (panels.div_ceil(across) * (rows + pack_panel) * PANEL * 8 + rows * pack_row);
+                if cost < best {
                     best = cost;
                     (grid.down, grid.across) = (down, across);
                 }
@@ -204,7 +249,7 @@ impl Kernel for Cut<'_> {
 
 /// Some rows and panels of a product.
 struct Block<'a> {
-    product: &'a Product,
+    product: &'a Product<'a>,
     rows: Range<usize>,
     panels: Range<usize>,
 }
@@ -227,46 +272,79 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { product: &Product { n, k, left, right, out, .. }, rows, panels } = self;
+        let Self { product, rows, panels } = self;
+        let &Product { k, left, .. } = product;
         let width = PANEL * S::LANES;
         // Taken out and put back: a borrow would put the loops into a closure.
         let mut packed = PACKED.take();
         let panel = grown(&mut packed[0], DEPTH.min(k) * width);
+        let across = left.row == 1 && left.depth != 1 && conflicts(left.depth);
         let blocks = k.div_ceil(DEPTH).max(1);
-        let row_blocks = rows.len().div_ceil(ROWS);
-        for row_block in 0..row_blocks {
-            // Whole tiles, so that only the last block has a short one.
-            let tiles = share(rows.len().div_ceil(S::TILE_ROWS), row_blocks, row_block);
-            let first_row = rows.start + tiles.start * S::TILE_ROWS;
-            let height = rows.end.min(rows.start + tiles.end * S::TILE_ROWS) - first_row;
-            for block in 0..blocks {
-                let ks = share(k, blocks, block);
-                let depth = ks.len();
-                let across = left.row == 1 && left.depth != 1;
-                let block_left = left.at(first_row, ks.start);
-                let tiles =
-                    if across { grown(&mut packed[1], height * depth + S::LANES) } else { std::ptr::null_mut() };
-                if across {
-                    // SAFETY: rows and ks lie inside the left factor; the buffer was just grown.
-                    unsafe { pack_tiles(simd, block_left.data, left.depth, height, depth, tiles) };
+        let row_blocks = rows.len().div_ceil(if blocks == 1 { ONLY_BLOCK } else { BLOCK } / k.div_ceil(blocks).max(1));
+        // Row blocks of whole tiles, so that only the last one has a short tile.
+        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        let visit = |visit: usize| {
+            let tiles = share(tiles, row_blocks, visit / blocks);
+            let at = |tile: usize| rows.end.min(rows.start + tile * S::TILE_ROWS);
+            (at(tiles.start)..at(tiles.end), share(k, blocks, visit % blocks))
+        };
+        for number in 0..row_blocks * blocks {
+            let (rows, ks) = visit(number);
+            let (height, depth) = (rows.len(), ks.len());
+            let block_left = left.at(rows.start, ks.start);
+            let tiles = if across { grown(&mut packed[1], height * depth) } else { std::ptr::null_mut() };
+            if across {
+                // SAFETY: rows and ks lie inside the left factor; the buffer was just grown.
+                unsafe { pack_tiles(simd, block_left.data, left.depth, height, depth, tiles) };
+            }
+            let (next_left, next_ks) = match number + 1 < row_blocks * blocks {
+                true => {
+                    let (rows, ks) = visit(number + 1);
+                    (region(left.at(rows.start, ks.start), rows.len(), ks.len()), ks)
                 }
-                for index in panels.clone() {
-                    let columns = index * width..n.min((index + 1) * width);
-                    let mut out = out.at(first_row, columns.start);
-                    if block > 0 {
-                        out.from = From::Out;
-                    }
-                    // SAFETY: the matrices were checked against their slices when they were made and against each other
-                    // by `product`; rows and columns of the output are this task's own; the panel was grown above.
-                    unsafe {
-                        pack_panel(simd, right, ks.clone(), columns.clone(), panel);
-                        let left = if across { Rows::Tiles(tiles) } else { Rows::Strided(block_left) };
-                        tile::panel(simd, height, depth, columns.len(), left, panel, out);
-                    }
+                false => (Region::NONE, 0..0),
+            };
+            for index in panels.clone() {
+                let PanelOf { side: &Side { right, out, .. }, columns } = product.panel(index, width);
+                let mut out = out.at(rows.start, columns.start);
+                if number % blocks > 0 {
+                    out.from = From::Out;
+                }
+                let (next, next_ks) = match index + 1 < panels.end {
+                    true => (product.panel(index + 1, width), &ks),
+                    false => (product.panel(panels.start, width), &next_ks),
+                };
+                // Columns of the right factor lie as rows of the left one do.
+                let right_next = next.side.right;
+                let transposed = Left { data: right_next.data, row: right_next.column, depth: right_next.row };
+                let at_next = transposed.at(next.columns.start, next_ks.start);
+                let next_panel = region(at_next, next.columns.len(), next_ks.len());
+                let ahead = [next_left.share(panels.len(), index - panels.start), next_panel];
+                // SAFETY: the matrices were checked against their slices when they were made and against each other
+                // by `products`; rows and columns of the output are this task's own; the panel was grown above.
+                unsafe {
+                    pack_panel(simd, right, ks.clone(), columns.clone(), panel);
+                    let left = if across { Rows::Tiles(tiles) } else { Rows::Strided(block_left) };
+                    tile::panel(simd, height, depth, columns.len(), left, panel, out, Ahead::Regions(ahead));
                 }
             }
         }
         PACKED.set(packed);
+    }
+}
+
+/// Whether values at this stride fall into so few sets of the first-level cache that they push each other out: of its 64
+/// sets, which repeat every 4 KiB, they reach 4 KiB / gcd(4 KiB, stride).
+fn conflicts(stride: usize) -> bool {
+    const REPEAT: usize = 1024;
+    REPEAT >> stride.trailing_zeros().min(10) < 32
+}
+
+/// The memory of some rows of a factor.
+fn region(left: Left, rows: usize, depth: usize) -> Region {
+    match left.depth {
+        1 => Region { data: left.data, rows, stride: left.row, len: depth },
+        stride => Region { data: left.data, rows: depth, stride, len: rows },
     }
 }
 
@@ -333,7 +411,8 @@ mod tests {
                 let left = Left { data: a.as_ptr(), row: k, depth: 1 };
                 let right = Source { data: b.as_ptr(), row: n, column: 1 };
                 let out_view = Out { data: out.as_mut_ptr(), row: n, from: From::Zero };
-                let product = Product { m, n, k, left, right, out: out_view };
+                let sides = [Side { n, right, out: out_view }];
+                let product = Product { m, k, left, sides: &sides };
                 let panels = isa.run(Cut { product: &product, threads: 1 }).panels;
                 isa.run(Block { product: &product, rows: 0..m, panels: 0..panels });
                 results.push(out);
@@ -341,6 +420,21 @@ mod tests {
             let (scalar, others) = results.split_last().unwrap();
             others.iter().for_each(|other| close(other, scalar, 1e-4));
         }
+    }
+
+    #[test]
+    fn several_right_factors_give_what_each_gives_alone() {
+        let (m, k) = (70, 300);
+        let (a, b, c) = (values(m * k, 1), values(k * 33, 2), values(k * 70, 3));
+        let (a, b, c) = (Matrix::new(&a, k, m).transposed(), Matrix::new(&b, k, 33), Matrix::new(&c, k, 70));
+        let mut alone = [vec![0.0; m * 33], vec![1.0; m * 70]];
+        let mut together = alone.clone();
+        let [to_b, to_c] = &mut alone;
+        product(MatrixMut::new(to_b, m, 33), Start::Zero, a, b);
+        product(MatrixMut::new(to_c, m, 70), Start::Out, a, c);
+        let [to_b, to_c] = &mut together;
+        products(a, [(MatrixMut::new(to_b, m, 33), Start::Zero, b), (MatrixMut::new(to_c, m, 70), Start::Out, c)]);
+        assert_eq!(alone, together);
     }
 
     #[test]

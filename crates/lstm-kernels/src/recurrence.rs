@@ -12,14 +12,14 @@ use crate::pack::{Source, pack_panel};
 use crate::product::share;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
-use crate::tile::{self, From, Left, Out, PANEL, Rows};
+use crate::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
 
 /// The most rows that go through a block of units before the next block: their pre-activations stay in the first-level
 /// cache.
-const ROWS: usize = 48;
+pub(crate) const ROWS: usize = 48;
 
-/// Up to this many rows, tiles take several panels at once: two vectors of columns a row would wait for each other.
-const FEW_ROWS: usize = 3;
+/// The most k of a panel that rows go through before its next k: 128 KiB.
+const DEPTH: usize = 1024;
 
 /// The lanes of the widest vectors; a block of units is at most as wide.
 const MOST_LANES: usize = 16;
@@ -61,7 +61,7 @@ fn vectors(block: Block, lanes: usize) -> usize {
 
 /// How members share a step: `rows · units` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Grid {
+pub(crate) struct Grid {
     rows: usize,
     units: usize,
 }
@@ -206,7 +206,7 @@ impl Kernel for PackBlock<'_> {
 }
 
 /// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
-fn pack_columns(packed: &mut Vec<f32>, source: Source, depth: usize, columns: usize, parts: usize) {
+pub(crate) fn pack_columns(packed: &mut Vec<f32>, source: Source, depth: usize, columns: usize, parts: usize) {
     let width = PANEL * dispatch(Lanes);
     let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
     packed.resize(all * depth * width, 0.0);
@@ -250,7 +250,7 @@ impl Kernel for PackPanel {
 }
 
 /// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
-fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
+pub(crate) fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
     let lanes = dispatch(Lanes);
     let vectors = share(columns.div_ceil(lanes), parts, part);
     columns.min(vectors.start * lanes)..columns.min(vectors.end * lanes)
@@ -457,7 +457,9 @@ struct ForwardTask<'a> {
 }
 
 /// Pre-activations of a block, or of a group of blocks of few rows, on their way to the non-linearities.
-type Scratch = [f32; ROWS * 4 * MOST_LANES];
+pub(crate) type Scratch = [f32; SCRATCH];
+
+pub(crate) const SCRATCH: usize = ROWS * 4 * MOST_LANES;
 
 impl Kernel for ForwardTask<'_> {
     type Output = ();
@@ -470,7 +472,7 @@ impl Kernel for ForwardTask<'_> {
         let part = member.index % grid.units;
         let own = own_blocks(hidden, S::LANES, grid.units, part);
         let projected = column_share(recurrent, grid.units, part);
-        let mut scratch: Scratch = [0.0; ROWS * 4 * MOST_LANES];
+        let mut scratch: Scratch = [0.0; SCRATCH];
         for n in 0..recurrence.steps {
             let (t, before, after) = recurrence.step(n);
             let mut first = rows.start;
@@ -479,14 +481,16 @@ impl Kernel for ForwardTask<'_> {
                 // SAFETY: rows and steps inside the arrays, which were checked; this member's rows and units alone are
                 // written, and what others wrote of the step before was met for.
                 unsafe {
+                    let gates = arrays.gates.at((t * batch + first) * 4 * hidden);
                     let cells = Cells {
-                        gates: arrays.gates.at((t * batch + first) * 4 * hidden),
+                        pre: (gates, 4 * hidden),
+                        gates,
                         c_before: arrays.c.at((before * batch + first) * hidden),
                         c: arrays.c.at((after * batch + first) * hidden),
                         tanh_c: arrays.tanh_c.at((t * batch + first) * hidden),
                         h: match arrays.raw {
-                            Some(raw) => raw.at((t * batch + first) * hidden),
-                            None => arrays.h.at((after * batch + first) * recurrent),
+                            Some(raw) => (raw.at((t * batch + first) * hidden), hidden),
+                            None => (arrays.h.at((after * batch + first) * recurrent), recurrent),
                         },
                         hidden,
                     };
@@ -547,15 +551,15 @@ unsafe fn zero(at: *mut f32, len: usize) {
 }
 
 /// The blocks a member owns.
-struct OwnBlocks {
+pub(crate) struct OwnBlocks {
     /// At which block they begin, and how many they are.
     first: usize,
     count: usize,
     /// Their units.
-    units: Range<usize>,
+    pub(crate) units: Range<usize>,
 }
 
-fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize) -> OwnBlocks {
+pub(crate) fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize) -> OwnBlocks {
     let all: usize = blocks(hidden, lanes).map(|block| vectors(block, lanes)).sum();
     // A block belongs to the part its middle lies in.
     let owner = |before: usize, block: Block| (2 * before + vectors(block, lanes)) * parts / (2 * all.max(1));
@@ -573,19 +577,22 @@ fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize) -> OwnBloc
     own
 }
 
-/// Where the gates and states of some rows lie: gates `[·, 4H]`, the others `[·, H]`.
-struct Cells {
-    gates: *mut f32,
-    c_before: *const f32,
-    c: *mut f32,
-    tanh_c: *mut f32,
-    h: *mut f32,
-    hidden: usize,
+/// Where the gates and states of some rows lie: gates `[·, 4H]`, states `[·, H]`.
+pub(crate) struct Cells {
+    /// What the recurrent part is added to, and the values from one row to the next.
+    pub(crate) pre: (*const f32, usize),
+    pub(crate) gates: *mut f32,
+    pub(crate) c_before: *const f32,
+    pub(crate) c: *mut f32,
+    pub(crate) tanh_c: *mut f32,
+    /// `o ∘ tanh c`, and the values from one row to the next.
+    pub(crate) h: (*mut f32, usize),
+    pub(crate) hidden: usize,
 }
 
 /// Product, non-linearities and state update of `rows` rows for some blocks of units.
 #[inline(always)]
-unsafe fn blocks_of_rows<S: Simd>(
+pub(crate) unsafe fn blocks_of_rows<S: Simd>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -613,7 +620,7 @@ unsafe fn blocks_of_rows<S: Simd>(
                 }
                 let weights = weights.add(begin.panel * depth * width);
                 let out = Out { data: scratch, row: panels * width, from: From::Zero };
-                tile::few_rows(simd, rows, depth, panels, left, weights, out);
+                few_rows(simd, rows, depth, panels, left, weights, out);
                 for block in first.by_ref().take(GROUP) {
                     let scratch = scratch.add((block.panel - begin.panel) * width);
                     activate(simd, rows, block, scratch, panels * width, cells);
@@ -625,10 +632,59 @@ unsafe fn blocks_of_rows<S: Simd>(
             for panel in 0..columns.div_ceil(width) {
                 let weights = weights.add((block.panel + panel) * depth * width);
                 let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
-                tile::panel(simd, rows, depth, columns.min(width), Rows::Strided(left), weights, out);
+                streamed(simd, rows, depth, columns.min(width), left, weights, out);
             }
             activate(simd, rows, block, scratch, columns, cells);
         }
+    }
+}
+
+/// One panel of weights that streams from the second-level cache or beyond: as many k at a time as stay near until the
+/// last rows have met them, while the next ones are on their way.
+#[inline(always)]
+unsafe fn streamed<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    left: Left,
+    panel: *const f32,
+    mut out: Out,
+) {
+    let blocks = depth.div_ceil(DEPTH).max(1);
+    for block in 0..blocks {
+        let ks = share(depth, blocks, block);
+        // SAFETY: as the caller promises.
+        unsafe {
+            let panel = panel.add(ks.start * PANEL * S::LANES);
+            let left = Rows::Strided(left.at(0, ks.start));
+            tile::panel(simd, rows, ks.len(), columns, left, panel, out, Ahead::Stream);
+        }
+        out.from = From::Out;
+    }
+}
+
+/// As [`streamed`], for few rows and several panels.
+#[inline(always)]
+unsafe fn few_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    panels: usize,
+    left: Left,
+    weights: *const f32,
+    mut out: Out,
+) {
+    // The blocks of k are those of more rows: members of other teams have other numbers of rows.
+    let (blocks, width) = (depth.div_ceil(DEPTH).max(1), PANEL * S::LANES);
+    for block in 0..blocks {
+        let ks = share(depth, blocks, block);
+        // SAFETY: as the caller promises.
+        unsafe {
+            let weights = (weights.add(ks.start * width), depth * width);
+            tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
+        }
+        out.from = From::Out;
     }
 }
 
@@ -643,10 +699,11 @@ unsafe fn activate<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32
         // SAFETY: as the caller promises; `count` units from `unit` are inside a row.
         unsafe {
             let gates = cells.gates.add(row * 4 * hidden + unit);
+            let from = cells.pre.0.add(row * cells.pre.1 + unit);
+            let h = cells.h.0.add(row * cells.h.1 + unit);
             let sums = sums.add(row * stride);
             if count == S::LANES {
-                let pre =
-                    |gate: usize| simd.add(simd.load(gates.add(gate * hidden)), simd.load(sums.add(gate * width)));
+                let pre = |gate: usize| simd.add(simd.load(from.add(gate * hidden)), simd.load(sums.add(gate * width)));
                 let at = row * hidden + unit;
                 let step = cell_step(simd, [pre(0), pre(1), pre(2), pre(3)], simd.load(cells.c_before.add(at)));
                 for (gate, value) in step.gates.into_iter().enumerate() {
@@ -654,11 +711,11 @@ unsafe fn activate<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32
                 }
                 simd.store(cells.c.add(at), step.c);
                 simd.store(cells.tanh_c.add(at), step.tanh_c);
-                simd.store(cells.h.add(at), step.h);
+                simd.store(h, step.h);
             } else {
                 let pre = |gate: usize| {
                     let sum = simd.load_first(sums.add(gate * width), count);
-                    simd.add(simd.load_first(gates.add(gate * hidden), count), sum)
+                    simd.add(simd.load_first(from.add(gate * hidden), count), sum)
                 };
                 let at = row * hidden + unit;
                 let c_before = simd.load_first(cells.c_before.add(at), count);
@@ -668,7 +725,7 @@ unsafe fn activate<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32
                 }
                 simd.store_first(cells.c.add(at), count, step.c);
                 simd.store_first(cells.tanh_c.add(at), count, step.tanh_c);
-                simd.store_first(cells.h.add(at), count, step.h);
+                simd.store_first(h, count, step.h);
             }
         }
     }
@@ -693,7 +750,7 @@ fn cell_step<S: Simd>(simd: S, [i, f, g, o]: [S::V; 4], c_before: S::V) -> CellS
 /// out `[rows, columns]` = left · panels, for a range of columns that begins with a whole vector. out begins at
 /// the first of them; `panels` at column 0, from where panels are `width` wide.
 #[inline(always)]
-unsafe fn columns_of_rows<S: Simd>(
+pub(crate) unsafe fn columns_of_rows<S: Simd>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -708,7 +765,7 @@ unsafe fn columns_of_rows<S: Simd>(
         let whole = columns.len() / width;
         // SAFETY: whole panels, as the caller promises.
         unsafe {
-            tile::few_rows(simd, rows, depth, whole, left, panels.add(first / width * depth * width), out);
+            few_rows(simd, rows, depth, whole, left, panels.add(first / width * depth * width), out);
         }
         first += whole * width;
     }
@@ -719,7 +776,7 @@ unsafe fn columns_of_rows<S: Simd>(
         // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
         unsafe {
             let panel = panels.add(first / width * depth * width + inside);
-            tile::panel(simd, rows, depth, count, Rows::Strided(left), panel, out.at(0, first - columns.start));
+            streamed(simd, rows, depth, count, left, panel, out.at(0, first - columns.start));
         }
         first += count;
     }
@@ -1055,6 +1112,67 @@ impl UnitGradients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::tests::values;
+
+    /// Teams of other sizes cut rows and units elsewhere; H is beyond one block of k in the backward product.
+    #[test]
+    fn the_same_bits_for_any_number_of_threads() {
+        for (steps, batch, hidden, projection) in
+            [(3, 6, 300, None), (2, 1, 40, None), (2, 50, 24, Some(10)), (2, 5, 129, Some(40))]
+        {
+            let recurrent = projection.unwrap_or(hidden);
+            let (weight_hh, weight_hr) = (values(4 * hidden * recurrent, 1), values(recurrent * hidden, 2));
+            let weight_hr = projection.map(|_| &weight_hr[..]);
+            let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr, hidden, recurrent };
+            let lengths: Vec<usize> = (0..batch).map(|row| 1 + row % steps).collect();
+            let run = |threads| {
+                crate::with_threads(threads, || {
+                    let rows = steps * batch;
+                    let mut packed = PackedRecurrence::default();
+                    packed.pack_forward(weights);
+                    let mut gates = values(rows * 4 * hidden, 3);
+                    let (mut h, mut c) = (values((rows + batch) * recurrent, 4), values((rows + batch) * hidden, 5));
+                    let (mut tanh_c, mut raw) = (vec![0.0; rows * hidden], vec![0.0; rows * hidden]);
+                    if projection.is_none() {
+                        raw.clear();
+                    }
+                    let recurrence = Recurrence {
+                        steps,
+                        batch,
+                        hidden,
+                        recurrent,
+                        reverse: false,
+                        lengths: Some(&lengths),
+                        packed: &packed,
+                        horizon: None,
+                    };
+                    recurrence.forward(&mut gates, &mut h, &mut c, &mut tanh_c, &mut raw);
+                    let forward = (gates.clone(), h, c.clone(), raw.clone());
+                    let mut packed = PackedRecurrence::default();
+                    packed.pack_backward(weights, batch);
+                    let (d_h, mut dh, mut dc) =
+                        (values(rows * recurrent, 6), values(batch * recurrent, 7), values(batch * hidden, 8));
+                    let mut d_projected = vec![0.0; if projection.is_some() { rows * recurrent } else { 0 }];
+                    Recurrence { packed: &packed, ..recurrence }.backward(
+                        &mut gates,
+                        &c,
+                        &tanh_c,
+                        &d_h,
+                        None,
+                        &mut dh,
+                        &mut dc,
+                        &mut raw,
+                        &mut d_projected,
+                    );
+                    (forward, gates, dh, dc, d_projected)
+                })
+            };
+            let one = run(1);
+            for threads in [2, 3, 5] {
+                assert!(one == run(threads), "T {steps}, B {batch}, H {hidden}, P {projection:?}, {threads} threads");
+            }
+        }
+    }
 
     #[test]
     fn blocks_cover_the_units_once() {

@@ -97,42 +97,110 @@ pub(crate) unsafe fn panel<S: Simd>(
     left: Rows,
     panel: *const f32,
     out: Out,
+    ahead: Ahead,
 ) {
     // A call, not inlined: the tiles of every shape are many instructions.
-    simd.call(Panel { rows, depth, columns, left, panel, out });
+    match ahead {
+        Ahead::Regions(regions) => simd.call(Panel::<0> { rows, depth, columns, left, panel, out, regions }),
+        Ahead::Stream => {
+            let regions = [Region::NONE; 2];
+            if rows > S::TILE_ROWS {
+                simd.call(Panel::<1> { rows, depth, columns, left, panel, out, regions });
+            } else {
+                simd.call(Panel::<2> { rows, depth, columns, left, panel, out, regions });
+            }
+        }
+    }
 }
 
-struct Panel {
+/// What will be read next, to be brought nearer while a panel is computed.
+#[derive(Clone, Copy)]
+pub(crate) enum Ahead {
+    /// Some memory elsewhere.
+    Regions([Region; 2]),
+    /// As many weights as the panel's, right behind it.
+    Stream,
+}
+
+/// Stretches of memory at a distance from each other.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    pub(crate) data: *const f32,
+    /// How many, and the values from one's beginning to the next one's.
+    pub(crate) rows: usize,
+    pub(crate) stride: usize,
+    /// The values of each.
+    pub(crate) len: usize,
+}
+
+impl Region {
+    pub(crate) const NONE: Self = Self { data: std::ptr::null(), rows: 0, stride: 0, len: 0 };
+
+    /// The `part`-th of `parts` shares of its rows.
+    #[inline(always)]
+    pub(crate) fn share(self, parts: usize, part: usize) -> Self {
+        let (first, last) = (self.rows * part / parts, self.rows * (part + 1) / parts);
+        Self { data: self.data.wrapping_add(first * self.stride), rows: last - first, ..self }
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(self, simd: S) {
+        for row in 0..self.rows {
+            let data = self.data.wrapping_add(row * self.stride);
+            for line in (0..self.len).step_by(LINE) {
+                simd.prefetch(data.wrapping_add(line));
+            }
+        }
+    }
+}
+
+/// The values of a cache line.
+const LINE: usize = 16;
+
+/// A panel; `LINES` of the stream behind it are asked for at every k.
+struct Panel<const LINES: usize> {
     rows: usize,
     depth: usize,
     columns: usize,
     left: Rows,
     panel: *const f32,
     out: Out,
+    regions: [Region; 2],
 }
 
-impl Kernel for Panel {
+impl<const LINES: usize> Kernel for Panel<LINES> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, columns, left, panel, out } = self;
+        let Self { rows, depth, columns, left, panel, out, regions } = self;
         let mut row = 0;
+        let (mut turn, turns) = (0, rows.div_ceil(S::TILE_ROWS));
+        // Each tile asks for its share of the stream.
+        let width = PANEL * S::LANES;
+        let step = width / turns.clamp(1, width);
         while row < rows {
+            for region in regions {
+                region.share(turns, turn).prefetch(simd);
+            }
+            let ahead = panel.wrapping_add(depth * width + turn * depth * step);
+            turn += 1;
             let tile = tile_rows(rows - row, S::TILE_ROWS);
             let left = match left {
                 Rows::Strided(left) => left.at(row, 0),
                 Rows::Tiles(tiles) => Left { data: tiles.wrapping_add(row * depth), row: 1, depth: tile },
             };
             // SAFETY: as the caller of `panel` promises; rows below `rows`.
-            unsafe { rows_of_panel(simd, tile, depth, columns, left, panel, out.at(row, 0)) };
+            unsafe {
+                rows_of_panel::<S, LINES>(simd, tile, depth, columns, left, panel, out.at(row, 0), (ahead, step));
+            }
             row += tile;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn rows_of_panel<S: Simd>(
+unsafe fn rows_of_panel<S: Simd, const LINES: usize>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -140,11 +208,14 @@ unsafe fn rows_of_panel<S: Simd>(
     left: Left,
     panel: *const f32,
     out: Out,
+    ahead: (*const f32, usize),
 ) {
     macro_rules! tiles {
         ($vectors:literal: $($rows:literal)*) => {
             match rows {
-                $($rows if $rows <= S::TILE_ROWS => tile::<S, $rows, $vectors>(simd, depth, columns, left, panel, out),)*
+                $($rows if $rows <= S::TILE_ROWS => {
+                    tile::<S, $rows, $vectors, LINES>(simd, depth, columns, left, panel, out, ahead)
+                })*
                 _ => unreachable!("a tile has 1 to {} rows, not {rows}", S::TILE_ROWS),
             }
         };
@@ -156,13 +227,14 @@ unsafe fn rows_of_panel<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: usize>(
     simd: S,
     depth: usize,
     columns: usize,
     left: Left,
     panel: *const f32,
     out: Out,
+    (mut ahead, step): (*const f32, usize),
 ) {
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
     // Three rows share a pointer (base, base + row, base + 2 · row are addressing modes), so twelve rows take four.
@@ -182,6 +254,10 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 }
             }
         }
+        for line in 0..LINES {
+            simd.prefetch(ahead.wrapping_add(line * LINE));
+        }
+        ahead = ahead.wrapping_add(step);
         for group in 0..4 {
             rows[group] = rows[group].wrapping_add(left.depth);
         }
@@ -234,11 +310,14 @@ unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize, const FROM: u
     }
 }
 
-/// out `[rows, panels · PANEL · lanes]` = left `[rows, depth]` · panels, for so few rows that several panels are needed
-/// to keep the multiply-adds from waiting for each other.
+/// The most rows [`few_rows`] takes.
+pub(crate) const FEW_ROWS: usize = 3;
+
+/// out `[rows, panels · PANEL · lanes]` = from + left `[rows, depth]` · panels, for so few rows that several panels are
+/// needed to keep the multiply-adds from waiting for each other. One panel begins `stride` values after the other.
 ///
 /// # Safety
-/// As for [`panel`], for whole panels one after the other, from zero; at most 3 rows.
+/// As for [`panel`], for whole panels; at most [`FEW_ROWS`] rows.
 #[inline(always)]
 pub(crate) unsafe fn few_rows<S: Simd>(
     simd: S,
@@ -246,10 +325,10 @@ pub(crate) unsafe fn few_rows<S: Simd>(
     depth: usize,
     panels: usize,
     left: Left,
-    weights: *const f32,
+    (weights, stride): (*const f32, usize),
     out: Out,
 ) {
-    simd.call(FewRows { rows, depth, panels, left, weights, out });
+    simd.call(FewRows { rows, depth, panels, left, weights, stride, out });
 }
 
 struct FewRows {
@@ -258,6 +337,7 @@ struct FewRows {
     panels: usize,
     left: Left,
     weights: *const f32,
+    stride: usize,
     out: Out,
 }
 
@@ -266,7 +346,7 @@ impl Kernel for FewRows {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, panels, left, weights, out } = self;
+        let Self { rows, depth, panels, left, weights, stride, out } = self;
         let width = PANEL * S::LANES;
         let mut first = 0;
         while first < panels {
@@ -275,16 +355,16 @@ impl Kernel for FewRows {
                 (2 | 3, 2..) => 2,
                 _ => 1,
             };
-            let (weights, out) = (weights.wrapping_add(first * depth * width), out.at(0, first * width));
+            let (weights, out) = (weights.wrapping_add(first * stride), out.at(0, first * width));
             // SAFETY: as the caller of `few_rows` promises.
             unsafe {
                 match (rows, together) {
-                    (1, 4) => wide::<S, 1, 4>(simd, depth, left, weights, out),
-                    (2, 2) => wide::<S, 2, 2>(simd, depth, left, weights, out),
-                    (3, 2) => wide::<S, 3, 2>(simd, depth, left, weights, out),
-                    (1, _) => tile::<S, 1, PANEL>(simd, depth, width, left, weights, out),
-                    (2, _) => tile::<S, 2, PANEL>(simd, depth, width, left, weights, out),
-                    _ => tile::<S, 3, PANEL>(simd, depth, width, left, weights, out),
+                    (1, 4) => wide::<S, 1, 4>(simd, depth, left, (weights, stride), out),
+                    (2, 2) => wide::<S, 2, 2>(simd, depth, left, (weights, stride), out),
+                    (3, 2) => wide::<S, 3, 2>(simd, depth, left, (weights, stride), out),
+                    (1, _) => wide::<S, 1, 1>(simd, depth, left, (weights, stride), out),
+                    (2, _) => wide::<S, 2, 1>(simd, depth, left, (weights, stride), out),
+                    _ => wide::<S, 3, 1>(simd, depth, left, (weights, stride), out),
                 }
             }
             first += together;
@@ -297,17 +377,19 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize>(
     simd: S,
     depth: usize,
     left: Left,
-    weights: *const f32,
+    (weights, stride): (*const f32, usize),
     out: Out,
 ) {
-    let panel = depth * PANEL * S::LANES;
     let mut sums = [[[simd.splat(0.0); PANEL]; PANELS]; ROWS];
     for k in 0..depth {
         for p in 0..PANELS {
+            // Far enough ahead that memory beyond the caches keeps up: about a microsecond of such a stream.
+            simd.prefetch(weights.wrapping_add(p * stride + k * PANEL * S::LANES + AHEAD));
+            simd.prefetch(weights.wrapping_add(p * stride + k * PANEL * S::LANES + AHEAD + LINE));
             for v in 0..PANEL {
                 // SAFETY: inside the factors, as the caller promises.
                 unsafe {
-                    let vector = simd.load(weights.add(p * panel + (k * PANEL + v) * S::LANES));
+                    let vector = simd.load(weights.add(p * stride + (k * PANEL + v) * S::LANES));
                     for r in 0..ROWS {
                         let factor = simd.splat(*left.data.add(r * left.row + k * left.depth));
                         sums[r][p][v] = simd.mul_add(factor, vector, sums[r][p][v]);
@@ -319,9 +401,21 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize>(
     for r in 0..ROWS {
         for p in 0..PANELS {
             for v in 0..PANEL {
+                let at = (p * PANEL + v) * S::LANES;
                 // SAFETY: whole vectors of the output, as the caller promises.
-                unsafe { simd.store(out.data.add(r * out.row + (p * PANEL + v) * S::LANES), sums[r][p][v]) };
+                unsafe {
+                    let out_at = out.data.add(r * out.row + at);
+                    let from = match out.from {
+                        From::Zero => simd.splat(0.0),
+                        From::Out => simd.load(out_at),
+                        From::Bias(bias) => simd.load(bias.add(at)),
+                    };
+                    simd.store(out_at, simd.add(from, sums[r][p][v]));
+                }
             }
         }
     }
 }
+
+/// How far ahead [`wide`] asks for weights, in values.
+const AHEAD: usize = 512;

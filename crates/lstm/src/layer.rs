@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use lstm_kernels::{Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, product};
+use lstm_kernels::{
+    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, product, products,
+};
 
 use crate::config::LstmConfig;
 use crate::params::{Accumulate, Layout, Params, Slot};
@@ -78,12 +80,12 @@ impl Layer {
     pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
         let rows = segment.steps * segment.batch;
         let slots = rows + segment.batch;
-        tape.gates.resize(rows * 4 * self.hidden, 0.0);
-        tape.h.resize(slots * self.recurrent, 0.0);
-        tape.c.resize(slots * self.hidden, 0.0);
-        tape.tanh_c.resize(rows * self.hidden, 0.0);
+        grow(&mut tape.gates, rows * 4 * self.hidden);
+        grow(&mut tape.h, slots * self.recurrent);
+        grow(&mut tape.c, slots * self.hidden);
+        grow(&mut tape.tanh_c, rows * self.hidden);
         if self.weight_hr.is_some() {
-            tape.raw.resize(rows * self.hidden, 0.0);
+            grow(&mut tape.raw, rows * self.hidden);
         }
         tape.bias.clear();
         tape.bias.extend(params.get(self.bias_ih).iter().zip(params.get(self.bias_hh)).map(|(a, b)| a + b));
@@ -141,7 +143,8 @@ impl Layer {
     }
 
     /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
-    /// receives those of the recurrent parameters.
+    /// receives those of the recurrent parameters, of the biases, and of the input weights' `columns`, which met
+    /// `source: [T, B, columns]`.
     ///
     /// d_hidden: `[T, B, R]`; d_gate: `[T, B, H]`, the gradient that reaches the output gate itself;
     /// dh: `[B, R]`, dc: `[B, H]`, in the gradient of the final state, out that of the initial.
@@ -152,6 +155,7 @@ impl Layer {
         d_hidden: &[f32],
         d_gate: Option<&[f32]>,
         (dh, dc): (&mut [f32], &mut [f32]),
+        (columns, source): (Range<usize>, &[f32]),
         tape: &mut LayerTape,
         gradients: &mut Params,
         accumulate: Accumulate,
@@ -159,8 +163,8 @@ impl Layer {
         let rows = segment.steps * segment.batch;
         let width = 4 * self.hidden;
         if self.weight_hr.is_some() {
-            tape.raw_gradient.resize(rows * self.hidden, 0.0);
-            tape.d_projected.resize(rows * self.recurrent, 0.0);
+            grow(&mut tape.raw_gradient, rows * self.hidden);
+            grow(&mut tape.d_projected, rows * self.recurrent);
         }
         tape.packed_backward.pack_backward(self.recurrent_weights(params), segment.batch);
         self.recurrence(segment, &tape.packed_backward).backward(
@@ -174,12 +178,22 @@ impl Layer {
             &mut tape.raw_gradient,
             &mut tape.d_projected,
         );
-        let d_gates = Matrix::new(&tape.gates, rows, width);
-        product(
-            MatrixMut::new(gradients.get_mut(self.weight_hh), width, self.recurrent),
-            accumulate.start(),
-            d_gates.transposed(),
-            Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
+        let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
+        let d_input_weight = &mut d_input_weight[columns.start..];
+        products(
+            Matrix::new(&tape.gates, rows, width).transposed(),
+            [
+                (
+                    MatrixMut::new(d_weight, width, self.recurrent),
+                    accumulate.start(),
+                    Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
+                ),
+                (
+                    MatrixMut::with_stride(d_input_weight, width, columns.len(), self.input),
+                    accumulate.start(),
+                    Matrix::new(source, rows, columns.len()),
+                ),
+            ],
         );
         if let Some(slot) = self.weight_hr {
             product(
@@ -196,34 +210,50 @@ impl Layer {
         }
     }
 
-    /// The gradient side of [`Layer::add_input`], after [`Layer::recur_backward`]: gives the input weights' gradient and
-    /// adds to that of the source, `d_source: [rows, columns]`.
-    pub(crate) fn add_input_backward(
+    /// The gradient of the input weights' `columns`, which met the part `source: [rows, columns]` of the input; after
+    /// [`Layer::recur_backward`].
+    pub(crate) fn input_weight_gradient(
         &self,
-        params: &Params,
         columns: Range<usize>,
         rows: Range<usize>,
         source: &[f32],
-        d_source: &mut [f32],
         tape: &LayerTape,
         gradients: &mut Params,
         accumulate: Accumulate,
     ) {
-        let width = 4 * self.hidden;
-        let d_gates = Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width);
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
         product(
-            MatrixMut::with_stride(d_weight, width, columns.len(), self.input),
+            MatrixMut::with_stride(d_weight, 4 * self.hidden, columns.len(), self.input),
             accumulate.start(),
-            d_gates.transposed(),
+            self.d_gates(&rows, tape).transposed(),
             Matrix::new(source, rows.len(), columns.len()),
         );
+    }
+
+    /// The gradient of the part of the input that the input weights' `columns` met; after [`Layer::recur_backward`].
+    ///
+    /// d_source: `[rows, columns]`.
+    pub(crate) fn input_gradient(
+        &self,
+        params: &Params,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        d_source: &mut [f32],
+        accumulate: Accumulate,
+        tape: &LayerTape,
+    ) {
         product(
             MatrixMut::new(d_source, rows.len(), columns.len()),
-            Start::Out,
-            d_gates,
+            accumulate.start(),
+            self.d_gates(&rows, tape),
             self.input_columns(params.get(self.weight_ih), &columns),
         );
+    }
+
+    /// The gradients of the gates' pre-activations of some of the T·B rows.
+    fn d_gates<'a>(&self, rows: &Range<usize>, tape: &'a LayerTape) -> Matrix<'a> {
+        let width = 4 * self.hidden;
+        Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width)
     }
 
     /// The hidden states after each step: `[T, B, R]`.

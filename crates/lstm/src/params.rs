@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lstm_kernels::Start;
+use lstm_kernels::{Start, zeros};
 
 use crate::rng::{Purpose, Rng};
 
@@ -89,7 +89,7 @@ pub struct Params {
 impl Params {
     /// All zeros.
     pub fn zeros(layout: Arc<Layout>) -> Self {
-        let values = vec![0.0; layout.len()];
+        let values = zeros(layout.len());
         Self { layout, values }
     }
 
@@ -116,6 +116,12 @@ impl Params {
     /// One array, to write.
     pub fn get_mut(&mut self, slot: Slot) -> &mut [f32] {
         slot.of_mut(&mut self.values)
+    }
+
+    /// Two arrays, the second after the first, to write.
+    pub(crate) fn pair_mut(&mut self, first: Slot, second: Slot) -> (&mut [f32], &mut [f32]) {
+        let (before, after) = self.values.split_at_mut(second.offset);
+        (first.of_mut(before), &mut after[..second.len])
     }
 
     /// The array `name`, if the layout has it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{Matrix, MatrixMut, Start, column_sums, multiply, product};
+use lstm_kernels::{Matrix, MatrixMut, Start, column_sums, grow, multiply, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
 use crate::dropout::Dropout;
@@ -46,6 +46,7 @@ pub struct Tape {
     frozen: bool,
     layers: Vec<Vec<LayerTape>>,
     above: Vec<LayerOutput>,
+    d_above: Vec<OutputGradient>,
     slab: Vec<f32>,
     d_slab: Vec<f32>,
     d_direction: Vec<f32>,
@@ -60,14 +61,23 @@ pub struct Tape {
 /// What one layer gives to the layer above or to the reader of the stack.
 #[derive(Clone, Debug, Default)]
 struct LayerOutput {
-    /// `[T, B, D·R]`: the hidden states of both directions, zero where masked, after dropout.
+    /// `[T, B, D·R]`: the hidden states of both directions, zero where masked, after dropout; where none of this
+    /// changes anything they stay in the layer's tape.
     hidden: Vec<f32>,
+    is_copied: bool,
     /// `[T, B, D·H]`: the output gates, likewise; empty for the `hidden` readout.
     gate: Vec<f32>,
     hidden_mask: Vec<f32>,
     gate_mask: Vec<f32>,
-    d_hidden: Vec<f32>,
-    d_gate: Vec<f32>,
+}
+
+/// The gradient of a [`LayerOutput`].
+#[derive(Clone, Debug, Default)]
+struct OutputGradient {
+    /// `[T, B, D·R]`.
+    hidden: Vec<f32>,
+    /// `[T, B, D·H]`, if the output gates are read.
+    gate: Vec<f32>,
 }
 
 impl Lstm {
@@ -131,6 +141,7 @@ impl Lstm {
             frozen: false,
             layers: self.layers.iter().map(|layer| vec![LayerTape::default(); layer.len()]).collect(),
             above: vec![LayerOutput::default(); self.config.layers],
+            d_above: vec![OutputGradient::default(); self.config.layers],
             slab: Vec::new(),
             d_slab: Vec::new(),
             d_direction: Vec::new(),
@@ -211,22 +222,28 @@ impl Lstm {
         let directions = self.config.directions();
         let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
         for (index, layer) in self.layers.iter().enumerate() {
+            let (below_tapes, tapes) = tape.layers.split_at_mut(index);
             let (below, above) = tape.above.split_at_mut(index);
+            let below = below.last().zip(below_tapes.last()).map(|(output, tapes)| {
+                let hidden = output.hidden(&self.layers[index - 1], tapes, segment);
+                (hidden, output.readout(self.config.readout, hidden))
+            });
+            let tapes = &mut tapes[0];
             for (direction, part) in layer.iter().enumerate() {
-                let part_tape = &mut tape.layers[index][direction];
+                let part_tape = &mut tapes[direction];
                 part.begin(params, segment, part_tape);
                 let columns = self.config.layer_input(index);
-                match below.last() {
+                match below {
                     None => part.add_input(params, 0..columns, 0..rows, input, true, part_tape),
-                    Some(below) => {
+                    Some((below, readout)) => {
                         let joined = columns - directions * recurrent;
-                        part.add_input(params, joined..columns, 0..rows, &below.hidden, true, part_tape);
+                        part.add_input(params, joined..columns, 0..rows, below, true, part_tape);
                         match self.config.wiring {
                             Wiring::Stacked => {}
                             Wiring::Skip => part.add_input(params, 0..joined, 0..rows, input, false, part_tape),
                             Wiring::Scores { size } => {
                                 for slab in slabs(rows, size) {
-                                    self.score(params, index - 1, below, slab.clone(), &mut tape.slab);
+                                    self.score(params, index - 1, readout, slab.clone(), &mut tape.slab);
                                     part.add_input(params, 0..joined, slab, &tape.slab, false, part_tape);
                                 }
                             }
@@ -238,15 +255,20 @@ impl Lstm {
                 part.recur(params, segment, h, c, tape.frozen, part_tape);
             }
             let output = &mut above[0];
-            output.hidden.resize(rows * directions * recurrent, 0.0);
-            for (direction, part) in layer.iter().enumerate() {
-                let source = part.hidden(segment, &tape.layers[index][direction]);
-                put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
+            let dropout = dropout.filter(|dropout| dropout.rate > 0.0 && index + 1 < self.config.layers);
+            // One direction's hidden states are read where the recurrence left them, unless they must be changed.
+            output.is_copied = directions > 1 || segment.lengths.is_some() || dropout.is_some();
+            if output.is_copied {
+                grow(&mut output.hidden, rows * directions * recurrent);
+                for (direction, part) in layer.iter().enumerate() {
+                    let source = part.hidden(segment, &tapes[direction]);
+                    put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
+                }
+                clear_masked(&mut output.hidden, segment);
             }
-            clear_masked(&mut output.hidden, segment);
             if self.config.readout == Readout::OutputGate {
-                output.gate.resize(rows * directions * hidden, 0.0);
-                for (direction, part) in tape.layers[index].iter().enumerate() {
+                grow(&mut output.gate, rows * directions * hidden);
+                for (direction, part) in tapes.iter().enumerate() {
                     // The gates of a masked step are zero already.
                     for (row, gates) in part.gates.chunks_exact(4 * hidden).enumerate() {
                         output.gate[row * directions * hidden + direction * hidden..][..hidden]
@@ -254,7 +276,7 @@ impl Lstm {
                     }
                 }
             }
-            output.drop(dropout.filter(|_| index + 1 < self.config.layers), index);
+            output.drop(dropout, index);
         }
     }
 
@@ -282,13 +304,16 @@ impl Lstm {
         let directions = self.config.directions();
         let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
         let gate_read = self.config.readout == Readout::OutputGate;
-        zeroed(&mut tape.d_input, input.len());
-        for output in &mut tape.above {
-            zeroed(&mut output.d_hidden, rows * directions * recurrent);
-            zeroed(&mut output.d_gate, if gate_read { rows * directions * hidden } else { 0 });
+        if gate_read {
+            for gradient in &mut tape.d_above {
+                zeroed(&mut gradient.gate, rows * directions * hidden);
+            }
         }
-        if let Some(last) = tape.above.last_mut() {
-            let target = if gate_read { &mut last.d_gate } else { &mut last.d_hidden };
+        // The gradient of the last layer's hidden states is read where the caller left it, unless it must be changed.
+        let is_copied = gate_read || segment.lengths.is_some();
+        if let Some(last) = tape.d_above.last_mut().filter(|_| is_copied) {
+            zeroed(&mut last.hidden, rows * directions * recurrent);
+            let target = if gate_read { &mut last.gate } else { &mut last.hidden };
             target.copy_from_slice(d_output);
             clear_masked(target, segment);
         }
@@ -297,90 +322,64 @@ impl Lstm {
             None if tape.state_gradient.batch() == segment.batch => tape.state_gradient.reset(),
             None => tape.state_gradient = self.state(segment.batch),
         }
+        grow(&mut tape.d_input, input.len());
+        // The first gradient of the input replaces what the buffer held, later ones are added to it.
+        let mut to_input = Accumulate::Replace;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            let (below, above) = tape.above.split_at_mut(index);
-            let output = &mut above[0];
-            output.drop_backward();
-            clear_masked(&mut output.d_hidden, segment);
+            let (d_below, d_above) = tape.d_above.split_at_mut(index);
+            let (below_tapes, tapes) = tape.layers.split_at_mut(index);
+            let (d_above, tapes) = (&mut d_above[0], &mut tapes[0]);
+            tape.above[index].drop_backward(d_above);
+            clear_masked(&mut d_above.hidden, segment);
+            let d_hidden = if index + 1 < self.layers.len() || is_copied { &d_above.hidden } else { d_output };
+            let below = tape.above[..index].last().zip(below_tapes.last()).map(|(output, tapes)| {
+                let hidden = output.hidden(&self.layers[index - 1], tapes, segment);
+                (hidden, output.readout(self.config.readout, hidden))
+            });
+            let columns = self.config.layer_input(index);
+            let joined = if index == 0 { 0 } else { columns - directions * recurrent };
             for (direction, part) in layer.iter().enumerate() {
-                let part_tape = &mut tape.layers[index][direction];
-                let d_hidden = take_columns(
-                    &output.d_hidden,
-                    directions * recurrent,
-                    direction * recurrent,
-                    recurrent,
-                    &mut tape.d_direction,
-                );
+                let part_tape = &mut tapes[direction];
+                let (total, first) = (directions * recurrent, direction * recurrent);
+                let d_hidden = take_columns(d_hidden, total, first, recurrent, &mut tape.d_direction);
                 let d_gate = gate_read.then(|| {
                     let width = directions * hidden;
-                    take_columns(&output.d_gate, width, direction * hidden, hidden, &mut tape.d_gate_direction)
+                    take_columns(&d_above.gate, width, direction * hidden, hidden, &mut tape.d_gate_direction)
                 });
                 let state_index = index * directions + direction;
                 let (h, c) = (segment.batch * recurrent, segment.batch * hidden);
                 let d_state = tape.state_gradient.both_mut(state_index, h, c);
-                part.recur_backward(params, segment, d_hidden, d_gate, d_state, part_tape, gradients, accumulate);
-
-                let columns = self.config.layer_input(index);
-                let Some(below) = below.last_mut() else {
-                    let d_input = &mut tape.d_input;
-                    part.add_input_backward(
-                        params,
-                        0..columns,
-                        0..rows,
-                        input,
-                        d_input,
-                        part_tape,
-                        gradients,
-                        accumulate,
-                    );
+                let met = (joined..columns, below.map_or(input, |(hidden, _)| hidden));
+                part.recur_backward(params, segment, d_hidden, d_gate, d_state, met, part_tape, gradients, accumulate);
+                let Some(((_, readout), d_below)) = below.zip(d_below.last_mut()) else {
+                    part.input_gradient(params, 0..columns, 0..rows, &mut tape.d_input, to_input, part_tape);
+                    to_input = Accumulate::Add;
                     continue;
                 };
-                let joined = columns - directions * recurrent;
-                let LayerOutput { hidden: source, d_hidden: d_source, .. } = below;
-                part.add_input_backward(
-                    params,
-                    joined..columns,
-                    0..rows,
-                    source,
-                    d_source,
-                    part_tape,
-                    gradients,
-                    accumulate,
-                );
+                if direction == 0 {
+                    grow(&mut d_below.hidden, rows * directions * recurrent);
+                }
+                let to_below = Accumulate::Replace.part(direction == 0);
+                part.input_gradient(params, joined..columns, 0..rows, &mut d_below.hidden, to_below, part_tape);
                 match self.config.wiring {
                     Wiring::Stacked => {}
                     Wiring::Skip => {
-                        let d_input = &mut tape.d_input;
-                        part.add_input_backward(
-                            params,
-                            0..joined,
-                            0..rows,
-                            input,
-                            d_input,
-                            part_tape,
-                            gradients,
-                            accumulate,
-                        );
+                        part.input_weight_gradient(0..joined, 0..rows, input, part_tape, gradients, accumulate);
+                        part.input_gradient(params, 0..joined, 0..rows, &mut tape.d_input, to_input, part_tape);
+                        to_input = Accumulate::Add;
                     }
                     Wiring::Scores { size } => {
                         for slab in slabs(rows, size) {
-                            self.score(params, index - 1, below, slab.clone(), &mut tape.slab);
-                            zeroed(&mut tape.d_slab, slab.len() * size);
-                            let (scores, d_scores) = (&tape.slab, &mut tape.d_slab);
-                            let at = slab.clone();
-                            let weights = accumulate.part(slab.start == 0);
-                            part.add_input_backward(
-                                params,
-                                0..joined,
-                                at,
-                                scores,
-                                d_scores,
-                                part_tape,
-                                gradients,
-                                weights,
-                            );
+                            self.score(params, index - 1, readout, slab.clone(), &mut tape.slab);
+                            let (at, weights) = (slab.clone(), accumulate.part(slab.start == 0));
+                            part.input_weight_gradient(0..joined, at, &tape.slab, part_tape, gradients, weights);
+                            grow(&mut tape.d_slab, slab.len() * size);
+                            let (at, d_scores) = (slab.clone(), &mut tape.d_slab);
+                            part.input_gradient(params, 0..joined, at, d_scores, Accumulate::Replace, part_tape);
+                            let d_readout = if gate_read { &mut d_below.gate } else { &mut d_below.hidden };
                             let shared = accumulate.part(slab.start == 0 && direction == 0);
-                            self.score_backward(params, index - 1, below, slab, &tape.d_slab, gradients, shared);
+                            let (scores, d_scores) = ((index - 1, slab), &tape.d_slab);
+                            self.score_backward(params, scores, readout, d_scores, d_readout, gradients, shared);
                         }
                     }
                 }
@@ -388,35 +387,34 @@ impl Lstm {
         }
     }
 
-    /// scores `[rows, S]` = readout `[rows, output]` · Wᵀ + b, for one slab of rows.
+    /// scores `[rows, S]` = readout `[rows, output]` · Wᵀ + b, for one slab of rows of all `readout`.
     fn score(
         &self,
         params: &Params,
         layer: usize,
-        below: &LayerOutput,
+        readout: &[f32],
         rows: std::ops::Range<usize>,
         scores: &mut Vec<f32>,
     ) {
         let (weight, bias) = self.scores[layer];
         let (bias, width) = (params.get(bias), self.output_size());
-        scores.resize(rows.len() * bias.len(), 0.0);
-        let source = &below.readout(self.config.readout)[rows.start * width..rows.end * width];
+        grow(scores, rows.len() * bias.len());
         product(
             MatrixMut::new(scores, rows.len(), bias.len()),
             Start::Bias(bias),
-            Matrix::new(source, rows.len(), width),
+            Matrix::new(&readout[rows.start * width..rows.end * width], rows.len(), width),
             Matrix::new(params.get(weight), bias.len(), width).transposed(),
         );
     }
 
-    /// The backward pass of [`Lstm::score`]. d_scores: `[rows, S]`.
+    /// The backward pass of [`Lstm::score`]. d_scores: `[rows, S]`; adds to the rows of d_readout `[T·B, output]`.
     fn score_backward(
         &self,
         params: &Params,
-        layer: usize,
-        below: &mut LayerOutput,
-        rows: std::ops::Range<usize>,
+        (layer, rows): (usize, std::ops::Range<usize>),
+        readout: &[f32],
         d_scores: &[f32],
+        d_readout: &mut [f32],
         gradients: &mut Params,
         accumulate: Accumulate,
     ) {
@@ -429,12 +427,8 @@ impl Lstm {
             MatrixMut::new(gradients.get_mut(weight), size, width),
             accumulate.start(),
             d_scores_matrix.transposed(),
-            Matrix::new(&below.readout(self.config.readout)[part.clone()], rows.len(), width),
+            Matrix::new(&readout[part.clone()], rows.len(), width),
         );
-        let d_readout = match self.config.readout {
-            Readout::Hidden => &mut below.d_hidden,
-            Readout::OutputGate => &mut below.d_gate,
-        };
         product(
             MatrixMut::new(&mut d_readout[part], rows.len(), width),
             Start::Out,
@@ -457,9 +451,15 @@ impl Lstm {
 }
 
 impl LayerOutput {
-    fn readout(&self, readout: Readout) -> &[f32] {
+    /// The hidden states of a layer as the layer above and the reader of the stack see them: `[T, B, D·R]`.
+    fn hidden<'a>(&'a self, layer: &[Layer], tapes: &'a [LayerTape], segment: Segment) -> &'a [f32] {
+        if self.is_copied { &self.hidden } else { layer[0].hidden(segment, &tapes[0]) }
+    }
+
+    /// What is read out of the layer, if `hidden` are its hidden states.
+    fn readout<'a>(&'a self, readout: Readout, hidden: &'a [f32]) -> &'a [f32] {
         match readout {
-            Readout::Hidden => &self.hidden,
+            Readout::Hidden => hidden,
             Readout::OutputGate => &self.gate,
         }
     }
@@ -468,7 +468,7 @@ impl LayerOutput {
     fn drop(&mut self, dropout: Option<Dropout>, layer: usize) {
         self.hidden_mask.clear();
         self.gate_mask.clear();
-        let Some(dropout) = dropout.filter(|dropout| dropout.rate > 0.0) else { return };
+        let Some(dropout) = dropout else { return };
         // Places 0 and 1 are the model's own, before and after the stack.
         let place = 2 + 2 * layer as u32;
         dropout.mask(place, &mut self.hidden_mask, self.hidden.len());
@@ -480,12 +480,12 @@ impl LayerOutput {
     }
 
     /// Applies the masks of the forward pass to the gradients.
-    fn drop_backward(&mut self) {
+    fn drop_backward(&self, gradient: &mut OutputGradient) {
         if !self.hidden_mask.is_empty() {
-            multiply(&mut self.d_hidden, &self.hidden_mask);
+            multiply(&mut gradient.hidden, &self.hidden_mask);
         }
         if !self.gate_mask.is_empty() {
-            multiply(&mut self.d_gate, &self.gate_mask);
+            multiply(&mut gradient.gate, &self.gate_mask);
         }
     }
 }
@@ -493,7 +493,10 @@ impl LayerOutput {
 impl Tape {
     /// The output of the last forward pass: `[T, B, output_size]`, zero where masked.
     pub fn output(&self) -> &[f32] {
-        self.above.last().map_or(&[], |output| output.readout(self.config.readout))
+        let Some((output, tapes)) = self.above.last().zip(self.layers.last()) else { return &[] };
+        let layer = &self.views[0].layers[self.layers.len() - 1];
+        let hidden = output.hidden(layer, tapes, self.segment());
+        output.readout(self.config.readout, hidden)
     }
 
     /// The hidden states of one layer and direction after each step: `[T, B, R]`; a masked row keeps its last.

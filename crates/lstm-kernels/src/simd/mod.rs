@@ -56,6 +56,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// a / b
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// 1 / a, to 2 ULP; 0 where that is less than a normal number.
+    #[inline(always)]
+    fn reciprocal(self, a: Self::V) -> Self::V {
+        self.div(self.splat(1.0), a)
+    }
+    /// Asks for a cache line to be brought to the second-level cache; any address may be given.
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        let _ = at;
+    }
     /// √a
     fn sqrt(self, a: Self::V) -> Self::V;
     /// a · b + c, rounded once where the instruction set can.

@@ -101,6 +101,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
+    fn reciprocal(self, a: __m512) -> __m512 {
+        // 14 bits, doubled by one step of Newton's method: a third of a division's time.
+        unsafe {
+            let near = _mm512_rcp14_ps(a);
+            _mm512_mul_ps(near, _mm512_fnmadd_ps(a, near, _mm512_set1_ps(2.0)))
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
         unsafe { _mm512_sqrt_ps(a) }
     }
@@ -228,6 +240,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn div(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
     #[inline(always)]
     fn sqrt(self, a: __m256) -> __m256 {

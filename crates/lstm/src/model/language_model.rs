@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, multiply, product};
+use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
@@ -98,9 +98,12 @@ pub struct LanguageTape {
     lstm: Tape,
     embedded: Vec<f32>,
     embedded_mask: Vec<f32>,
+    /// Whether every position is predicted from the LSTM's output as it is.
+    is_whole: bool,
+    /// The positions that are predicted, and their outputs after dropout; unused if `is_whole`.
     rows: Vec<u32>,
-    targets: Vec<u32>,
     read: Vec<f32>,
+    targets: Vec<u32>,
     read_mask: Vec<f32>,
     d_read: Vec<f32>,
     d_output: Vec<f32>,
@@ -234,12 +237,17 @@ impl LanguageModel {
         if let Some(mask) = dropped(&tape.read_mask) {
             multiply(&mut tape.d_read, mask);
         }
-        tape.d_output.clear();
-        tape.d_output.resize(batch.tokens.len() * width, 0.0);
-        for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
-            tape.d_output[row as usize * width..][..width].copy_from_slice(source);
-        }
-        let (input, d_output) = (&tape.embedded, &tape.d_output);
+        let d_output = if tape.is_whole {
+            &tape.d_read
+        } else {
+            tape.d_output.clear();
+            tape.d_output.resize(batch.tokens.len() * width, 0.0);
+            for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
+                tape.d_output[row as usize * width..][..width].copy_from_slice(source);
+            }
+            &tape.d_output
+        };
+        let input = &tape.embedded;
         self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
@@ -300,7 +308,8 @@ impl LanguageModel {
         }
     }
 
-    /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order.
+    /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order; if all have
+    /// one and nothing is dropped, they are read where they lie.
     fn forward(
         &self,
         params: &Params,
@@ -323,10 +332,16 @@ impl LanguageModel {
             multiply(&mut tape.embedded, &tape.embedded_mask);
         }
         self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout, &mut tape.lstm);
+        tape.read_mask.clear();
+        tape.targets.clear();
+        tape.is_whole = dropout.is_none() && !batch.targets.contains(&NO_TARGET);
+        if tape.is_whole {
+            tape.targets.extend_from_slice(&batch.targets);
+            return;
+        }
         let width = self.lstm.output_size();
         let output = tape.lstm.output();
         tape.rows.clear();
-        tape.targets.clear();
         tape.read.clear();
         for (row, &target) in batch.targets.iter().enumerate() {
             if target != NO_TARGET {
@@ -335,7 +350,6 @@ impl LanguageModel {
                 tape.read.extend_from_slice(&output[row * width..][..width]);
             }
         }
-        tape.read_mask.clear();
         if let Some(dropout) = dropout {
             dropout.mask(1, &mut tape.read_mask, tape.read.len());
             multiply(&mut tape.read, &tape.read_mask);
@@ -354,28 +368,31 @@ impl LanguageModel {
         );
     }
 
-    /// Readout and loss of `tape.read`, slab by slab; with `gradients` also `tape.d_read` and the readout's gradients.
+    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read` and the
+    /// readout's gradients.
     fn loss(&self, params: &Params, tape: &mut LanguageTape, mut gradients: Option<&mut Params>) -> Loss {
         let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
         let rows = tape.targets.len();
         let scale = 1.0 / rows.max(1) as f32;
-        tape.nll.resize(rows, 0.0);
-        tape.d_read.resize(rows * width, 0.0);
+        let LanguageTape { lstm, is_whole, targets, read, d_read, scores, nll, .. } = tape;
+        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        nll.resize(rows, 0.0);
+        grow(d_read, rows * width);
         let step = (SLAB / vocabulary).max(1);
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
-            let read = &tape.read[start * width..end * width];
-            tape.scores.resize((end - start) * vocabulary, 0.0);
-            self.score(params, read, &mut tape.scores);
-            let (targets, nll) = (&tape.targets[start..end], &mut tape.nll[start..end]);
+            let read = &read[start * width..end * width];
+            grow(scores, (end - start) * vocabulary);
+            self.score(params, read, scores);
+            let (targets, nll) = (&targets[start..end], &mut nll[start..end]);
             let Some(gradients) = gradients.as_deref_mut() else {
-                cross_entropy(&mut tape.scores, vocabulary, targets, nll, None);
+                cross_entropy(scores, vocabulary, targets, nll, None);
                 continue;
             };
             let bias = gradients.get_mut(self.readout_bias);
             let asked = ScoreGradient { scale, bias, add: start > 0 };
-            cross_entropy(&mut tape.scores, vocabulary, targets, nll, Some(asked));
-            let d_scores = Matrix::new(&tape.scores, end - start, vocabulary);
+            cross_entropy(scores, vocabulary, targets, nll, Some(asked));
+            let d_scores = Matrix::new(scores, end - start, vocabulary);
             product(
                 MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
                 Accumulate::Replace.part(start == 0).start(),
@@ -383,7 +400,7 @@ impl LanguageModel {
                 Matrix::new(read, end - start, width),
             );
             product(
-                MatrixMut::new(&mut tape.d_read[start * width..end * width], end - start, width),
+                MatrixMut::new(&mut d_read[start * width..end * width], end - start, width),
                 Start::Zero,
                 d_scores,
                 Matrix::new(params.get(self.readout), vocabulary, width),
@@ -394,7 +411,7 @@ impl LanguageModel {
             gradients.get_mut(self.readout).fill(0.0);
             gradients.get_mut(self.readout_bias).fill(0.0);
         }
-        Loss { nll: tape.nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
+        Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
     }
 }
 
@@ -404,6 +421,7 @@ impl LanguageTape {
             lstm,
             embedded: Vec::new(),
             embedded_mask: Vec::new(),
+            is_whole: false,
             rows: Vec::new(),
             targets: Vec::new(),
             read: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use lstm_kernels::{AdamStep, adam, sgd, sum_of_squares};
+use lstm_kernels::{AdamStep, adam, sgd, sum_of_squares, zeros};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
@@ -63,7 +63,7 @@ impl Optimizer {
     /// An optimizer for `len` parameters. `weight_decay` is coupled in SGD (an L2 penalty) and decoupled in AdamW.
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
         let moments = if kind == OptimizerKind::Sgd { 0 } else { len };
-        Self { kind, weight_decay, first: vec![0.0; moments], second: vec![0.0; moments], steps: 0 }
+        Self { kind, weight_decay, first: zeros(moments), second: zeros(moments), steps: 0 }
     }
 
     /// One step at `rate`; a gradient whose norm exceeds `clip` is scaled down to it. Returns the norm before
