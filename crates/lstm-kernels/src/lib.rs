@@ -15,10 +15,12 @@
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
+//! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
 pub mod activation;
 mod optimizer;
 mod pack;
+mod peak;
 mod product;
 mod recurrence;
 mod simd;
@@ -28,6 +30,7 @@ mod tile;
 mod vector;
 
 pub use optimizer::{AdamStep, adam, sgd};
+pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use product::{Matrix, MatrixMut, Start, product};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
