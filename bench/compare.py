@@ -1,75 +1,251 @@
-"""Compares our training step with PyTorch's on this machine, in turns, and prints a Markdown table.
+"""Compares training and inference with PyTorch's, ONNX Runtime's, candle's and burn's on this machine, in turns.
 
-    python3 bench/compare.py                        # small: 2 layers of 200, T 20, B 20, V 10,000
-    python3 bench/compare.py --hidden 650 --embedding 650 --segment 35
+    python3 bench/compare.py                              # everything: about half an hour
+    python3 bench/compare.py --only train,decode          # some of the sections
+    python3 bench/compare.py --only layer --rounds 3 --threads 1
 
-The first run makes a virtual environment under `target/` and installs torch into it; the Rust side is built in
-release mode. The two take turns, so that a machine that grows slower or faster does so for both.
+The first run makes a virtual environment under `target/` and installs the Python peers into it (`--venv` names another
+one), and builds `lstm` and the Rust peers in release mode. In every round each program measures the same shape for
+`--seconds`, one after another, so that a machine that grows slower or faster does so for all; a ratio is of one round.
+The Markdown table goes to stdout and to `--out`. All programs compute the same numbers from the same weights: where
+losses or norms differ by more than 1e-3 of their size the row says so, and the exit code is 1.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
+import platform
+import re
 import statistics
 import subprocess
 import sys
 
+import shapes
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SHAPE = {"vocabulary": 10_000, "embedding": 200, "hidden": 200, "layers": 2, "segment": 20, "batch": 20, "steps": 100}
+TOLERANCE = 1e-3
+OURS = "lstm"
+# A section: what it is called, the kind of measurement, the part of it that counts, the shapes, the peers.
+SECTIONS = {
+    "train": ("Training step: forward, backward, clipping, SGD", "train", None, shapes.TRAIN, ["pytorch"]),
+    "layer": ("LSTM alone, forward and backward", "layer", None, shapes.LAYER, ["pytorch"]),
+    "rust": ("LSTM alone, forward and backward, other Rust", "layer", None, shapes.RUST, ["candle", "burn"]),
+    "segments": ("LSTM alone, forward over segments", "layer", "forward", shapes.SEGMENTS, ["onnxruntime", "pytorch"]),
+    "decode": ("One token at a time, through the layers alone", "decode", "stack", shapes.DECODE, ["onnxruntime", "pytorch"]),
+    "model": ("One token at a time, embedding and readout too", "decode", None, shapes.DECODE, ["onnxruntime", "pytorch"]),
+    "threads": ("Training step, all threads against one", "train", None, shapes.TRAIN, ["one thread"]),
+}
+PACKAGES = {"pytorch": ["torch", "numpy"], "onnxruntime": ["onnxruntime", "onnx", "numpy"]}
+MODULES = {"pytorch": "torch, numpy", "onnxruntime": "onnxruntime, onnx, numpy"}
 
 
-def python_with_torch(folder):
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "torch", "numpy"], check=True)
-    return python
+def run(command, **options):
+    """Runs a command that must succeed; what it says on stderr is shown if it does not."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed with {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
 
 
-def result(command, threads):
-    environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
-    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(run.stdout)
+def build(manifest, target, *options):
+    subprocess.run(["cargo", "build", "--release", "--manifest-path", manifest, "--target-dir", target, *options], check=True)
+
+
+def set_up(peers, args):
+    """The commands that measure, by name; each takes a kind, sizes, `--threads` and `--seconds`."""
+    target = args.target_dir.resolve()
+    build(ROOT / "Cargo.toml", target, "--locked", "--package", "lstm-cli")
+    lstm = target / "release" / "lstm"
+    commands = {OURS: [lstm, "bench"], "one thread": [lstm, "bench"]}
+    venv = (args.venv or target / "bench-venv").absolute()
+    python = venv / "bin" / "python"
+    for peer in sorted(peers & PACKAGES.keys()):
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        if subprocess.run([python, "-c", f"import {MODULES[peer]}"], capture_output=True).returncode != 0:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES[peer]], check=True)
+        commands[peer] = [python, ROOT / "bench" / f"{peer}_peer.py"]
+    if peers & {"candle", "burn"}:
+        build(ROOT / "bench" / "peers" / "Cargo.toml", target / "peers", "--locked")
+        binary = target / "peers" / "release" / "peers"
+        commands |= {"candle": [binary, "candle"], "burn": [binary, "burn"]}
+    return commands
+
+
+def measure(command, program, kind, shape, args):
+    """One measurement by one program, in a process of its own."""
+    threads = 1 if program == "one thread" else args.threads
+    options = ["--threads", threads, "--seconds", args.seconds]
+    if program in (OURS, "one thread"):
+        options.append("--json")
+    sizes = shape.arguments()
+    if program in ("candle", "burn") and shape.vocab is not None:
+        sys.exit(f"{program} is measured without a vocabulary")
+    count = {name: str(threads) for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return json.loads(run([*command, kind, *sizes, *options], env=os.environ | count))
+
+
+def found(result):
+    """What a program computed on a shape: the numbers that all programs must agree on."""
+    if "losses" in result:
+        return {"losses": result["losses"]}
+    names = ("output_norm", "gradient_norm", "score_norm")
+    return {name: [result[name]] for name in names if result.get(name) is not None}
+
+
+def agree(ours, theirs):
+    """Whether all that both computed is the same within the tolerance."""
+    pairs = [pair for name in ours.keys() & theirs.keys() for pair in zip(ours[name], theirs[name], strict=True)]
+    return bool(pairs) and all(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
+
+
+def compare(kind, part, shape, peers, commands, args):
+    """All rounds of one shape: the results of every program, round by round."""
+    results = {program: [] for program in (OURS, *peers)}
+    for number in range(args.rounds):
+        # Whoever comes first in one round comes last in the next.
+        for program in list(results)[:: 1 if number % 2 == 0 else -1]:
+            results[program].append(measure(commands[program], program, kind, shape, args))
+        speeds = [f"{program} {chosen(results[program][-1], part)['milliseconds']:.4g}" for program in results]
+        print(f"{kind} {shape.name} {shape.sizes()}, round {number + 1}: {', '.join(speeds)} ms", file=sys.stderr)
+    return results
+
+
+def chosen(result, part):
+    return result if part is None else result[part]
+
+
+def table(title, part, measured, lock):
+    """The Markdown of a section, and whether every program computed the same."""
+    lines = [f"\n## {title}\n"]
+    floor = any("floor_milliseconds" in chosen(results[OURS][0], part) for _, results in measured)
+    limit = "reading the weights, ms | " if floor else ""
+    lines.append(f"| shape | lstm, ms | tokens/s | of peak | {limit}peer | ms | ratio | lowest–highest | computed, lstm / peer |")
+    lines.append(f"|---|---:|---:|---:|{'---:|' if floor else ''}---|---:|---:|---|---|")
+    same = True
+    for shape, results in measured:
+        ours = [chosen(result, part) for result in results[OURS]]
+        peak = max(result["peak_gflops"] for result in results[OURS])
+        middle = lambda name, of: statistics.median(result[name] for result in of)
+        for peer in list(results)[1:]:
+            theirs = [chosen(result, part) for result in results[peer]]
+            ratios = [b["milliseconds"] / a["milliseconds"] for a, b in zip(ours, theirs, strict=True)]
+            a, b = found(results[OURS][0]), found(results[peer][0])
+            names = [name for name in a if name in b]
+            said = ", ".join(f"{name.split('_')[0]} {a[name][-1]:.5g} / {b[name][-1]:.5g}" for name in names)
+            if not agree(a, b):
+                same, said = False, f"**not the same**: {said or 'nothing to compare'}"
+            limit = f"{middle('floor_milliseconds', ours):.4g} | " if floor else ""
+            lines.append(
+                f"| {f'{shape.name}: ' if shape.name else ''}{shape.sizes()} | {middle('milliseconds', ours):.4g} "
+                f"| {middle('tokens_per_second', ours):,.0f} | {100 * middle('gflops', ours) / peak:.0f} % | {limit}"
+                f"{name_of(peer, results[peer][0], lock)} | {middle('milliseconds', theirs):.4g} "
+                f"| {statistics.median(ratios):.2f} | {min(ratios):.2f}–{max(ratios):.2f} | {said} |"
+            )
+    return lines, same
+
+
+def memory(measured):
+    """Peak resident memory of the training processes."""
+    lines = ["\n## Peak memory of a training process, MiB\n"]
+    lines.append("| shape | lstm | PyTorch | of which before the model | ratio |\n|---|---:|---:|---:|---:|")
+    for shape, results in measured:
+        middle = lambda program, name: statistics.median(result[name] / 2**20 for result in results[program])
+        every = [result["peak_rss_bytes"] for part in results.values() for result in part]
+        if None not in every:
+            ours, theirs = middle(OURS, "peak_rss_bytes"), middle("pytorch", "peak_rss_bytes")
+            before = middle("pytorch", "imported_rss_bytes")
+            lines.append(f"| {shape.name}: {shape.sizes()} | {ours:.0f} | {theirs:.0f} | {before:.0f} | {ours / theirs:.2f} |")
+    return lines
+
+
+@functools.cache
+def locked_versions():
+    text = (ROOT / "bench" / "peers" / "Cargo.lock").read_text()
+    return dict(re.findall(r'name = "(candle-nn|burn-flex)"\nversion = "([^"]+)"', text))
+
+
+def name_of(peer, result, lock):
+    if peer == "one thread":
+        return "lstm, 1 thread"
+    crate = {"candle": "candle-nn", "burn": "burn-flex"}.get(peer)
+    return f"{result['name']} {lock[crate]}" if crate else result["name"]
+
+
+def heading(args):
+    processor = platform.processor() or platform.machine()
+    try:
+        names = re.findall(r"model name\s*:\s*(.+)", pathlib.Path("/proc/cpuinfo").read_text())
+        processor = names[0] if names else processor
+    except OSError:
+        pass
+    git = ["git", "-C", ROOT]
+    commit = run([*git, "rev-parse", "--short", "HEAD"]).strip()
+    changed = " with changes" if run([*git, "status", "--porcelain", "--untracked-files=no"]).strip() else ""
+    rust = run(["rustc", "--version"]).split()[1]
+    return [
+        "# lstm beside its peers\n",
+        f"{processor}, {args.threads} threads; lstm at commit {commit}{changed}, rustc {rust}; Python {platform.python_version()}. "
+        f"Medians of {args.rounds} rounds in turns, {args.seconds:g} s each; a ratio above 1 means that lstm is faster, and its spread is "
+        "over the rounds.",
+    ]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in SHAPE.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between: " + ", ".join(SECTIONS))
+    parser.add_argument("--shape", help="only the shapes whose name or sizes contain this")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--target-dir", type=pathlib.Path, default=ROOT / "target")
     parser.add_argument("--venv", type=pathlib.Path, help="default: bench-venv in the target directory")
+    parser.add_argument("--out", type=pathlib.Path, help="default: bench.md in the target directory")
     args = parser.parse_args()
+    names = args.only.split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    if args.rounds < 1 or args.threads < 1 or not args.seconds >= 0:
+        parser.error("--rounds and --threads must be at least 1, --seconds at least 0")
 
-    target = args.target_dir.resolve()
-    python = python_with_torch(args.venv or target / "bench-venv")
-    build = ["cargo", "build", "--release", "--package", "lstm", "--example", "training_step", "--target-dir", str(target)]
-    subprocess.run(build, cwd=ROOT, check=True)
-    shape = [part for name in SHAPE for part in (f"--{name}", str(getattr(args, name)))]
-    ours = [str(target / "release" / "examples" / "training_step"), *shape]
-    theirs = [str(python), str(ROOT / "bench" / "pytorch_step.py"), *shape, "--threads", str(args.threads)]
+    def selected(shape):
+        return not args.shape or args.shape in f"{shape.name} {shape.sizes()}"
 
-    rows = []
-    for number in range(args.rounds):
-        pair = result(ours, args.threads), result(theirs, args.threads)
-        rows.append(pair)
-        rates = [one["tokens_per_second"] for one in pair]
-        print(f"round {number + 1}: lstm {rates[0]:,.0f}, PyTorch {rates[1]:,.0f} tokens/s", file=sys.stderr)
+    sections = {name: SECTIONS[name] for name in names if any(map(selected, SECTIONS[name][3]))}
+    if not sections:
+        parser.error(f"no shape of these sections has {args.shape!r} in it")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.7:
+        print(f"the load of this machine is {load:.1f} already: other programs will disturb the measurement", file=sys.stderr)
+    commands = set_up({peer for section in sections.values() for peer in section[4]}, args)
+    out = args.out or args.target_dir / "bench.md"
+    lines, all_same = heading(args), True
+    print("\n".join(lines))
+    cache = {}
+    for title, kind, part, every, peers in sections.values():
+        measured = []
+        for shape in filter(selected, every):
+            # The layers and the whole model of one token are one measurement.
+            key = (kind, shape, *peers)
+            if key not in cache:
+                cache[key] = compare(kind, part, shape, peers, commands, args)
+            measured.append((shape, cache[key]))
+        section, same = table(title, part, measured, locked_versions())
+        all_same = all_same and same
+        if kind == "train" and "pytorch" in peers:
+            section += memory(measured)
+        print("\n".join(section), flush=True)
+        lines += section
+        out.write_text("\n".join(lines) + "\n")
+    print(f"\nwritten to {out}", file=sys.stderr)
+    return 0 if all_same else 1
 
-    speeds = [[pair[side]["tokens_per_second"] for pair in rows] for side in (0, 1)]
-    ratios = [our / their for our, their in zip(*speeds)]
-    names = f"lstm ({rows[0][0]['isa']})", f"PyTorch {rows[0][1]['torch']}"
-    print(", ".join(f"{name} {getattr(args, name)}" for name in SHAPE) + f"; {args.threads} threads, {args.rounds} rounds\n")
-    print("| | median tokens/s | lowest | highest | last loss |")
-    print("|---|---:|---:|---:|---:|")
-    for side, name in enumerate(names):
-        speed = speeds[side]
-        loss = rows[-1][side]["loss"]
-        print(f"| {name} | {statistics.median(speed):,.0f} | {min(speed):,.0f} | {max(speed):,.0f} | {loss:.3f} |")
-    print(f"| ratio | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} | |")
 
-
-main()
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the sections that were finished are written")

@@ -1,5 +1,6 @@
-//! The `lstm` command: train, evaluate, generate, score, show.
+//! The `lstm` command: train, evaluate, generate, score, show, measure.
 
+mod bench;
 mod eval;
 mod generate;
 mod output;
@@ -33,6 +34,8 @@ enum Command {
     Score(score::Score),
     /// Show what a trained model is: its parameters, what it was trained on, its results
     Show(show::Show),
+    /// Measure this machine's peak, and how fast it trains and runs models
+    Bench(bench::Bench),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),
         Command::Show(command) => show::run(command),
+        Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lstm", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

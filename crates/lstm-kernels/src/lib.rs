@@ -16,11 +16,13 @@
 //! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
+//! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
 pub mod activation;
 mod memory;
 mod optimizer;
 mod pack;
+mod peak;
 mod product;
 mod recurrence;
 mod simd;
@@ -32,6 +34,7 @@ mod vector;
 pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
 pub use product::{Matrix, MatrixMut, Start, product, products};
+pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use softmax::{ScoreGradient, cross_entropy};

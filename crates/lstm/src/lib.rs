@@ -19,6 +19,7 @@
 //! | [`train`] | what a run is, the loop, its events and checkpoints |
 //! | [`evaluate`], [`generate`] | a trained model at work |
 //! | [`formats`] | files |
+//! | [`mod@bench`] | how fast all this is on this machine |
 //!
 //! # A layer to train
 //!
@@ -47,6 +48,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod cell;
 pub mod config;
 pub mod dropout;

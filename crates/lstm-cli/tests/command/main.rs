@@ -1,5 +1,7 @@
 //! The `lstm` command as its users meet it, one binary.
 
+/// Measuring the machine.
+mod bench;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.

@@ -1,0 +1,134 @@
+//! What this machine can do at most: f32 multiply-adds, and bytes read, in a second. The measure of every kernel.
+//!
+//! Both use the chosen instruction set and as many threads as kernels do, and both take the best of several bursts: a
+//! peak is what the machine can reach, and anything that disturbs it only makes it look lower.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team;
+
+/// The length of a burst: long against the start of the threads (some 10 µs), short enough that on a machine with other
+/// work some bursts run undisturbed.
+const BURST: Duration = Duration::from_millis(4);
+
+/// The bursts of which the best counts.
+const BURSTS: usize = 50;
+
+/// The most f32 operations a second, in GFLOP/s; a multiply-add is two.
+///
+/// Independent chains of multiply-adds on registers alone: no load, no store, nothing to wait for.
+pub fn peak_gflops() -> f64 {
+    let operations = 2 * dispatch(MultiplyAdds { rounds: 1 });
+    let rate = best_rate(|rounds, _, _| {
+        dispatch(MultiplyAdds { rounds });
+    });
+    rate * operations as f64 * 1e-9
+}
+
+/// How fast the threads together read an array of `bytes` again and again, in GB/s, each its own part: from the cache
+/// that holds it, or from memory. It bounds whatever must read its weights once for every token.
+pub fn read_gigabytes_per_second(bytes: usize) -> f64 {
+    let data = vec![1u32; (bytes / 4).max(1)];
+    let parts = best_rate(|rounds, index, count| {
+        let part = data.chunks(data.len().div_ceil(count)).nth(index).unwrap_or(&[]);
+        for _ in 0..rounds {
+            black_box(dispatch(Sum { part: black_box(part) }));
+        }
+    });
+    parts / team::threads() as f64 * (4 * data.len()) as f64 * 1e-9
+}
+
+/// How many rounds of `work(rounds, index, count)` all members of the team together do in a second, in the best burst.
+fn best_rate(work: impl Fn(usize, usize, usize) + Sync) -> f64 {
+    let (mut rounds, mut bursts, mut best) = (1, 0, 0.0f64);
+    let members = AtomicUsize::new(0);
+    while bursts < BURSTS {
+        let start = Instant::now();
+        team::run(team::threads(), |member| {
+            work(rounds, member.index, member.count);
+            members.store(member.count, Ordering::Relaxed);
+        });
+        let taken = start.elapsed();
+        if taken < BURST {
+            rounds *= 2;
+            continue;
+        }
+        best = best.max((rounds * members.load(Ordering::Relaxed)) as f64 / taken.as_secs_f64());
+        bursts += 1;
+    }
+    best
+}
+
+/// `rounds` of one multiply-add in every lane of every chain; gives the multiply-adds of a round.
+struct MultiplyAdds {
+    rounds: usize,
+}
+
+impl Kernel for MultiplyAdds {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> usize {
+        // Two units times a latency of four to five cycles need ten chains in flight, four units twenty; a register is
+        // left for the factor. An instruction set with small tiles has 16 registers, the others 32.
+        if S::TILE_ROWS < 8 { chains::<S, 12>(simd, self.rounds) } else { chains::<S, 24>(simd, self.rounds) }
+    }
+}
+
+#[inline(always)]
+fn chains<S: Simd, const CHAINS: usize>(simd: S, rounds: usize) -> usize {
+    // x ← x · factor + factor stays near factor / (1 − factor), far from infinities and subnormals.
+    let factor = simd.splat(black_box(0.75));
+    // Different starts, or the chains would be one to the compiler.
+    let mut chains: [S::V; CHAINS] = [factor; CHAINS];
+    for (i, chain) in chains.iter_mut().enumerate() {
+        *chain = simd.splat(i as f32);
+    }
+    for _ in 0..rounds {
+        for chain in &mut chains {
+            *chain = simd.mul_add(*chain, factor, factor);
+        }
+    }
+    black_box(chains);
+    S::LANES * CHAINS
+}
+
+/// The sum of the values: one addition a load, in as wide vectors as the instruction set has.
+struct Sum<'a> {
+    part: &'a [u32],
+}
+
+impl Kernel for Sum<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> u32 {
+        self.part.iter().fold(0, |sum, x| sum.wrapping_add(*x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::available;
+
+    #[test]
+    fn the_sum_reads_every_value() {
+        for len in [0, 1, 63, 64, 1001] {
+            let values: Vec<u32> = (0..len).collect();
+            let expected = len * len.saturating_sub(1) / 2;
+            for (isa, name) in available() {
+                assert_eq!(isa.run(Sum { part: &values }), expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn peaks_are_rates_of_a_machine() {
+        assert!(peak_gflops() > 0.01);
+        assert!(read_gigabytes_per_second(1 << 20) > 0.01);
+    }
+}
