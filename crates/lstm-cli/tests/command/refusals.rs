@@ -157,9 +157,33 @@ fn sampling_out_of_range() {
         ("--temperature", "-1", "`temperature` is -1"),
         ("--top-p", "0", "`top-p` is 0"),
         ("--top-p", "1.5", "`top-p` is 1.5"),
+        ("--min-p", "2", "`min-p` is 2"),
+        ("--repetition-penalty", "-1", "`repetition-penalty` is -1"),
+        ("--samples", "0", "--samples is 0"),
+        ("--beam", "0", "`beam` is 0"),
+        ("--stop", "", "empty stop text"),
         ("--length", "some", "invalid digit"),
     ] {
         let said = lstm(folder.path(), &["generate", "run", &format!("{option}={value}")]);
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+    }
+}
+
+#[test]
+fn sampling_that_contradicts_itself() {
+    let folder = trained("");
+    for (options, expected) in [
+        ("--beam 3 --temperature 1", "cannot be used with"),
+        ("--beam 3 --top-k 5", "cannot be used with"),
+        ("--beam 3 --top-p 0.9", "cannot be used with"),
+        ("--beam 3 --min-p 0.1", "cannot be used with"),
+        ("--beam 3 --repetition-penalty 1.2", "cannot be used with"),
+        ("--beam 3 --seed 4", "cannot be used with"),
+        ("--beam 3 --samples 4", "--samples 4 is more than --beam 3 finds"),
+        ("--temperature 0 --top-k 3", "top-k would change nothing"),
+        ("--temperature 0 --min-p 0.1", "min-p would change nothing"),
+    ] {
+        let said = line(folder.path(), &format!("generate run {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
     }
 }

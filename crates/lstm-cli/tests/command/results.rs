@@ -104,6 +104,48 @@ fn generation_follows_its_seed_and_streams() {
 }
 
 #[test]
+fn several_texts_differ_and_stop_where_they_are_told() {
+    let folder = trained("--tokenizer chars");
+    let texts = |options: &str| -> Vec<serde_json::Value> {
+        let said = line(folder.path(), &format!("generate run --prompt the --length 80 --json {options}"));
+        assert_eq!(said.code, Some(0), "{options}: {}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let three = texts("--samples 3 --seed 5 --temperature 1 --min-p 0.05 --repetition-penalty 1.1");
+    assert_eq!(three, texts("--samples 3 --seed 5 --temperature 1 --min-p 0.05 --repetition-penalty 1.1"));
+    assert!(three.len() == 3 && three[0]["text"] != three[1]["text"] && three[1]["text"] != three[2]["text"]);
+    assert_eq!(
+        (&three[0]["prompt"], &three[0]["tokens"], &three[0]["stopped"]),
+        (&"the".into(), &80.into(), &false.into())
+    );
+    // A stop cuts the same text short.
+    let (whole, stopped) = (&texts("")[0], &texts("--stop e")[0]);
+    let (whole, text) = (whole["text"].as_str().unwrap(), stopped["text"].as_str().unwrap());
+    assert!(whole.contains('e') && stopped["stopped"] == true);
+    assert_eq!(whole.split('e').next().unwrap(), text);
+    assert_eq!(stopped["tokens"].as_u64().unwrap() as usize, text.chars().count() + 1);
+    let said = line(folder.path(), "generate run --prompt the --length 80 --stop e --samples 2");
+    assert!(said.out.starts_with(&format!("the{text}\n\nthe")), "{}", said.out);
+}
+
+#[test]
+fn a_beam_finds_likelier_texts_than_taking_the_likeliest_token() {
+    let folder = trained("");
+    let beam = |options: &str| -> Vec<serde_json::Value> {
+        let said = line(folder.path(), &format!("generate run --length 8 --json {options}"));
+        assert_eq!(said.code, Some(0), "{options}: {}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (one, best) = (beam("--beam 1"), beam("--beam 40 --samples 3"));
+    assert_eq!(one[0]["text"], beam("--temperature 0")[0]["text"]);
+    let probability = |text: &serde_json::Value| text["log_probability"].as_f64().unwrap();
+    assert!(best.len() == 3 && best.iter().map(probability).rev().is_sorted());
+    assert!(probability(&best[0]) >= probability(&one[0]) - 1e-5);
+    let said = lstm(folder.path(), &["generate", "run", "--beam", "4", "--stop", "\n", "--length", "20", "--json"]);
+    assert!(said.json()["stopped"] == true && !said.out.contains("\\n"), "{}", said.out);
+}
+
+#[test]
 fn generation_of_characters_and_windows_goes_on_from_the_prompt() {
     for options in ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"] {
         let folder = folder();

@@ -235,24 +235,20 @@ impl Tokenizer {
         self.stored.line_markers
     }
 
-    /// The tokens of a piece of text, such as a prompt.
+    /// The tokens of a piece of text, such as a prompt; where lines have markers, what ends in it does so with `<eos>`.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
         for line in text.split_inclusive('\n') {
-            self.encode_line(line.as_bytes(), line, line.ends_with('\n'), &mut |id, _| ids.push(id));
+            let ended = line.ends_with('\n');
+            self.encode_line(line.as_bytes(), line, ended, &mut |id, _| ids.push(id));
+            ids.extend(self.eos().filter(|_| ended && self.line_markers()));
         }
         ids
     }
 
-    /// The bytes a token stands for when written after another: words are parted by spaces, `<eos>` ends a line.
-    pub fn decode(&self, id: u32, at_line_start: bool) -> Vec<u8> {
-        let token = self.token(id);
-        match (self.kind(), token) {
-            (_, EOS) => b"\n".to_vec(),
-            (TokenizerKind::Words, _) if !at_line_start => format!(" {token}").into_bytes(),
-            (TokenizerKind::Bytes, _) if id < 256 => vec![id as u8],
-            _ => token.as_bytes().to_vec(),
-        }
+    /// What turns tokens into text that goes on from `before`.
+    pub fn decoder(&self, before: &str) -> Decoder<'_> {
+        Decoder { tokenizer: self, at_start: before.is_empty() || before.ends_with(['\n', ' ']) }
     }
 
     /// A short checksum of the vocabulary: a model belongs to one tokenizer.
@@ -299,6 +295,29 @@ impl Tokenizer {
     }
 }
 
+/// Turns tokens into text, one after the other: words are parted by spaces, `<eos>` ends a line.
+#[derive(Clone, Debug)]
+pub struct Decoder<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Whether the next word needs no space before it.
+    at_start: bool,
+}
+
+impl Decoder<'_> {
+    /// The bytes that the next token adds.
+    pub fn push(&mut self, id: u32) -> Vec<u8> {
+        let (kind, token) = (self.tokenizer.kind(), self.tokenizer.token(id));
+        let bytes = match (kind, token) {
+            (_, EOS) => b"\n".to_vec(),
+            (TokenizerKind::Words, _) if !self.at_start => format!(" {token}").into_bytes(),
+            (TokenizerKind::Bytes, _) if id < 256 => vec![id as u8],
+            _ => token.as_bytes().to_vec(),
+        };
+        self.at_start = bytes.ends_with(b"\n");
+        bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +340,8 @@ mod tests {
         for kind in [TokenizerKind::Chars, TokenizerKind::Bytes] {
             let text = "Grüße,\nWelt\n";
             let tokenizer = build(kind, text, VocabularyOptions::default());
-            let bytes: Vec<u8> = tokenizer.encode(text).iter().flat_map(|&id| tokenizer.decode(id, false)).collect();
+            let mut decoder = tokenizer.decoder("");
+            let bytes: Vec<u8> = tokenizer.encode(text).iter().flat_map(|&id| decoder.push(id)).collect();
             assert_eq!(String::from_utf8(bytes).unwrap(), text);
         }
     }
@@ -332,6 +352,8 @@ mod tests {
         let words = build(TokenizerKind::Words, "a a a b b c <unk>\n", options);
         assert_eq!(words.vocabulary_size(), 6);
         assert!(words.pad().is_some() && words.sos() != words.eos());
+        let [a, eos] = ["a", EOS].map(|token| words.id(token).unwrap());
+        assert_eq!(words.encode("a a\na"), [a, a, eos, a]);
     }
 
     #[test]
