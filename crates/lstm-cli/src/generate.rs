@@ -175,7 +175,7 @@ impl<'a> Text<'a> {
                 object["log_probability"] = log_probability;
             }
             writeln!(out, "{object}")?;
-        } else if !self.written.last().or(prompt.as_bytes().last()).is_none_or(|&last| last == b'\n') {
+        } else if self.written.last().or(prompt.as_bytes().last()).is_some_and(|&last| last != b'\n') {
             writeln!(out)?;
         }
         Ok(())

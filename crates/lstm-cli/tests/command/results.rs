@@ -55,6 +55,38 @@ fn evaluation_repeats_the_test_of_the_training() {
 }
 
 #[test]
+fn evaluation_compares_with_a_five_gram_of_the_same_text() {
+    for options in ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"] {
+        let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 1" } else { TINY };
+        let folder = folder();
+        let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let result = line(folder.path(), "eval run text.txt --baseline --json").json();
+        let baseline = &result["baseline"];
+        assert_eq!((&baseline["tokens"], &baseline["order"]), (&result["tokens"], &5.into()), "{options}");
+        // Nine words that follow each other by rule; most of the text is what was counted.
+        let perplexity = baseline["perplexity"].as_f64().unwrap();
+        assert!(
+            perplexity > 1.0 && perplexity < 4.0 && perplexity < result["perplexity"].as_f64().unwrap(),
+            "{result}"
+        );
+        assert!(line(folder.path(), "eval run text.txt --json").json()["baseline"].is_null());
+    }
+    let folder = trained("");
+    let said = line(folder.path(), "eval run text.txt --baseline");
+    assert!(said.out.lines().nth(1).unwrap().starts_with("baseline   "), "{}", said.out);
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    std::fs::write(folder.path().join("other.txt"), &text).unwrap();
+    std::fs::write(folder.path().join("text.txt"), text.replace("the cat", "a dog")).unwrap();
+    let said = line(folder.path(), "eval run other.txt --baseline");
+    assert!(said.code == Some(2) && said.err.contains("training text changed"), "{}", said.err);
+    std::fs::remove_file(folder.path().join("text.txt")).unwrap();
+    let said = line(folder.path(), "eval run other.txt --baseline");
+    assert!(said.code == Some(2) && said.err.contains("text.txt"), "{}", said.err);
+    assert_eq!(line(folder.path(), "eval run other.txt").code, Some(0));
+}
+
+#[test]
 fn scores_add_up_to_the_perplexity() {
     for options in ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"] {
         let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 2" } else { TINY };

@@ -372,6 +372,7 @@ impl Trainer {
         if best {
             let card = ModelCard {
                 tokenizer: self.data.tokenizer.fingerprint(),
+                text: self.data.train.fingerprint.clone(),
                 epoch: epoch + 1,
                 step: self.step(),
                 train,
