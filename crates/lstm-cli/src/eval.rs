@@ -52,10 +52,10 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     let baseline = baseline.transpose()?;
     let mut out = std::io::stdout();
     if options.json {
-        let mut result = loss_json(Some(loss), Some(corpus.unknown));
+        let mut result = loss_json(Some(loss), Some(&corpus));
         result["seconds"] = seconds.into();
         result["baseline"] = baseline.map_or(Value::Null, |(loss, seconds)| {
-            let mut baseline = loss_json(Some(loss), Some(corpus.unknown));
+            let mut baseline = loss_json(Some(loss), Some(&corpus));
             baseline["order"] = BASELINE_ORDER.into();
             baseline["seconds"] = seconds.into();
             baseline
@@ -70,6 +70,14 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             grouped(loss.tokens as u64),
             grouped(corpus.unknown as u64)
         )?;
+        let per_word = |loss| {
+            format!(
+                "per word   {:.2}, {:.4} bits a character",
+                corpus.word_perplexity(loss),
+                corpus.bits_per_char(loss)
+            )
+        };
+        writeln!(out, "{}", per_word(loss))?;
         if let Some((loss, seconds)) = baseline {
             let (perplexity, nats) = (loss.perplexity(), loss.mean());
             writeln!(
@@ -77,6 +85,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
                 "baseline   {perplexity:.2} ({nats:.4} nats a token), a Kneser-Ney {BASELINE_ORDER}-gram of the same \
                  training text, in {seconds:.1} s"
             )?;
+            writeln!(out, "{}", per_word(loss))?;
         }
     }
     Ok(ExitCode::SUCCESS)

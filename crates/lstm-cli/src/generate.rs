@@ -68,7 +68,7 @@ pub fn run(options: Generate) -> Result<ExitCode> {
     }
     let run = LoadedRun::open(&options.run)?;
     let tokenizer = &run.tokenizer;
-    let prompt = tokenizer.encode(&options.prompt);
+    let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
     if unknown > 0 {
         eprintln!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len());
@@ -103,6 +103,9 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
                 break;
             }
         }
+        if !text.stopped {
+            text.add(&stops.push(&decoder.finish()).0)?;
+        }
         text.add(&stops.finish())?;
         text.end(Value::Null)?;
     }
@@ -119,7 +122,8 @@ fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> 
     let stops = Stops::new(&options.stop)?;
     let written = |tokens: &[u32]| {
         let mut decoder = run.tokenizer.decoder(&options.prompt);
-        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| decoder.push(token)).collect();
+        let mut bytes: Vec<u8> = tokens.iter().flat_map(|&token| decoder.push(token)).collect();
+        bytes.extend(decoder.finish());
         let mut stops = stops.clone();
         let (mut text, stopped) = stops.push(&bytes);
         text.extend(stops.finish());

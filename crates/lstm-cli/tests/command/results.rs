@@ -8,7 +8,7 @@ fn training_ends_with_a_table_or_one_json_object() {
     let folder = folder();
     let said = line(folder.path(), &format!("train text.txt {TINY}"));
     assert_eq!(said.code, Some(0), "{}", said.err);
-    for row in ["perplexity", "train", "valid", "test", "tokens/s"] {
+    for row in ["perplexity", "per word", "bits/char", "train", "valid", "test", "tokens/s"] {
         assert!(said.out.contains(row), "{}", said.out);
     }
     for talk in ["vocabulary 11", "parameters", "epoch   2", "try: lstm generate runs/text"] {
@@ -20,6 +20,10 @@ fn training_ends_with_a_table_or_one_json_object() {
     for split in ["train", "valid", "test"] {
         let (perplexity, nll) = (result[split]["perplexity"].as_f64().unwrap(), result[split]["nll"].as_f64().unwrap());
         assert!((perplexity.ln() - nll).abs() < 1e-9);
+        // A word is a token here.
+        assert!((result[split]["word_perplexity"].as_f64().unwrap() / perplexity - 1.0).abs() < 1e-9);
+        let bits = result[split]["bits_per_char"].as_f64().unwrap();
+        assert!(bits > 0.0 && bits < nll / std::f64::consts::LN_2);
         assert!(result[split]["tokens"].as_u64().unwrap() > 50 && result[split]["unknown"].is_u64());
     }
     assert!(result["floor"].is_null() && result["parameters"].is_u64());
@@ -36,7 +40,9 @@ fn without_a_test_text_its_result_is_null() {
 
 #[test]
 fn evaluation_repeats_the_test_of_the_training() {
-    for kind in ["words", "chars --batches lines", "bytes"] {
+    for kind in
+        ["words", "chars --batches lines", "bytes", "bpe --vocab-size 280", "unigram --batches lines", "wordpiece"]
+    {
         let folder = folder();
         let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
         let (train, test) = text.split_at(text.match_indices('\n').nth(350).unwrap().0 + 1);
@@ -45,13 +51,38 @@ fn evaluation_repeats_the_test_of_the_training() {
         let files = "train.txt --valid test.txt --test test.txt";
         let trained = line(folder.path(), &format!("train {files} {TINY} --tokenizer {kind} --out run --json")).json();
         let result = line(folder.path(), "eval run test.txt --json").json();
-        for key in ["perplexity", "nll", "tokens", "unknown"] {
+        for key in ["perplexity", "nll", "tokens", "unknown", "word_perplexity", "bits_per_char"] {
             assert_eq!(result[key], trained["test"][key], "{kind}: {key}");
         }
         assert!(result["seconds"].is_f64());
         let said = line(folder.path(), "eval run test.txt");
         assert!(said.out.starts_with("perplexity "), "{}", said.out);
     }
+}
+
+#[test]
+fn a_tokenizer_of_one_run_or_of_the_library_serves_another() {
+    let folder = trained("--tokenizer bpe --vocab-size 280");
+    let own = std::fs::read(folder.path().join("run/tokenizer.json")).unwrap();
+    let own: serde_json::Value = serde_json::from_slice(&own).unwrap();
+    std::fs::write(folder.path().join("library.json"), own["subwords"].to_string()).unwrap();
+    let mut results = Vec::new();
+    for tokenizer in ["run/tokenizer.json", "library.json", "bpe --vocab-size 280"] {
+        let said = line(folder.path(), &format!("train text.txt {TINY} --json --tokenizer {tokenizer}"));
+        results.push(said.json()["test"].clone());
+    }
+    assert!(results[0] == results[1] && results[1] == results[2], "{results:?}");
+    // The run has the tokenizer itself; the file is needed no more.
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out other --tokenizer library.json"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    std::fs::remove_file(folder.path().join("library.json")).unwrap();
+    for command in ["eval other text.txt", "train --resume other --epochs 3", "generate other --stop cat"] {
+        let said = line(folder.path(), command);
+        assert_eq!(said.code, Some(0), "{command}: {}", said.err);
+    }
+    assert!(line(folder.path(), "show other").out.contains("subwords"));
+    let said = line(folder.path(), &format!("train text.txt {TINY} --batches lines --tokenizer run/tokenizer.json"));
+    assert!(said.code == Some(2) && said.err.contains("markers around their lines"), "{}", said.err);
 }
 
 #[test]
@@ -74,7 +105,7 @@ fn evaluation_compares_with_a_five_gram_of_the_same_text() {
     }
     let folder = trained("");
     let said = line(folder.path(), "eval run text.txt --baseline");
-    assert!(said.out.lines().nth(1).unwrap().starts_with("baseline   "), "{}", said.out);
+    assert!(said.out.lines().nth(2).unwrap().starts_with("baseline   "), "{}", said.out);
     let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
     std::fs::write(folder.path().join("other.txt"), &text).unwrap();
     std::fs::write(folder.path().join("text.txt"), text.replace("the cat", "a dog")).unwrap();
@@ -88,7 +119,9 @@ fn evaluation_compares_with_a_five_gram_of_the_same_text() {
 
 #[test]
 fn scores_add_up_to_the_perplexity() {
-    for options in ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"] {
+    let subwords = ["--tokenizer bpe", "--tokenizer unigram --batches lines", "--tokenizer wordpiece"];
+    let others = ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"];
+    for options in subwords.into_iter().chain(others) {
         let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 2" } else { TINY };
         let folder = folder();
         let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
@@ -179,7 +212,9 @@ fn a_beam_finds_likelier_texts_than_taking_the_likeliest_token() {
 
 #[test]
 fn generation_of_characters_and_windows_goes_on_from_the_prompt() {
-    for options in ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"] {
+    let subwords = ["--tokenizer bpe", "--tokenizer unigram", "--tokenizer wordpiece --batches lines"];
+    let others = ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"];
+    for options in subwords.into_iter().chain(others) {
         let folder = folder();
         let tiny = TINY.replace("--segment 8", if options.contains("windows") { "" } else { "--segment 8" });
         let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::TextError;
 use super::tokenizer::{Tokenizer, TokenizerKind};
+use crate::model::Loss;
 
 /// A text: whole files, parts of files, or text in memory.
 #[derive(Clone, Debug, Default)]
@@ -361,6 +362,10 @@ pub struct Corpus {
     pub unknown: usize,
     /// The lines.
     pub lines: usize,
+    /// The words: what stands between white space, and the end of each line as one more (as the Penn Treebank is counted).
+    pub words: usize,
+    /// The characters, line feeds included.
+    pub characters: usize,
     /// The bytes read.
     pub bytes: u64,
     /// A checksum of the ids.
@@ -388,13 +393,17 @@ impl Corpus {
             line_starts: Vec::new(),
             unknown: 0,
             lines: 0,
+            words: 0,
+            characters: 0,
             bytes: source.bytes(),
             fingerprint: String::new(),
         };
         let mut hasher = crc32fast::Hasher::new();
         let mut line_open = false;
         visit_lines(source, &mut |path, offset, bytes, ended| {
-            let text = if bytes_kind { "".into() } else { as_text(path, offset, bytes, lossy)? };
+            let text = as_text(path, offset, bytes, lossy || bytes_kind)?;
+            corpus.words += text.split_whitespace().count() + usize::from(ended);
+            corpus.characters += text.chars().count();
             if !line_open {
                 corpus.lines += 1;
                 if tokenizer.line_markers() {
@@ -406,14 +415,34 @@ impl Corpus {
                 corpus.ids.push(id);
                 corpus.unknown += usize::from(!seen);
                 hasher.update(&id.to_le_bytes());
-            });
-            Ok(())
+            })
         })?;
+        if line_open && tokenizer.line_markers() {
+            // Its end is predicted all the same.
+            corpus.words += 1;
+            corpus.characters += 1;
+        }
         corpus.fingerprint = format!("{:08x}", hasher.finalize());
         if corpus.ids.is_empty() {
             return Err(TextError::Unusable("the text has no tokens: it is empty or only white space".to_owned()));
         }
         Ok(corpus)
+    }
+
+    /// The tokens to predict: the ids, and the ends of lines where they are markers.
+    pub fn tokens(&self) -> usize {
+        self.ids.len() + self.line_starts.len()
+    }
+
+    /// The perplexity per word of a model with this loss here: e to the power of the total loss over the number of words.
+    /// Where not all tokens were predicted, the mean of those that were stands for the others.
+    pub fn word_perplexity(&self, loss: Loss) -> f64 {
+        (loss.mean() * self.tokens() as f64 / self.words.max(1) as f64).exp()
+    }
+
+    /// The bits per character, counted likewise.
+    pub fn bits_per_char(&self, loss: Loss) -> f64 {
+        loss.mean() * self.tokens() as f64 / self.characters.max(1) as f64 / std::f64::consts::LN_2
     }
 
     /// The ids of one line, for tokenizers with line markers.
@@ -462,6 +491,28 @@ mod tests {
         let error = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap_err();
         assert!(error.to_string().contains("byte 7"), "{error}");
         assert!(Tokenizer::build(TokenizerKind::Words, &source, options, true).is_ok());
+    }
+
+    #[test]
+    fn perplexities_per_word_and_bits_per_character_do_not_depend_on_the_tokens() {
+        // With their ends five words and 17 characters; 34 nats in all, whatever they are spread over.
+        for kind in [TokenizerKind::Words, TokenizerKind::Chars, TokenizerKind::Bytes] {
+            for line_markers in [false, true] {
+                let source = Source::from_text("one größer\nthree\n");
+                let options = VocabularyOptions { line_markers, min_count: Some(1), ..Default::default() };
+                let tokenizer = Tokenizer::build(kind, &source, options, false).unwrap();
+                let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+                assert_eq!((corpus.words, corpus.characters), (5, 17), "{kind}");
+                let expected = [(TokenizerKind::Words, 5), (TokenizerKind::Chars, 17), (TokenizerKind::Bytes, 19)];
+                assert!(expected.contains(&(kind, corpus.tokens())), "{kind}: {}", corpus.tokens());
+                let loss = Loss { nll: 34.0, tokens: corpus.tokens() };
+                assert!((corpus.word_perplexity(loss) - (34.0f64 / 5.0).exp()).abs() < 1e-9);
+                assert!((corpus.bits_per_char(loss) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+                // Half of the tokens with half of the loss say the same.
+                let half = Loss { nll: 34.0 / corpus.tokens() as f64, tokens: 1 };
+                assert!((corpus.bits_per_char(half) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+            }
+        }
     }
 
     #[test]

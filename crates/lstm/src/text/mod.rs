@@ -4,6 +4,7 @@ pub mod batches;
 pub mod builtin;
 pub mod corpus;
 pub mod ngram;
+mod subwords;
 pub mod tokenizer;
 
 use std::path::PathBuf;

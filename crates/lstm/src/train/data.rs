@@ -40,9 +40,12 @@ impl Data {
         let lossy = config.data.lossy;
         let lines = config.batching != Batching::Stream;
         let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
-        let tokenizer = match tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?,
+        let tokenizer = match (tokenizer, &config.data.tokenizer) {
+            (Some(tokenizer), _) => tokenizer,
+            (None, Some(path)) => {
+                Tokenizer::import(path, lines).map_err(|error| TextError::Unusable(error.to_string()))?
+            }
+            (None, None) => Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?,
         };
         let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
         let train = read(&splits.train)?;

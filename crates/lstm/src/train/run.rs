@@ -159,6 +159,9 @@ pub struct DataConfig {
     pub split: Option<Vec<u32>>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
+    /// The `tokenizer.json` to use, for a tokenizer from a file.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
 }
 
 /// The files of a run folder.
