@@ -6,6 +6,7 @@ mod output;
 mod progress;
 mod score;
 mod show;
+mod stdin;
 mod train;
 mod train_options;
 

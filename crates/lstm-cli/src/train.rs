@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::output::{INTERRUPTED, grouped, loss_json, seconds, source, use_threads};
 use crate::progress::Progress;
+use crate::stdin::Spool;
 use crate::train_options::Train;
 
 /// Trains and prints.
@@ -22,10 +23,19 @@ pub fn run(options: Train) -> Result<ExitCode> {
     let mut trainer = match &options.run.resume {
         Some(folder) => Trainer::resume(folder, options.extension())?,
         None => {
-            let config = options.config()?;
+            let mut config = options.config()?;
             config.validate()?;
+            let folder = options.folder();
+            let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
+            if let Some(spool) = &spool {
+                config.data.train = Some(spool.path().to_owned());
+            }
             let data = Data::read(&config, None)?;
-            Trainer::create(config, data, &options.folder(), options.run.force)?
+            let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
+            if let Some(spool) = spool {
+                spool.keep(&mut trainer)?;
+            }
+            trainer
         }
     };
     describe(&trainer)?;

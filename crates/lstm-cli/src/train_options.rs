@@ -15,7 +15,8 @@ use lstm::train::trainer::Extension;
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
 pub struct Train {
-    /// A text file or a folder of them [default: the built-in language]
+    /// A text file, also compressed (.gz, .zst), or a folder of them, or - for standard input, which is then kept in the run
+    /// folder [default: the built-in language]
     text: Option<PathBuf>,
     /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
     /// char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
@@ -250,6 +251,11 @@ impl Train {
         Ok(config)
     }
 
+    /// Whether the text comes from standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.text.as_deref() == Some(Path::new("-"))
+    }
+
     /// What `--resume` may change.
     pub fn extension(&self) -> Extension {
         let LengthOptions { epochs, steps, budget, patience } = self.length;
@@ -263,8 +269,13 @@ impl Train {
         }
         let text = self.text.as_deref();
         let absolute = text.and_then(|text| text.canonicalize().ok());
-        let name = absolute.as_deref().or(text).and_then(Path::file_stem);
+        let mut name = absolute.as_deref().or(text).map(Path::to_owned);
+        if let Some(name) = name.as_mut().filter(|name| name.extension().is_some_and(|e| e == "gz" || e == "zst")) {
+            name.set_extension("");
+        }
+        let name = name.as_deref().and_then(Path::file_stem);
         let name = name.map_or("builtin".into(), |name| name.to_string_lossy());
+        let name = if self.reads_stdin() { "stdin".into() } else { name };
         let first = Path::new("runs").join(name.as_ref());
         let numbered = (2..).map(|n| first.with_file_name(format!("{name}-{n}")));
         std::iter::once(first.clone()).chain(numbered).find(|folder| !folder.exists()).unwrap_or(first)

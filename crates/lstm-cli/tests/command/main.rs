@@ -5,6 +5,7 @@ mod refusals;
 /// Training, evaluating, generating, scoring, showing.
 mod results;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -42,6 +43,16 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 /// Runs `lstm` in `folder`.
 fn lstm(folder: &Path, arguments: &[&str]) -> Said {
     Said::new(command(folder, arguments).output().unwrap())
+}
+
+/// The same with `input` on standard input.
+fn piped(folder: &Path, arguments: &str, input: &str) -> Said {
+    let mut command = command(folder, &arguments.split_whitespace().collect::<Vec<_>>());
+    let piped = || std::process::Stdio::piped();
+    let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    // A command that refuses its options does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Said::new(child.wait_with_output().unwrap())
 }
 
 /// The same for a line without quotes in it.

@@ -1,6 +1,7 @@
+use std::io::Write;
 use std::path::Path;
 
-use crate::{TINY, folder, line, lstm, trained};
+use crate::{TINY, folder, line, lstm, piped, trained};
 
 /// A training that is refused: what is said, and that no run was begun.
 fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
@@ -41,6 +42,27 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "short.txt --valid text.txt --batches windows(2)", &["windows", "would fit"]);
     let lossy = line(folder.path(), "train latin.txt --valid text.txt --lossy --batch 2 --hidden 8 --epochs 1");
     assert_eq!(lossy.code, Some(0), "{}", lossy.err);
+}
+
+#[test]
+fn archives_that_cannot_be_unpacked_and_an_empty_input() {
+    let folder = folder();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&std::fs::read(folder.path().join("text.txt")).unwrap()).unwrap();
+    let packed = encoder.finish().unwrap();
+    std::fs::write(folder.path().join("cut.txt.gz"), &packed[..packed.len() - 9]).unwrap();
+    std::fs::write(folder.path().join("none.zst"), "plain text\n").unwrap();
+    refused(folder.path(), "cut.txt.gz", &["cut.txt.gz cannot be unpacked", "cut short"]);
+    refused(folder.path(), "none.zst", &["none.zst cannot be unpacked", "not what its name says"]);
+    refused(folder.path(), "text.txt --valid cut.txt.gz", &["cut.txt.gz cannot be unpacked"]);
+    for (input, expected) in
+        [("", "standard input is empty"), ("one line\n", "too few lines"), (&"a\0b\n".repeat(50), "binary")]
+    {
+        let said = piped(folder.path(), "train - --out new", input);
+        assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+        // Neither a run nor what was read is left.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
 }
 
 #[test]

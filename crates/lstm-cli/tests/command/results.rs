@@ -1,7 +1,7 @@
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
-use crate::{TINY, command, folder, line, lstm, trained};
+use crate::{TINY, command, folder, line, lstm, piped, trained};
 
 #[test]
 fn training_ends_with_a_table_or_one_json_object() {
@@ -29,6 +29,36 @@ fn training_ends_with_a_table_or_one_json_object() {
     assert!(result["floor"].is_null() && result["parameters"].is_u64());
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["tokens_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(result.as_object().unwrap().len(), 8);
+}
+
+#[test]
+fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    std::fs::create_dir(folder.path().join("packed")).unwrap();
+    std::fs::write(folder.path().join("packed/text.txt.gz"), encoder.finish().unwrap()).unwrap();
+    let model = |run: &str| std::fs::read(folder.path().join(run).join("model.safetensors")).unwrap();
+    assert_eq!(line(folder.path(), &format!("train text.txt {TINY}")).code, Some(0));
+    for archive in ["packed/text.txt.gz", "packed"] {
+        let said = line(folder.path(), &format!("train {archive} {TINY} --out runs/archive --force"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(model("runs/archive"), model("runs/text"));
+    }
+    let said = piped(folder.path(), &format!("train - {TINY} --json"), &text);
+    assert_eq!(said.json()["run"], "runs/stdin");
+    assert_eq!(model("runs/stdin"), model("runs/text"));
+    // The text is in the run folder, so that the run goes on, and nowhere else.
+    assert_eq!(std::fs::read_to_string(folder.path().join("runs/stdin/text.txt")).unwrap(), text);
+    assert!(!folder.path().join("runs/stdin.stdin").exists());
+    for run in ["runs/stdin", "runs/text"] {
+        let said = line(folder.path(), &format!("train --resume {run} --epochs 4"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    assert_eq!(model("runs/stdin"), model("runs/text"));
+    let said = line(folder.path(), "eval runs/stdin packed/text.txt.gz --baseline");
+    assert!(said.code == Some(0) && said.out.contains("baseline"), "{}", said.err);
 }
 
 #[test]

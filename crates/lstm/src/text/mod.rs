@@ -1,5 +1,6 @@
 //! From a text file to batches of token ids.
 
+mod archive;
 pub mod batches;
 pub mod builtin;
 pub mod corpus;

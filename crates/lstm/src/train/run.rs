@@ -194,6 +194,11 @@ impl RunFolder {
         self.0.join("metrics.jsonl")
     }
 
+    /// `text.txt`: the text of a run that read it from standard input.
+    pub fn text(&self) -> PathBuf {
+        self.0.join("text.txt")
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
