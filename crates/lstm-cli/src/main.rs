@@ -1,5 +1,7 @@
 //! The `lstm` command: train, evaluate, generate, score, show.
 
+#[cfg(feature = "download")]
+mod data;
 mod eval;
 mod generate;
 mod output;
@@ -32,6 +34,9 @@ enum Command {
     Generate(generate::Generate),
     /// Show how surprising each token of a text is to a model, in nats, and each line's perplexity
     Score(score::Score),
+    /// Get a corpus of the literature
+    #[cfg(feature = "download")]
+    Data(data::Data),
     /// Show what a trained model is: its parameters, what it was trained on, its results
     Show(show::Show),
     /// Print a completion script for a shell
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Command::Eval(command) => eval::run(command),
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),
+        #[cfg(feature = "download")]
+        Command::Data(command) => data::run(command),
         Command::Show(command) => show::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lstm", &mut std::io::stdout());

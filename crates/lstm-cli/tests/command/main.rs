@@ -1,5 +1,8 @@
 //! The `lstm` command as its users meet it, one binary.
 
+/// Getting corpora from a server on this machine.
+#[cfg(feature = "download")]
+mod data;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.

@@ -310,7 +310,8 @@ fn completions_are_made_for_every_shell() {
 #[test]
 fn every_option_of_every_command_says_its_default() {
     let folder = folder();
-    for subcommand in ["train", "eval", "generate", "score", "show"] {
+    let data: &[&str] = if cfg!(feature = "download") { &["data get"] } else { &[] };
+    for subcommand in ["train", "eval", "generate", "score", "show"].iter().chain(data) {
         let said = line(folder.path(), &format!("{subcommand} --help"));
         // An option's text runs to the next option or to an empty line.
         let mut options: Vec<String> = Vec::new();
