@@ -7,8 +7,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use lstm::evaluate::Evaluation;
+use lstm::text::ngram::Ngram;
+use serde_json::Value;
 
 use crate::output::{grouped, loss_json, open, use_threads};
+
+/// The tokens that the baseline counts together.
+const BASELINE_ORDER: usize = 5;
 
 /// The options of `lstm eval`.
 #[derive(clap::Args)]
@@ -20,6 +25,9 @@ pub struct Eval {
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long)]
     lossy: bool,
+    /// Compare with a Kneser-Ney 5-gram that is counted on the same training text [default: the model alone]
+    #[arg(long)]
+    baseline: bool,
     /// Print one JSON object [default: a sentence]
     #[arg(long)]
     json: bool,
@@ -36,10 +44,22 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     let (batching, rows) = (run.config.batching, run.config.batch);
     let loss = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?.finish();
     let seconds = started.elapsed().as_secs_f64();
+    let baseline = options.baseline.then(|| -> Result<_> {
+        let started = Instant::now();
+        let model = Ngram::of_corpus(BASELINE_ORDER, &run.training_text()?, &run.tokenizer)?;
+        Ok((model.loss(&corpus, &run.tokenizer, batching), started.elapsed().as_secs_f64()))
+    });
+    let baseline = baseline.transpose()?;
     let mut out = std::io::stdout();
     if options.json {
-        let mut result = loss_json(Some(loss), Some(corpus.unknown));
+        let mut result = loss_json(Some(loss), Some(&corpus));
         result["seconds"] = seconds.into();
+        result["baseline"] = baseline.map_or(Value::Null, |(loss, seconds)| {
+            let mut baseline = loss_json(Some(loss), Some(&corpus));
+            baseline["order"] = BASELINE_ORDER.into();
+            baseline["seconds"] = seconds.into();
+            baseline
+        });
         writeln!(out, "{result}")?;
     } else {
         writeln!(
@@ -50,6 +70,23 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             grouped(loss.tokens as u64),
             grouped(corpus.unknown as u64)
         )?;
+        let per_word = |loss| {
+            format!(
+                "per word   {:.2}, {:.4} bits a character",
+                corpus.word_perplexity(loss),
+                corpus.bits_per_char(loss)
+            )
+        };
+        writeln!(out, "{}", per_word(loss))?;
+        if let Some((loss, seconds)) = baseline {
+            let (perplexity, nats) = (loss.perplexity(), loss.mean());
+            writeln!(
+                out,
+                "baseline   {perplexity:.2} ({nats:.4} nats a token), a Kneser-Ney {BASELINE_ORDER}-gram of the same \
+                 training text, in {seconds:.1} s"
+            )?;
+            writeln!(out, "{}", per_word(loss))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use lstm::generate::{Generator, Sampling};
-use lstm::text::batches::Batching;
+use anyhow::{Result, bail};
+use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
 use lstm::train::checkpoint::LoadedRun;
+use serde_json::{Value, json};
 
 /// The options of `lstm generate`.
 #[derive(clap::Args)]
@@ -17,60 +17,171 @@ pub struct Generate {
     /// The text to go on from [default: none, a fresh line]
     #[arg(long, default_value = "", hide_default_value = true)]
     prompt: String,
-    /// Below 1 safer, above 1 wilder, 0 always the likeliest token
-    #[arg(long, default_value_t = 0.8)]
-    temperature: f32,
-    /// Choose among the k likeliest tokens only; 0 for all
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Choose among the likeliest tokens that together have this probability; 1 for all
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
     /// How many tokens to write
     #[arg(long, default_value_t = 100)]
     length: usize,
-    /// The seed of the choices
+    /// Stop before this text comes; may be given more than once [default: at --length only]
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// How many texts to write
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    samples: usize,
+    /// Print one JSON object a text [default: the texts, an empty line between them]
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: SamplingOptions,
+    /// Search for the likeliest text instead of sampling, this many at a time; --samples then gives the best of them
+    /// [default: sample]
+    #[arg(long, value_name = "WIDTH", conflicts_with = "SamplingOptions")]
+    beam: Option<usize>,
+}
+
+/// How tokens are drawn.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Sampling")]
+struct SamplingOptions {
+    /// Below 1 safer, above 1 wilder, 0 always the likeliest token [default: 0.8]
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Choose among the k likeliest tokens only; 0 for all [default: 0]
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Choose among the likeliest tokens that together have this probability; 1 for all [default: 1]
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Choose among tokens with at least this share of the likeliest one's probability; 0 for all [default: 0]
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// Divide the scores of tokens that were there before by this; below 1 invites them [default: 1]
+    #[arg(long)]
+    repetition_penalty: Option<f32>,
+    /// The seed of the choices [default: 1]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 /// Generates and prints.
 pub fn run(options: Generate) -> Result<ExitCode> {
+    if options.samples == 0 {
+        bail!("--samples is 0; it must be at least 1");
+    }
     let run = LoadedRun::open(&options.run)?;
     let tokenizer = &run.tokenizer;
-    let window = match run.config.batching {
-        Batching::Windows(n) => Some(n),
-        _ => None,
-    };
-    let banned = [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect();
-    let Generate { temperature, top_k, top_p, .. } = options;
-    let sampling = Sampling { temperature, top_k, top_p };
-    let mut generator = Generator::new(&run.model, &run.params, sampling, banned, window, options.seed)?;
-    let prompt = tokenizer.encode(&options.prompt);
+    let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
     if unknown > 0 {
         eprintln!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len());
     }
-    let line_start = tokenizer.sos().unwrap_or(tokenizer.start());
-    let mut last = line_start;
-    for token in prompt {
-        generator.read(last);
-        last = token;
-    }
-    let mut out = std::io::stdout();
-    out.write_all(options.prompt.as_bytes())?;
-    let mut at_line_start = options.prompt.is_empty() || options.prompt.ends_with(['\n', ' ']);
-    for _ in 0..options.length {
-        let token = generator.next(last);
-        let text = tokenizer.decode(token, at_line_start);
-        at_line_start = text.ends_with(b"\n");
-        out.write_all(&text)?;
-        out.flush()?;
-        // Where lines have markers, the next one begins with its own.
-        last = if Some(token) == tokenizer.eos() && tokenizer.line_markers() { line_start } else { token };
-    }
-    if !at_line_start {
-        writeln!(out)?;
+    match options.beam {
+        Some(width) => search(&options, width, &run, &prompt)?,
+        None => sample(&options, &run, &prompt)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Draws the texts, each shown while it is written.
+fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
+    let given = &options.sampling;
+    let mut sampling = Sampling { temperature: given.temperature.unwrap_or(0.8), ..Sampling::default() };
+    sampling.top_k = given.top_k.unwrap_or(sampling.top_k);
+    sampling.top_p = given.top_p.unwrap_or(sampling.top_p);
+    sampling.min_p = given.min_p.unwrap_or(sampling.min_p);
+    sampling.repetition_penalty = given.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+    for sample in 0..options.samples as u64 {
+        let seed = given.seed.unwrap_or(1);
+        let mut generator = Generator::new(&run.model, &run.params, Rules::of(run), sampling, seed, sample)?;
+        prompt.iter().for_each(|&token| generator.read(token));
+        let mut text = Text::begin(options, sample == 0)?;
+        let (mut decoder, mut stops) = (run.tokenizer.decoder(&options.prompt), Stops::new(&options.stop)?);
+        for token in generator.take(options.length) {
+            let (bytes, stopped) = stops.push(&decoder.push(token));
+            text.add(&bytes)?;
+            text.tokens += 1;
+            text.stopped = stopped;
+            if stopped {
+                break;
+            }
+        }
+        if !text.stopped {
+            text.add(&stops.push(&decoder.finish()).0)?;
+        }
+        text.add(&stops.finish())?;
+        text.end(Value::Null)?;
+    }
+    Ok(())
+}
+
+/// Searches and shows the best.
+fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
+    let mut beam = Beam::new(&run.model, &run.params, Rules::of(run), width)?;
+    if options.samples > width {
+        bail!("--samples {} is more than --beam {width} finds; give a wider beam", options.samples);
+    }
+    prompt.iter().for_each(|&token| beam.read(token));
+    let stops = Stops::new(&options.stop)?;
+    let written = |tokens: &[u32]| {
+        let mut decoder = run.tokenizer.decoder(&options.prompt);
+        let mut bytes: Vec<u8> = tokens.iter().flat_map(|&token| decoder.push(token)).collect();
+        bytes.extend(decoder.finish());
+        let mut stops = stops.clone();
+        let (mut text, stopped) = stops.push(&bytes);
+        text.extend(stops.finish());
+        (text, stopped)
+    };
+    let found = beam.search(options.length, &mut |tokens| written(tokens).1);
+    for (number, hypothesis) in found.iter().take(options.samples).enumerate() {
+        let mut text = Text::begin(options, number == 0)?;
+        text.add(&written(&hypothesis.tokens).0)?;
+        (text.tokens, text.stopped) = (hypothesis.tokens.len(), hypothesis.ended);
+        text.end(json!(hypothesis.log_probability))?;
+    }
+    Ok(())
+}
+
+/// A text on its way out: as it comes, or as one object when it is whole.
+struct Text<'a> {
+    options: &'a Generate,
+    written: Vec<u8>,
+    tokens: usize,
+    stopped: bool,
+}
+
+impl<'a> Text<'a> {
+    fn begin(options: &'a Generate, first: bool) -> Result<Self> {
+        if !options.json {
+            let mut out = std::io::stdout();
+            if !first {
+                writeln!(out)?;
+            }
+            out.write_all(options.prompt.as_bytes())?;
+        }
+        Ok(Self { options, written: Vec::new(), tokens: 0, stopped: false })
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written.extend_from_slice(bytes);
+        if !self.options.json {
+            let mut out = std::io::stdout();
+            out.write_all(bytes)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    fn end(self, log_probability: Value) -> Result<()> {
+        let mut out = std::io::stdout();
+        let prompt = &self.options.prompt;
+        if self.options.json {
+            let text = String::from_utf8_lossy(&self.written);
+            let mut object = json!({"prompt": prompt, "text": text, "tokens": self.tokens, "stopped": self.stopped});
+            if !log_probability.is_null() {
+                object["log_probability"] = log_probability;
+            }
+            writeln!(out, "{object}")?;
+        } else if self.written.last().or(prompt.as_bytes().last()).is_some_and(|&last| last != b'\n') {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
 }

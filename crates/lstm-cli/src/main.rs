@@ -1,12 +1,15 @@
 //! The `lstm` command: train, evaluate, generate, score, show, measure.
 
 mod bench;
+#[cfg(feature = "download")]
+mod data;
 mod eval;
 mod generate;
 mod output;
 mod progress;
 mod score;
 mod show;
+mod stdin;
 mod train;
 mod train_options;
 
@@ -32,6 +35,9 @@ enum Command {
     Generate(generate::Generate),
     /// Show how surprising each token of a text is to a model, in nats, and each line's perplexity
     Score(score::Score),
+    /// Get a corpus of the literature
+    #[cfg(feature = "download")]
+    Data(data::Data),
     /// Show what a trained model is: its parameters, what it was trained on, its results
     Show(show::Show),
     /// Measure this machine's peak, and how fast it trains and runs models
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Command::Eval(command) => eval::run(command),
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),
+        #[cfg(feature = "download")]
+        Command::Data(command) => data::run(command),
         Command::Show(command) => show::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {

@@ -22,12 +22,17 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
     Ok(())
 }
 
-/// A result as JSON.
-pub fn loss_json(loss: Option<Loss>, unknown: Option<usize>) -> Value {
-    loss.map_or(
-        Value::Null,
-        |loss| json!({"perplexity": loss.perplexity(), "nll": loss.mean(), "tokens": loss.tokens, "unknown": unknown}),
-    )
+/// A result as JSON; what the text it is of says too, where that is at hand.
+pub fn loss_json(loss: Option<Loss>, corpus: Option<&Corpus>) -> Value {
+    let Some(loss) = loss else { return Value::Null };
+    json!({
+        "perplexity": loss.perplexity(),
+        "nll": loss.mean(),
+        "tokens": loss.tokens,
+        "word_perplexity": corpus.map(|corpus| corpus.word_perplexity(loss)),
+        "bits_per_char": corpus.map(|corpus| corpus.bits_per_char(loss)),
+        "unknown": corpus.map(|corpus| corpus.unknown),
+    })
 }
 
 /// A run and a text to use it on.

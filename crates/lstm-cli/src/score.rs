@@ -36,13 +36,12 @@ pub fn run(options: Score) -> Result<ExitCode> {
     let tokenizer = &run.tokenizer;
     // One row at a time keeps lines and windows in the order of the text.
     let mut evaluation = Evaluation::new(&run.model, &run.params, tokenizer, &corpus, run.config.batching, 1)?;
-    let newline = [tokenizer.eos(), tokenizer.id("\n"), tokenizer.id("<0x0A>")];
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut line = Vec::new();
     while evaluation.advance() {
         for (token, nats) in evaluation.predicted() {
             line.push((token, nats));
-            if newline.contains(&Some(token)) {
+            if tokenizer.ends_line(token) {
                 write_line(&mut out, tokenizer, &line, options.json)?;
                 line.clear();
             }

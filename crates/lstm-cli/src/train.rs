@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::output::{INTERRUPTED, grouped, loss_json, seconds, source, use_threads};
 use crate::progress::Progress;
+use crate::stdin::Spool;
 use crate::train_options::Train;
 
 /// Trains and prints.
@@ -22,10 +23,19 @@ pub fn run(options: Train) -> Result<ExitCode> {
     let mut trainer = match &options.run.resume {
         Some(folder) => Trainer::resume(folder, options.extension())?,
         None => {
-            let config = options.config()?;
+            let mut config = options.config()?;
             config.validate()?;
+            let folder = options.folder();
+            let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
+            if let Some(spool) = &spool {
+                config.data.train = Some(spool.path().to_owned());
+            }
             let data = Data::read(&config, None)?;
-            Trainer::create(config, data, &options.folder(), options.run.force)?
+            let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
+            if let Some(spool) = spool {
+                spool.keep(&mut trainer)?;
+            }
+            trainer
         }
     };
     describe(&trainer)?;
@@ -52,7 +62,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
 /// What was understood of the input, and what will be trained.
 fn describe(trainer: &Trainer) -> Result<()> {
     let (data, config, model) = (trainer.data(), trainer.config(), &trainer.config().model);
-    let kind = config.tokenizer;
+    let kind = config.tokenizer.noun();
     let mut talk = std::io::stderr().lock();
     writeln!(talk, "text     {}", source(config))?;
     for (name, corpus) in [("train", Some(&data.train)), ("valid", data.valid.as_ref()), ("test", data.test.as_ref())] {
@@ -104,11 +114,10 @@ fn describe(trainer: &Trainer) -> Result<()> {
 /// The results, on standard output.
 fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     let data = trainer.data();
-    let unknown = |corpus: Option<&Corpus>| corpus.map(|corpus| corpus.unknown);
-    let losses = [
-        ("train", Some(outcome.train), Some(data.train.unknown)),
-        ("valid", outcome.valid, unknown(data.valid.as_ref())),
-        ("test", outcome.test, unknown(data.test.as_ref())),
+    let losses: [(_, _, Option<&Corpus>); 3] = [
+        ("train", Some(outcome.train), Some(&data.train)),
+        ("valid", outcome.valid, data.valid.as_ref()),
+        ("test", outcome.test, data.test.as_ref()),
     ];
     let mut out = std::io::stdout().lock();
     if as_json {
@@ -119,16 +128,23 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
             "tokens_per_second": outcome.tokens_per_second,
             "parameters": trainer.model().layout().len(),
         });
-        for (name, loss, unknown) in losses {
-            result[name] = loss_json(loss, unknown);
+        for (name, loss, corpus) in losses {
+            result[name] = loss_json(loss, corpus);
         }
         writeln!(out, "{result}")?;
         return Ok(());
     }
-    writeln!(out, "         perplexity    tokens   unknown")?;
-    for (name, loss, unknown) in losses {
-        if let Some(loss) = loss {
-            writeln!(out, "{name:<7} {:>11.2} {:>9} {:>9}", loss.perplexity(), loss.tokens, unknown.unwrap_or(0))?;
+    writeln!(out, "         perplexity   per word  bits/char    tokens   unknown")?;
+    for (name, loss, corpus) in losses {
+        if let (Some(loss), Some(corpus)) = (loss, corpus) {
+            let (word_perplexity, bits_per_char) = (corpus.word_perplexity(loss), corpus.bits_per_char(loss));
+            writeln!(
+                out,
+                "{name:<7} {:>11.2} {word_perplexity:>10.2} {bits_per_char:>10.3} {:>9} {:>9}",
+                loss.perplexity(),
+                loss.tokens,
+                corpus.unknown
+            )?;
         }
     }
     if let Some(floor) = data.floor {

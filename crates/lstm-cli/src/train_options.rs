@@ -15,7 +15,8 @@ use lstm::train::trainer::Extension;
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
 pub struct Train {
-    /// A text file or a folder of them [default: the built-in language]
+    /// A text file, also compressed (.gz, .zst), or a folder of them, or - for standard input, which is then kept in the run
+    /// folder [default: the built-in language]
     text: Option<PathBuf>,
     /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
     /// char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
@@ -46,13 +47,14 @@ struct TextOptions {
     /// Percentages for training, validation and test [default: 90/5/5]
     #[arg(long, requires = "text", value_parser = shares, value_name = "A/B/C")]
     split: Option<Shares>,
-    /// What a token is: words, chars, bytes [default: words; char: chars]
-    #[arg(long)]
-    tokenizer: Option<TokenizerKind>,
+    /// What a token is: words, chars, bytes, or subwords that are trained on the text: bpe, unigram, wordpiece; or the
+    /// path of a tokenizer.json [default: words; char: chars]
+    #[arg(long, value_parser = tokenizer_choice, value_name = "KIND")]
+    tokenizer: Option<TokenizerChoice>,
     /// Rarer tokens become <unk> [default: 2 for words of a text without <unk>, else 1]
     #[arg(long)]
     min_count: Option<u64>,
-    /// Keep only the most frequent tokens [default: all]
+    /// Keep only the most frequent tokens; make so many subwords [default: all; subwords: 8000]
     #[arg(long)]
     vocab_size: Option<usize>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
@@ -193,6 +195,21 @@ fn shares(text: &str) -> Result<Shares, String> {
     shares.map(Shares).map_err(|_| format!("`{text}` is not a list of percentages such as 90/5/5"))
 }
 
+/// A kind of tokenizer, or a file with one.
+#[derive(Clone, Debug)]
+enum TokenizerChoice {
+    Kind(TokenizerKind),
+    File(PathBuf),
+}
+
+fn tokenizer_choice(text: &str) -> Result<TokenizerChoice, String> {
+    match text.parse() {
+        Ok(kind) => Ok(TokenizerChoice::Kind(kind)),
+        Err(_) if text.ends_with(".json") || Path::new(text).is_file() => Ok(TokenizerChoice::File(text.into())),
+        Err(error) => Err(format!("{error}, or the path of a tokenizer.json")),
+    }
+}
+
 /// Seconds of `90s`, `10m`, `1h30m`.
 fn duration(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 2h or 1h30m");
@@ -234,6 +251,11 @@ impl Train {
         Ok(config)
     }
 
+    /// Whether the text comes from standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.text.as_deref() == Some(Path::new("-"))
+    }
+
     /// What `--resume` may change.
     pub fn extension(&self) -> Extension {
         let LengthOptions { epochs, steps, budget, patience } = self.length;
@@ -247,8 +269,13 @@ impl Train {
         }
         let text = self.text.as_deref();
         let absolute = text.and_then(|text| text.canonicalize().ok());
-        let name = absolute.as_deref().or(text).and_then(Path::file_stem);
+        let mut name = absolute.as_deref().or(text).map(Path::to_owned);
+        if let Some(name) = name.as_mut().filter(|name| name.extension().is_some_and(|e| e == "gz" || e == "zst")) {
+            name.set_extension("");
+        }
+        let name = name.as_deref().and_then(Path::file_stem);
         let name = name.map_or("builtin".into(), |name| name.to_string_lossy());
+        let name = if self.reads_stdin() { "stdin".into() } else { name };
         let first = Path::new("runs").join(name.as_ref());
         let numbered = (2..).map(|n| first.with_file_name(format!("{name}-{n}")));
         std::iter::once(first.clone()).chain(numbered).find(|folder| !folder.exists()).unwrap_or(first)
@@ -262,12 +289,23 @@ fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
 
 impl TextOptions {
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
-        set(&mut config.tokenizer, self.tokenizer);
-        if config.tokenizer == TokenizerKind::Bytes {
-            let useless = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
-            if let Some((option, _)) = useless.into_iter().find(|(_, given)| *given) {
-                bail!("{option} and --tokenizer bytes contradict each other: the vocabulary is the 256 bytes");
+        match &self.tokenizer {
+            Some(TokenizerChoice::Kind(kind)) => config.tokenizer = *kind,
+            Some(TokenizerChoice::File(path)) => {
+                config.tokenizer = TokenizerKind::File;
+                config.data.tokenizer = Some(std::path::absolute(path)?);
             }
+            None => {}
+        }
+        let (cuts, why) = match config.tokenizer {
+            TokenizerKind::Words | TokenizerKind::Chars => ([true, true], ""),
+            TokenizerKind::Bytes => ([false, false], "the vocabulary is the 256 bytes"),
+            TokenizerKind::File => ([false, false], "the vocabulary is the file's"),
+            _ => ([false, true], "rare words are made of subwords"),
+        };
+        let given = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
+        if let Some(((option, _), _)) = given.into_iter().zip(cuts).find(|((_, given), cuts)| *given && !cuts) {
+            bail!("{option} and --tokenizer {} contradict each other: {why}", config.tokenizer);
         }
         if self.vocab_size == Some(0) {
             bail!("--vocab-size is 0; it must be at least 1");

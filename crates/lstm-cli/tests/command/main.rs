@@ -2,11 +2,15 @@
 
 /// Measuring the machine.
 mod bench;
+/// Getting corpora from a server on this machine.
+#[cfg(feature = "download")]
+mod data;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.
 mod results;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -44,6 +48,16 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 /// Runs `lstm` in `folder`.
 fn lstm(folder: &Path, arguments: &[&str]) -> Said {
     Said::new(command(folder, arguments).output().unwrap())
+}
+
+/// The same with `input` on standard input.
+fn piped(folder: &Path, arguments: &str, input: &str) -> Said {
+    let mut command = command(folder, &arguments.split_whitespace().collect::<Vec<_>>());
+    let piped = || std::process::Stdio::piped();
+    let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    // A command that refuses its options does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Said::new(child.wait_with_output().unwrap())
 }
 
 /// The same for a line without quotes in it.

@@ -1,6 +1,7 @@
+use std::io::Write;
 use std::path::Path;
 
-use crate::{TINY, folder, line, lstm, trained};
+use crate::{TINY, folder, line, lstm, piped, trained};
 
 /// A training that is refused: what is said, and that no run was begun.
 fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
@@ -44,6 +45,27 @@ fn texts_that_cannot_be_read() {
 }
 
 #[test]
+fn archives_that_cannot_be_unpacked_and_an_empty_input() {
+    let folder = folder();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&std::fs::read(folder.path().join("text.txt")).unwrap()).unwrap();
+    let packed = encoder.finish().unwrap();
+    std::fs::write(folder.path().join("cut.txt.gz"), &packed[..packed.len() - 9]).unwrap();
+    std::fs::write(folder.path().join("none.zst"), "plain text\n").unwrap();
+    refused(folder.path(), "cut.txt.gz", &["cut.txt.gz cannot be unpacked", "cut short"]);
+    refused(folder.path(), "none.zst", &["none.zst cannot be unpacked", "not what its name says"]);
+    refused(folder.path(), "text.txt --valid cut.txt.gz", &["cut.txt.gz cannot be unpacked"]);
+    for (input, expected) in
+        [("", "standard input is empty"), ("one line\n", "too few lines"), (&"a\0b\n".repeat(50), "binary")]
+    {
+        let said = piped(folder.path(), "train - --out new", input);
+        assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+        // Neither a run nor what was read is left.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}
+
+#[test]
 fn options_out_of_range() {
     let folder = folder();
     for (options, expected) in [
@@ -71,7 +93,11 @@ fn options_out_of_range() {
         ("--wiring circle", "stacked, skip, scores"),
         ("--readout all", "hidden, output-gate"),
         ("--init ones", "ones-bias"),
-        ("--tokenizer letters", "words, chars, bytes"),
+        ("--tokenizer letters", "words, chars, bytes, bpe, unigram, wordpiece, or the path of a tokenizer.json"),
+        ("--tokenizer bpe --vocab-size 100", "100 is too small: bpe starts from the 256 bytes"),
+        ("--tokenizer unigram --vocab-size 5", "one for each character"),
+        ("--tokenizer missing.json", "missing.json"),
+        ("--tokenizer text.txt", "text.txt: not a tokenizer.json"),
         ("--batches windows(0)", "windows(n)"),
         ("--preset huge", "textlstm"),
         ("--projection 300", "smaller than the hidden size"),
@@ -99,6 +125,8 @@ fn options_that_contradict_each_other() {
         ("text.txt --preset textlstm --segment 20", "contradict"),
         ("text.txt --optimizer adam --weight-decay 0.1", "adamw"),
         ("text.txt --tokenizer bytes --min-count 3", "contradict"),
+        ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
+        ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
         ("text.txt --layers 1 --wiring skip", "at least 2"),
         ("text.txt --resume run", "cannot be used with"),
         ("--resume run --hidden 5", "cannot be used with"),
@@ -157,9 +185,33 @@ fn sampling_out_of_range() {
         ("--temperature", "-1", "`temperature` is -1"),
         ("--top-p", "0", "`top-p` is 0"),
         ("--top-p", "1.5", "`top-p` is 1.5"),
+        ("--min-p", "2", "`min-p` is 2"),
+        ("--repetition-penalty", "-1", "`repetition-penalty` is -1"),
+        ("--samples", "0", "--samples is 0"),
+        ("--beam", "0", "`beam` is 0"),
+        ("--stop", "", "empty stop text"),
         ("--length", "some", "invalid digit"),
     ] {
         let said = lstm(folder.path(), &["generate", "run", &format!("{option}={value}")]);
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
+    }
+}
+
+#[test]
+fn sampling_that_contradicts_itself() {
+    let folder = trained("");
+    for (options, expected) in [
+        ("--beam 3 --temperature 1", "cannot be used with"),
+        ("--beam 3 --top-k 5", "cannot be used with"),
+        ("--beam 3 --top-p 0.9", "cannot be used with"),
+        ("--beam 3 --min-p 0.1", "cannot be used with"),
+        ("--beam 3 --repetition-penalty 1.2", "cannot be used with"),
+        ("--beam 3 --seed 4", "cannot be used with"),
+        ("--beam 3 --samples 4", "--samples 4 is more than --beam 3 finds"),
+        ("--temperature 0 --top-k 3", "top-k would change nothing"),
+        ("--temperature 0 --min-p 0.1", "min-p would change nothing"),
+    ] {
+        let said = line(folder.path(), &format!("generate run {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
     }
 }

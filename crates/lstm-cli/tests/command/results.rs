@@ -1,14 +1,14 @@
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
-use crate::{TINY, command, folder, line, lstm, trained};
+use crate::{TINY, command, folder, line, lstm, piped, trained};
 
 #[test]
 fn training_ends_with_a_table_or_one_json_object() {
     let folder = folder();
     let said = line(folder.path(), &format!("train text.txt {TINY}"));
     assert_eq!(said.code, Some(0), "{}", said.err);
-    for row in ["perplexity", "train", "valid", "test", "tokens/s"] {
+    for row in ["perplexity", "per word", "bits/char", "train", "valid", "test", "tokens/s"] {
         assert!(said.out.contains(row), "{}", said.out);
     }
     for talk in ["vocabulary 11", "parameters", "epoch   2", "try: lstm generate runs/text"] {
@@ -20,11 +20,45 @@ fn training_ends_with_a_table_or_one_json_object() {
     for split in ["train", "valid", "test"] {
         let (perplexity, nll) = (result[split]["perplexity"].as_f64().unwrap(), result[split]["nll"].as_f64().unwrap());
         assert!((perplexity.ln() - nll).abs() < 1e-9);
+        // A word is a token here.
+        assert!((result[split]["word_perplexity"].as_f64().unwrap() / perplexity - 1.0).abs() < 1e-9);
+        let bits = result[split]["bits_per_char"].as_f64().unwrap();
+        assert!(bits > 0.0 && bits < nll / std::f64::consts::LN_2);
         assert!(result[split]["tokens"].as_u64().unwrap() > 50 && result[split]["unknown"].is_u64());
     }
     assert!(result["floor"].is_null() && result["parameters"].is_u64());
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["tokens_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(result.as_object().unwrap().len(), 8);
+}
+
+#[test]
+fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    std::fs::create_dir(folder.path().join("packed")).unwrap();
+    std::fs::write(folder.path().join("packed/text.txt.gz"), encoder.finish().unwrap()).unwrap();
+    let model = |run: &str| std::fs::read(folder.path().join(run).join("model.safetensors")).unwrap();
+    assert_eq!(line(folder.path(), &format!("train text.txt {TINY}")).code, Some(0));
+    for archive in ["packed/text.txt.gz", "packed"] {
+        let said = line(folder.path(), &format!("train {archive} {TINY} --out runs/archive --force"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(model("runs/archive"), model("runs/text"));
+    }
+    let said = piped(folder.path(), &format!("train - {TINY} --json"), &text);
+    assert_eq!(said.json()["run"], "runs/stdin");
+    assert_eq!(model("runs/stdin"), model("runs/text"));
+    // The text is in the run folder, so that the run goes on, and nowhere else.
+    assert_eq!(std::fs::read_to_string(folder.path().join("runs/stdin/text.txt")).unwrap(), text);
+    assert!(!folder.path().join("runs/stdin.stdin").exists());
+    for run in ["runs/stdin", "runs/text"] {
+        let said = line(folder.path(), &format!("train --resume {run} --epochs 4"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    assert_eq!(model("runs/stdin"), model("runs/text"));
+    let said = line(folder.path(), "eval runs/stdin packed/text.txt.gz --baseline");
+    assert!(said.code == Some(0) && said.out.contains("baseline"), "{}", said.err);
 }
 
 #[test]
@@ -36,7 +70,9 @@ fn without_a_test_text_its_result_is_null() {
 
 #[test]
 fn evaluation_repeats_the_test_of_the_training() {
-    for kind in ["words", "chars --batches lines", "bytes"] {
+    for kind in
+        ["words", "chars --batches lines", "bytes", "bpe --vocab-size 280", "unigram --batches lines", "wordpiece"]
+    {
         let folder = folder();
         let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
         let (train, test) = text.split_at(text.match_indices('\n').nth(350).unwrap().0 + 1);
@@ -45,7 +81,7 @@ fn evaluation_repeats_the_test_of_the_training() {
         let files = "train.txt --valid test.txt --test test.txt";
         let trained = line(folder.path(), &format!("train {files} {TINY} --tokenizer {kind} --out run --json")).json();
         let result = line(folder.path(), "eval run test.txt --json").json();
-        for key in ["perplexity", "nll", "tokens", "unknown"] {
+        for key in ["perplexity", "nll", "tokens", "unknown", "word_perplexity", "bits_per_char"] {
             assert_eq!(result[key], trained["test"][key], "{kind}: {key}");
         }
         assert!(result["seconds"].is_f64());
@@ -55,8 +91,67 @@ fn evaluation_repeats_the_test_of_the_training() {
 }
 
 #[test]
-fn scores_add_up_to_the_perplexity() {
+fn a_tokenizer_of_one_run_or_of_the_library_serves_another() {
+    let folder = trained("--tokenizer bpe --vocab-size 280");
+    let own = std::fs::read(folder.path().join("run/tokenizer.json")).unwrap();
+    let own: serde_json::Value = serde_json::from_slice(&own).unwrap();
+    std::fs::write(folder.path().join("library.json"), own["subwords"].to_string()).unwrap();
+    let mut results = Vec::new();
+    for tokenizer in ["run/tokenizer.json", "library.json", "bpe --vocab-size 280"] {
+        let said = line(folder.path(), &format!("train text.txt {TINY} --json --tokenizer {tokenizer}"));
+        results.push(said.json()["test"].clone());
+    }
+    assert!(results[0] == results[1] && results[1] == results[2], "{results:?}");
+    // The run has the tokenizer itself; the file is needed no more.
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out other --tokenizer library.json"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    std::fs::remove_file(folder.path().join("library.json")).unwrap();
+    for command in ["eval other text.txt", "train --resume other --epochs 3", "generate other --stop cat"] {
+        let said = line(folder.path(), command);
+        assert_eq!(said.code, Some(0), "{command}: {}", said.err);
+    }
+    assert!(line(folder.path(), "show other").out.contains("subwords"));
+    let said = line(folder.path(), &format!("train text.txt {TINY} --batches lines --tokenizer run/tokenizer.json"));
+    assert!(said.code == Some(2) && said.err.contains("markers around their lines"), "{}", said.err);
+}
+
+#[test]
+fn evaluation_compares_with_a_five_gram_of_the_same_text() {
     for options in ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"] {
+        let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 1" } else { TINY };
+        let folder = folder();
+        let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let result = line(folder.path(), "eval run text.txt --baseline --json").json();
+        let baseline = &result["baseline"];
+        assert_eq!((&baseline["tokens"], &baseline["order"]), (&result["tokens"], &5.into()), "{options}");
+        // Nine words that follow each other by rule; most of the text is what was counted.
+        let perplexity = baseline["perplexity"].as_f64().unwrap();
+        assert!(
+            perplexity > 1.0 && perplexity < 4.0 && perplexity < result["perplexity"].as_f64().unwrap(),
+            "{result}"
+        );
+        assert!(line(folder.path(), "eval run text.txt --json").json()["baseline"].is_null());
+    }
+    let folder = trained("");
+    let said = line(folder.path(), "eval run text.txt --baseline");
+    assert!(said.out.lines().nth(2).unwrap().starts_with("baseline   "), "{}", said.out);
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    std::fs::write(folder.path().join("other.txt"), &text).unwrap();
+    std::fs::write(folder.path().join("text.txt"), text.replace("the cat", "a dog")).unwrap();
+    let said = line(folder.path(), "eval run other.txt --baseline");
+    assert!(said.code == Some(2) && said.err.contains("training text changed"), "{}", said.err);
+    std::fs::remove_file(folder.path().join("text.txt")).unwrap();
+    let said = line(folder.path(), "eval run other.txt --baseline");
+    assert!(said.code == Some(2) && said.err.contains("text.txt"), "{}", said.err);
+    assert_eq!(line(folder.path(), "eval run other.txt").code, Some(0));
+}
+
+#[test]
+fn scores_add_up_to_the_perplexity() {
+    let subwords = ["--tokenizer bpe", "--tokenizer unigram --batches lines", "--tokenizer wordpiece"];
+    let others = ["", "--tokenizer chars", "--batches lines", "--preset textlstm --tokenizer words"];
+    for options in subwords.into_iter().chain(others) {
         let tiny = if options.contains("textlstm") { "--hidden 8 --embedding 6 --batch 4 --epochs 2" } else { TINY };
         let folder = folder();
         let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
@@ -104,8 +199,52 @@ fn generation_follows_its_seed_and_streams() {
 }
 
 #[test]
+fn several_texts_differ_and_stop_where_they_are_told() {
+    let folder = trained("--tokenizer chars");
+    let texts = |options: &str| -> Vec<serde_json::Value> {
+        let said = line(folder.path(), &format!("generate run --prompt the --length 80 --json {options}"));
+        assert_eq!(said.code, Some(0), "{options}: {}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let three = texts("--samples 3 --seed 5 --temperature 1 --min-p 0.05 --repetition-penalty 1.1");
+    assert_eq!(three, texts("--samples 3 --seed 5 --temperature 1 --min-p 0.05 --repetition-penalty 1.1"));
+    assert!(three.len() == 3 && three[0]["text"] != three[1]["text"] && three[1]["text"] != three[2]["text"]);
+    assert_eq!(
+        (&three[0]["prompt"], &three[0]["tokens"], &three[0]["stopped"]),
+        (&"the".into(), &80.into(), &false.into())
+    );
+    // A stop cuts the same text short.
+    let (whole, stopped) = (&texts("")[0], &texts("--stop e")[0]);
+    let (whole, text) = (whole["text"].as_str().unwrap(), stopped["text"].as_str().unwrap());
+    assert!(whole.contains('e') && stopped["stopped"] == true);
+    assert_eq!(whole.split('e').next().unwrap(), text);
+    assert_eq!(stopped["tokens"].as_u64().unwrap() as usize, text.chars().count() + 1);
+    let said = line(folder.path(), "generate run --prompt the --length 80 --stop e --samples 2");
+    assert!(said.out.starts_with(&format!("the{text}\n\nthe")), "{}", said.out);
+}
+
+#[test]
+fn a_beam_finds_likelier_texts_than_taking_the_likeliest_token() {
+    let folder = trained("");
+    let beam = |options: &str| -> Vec<serde_json::Value> {
+        let said = line(folder.path(), &format!("generate run --length 8 --json {options}"));
+        assert_eq!(said.code, Some(0), "{options}: {}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (one, best) = (beam("--beam 1"), beam("--beam 40 --samples 3"));
+    assert_eq!(one[0]["text"], beam("--temperature 0")[0]["text"]);
+    let probability = |text: &serde_json::Value| text["log_probability"].as_f64().unwrap();
+    assert!(best.len() == 3 && best.iter().map(probability).rev().is_sorted());
+    assert!(probability(&best[0]) >= probability(&one[0]) - 1e-5);
+    let said = lstm(folder.path(), &["generate", "run", "--beam", "4", "--stop", "\n", "--length", "20", "--json"]);
+    assert!(said.json()["stopped"] == true && !said.out.contains("\\n"), "{}", said.out);
+}
+
+#[test]
 fn generation_of_characters_and_windows_goes_on_from_the_prompt() {
-    for options in ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"] {
+    let subwords = ["--tokenizer bpe", "--tokenizer unigram", "--tokenizer wordpiece --batches lines"];
+    let others = ["--tokenizer chars", "--tokenizer bytes", "--batches lines", "--batches windows(3)"];
+    for options in subwords.into_iter().chain(others) {
         let folder = folder();
         let tiny = TINY.replace("--segment 8", if options.contains("windows") { "" } else { "--segment 8" });
         let said = line(folder.path(), &format!("train text.txt {tiny} --out run {options}"));
@@ -171,7 +310,8 @@ fn completions_are_made_for_every_shell() {
 #[test]
 fn every_option_of_every_command_says_its_default() {
     let folder = folder();
-    for subcommand in ["train", "eval", "generate", "score", "show", "bench"] {
+    let data: &[&str] = if cfg!(feature = "download") { &["data get"] } else { &[] };
+    for subcommand in ["train", "eval", "generate", "score", "show", "bench"].iter().chain(data) {
         let said = line(folder.path(), &format!("{subcommand} --help"));
         // An option's text runs to the next option or to an empty line.
         let mut options: Vec<String> = Vec::new();

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::TextError;
+use super::archive::{BUFFER, Compression};
 use super::tokenizer::{Tokenizer, TokenizerKind};
+use crate::model::Loss;
 
 /// A text: whole files, parts of files, or text in memory.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +18,13 @@ pub struct Source {
 
 #[derive(Clone, Debug)]
 enum Part {
-    File { path: PathBuf, start: u64, end: u64 },
+    /// Bytes of a file; of a compressed one, of what is in it.
+    File {
+        path: PathBuf,
+        compression: Option<Compression>,
+        start: u64,
+        end: u64,
+    },
     Memory(Arc<str>),
 }
 
@@ -31,6 +39,16 @@ pub struct Splits {
     pub test: Option<Source>,
 }
 
+/// What reading a compressed file meets.
+fn damaged(path: &Path) -> impl Fn(std::io::Error) -> TextError + '_ {
+    move |error| {
+        TextError::Unusable(format!(
+            "{} cannot be unpacked: it is damaged, was cut short, or is not what its name says ({error}); get it again",
+            path.display()
+        ))
+    }
+}
+
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TextError + '_ {
     |source| TextError::Io { path: path.to_owned(), source }
 }
@@ -41,24 +59,30 @@ impl Source {
         Self { parts: vec![Part::Memory(text.into())] }
     }
 
-    /// One file.
+    /// One file, compressed if its name ends with `.gz` or `.zst`.
     ///
     /// # Errors
-    /// A file that is missing, empty, or a folder.
+    /// A file that is missing, empty, a folder, or that cannot be unpacked.
     pub fn from_file(path: &Path) -> Result<Self, TextError> {
         let metadata = std::fs::metadata(path).map_err(io(path))?;
         if metadata.is_dir() {
             return Err(TextError::Unusable(format!("{} is a folder; a text file is expected here", path.display())));
         }
-        if metadata.len() == 0 {
+        let compression = Compression::of(path);
+        let file = File::open(path).map_err(io(path))?;
+        let end = match compression {
+            None => metadata.len(),
+            // Its length is known, and that it is whole, when it was read once.
+            Some(packed) => std::io::copy(&mut packed.reader(file), &mut std::io::sink()).map_err(damaged(path))?,
+        };
+        if end == 0 {
             return Err(TextError::Unusable(format!("{} is empty; there is nothing to read", path.display())));
         }
-        File::open(path).map_err(io(path))?;
-        Ok(Self { parts: vec![Part::File { path: path.to_owned(), start: 0, end: metadata.len() }] })
+        Ok(Self { parts: vec![Part::File { path: path.to_owned(), compression, start: 0, end }] })
     }
 
     /// A file, or a folder: of files named for training, validation and test, or of text files to be joined in the
-    /// order of their names.
+    /// order of their names. Each may be compressed.
     ///
     /// # Errors
     /// A file that cannot be read, or a folder without text.
@@ -69,9 +93,12 @@ impl Source {
         let mut files: Vec<PathBuf> = Vec::new();
         for entry in std::fs::read_dir(path).map_err(io(path))? {
             let file = entry.map_err(io(path))?.path();
-            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+            let packed = Compression::of(&file).is_some();
+            let unpacked = if packed { file.with_extension("") } else { file.clone() };
+            let extension = unpacked.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
             let full = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0);
-            if full && ["txt", "text", "md", "tokens", "raw"].contains(&extension.as_str()) {
+            let is_text = ["txt", "text", "md", "tokens", "raw"].contains(&extension.as_str());
+            if full && (is_text || packed && extension.is_empty()) {
                 files.push(file);
             }
         }
@@ -95,7 +122,8 @@ impl Source {
             train.parts.extend(Self::from_file(file)?.parts);
         }
         if train.parts.is_empty() {
-            let why = "has no text files (.txt, .text, .md, .tokens, .raw) with anything in them";
+            let why =
+                "has no text files (.txt, .text, .md, .tokens, .raw, also with .gz or .zst) with anything in them";
             return Err(TextError::Unusable(format!("{} {why}", path.display())));
         }
         Ok(Splits { train, valid: None, test: None })
@@ -157,9 +185,9 @@ impl Source {
             } else if at == 0 {
                 rest.parts.push(part.clone());
             } else {
-                let (_, mut reader) = part.open()?;
-                reader.seek_relative_from_start(at)?;
-                let at_line_end = at + reader.skip_line()?;
+                let mut line = Vec::new();
+                let read = part.reader(at)?.read_until(b'\n', &mut line).map_err(|error| part.trouble(error))?;
+                let at_line_end = at + read as u64;
                 let (a, b) = part.cut(at_line_end);
                 first.parts.push(a);
                 rest.parts.extend((b.bytes() > 0).then_some(b));
@@ -167,28 +195,6 @@ impl Source {
             }
         }
         Ok((first, rest))
-    }
-}
-
-/// A reader of one part.
-struct PartReader {
-    path: PathBuf,
-    reader: Box<dyn ReadSeek>,
-    start: u64,
-}
-
-trait ReadSeek: BufRead + Seek {}
-impl<T: BufRead + Seek> ReadSeek for T {}
-
-impl PartReader {
-    fn seek_relative_from_start(&mut self, at: u64) -> Result<(), TextError> {
-        self.reader.seek(SeekFrom::Start(self.start + at)).map_err(io(&self.path))?;
-        Ok(())
-    }
-
-    fn skip_line(&mut self) -> Result<u64, TextError> {
-        let mut line = Vec::new();
-        Ok(self.reader.read_until(b'\n', &mut line).map_err(io(&self.path))? as u64)
     }
 }
 
@@ -203,25 +209,50 @@ impl Part {
     fn cut(&self, at: u64) -> (Self, Self) {
         let at = at.min(self.bytes());
         match self {
-            Part::File { path, start, end } => (
-                Part::File { path: path.clone(), start: *start, end: start + at },
-                Part::File { path: path.clone(), start: start + at, end: *end },
-            ),
+            Part::File { path, compression, start, end } => {
+                let part = |start, end| Part::File { path: path.clone(), compression: *compression, start, end };
+                (part(*start, start + at), part(start + at, *end))
+            }
             Part::Memory(text) => (Part::Memory(text[..at as usize].into()), Part::Memory(text[at as usize..].into())),
         }
     }
 
-    fn open(&self) -> Result<(u64, PartReader), TextError> {
+    /// The file it is of, as errors name it.
+    fn path(&self) -> &Path {
         match self {
-            Part::File { path, start, .. } => {
-                let mut reader = BufReader::with_capacity(1 << 18, File::open(path).map_err(io(path))?);
-                reader.seek(SeekFrom::Start(*start)).map_err(io(path))?;
-                Ok((self.bytes(), PartReader { path: path.clone(), reader: Box::new(reader), start: *start }))
-            }
-            Part::Memory(text) => {
-                let reader = Box::new(Cursor::new(text.as_bytes().to_vec()));
-                Ok((self.bytes(), PartReader { path: PathBuf::from("(text in memory)"), reader, start: 0 }))
-            }
+            Part::File { path, .. } => path,
+            Part::Memory(_) => Path::new("(text in memory)"),
+        }
+    }
+
+    /// The first byte of it in its file.
+    fn start(&self) -> u64 {
+        match self {
+            Part::File { start, .. } => *start,
+            Part::Memory(_) => 0,
+        }
+    }
+
+    /// A reader from byte `at` of it on, also of what comes after it in its file.
+    fn reader(&self, at: u64) -> Result<Box<dyn BufRead>, TextError> {
+        let Part::File { path, compression, start, .. } = self else {
+            let Part::Memory(text) = self else { return Ok(Box::new(std::io::empty())) };
+            return Ok(Box::new(Cursor::new(text.as_bytes()[at as usize..].to_vec())));
+        };
+        let mut file = File::open(path).map_err(io(path))?;
+        let Some(compression) = compression else {
+            file.seek(SeekFrom::Start(start + at)).map_err(io(path))?;
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, file)));
+        };
+        let mut reader = compression.reader(file);
+        std::io::copy(&mut reader.by_ref().take(start + at), &mut std::io::sink()).map_err(damaged(path))?;
+        Ok(reader)
+    }
+
+    fn trouble(&self, error: std::io::Error) -> TextError {
+        match self {
+            Part::File { path, compression: Some(_), .. } => damaged(path)(error),
+            _ => io(self.path())(error),
         }
     }
 }
@@ -235,13 +266,14 @@ type LineVisitor<'a> = dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextErro
 /// Hands every line to `line`.
 fn visit_lines(source: &Source, line: &mut LineVisitor) -> Result<(), TextError> {
     for part in &source.parts {
-        let (mut left, PartReader { path, mut reader, start }) = part.open()?;
-        let mut offset = start;
+        let (mut left, mut reader, path) = (part.bytes(), part.reader(0)?, part.path());
+        let mut offset = part.start();
         let mut buffer = Vec::new();
         while left > 0 {
             // What was cut inside a character or a word stays for the next piece.
             let before = buffer.len();
-            let read = reader.by_ref().take(left.min(PIECE)).read_until(b'\n', &mut buffer).map_err(io(&path))?;
+            let read = reader.by_ref().take(left.min(PIECE)).read_until(b'\n', &mut buffer);
+            let read = read.map_err(|error| part.trouble(error))?;
             if read == 0 {
                 break;
             }
@@ -255,12 +287,12 @@ fn visit_lines(source: &Source, line: &mut LineVisitor) -> Result<(), TextError>
                 keep = buffer.len() - cut.unwrap_or(buffer.len());
             }
             let end = buffer.len() - keep;
-            line(&path, offset, &buffer[..end], ended)?;
+            line(path, offset, &buffer[..end], ended)?;
             offset += end as u64;
             buffer.drain(..end);
         }
         if !buffer.is_empty() {
-            line(&path, offset, &buffer, false)?;
+            line(path, offset, &buffer, false)?;
         }
     }
     Ok(())
@@ -361,6 +393,10 @@ pub struct Corpus {
     pub unknown: usize,
     /// The lines.
     pub lines: usize,
+    /// The words: what stands between white space, and the end of each line as one more (as the Penn Treebank is counted).
+    pub words: usize,
+    /// The characters, line feeds included.
+    pub characters: usize,
     /// The bytes read.
     pub bytes: u64,
     /// A checksum of the ids.
@@ -388,13 +424,17 @@ impl Corpus {
             line_starts: Vec::new(),
             unknown: 0,
             lines: 0,
+            words: 0,
+            characters: 0,
             bytes: source.bytes(),
             fingerprint: String::new(),
         };
         let mut hasher = crc32fast::Hasher::new();
         let mut line_open = false;
         visit_lines(source, &mut |path, offset, bytes, ended| {
-            let text = if bytes_kind { "".into() } else { as_text(path, offset, bytes, lossy)? };
+            let text = as_text(path, offset, bytes, lossy || bytes_kind)?;
+            corpus.words += text.split_whitespace().count() + usize::from(ended);
+            corpus.characters += text.chars().count();
             if !line_open {
                 corpus.lines += 1;
                 if tokenizer.line_markers() {
@@ -406,14 +446,34 @@ impl Corpus {
                 corpus.ids.push(id);
                 corpus.unknown += usize::from(!seen);
                 hasher.update(&id.to_le_bytes());
-            });
-            Ok(())
+            })
         })?;
+        if line_open && tokenizer.line_markers() {
+            // Its end is predicted all the same.
+            corpus.words += 1;
+            corpus.characters += 1;
+        }
         corpus.fingerprint = format!("{:08x}", hasher.finalize());
         if corpus.ids.is_empty() {
             return Err(TextError::Unusable("the text has no tokens: it is empty or only white space".to_owned()));
         }
         Ok(corpus)
+    }
+
+    /// The tokens to predict: the ids, and the ends of lines where they are markers.
+    pub fn tokens(&self) -> usize {
+        self.ids.len() + self.line_starts.len()
+    }
+
+    /// The perplexity per word of a model with this loss here: e to the power of the total loss over the number of words.
+    /// Where not all tokens were predicted, the mean of those that were stands for the others.
+    pub fn word_perplexity(&self, loss: Loss) -> f64 {
+        (loss.mean() * self.tokens() as f64 / self.words.max(1) as f64).exp()
+    }
+
+    /// The bits per character, counted likewise.
+    pub fn bits_per_char(&self, loss: Loss) -> f64 {
+        loss.mean() * self.tokens() as f64 / self.characters.max(1) as f64 / std::f64::consts::LN_2
     }
 
     /// The ids of one line, for tokenizers with line markers.
@@ -434,6 +494,7 @@ pub(crate) fn available_memory() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::text::tokenizer::VocabularyOptions;
+    use std::io::Write;
 
     #[test]
     fn splits_fall_on_line_ends_and_lose_nothing() {
@@ -452,6 +513,68 @@ mod tests {
         assert!(Source::from_text(&text).split(&[90, 5]).unwrap_err().to_string().contains("90/5"));
     }
 
+    /// The text of `source`, joined.
+    fn joined(source: &Source) -> String {
+        let mut text = String::new();
+        visit_text(source, false, false, &mut |line, _| text.push_str(line)).unwrap();
+        text
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(text: &str) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn a_compressed_file_is_read_and_cut_as_the_text_in_it() {
+        let text: String = (0..20_000).map(|n| format!("line {} größer\n", n * n % 977)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let whole = Source::from_text(&text).split(&[80, 10, 10]).unwrap();
+        for (name, bytes) in [("text.txt.gz", gzip(&text)), ("text.zst", zstandard(&text)), ("TEXT.GZ", gzip(&text))] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let source = Source::from_file(&path).unwrap();
+            assert_eq!(source.bytes(), text.len() as u64);
+            assert!(joined(&source) == text);
+            let splits = source.split(&[80, 10, 10]).unwrap();
+            assert!(joined(&splits.train) == joined(&whole.train), "{name}");
+            assert!(joined(&splits.valid.unwrap()) == joined(whole.valid.as_ref().unwrap()), "{name}");
+            assert!(joined(&splits.test.unwrap()) == joined(whole.test.as_ref().unwrap()), "{name}");
+            for cut in [0, 3, bytes.len() / 2, bytes.len() - 1] {
+                std::fs::write(&path, &bytes[..cut]).unwrap();
+                let error = Source::from_file(&path).unwrap_err().to_string();
+                assert!(error.contains(name) && (cut == 0 || error.contains("cut short")), "{cut}: {error}");
+            }
+            std::fs::write(&path, &text).unwrap();
+            assert!(Source::from_file(&path).unwrap_err().to_string().contains("not what its name says"));
+        }
+    }
+
+    #[test]
+    fn a_folder_may_hold_compressed_files_among_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("1.txt.gz", &gzip("one\n"));
+        write("2.txt", b"two\n");
+        write("3.zst", &zstandard("three\n"));
+        write("4.tar.gz", b"no text");
+        write("5.png", b"no text");
+        assert_eq!(joined(&Source::open(folder.path()).unwrap().train), "one\ntwo\nthree\n");
+        write("train.txt.zst", &zstandard("to train on\n"));
+        write("valid.gz", &gzip("to watch\n"));
+        let splits = Source::open(folder.path()).unwrap();
+        assert_eq!(
+            (joined(&splits.train).as_str(), joined(&splits.valid.unwrap()).as_str()),
+            ("to train on\n", "to watch\n")
+        );
+        assert!(splits.test.is_none());
+    }
+
     #[test]
     fn wrong_bytes_are_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -462,6 +585,28 @@ mod tests {
         let error = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap_err();
         assert!(error.to_string().contains("byte 7"), "{error}");
         assert!(Tokenizer::build(TokenizerKind::Words, &source, options, true).is_ok());
+    }
+
+    #[test]
+    fn perplexities_per_word_and_bits_per_character_do_not_depend_on_the_tokens() {
+        // With their ends five words and 17 characters; 34 nats in all, whatever they are spread over.
+        for kind in [TokenizerKind::Words, TokenizerKind::Chars, TokenizerKind::Bytes] {
+            for line_markers in [false, true] {
+                let source = Source::from_text("one größer\nthree\n");
+                let options = VocabularyOptions { line_markers, min_count: Some(1), ..Default::default() };
+                let tokenizer = Tokenizer::build(kind, &source, options, false).unwrap();
+                let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+                assert_eq!((corpus.words, corpus.characters), (5, 17), "{kind}");
+                let expected = [(TokenizerKind::Words, 5), (TokenizerKind::Chars, 17), (TokenizerKind::Bytes, 19)];
+                assert!(expected.contains(&(kind, corpus.tokens())), "{kind}: {}", corpus.tokens());
+                let loss = Loss { nll: 34.0, tokens: corpus.tokens() };
+                assert!((corpus.word_perplexity(loss) - (34.0f64 / 5.0).exp()).abs() < 1e-9);
+                assert!((corpus.bits_per_char(loss) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+                // Half of the tokens with half of the loss say the same.
+                let half = Loss { nll: 34.0 / corpus.tokens() as f64, tokens: 1 };
+                assert!((corpus.bits_per_char(half) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+            }
+        }
     }
 
     #[test]

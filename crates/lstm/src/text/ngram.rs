@@ -1,106 +1,456 @@
-//! An n-gram model with interpolated Kneser-Ney smoothing (Chen & Goodman 1998), the baseline of what counting can do.
+//! An n-gram model with interpolated modified Kneser-Ney smoothing (Chen & Goodman 1998), the baseline of what counting
+//! can do.
 
-use std::collections::{HashMap, HashSet};
+use super::TextError;
+use super::batches::Batching;
+use super::corpus::{Corpus, available_memory};
+use super::tokenizer::Tokenizer;
+use crate::model::Loss;
 
-/// The counts of one context: total, and by next token.
+/// Bytes that fitting takes for each token of a text and each order, at most: keys, counts and contexts of grams that
+/// are all different, and the indices of two orders while they are built.
+const BYTES_PER_TOKEN_AND_ORDER: u64 = 40;
+
+/// What follows a context.
+#[derive(Clone, Copy, Debug, Default)]
+struct Context {
+    /// The sum of the counts of what follows; 0 where nothing does.
+    total: f64,
+    /// The share of the probability that is left to the shorter context.
+    backoff: f64,
+}
+
+/// The grams of one length.
 #[derive(Clone, Debug, Default)]
-struct Counts {
-    total: u64,
-    next: HashMap<u32, u64>,
+struct Grams {
+    /// Sorted: the index of the gram without its last token among those one shorter, and the last token. Of single tokens
+    /// there are none: their index is the token.
+    keys: Vec<u64>,
+    /// How often each occurs; for all but the longest grams, and those that begin a line, after how many different
+    /// tokens (Kneser & Ney 1995).
+    counts: Vec<u32>,
+    /// Each gram as a context; none for the longest.
+    contexts: Vec<Context>,
+    /// What is taken from counts of 1, of 2, and of more.
+    discounts: [f64; 3],
+}
+
+impl Grams {
+    fn find(&self, shorter: usize, token: u32) -> Option<usize> {
+        self.keys.binary_search(&key(shorter, token)).ok()
+    }
+}
+
+/// At most 2³² grams of a length are told apart, as tokens of a text are.
+fn key(shorter: usize, token: u32) -> u64 {
+    ((shorter as u64) << 32) | u64::from(token)
 }
 
 /// An n-gram model.
 #[derive(Clone, Debug)]
 pub struct Ngram {
     vocabulary: usize,
-    /// By the length of the context: counts by context.
-    orders: Vec<HashMap<Vec<u32>, Counts>>,
-    discounts: Vec<f64>,
     end: Option<u32>,
+    /// What stands before any token.
+    empty: Context,
+    /// By length: single tokens, pairs, ….
+    grams: Vec<Grams>,
 }
 
 impl Ngram {
-    /// Counts `ids`. Contexts do not reach across `end`, the end of a line.
+    /// Counts `ids`, of a vocabulary that they are all within, in grams of up to `order` tokens (1 to 255). Contexts do not reach
+    /// across `end`, the end of a line; it is what a line's first token comes after.
     pub fn train(order: usize, ids: &[u32], vocabulary: usize, end: Option<u32>) -> Self {
-        let order = order.max(1);
-        let mut orders: Vec<HashMap<Vec<u32>, Counts>> = vec![HashMap::new(); order];
-        let mut before: Vec<HashSet<Vec<u32>>> = vec![HashSet::new(); order];
-        for at in 0..ids.len() {
-            let context = context(ids, at, order - 1, end);
-            let reach = context.len();
-            for length in 0..=reach {
-                let gram = &context[reach - length..];
-                // Below the highest order Kneser-Ney counts the different tokens before, not the occurrences; a gram
-                // that starts its line has nothing before it and is counted as it occurs.
-                let counted = length == order - 1 || length == reach || {
-                    let mut longer = context[reach - length - 1..].to_vec();
-                    longer.push(ids[at]);
-                    before[length].insert(longer)
-                };
-                if counted {
-                    let counts = orders[length].entry(gram.to_vec()).or_default();
-                    counts.total += 1;
-                    *counts.next.entry(ids[at]).or_default() += 1;
+        let order = order.clamp(1, 255);
+        let text = Running::new(ids, end);
+        let reaches = text.reaches(order - 1);
+        let counted = |length: usize| {
+            let reaches = &reaches;
+            (text.first..text.ids.len()).filter(move |&at| reaches[at] as usize >= length - 1)
+        };
+        // Which gram of the length before last and of the last length ends at each token.
+        let mut index: Vec<u32> = text.ids.to_vec();
+        let mut grams = vec![Grams { counts: vec![0; vocabulary], ..Grams::default() }];
+        counted(1)
+            .filter(|&at| order == 1 || reaches[at] == 0)
+            .for_each(|at| grams[0].counts[text.ids[at] as usize] += 1);
+        for length in 2..=order {
+            let key_at = |at: usize| key(index[at - 1] as usize, text.ids[at]);
+            let mut keys: Vec<u64> = counted(length).map(key_at).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.shrink_to_fit();
+            let (mut counts, mut seen) = (vec![0; keys.len()], vec![false; keys.len()]);
+            let mut next = vec![0; text.ids.len()];
+            let shorter = &mut grams[length - 2].counts;
+            for at in counted(length) {
+                let Ok(gram) = keys.binary_search(&key_at(at)) else { continue };
+                next[at] = gram as u32;
+                // A gram that begins its line has no token before it to be told apart by.
+                if length == order || reaches[at] as usize == length - 1 {
+                    counts[gram] += 1;
+                }
+                if !std::mem::replace(&mut seen[gram], true) {
+                    shorter[index[at] as usize] += 1;
+                }
+            }
+            index = next;
+            grams.push(Grams { keys, counts, ..Grams::default() });
+        }
+        let mut model = Self { vocabulary, end, empty: Context::default(), grams };
+        model.smooth();
+        model
+    }
+
+    /// Counts a corpus as its model reads it.
+    ///
+    /// # Errors
+    /// A corpus whose grams do not fit the free memory.
+    pub fn of_corpus(order: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let needed = corpus.ids.len() as u64 * order as u64 * BYTES_PER_TOKEN_AND_ORDER;
+        if let Some(available) = available_memory().filter(|available| needed > *available) {
+            return Err(TextError::Unusable(format!(
+                "counting {order} tokens at a time in a text of {} may need {} MiB, but {} MiB of memory are free",
+                corpus.ids.len(),
+                needed >> 20,
+                available >> 20
+            )));
+        }
+        Ok(Self::train(order, &running(corpus, tokenizer), tokenizer.vocabulary_size(), tokenizer.eos()))
+    }
+
+    /// The length of its longest grams.
+    pub fn order(&self) -> usize {
+        self.grams.len()
+    }
+
+    /// Settles discounts and contexts, when all is counted.
+    fn smooth(&mut self) {
+        for length in 1..=self.grams.len() {
+            let mut counts_of_counts = [0.0; 4];
+            for &count in &self.grams[length - 1].counts {
+                if let 1..=4 = count {
+                    counts_of_counts[count as usize - 1] += 1.0;
+                }
+            }
+            let discounts = discounts(counts_of_counts);
+            let (shorter, rest) = self.grams.split_at_mut(length - 1);
+            let grams = &mut rest[0];
+            grams.discounts = discounts;
+            let add = |context: &mut Context, count: u32| {
+                context.total += f64::from(count);
+                context.backoff += discounts[(count as usize).min(3) - 1];
+            };
+            let finish = |context: &mut Context| context.backoff /= context.total.max(1.0);
+            match shorter.last_mut() {
+                None => {
+                    grams.counts.iter().filter(|count| **count > 0).for_each(|&count| add(&mut self.empty, count));
+                    finish(&mut self.empty);
+                }
+                Some(shorter) => {
+                    shorter.contexts = vec![Context::default(); shorter.counts.len()];
+                    for (key, &count) in grams.keys.iter().zip(&grams.counts) {
+                        add(&mut shorter.contexts[(key >> 32) as usize], count);
+                    }
+                    shorter.contexts.iter_mut().for_each(finish);
                 }
             }
         }
-        let discounts = orders.iter().map(|contexts| {
-            let (mut once, mut twice) = (0.0, 0.0);
-            for count in contexts.values().flat_map(|counts| counts.next.values()) {
-                once += f64::from(u8::from(*count == 1));
-                twice += f64::from(u8::from(*count == 2));
-            }
-            if once > 0.0 { once / (once + 2.0 * twice) } else { 0.5 }
-        });
-        let discounts = discounts.collect();
-        Self { vocabulary, orders, discounts, end }
     }
 
-    /// The probability of `token` after `context`.
+    /// The probability of `token` after `context`, of whose tokens the last order − 1 are looked at.
     pub fn probability(&self, context: &[u32], token: u32) -> f64 {
         let mut probability = 1.0 / self.vocabulary as f64;
-        for length in 0..=context.len().min(self.orders.len() - 1) {
-            let Some(counts) = self.orders[length].get(&context[context.len() - length..]) else { break };
-            let (total, discount) = (counts.total as f64, self.discounts[length]);
-            let count = counts.next.get(&token).map_or(0.0, |&count| count as f64);
-            probability = ((count - discount).max(0.0) + discount * counts.next.len() as f64 * probability) / total;
+        for length in 0..=context.len().min(self.grams.len() - 1) {
+            let found = match length {
+                0 => Some((0, self.empty)),
+                _ => self.gram(&context[context.len() - length..]).map(|at| (at, self.grams[length - 1].contexts[at])),
+            };
+            // A longer context was seen only where the shorter one was.
+            let Some((at, Context { total, backoff })) = found.filter(|(_, context)| context.total > 0.0) else {
+                break;
+            };
+            let grams = &self.grams[length];
+            let gram = if length == 0 { Some(token as usize) } else { grams.find(at, token) };
+            let count = gram.map_or(0, |gram| grams.counts[gram]);
+            let kept = if count == 0 { 0.0 } else { f64::from(count) - grams.discounts[(count as usize).min(3) - 1] };
+            probability = kept / total + backoff * probability;
         }
         probability
     }
 
+    /// The index of a gram of at least one token.
+    fn gram(&self, tokens: &[u32]) -> Option<usize> {
+        let mut at = *tokens.first()? as usize;
+        for (grams, &token) in self.grams[1..].iter().zip(&tokens[1..]) {
+            at = grams.find(at, token)?;
+        }
+        (at < self.grams[tokens.len() - 1].counts.len()).then_some(at)
+    }
+
     /// The perplexity of `ids`, every one of them predicted.
     pub fn perplexity(&self, ids: &[u32]) -> f64 {
-        let nll: f64 = (0..ids.len())
-            .map(|at| -self.probability(context(ids, at, self.orders.len() - 1, self.end), ids[at]).ln())
-            .sum();
-        (nll / ids.len().max(1) as f64).exp()
+        self.predict(ids, |_| true).perplexity()
+    }
+
+    /// The loss on a corpus, of the tokens that a model with this batching predicts.
+    pub fn loss(&self, corpus: &Corpus, tokenizer: &Tokenizer, batching: Batching) -> Loss {
+        let ids = running(corpus, tokenizer);
+        let Batching::Windows(n) = batching else { return self.predict(&ids, |_| true) };
+        // Windows begin with a marker: their first target is the nth token of a line, or the end of a shorter one.
+        let mut in_line = 0;
+        self.predict(&ids, |id| {
+            in_line += 1;
+            let (predicted, ended) = (in_line >= n, Some(id) == self.end);
+            in_line = if ended { 0 } else { in_line };
+            predicted || ended
+        })
+    }
+
+    /// The loss of those of `ids` that `predicted` says, which is asked for each in turn.
+    fn predict(&self, ids: &[u32], mut predicted: impl FnMut(u32) -> bool) -> Loss {
+        let text = Running::new(ids, self.end);
+        let reaches = text.reaches(self.grams.len() - 1);
+        let mut loss = Loss::default();
+        for at in text.first..text.ids.len() {
+            if predicted(text.ids[at]) {
+                let context = &text.ids[at - reaches[at] as usize..at];
+                loss.add(Loss { nll: -self.probability(context, text.ids[at]).ln(), tokens: 1 });
+            }
+        }
+        loss
     }
 }
 
-/// The tokens before `at` in its line, at most `longest`; the end of the line before counts as one.
-fn context(ids: &[u32], at: usize, longest: usize, end: Option<u32>) -> &[u32] {
-    let mut start = at;
-    while start > 0 && at - start < longest {
-        start -= 1;
-        if Some(ids[start]) == end {
-            break;
+/// The ids of a corpus with the ends of its lines.
+fn running(corpus: &Corpus, tokenizer: &Tokenizer) -> Vec<u32> {
+    let ids = |range: std::ops::Range<usize>| range.map(|at| corpus.ids.get(at));
+    match tokenizer.eos() {
+        Some(end) if tokenizer.line_markers() => {
+            (0..corpus.line_starts.len()).flat_map(|line| ids(corpus.line(line)).chain([end])).collect()
         }
+        _ => ids(0..corpus.ids.len()).collect(),
     }
-    &ids[start..at]
+}
+
+/// A text to count or predict.
+struct Running {
+    /// Its tokens; the end of a line stands before the first where lines end.
+    ids: Vec<u32>,
+    /// The first that is counted or predicted.
+    first: usize,
+}
+
+impl Running {
+    fn new(ids: &[u32], end: Option<u32>) -> Self {
+        Self { ids: end.iter().chain(ids).copied().collect(), first: usize::from(end.is_some()) }
+    }
+
+    /// The length of the context of each token: those before it in its line, at most `longest`; the end of the line before
+    /// counts as one.
+    fn reaches(&self, longest: usize) -> Vec<u8> {
+        let end = if self.first == 1 { self.ids.first() } else { None };
+        let mut reaches = Vec::with_capacity(self.ids.len());
+        let mut reach = 0;
+        for at in 0..self.ids.len() {
+            reaches.push(reach.min(longest) as u8);
+            reach = if Some(&self.ids[at]) == end { 1 } else { (reach + 1).min(longest) };
+        }
+        reaches
+    }
+}
+
+/// The discounts of counts of 1, of 2, and of more, by how many grams have a count of 1, 2, 3 and 4 (Chen & Goodman 1998,
+/// equation 26). For texts too small or too regular to estimate them, half of a count up to 3.
+fn discounts([once, twice, thrice, four_times]: [f64; 4]) -> [f64; 3] {
+    let y = once / (once + 2.0 * twice);
+    let estimated = [1.0 - 2.0 * y * twice / once, 2.0 - 3.0 * y * thrice / twice, 3.0 - 4.0 * y * four_times / thrice];
+    // Zero, negative or no number: some count never occurred, or a higher one occurred more often than it should.
+    let usable = estimated.iter().zip([1.0, 2.0, 3.0]).all(|(discount, count)| *discount > 0.0 && *discount < count);
+    if usable { estimated } else { [0.5, 1.0, 1.5] }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Purpose, Rng};
+    use crate::text::corpus::Source;
+    use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+    use std::collections::{HashMap, HashSet};
+    use std::path::Path;
+
+    /// The definition, slowly: every count looked for in the lines themselves.
+    struct Slow {
+        vocabulary: u32,
+        order: usize,
+        /// Grams and their counts, by length.
+        counts: Vec<HashMap<Vec<u32>, u32>>,
+    }
+
+    impl Slow {
+        fn new(order: usize, lines: &[Vec<u32>], vocabulary: u32, end: u32) -> Self {
+            let marked = lines.iter().map(|line| [&[end], &line[..], &[end]].concat());
+            let marked: Vec<Vec<u32>> = marked.collect();
+            let windows = |length: usize| marked.iter().flat_map(move |line| line.windows(length));
+            let counts = (1..=order).map(|length| {
+                let mut occurrences: HashMap<Vec<u32>, u32> = HashMap::new();
+                let mut befores: HashMap<Vec<u32>, HashSet<u32>> = HashMap::new();
+                windows(length).for_each(|gram| *occurrences.entry(gram.to_vec()).or_default() += 1);
+                for gram in windows(length + 1) {
+                    befores.entry(gram[1..].to_vec()).or_default().insert(gram[0]);
+                }
+                let begins_line = |gram: &[u32]| gram.len() > 1 && gram[0] == end;
+                let mut counts: HashMap<Vec<u32>, u32> = HashMap::new();
+                for (gram, occurrences) in occurrences {
+                    let raw = length == order || begins_line(&gram);
+                    let count = if raw { occurrences } else { befores.get(&gram).map_or(0, HashSet::len) as u32 };
+                    counts.insert(gram, count);
+                }
+                if length == 1 && order == 1 {
+                    // The start of a line is not predicted.
+                    *counts.get_mut(&vec![end]).unwrap() -= lines.len() as u32;
+                }
+                counts
+            });
+            Self { vocabulary, order, counts: counts.collect() }
+        }
+
+        fn probability(&self, context: &[u32], token: u32) -> f64 {
+            let context = &context[context.len() - context.len().min(self.order - 1)..];
+            let gram = |token| [context, &[token]].concat();
+            let count = |token| self.counts[context.len()].get(&gram(token)).copied().unwrap_or(0);
+            let shorter = if context.is_empty() {
+                1.0 / f64::from(self.vocabulary)
+            } else {
+                self.probability(&context[1..], token)
+            };
+            let total: u32 = (0..self.vocabulary).map(count).sum();
+            if total == 0 {
+                return shorter;
+            }
+            let with = |n: u32| self.counts[context.len()].values().filter(|count| **count == n).count() as f64;
+            let discounts = discounts([with(1), with(2), with(3), with(4)]);
+            let discount = |count: u32| if count == 0 { 0.0 } else { discounts[count.min(3) as usize - 1] };
+            let left: f64 = (0..self.vocabulary).map(|token| discount(count(token))).sum();
+            (f64::from(count(token)) - discount(count(token)) + left * shorter) / f64::from(total)
+        }
+    }
+
+    /// Lines of words that follow each other unevenly.
+    fn lines(number: usize, end: u32) -> Vec<Vec<u32>> {
+        let mut rng = Rng::new(5, Purpose::Shuffle, 0);
+        let mut line = || {
+            let mut word = 0;
+            let mut next = || {
+                let draw = rng.below(end as usize).min(rng.below(end as usize)) as u32;
+                word = if rng.below(3) == 0 { draw } else { (word + draw) % end };
+                word
+            };
+            (0..next() + next()).map(|_| next()).collect()
+        };
+        (0..number).map(|_| line()).collect()
+    }
+
+    fn joined(lines: &[Vec<u32>], end: u32) -> Vec<u32> {
+        lines.iter().flat_map(|line| line.iter().copied().chain([end])).collect()
+    }
 
     #[test]
-    fn probabilities_sum_to_one_and_learn() {
+    fn probabilities_are_those_of_the_definition_and_sum_to_one() {
+        let end = 9;
+        // Of few lines the discounts cannot be estimated, of many they can.
+        for (order, number) in [(1, 40), (2, 4), (3, 40), (4, 300), (5, 300)] {
+            let lines = lines(number, end);
+            let fast = Ngram::train(order, &joined(&lines, end), 11, Some(end));
+            let slow = Slow::new(order, &lines, 11, end);
+            let mut rng = Rng::new(6, Purpose::Shuffle, 1);
+            let mut contexts: Vec<Vec<u32>> = vec![vec![], vec![end], vec![10], vec![10, 0], vec![0, 10]];
+            for _ in 0..60 {
+                let line = [&[end], &lines[rng.below(lines.len())][..]].concat();
+                let at = rng.below(line.len()) + 1;
+                contexts.push(line[at.saturating_sub(6)..at].to_vec());
+                contexts.push((0..rng.below(5)).map(|_| rng.below(9) as u32).collect());
+            }
+            for context in contexts {
+                let mut total = 0.0;
+                for token in 0..11 {
+                    let (fast, slow) = (fast.probability(&context, token), slow.probability(&context, token));
+                    assert!((fast - slow).abs() < 1e-12, "order {order} {context:?} {token}: {fast} and {slow}");
+                    total += fast;
+                }
+                assert!((total - 1.0).abs() < 1e-12, "{context:?}: {total}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_counted_by_hand() {
+        // "a b", "a b", "a" with a 0, b 1, end 2: after the end a 3 times, after a b twice and the end once, after b the
+        // end twice. a comes after one other token, b after one, the end after two.
+        let model = Ngram::train(2, &[0, 1, 2, 0, 1, 2, 0, 2], 3, Some(2));
+        let single = [0.5 / 4.0 + 0.5 / 3.0, 0.5 / 4.0 + 0.5 / 3.0, 1.0 / 4.0 + 0.5 / 3.0];
+        let after_a = [0.0 + 0.5 * single[0], 1.0 / 3.0 + 0.5 * single[1], 0.5 / 3.0 + 0.5 * single[2]];
+        for token in 0..3 {
+            assert!((model.probability(&[], token) - single[token as usize]).abs() < 1e-15);
+            assert!((model.probability(&[0], token) - after_a[token as usize]).abs() < 1e-15);
+            assert!((model.probability(&[1, 0], token) - after_a[token as usize]).abs() < 1e-15);
+        }
+        // a after the end and b after a: the geometric mean of their inverse probabilities.
+        let first = 1.5 / 3.0 + 0.5 * single[0];
+        assert!((model.perplexity(&[0, 1]) - (first * after_a[1]).powf(-0.5)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn discounts_follow_chen_and_goodman() {
+        // Y = 100 / 180.
+        let [one, two, three] = discounts([100.0, 40.0, 20.0, 12.0]);
+        assert!((one - (1.0 - 2.0 * (5.0 / 9.0) * 0.4)).abs() < 1e-15);
+        assert!((two - (2.0 - 3.0 * (5.0 / 9.0) * 0.5)).abs() < 1e-15);
+        assert!((three - (3.0 - 4.0 * (5.0 / 9.0) * 0.6)).abs() < 1e-15);
+        for none in [[0.0, 4.0, 2.0, 1.0], [4.0, 0.0, 2.0, 1.0], [4.0, 2.0, 0.0, 1.0], [1.0, 1.0, 9.0, 1.0], [0.0; 4]] {
+            assert_eq!(discounts(none), [0.5, 1.0, 1.5]);
+        }
+    }
+
+    #[test]
+    fn a_text_without_line_ends_is_one_long_context() {
         let ids: Vec<u32> = (0..600).map(|i| [0, 1, 2, 1, 3][i % 5]).collect();
-        let model = Ngram::train(3, &ids, 5, Some(3));
+        let model = Ngram::train(3, &ids, 5, None);
         for context in [&[][..], &[0, 1], &[2, 1], &[4, 4], &[3]] {
             let total: f64 = (0..5).map(|token| model.probability(context, token)).sum();
             assert!((total - 1.0).abs() < 1e-12, "{context:?}: {total}");
         }
         assert!(model.perplexity(&ids) < 1.1);
+    }
+
+    #[test]
+    fn what_a_model_predicts_is_what_is_compared() {
+        let source = Source::from_text("a b c d e f g\nh\n\ni j k l m\nn o\n");
+        for (batching, expected) in [(Batching::Stream, 20), (Batching::Lines, 20), (Batching::Windows(5), 9)] {
+            let line_markers = batching != Batching::Stream;
+            let options = VocabularyOptions { line_markers, min_count: Some(1), ..Default::default() };
+            let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
+            let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+            let model = Ngram::of_corpus(3, &corpus, &tokenizer).unwrap();
+            assert_eq!(model.loss(&corpus, &tokenizer, batching).tokens, expected, "{batching}");
+        }
+    }
+
+    #[test]
+    fn the_penn_treebank_has_about_its_published_perplexity() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ptb");
+        if !folder.exists() {
+            eprintln!("skipped: the Penn Treebank is not beside the project");
+            return;
+        }
+        let splits = Source::open(&folder).unwrap();
+        let options = VocabularyOptions::default();
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &splits.train, options, false).unwrap();
+        let train = Corpus::read(&splits.train, &tokenizer, false).unwrap();
+        let test = Corpus::read(&splits.test.unwrap(), &tokenizer, false).unwrap();
+        let loss = Ngram::of_corpus(5, &train, &tokenizer).unwrap().loss(&test, &tokenizer, Batching::Stream);
+        eprintln!("{} on {} tokens", loss.perplexity(), loss.tokens);
+        // Mikolov 2011 has 141.2.
+        assert!(loss.tokens == 82_430 && (139.0..143.0).contains(&loss.perplexity()), "{}", loss.perplexity());
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::data::training_text;
 use super::optimizer::Optimizer;
 use super::run::{RunConfig, RunFolder};
 use super::trainer::TrainError;
@@ -13,6 +14,7 @@ use crate::formats::safetensors::{Contents, Tensor, read, write};
 use crate::model::{LanguageModel, Loss};
 use crate::params::Params;
 use crate::state::State;
+use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.
@@ -109,6 +111,9 @@ fn tensors(params: &Params) -> Vec<Tensor<'_>> {
 pub struct ModelCard {
     /// The fingerprint of the tokenizer it belongs to.
     pub tokenizer: String,
+    /// The fingerprint of the text it was trained on; empty where it was not noted.
+    #[serde(default)]
+    pub text: String,
     /// The epoch it is from, counted from 1, and the steps taken until then.
     pub epoch: usize,
     /// The steps taken until then.
@@ -206,5 +211,21 @@ impl LoadedRun {
         let model = LanguageModel::new(config.model.clone())?;
         let (params, card) = load_model(&path, &model)?;
         Ok(Self { config, tokenizer, model, params, card })
+    }
+
+    /// The text it was trained on, read again.
+    ///
+    /// # Errors
+    /// A text that is no longer there, or no longer the same.
+    pub fn training_text(&self) -> Result<Corpus, TrainError> {
+        let text = training_text(&self.config, &self.tokenizer)?;
+        if !self.card.text.is_empty() && self.card.text != text.fingerprint {
+            return Err(TrainError::Unusable(
+                "the training text changed since the model was trained on it, so nothing can be compared on the same \
+                 data; restore it, or train again"
+                    .to_owned(),
+            ));
+        }
+        Ok(text)
     }
 }

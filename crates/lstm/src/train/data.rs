@@ -36,42 +36,18 @@ impl Data {
     /// # Errors
     /// A text that cannot be used.
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
-        let DataConfig { train, valid, test, split, lossy } = &config.data;
-        let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
-        let mut floor = None;
-        let splits = match train {
-            None => {
-                let grammar = Grammar::standard();
-                floor = Some(grammar.floor_perplexity());
-                let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
-                Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
-            }
-            Some(path) => {
-                let mut splits = Source::open(path)?;
-                let found = splits.valid.is_some() || splits.test.is_some();
-                if found && split.is_some() {
-                    return Err(TextError::Unusable(format!(
-                        "{} has validation and test files of its own, so --split contradicts it; leave --split out, \
-                         or give the training file alone",
-                        path.display()
-                    )));
-                }
-                if found || valid.is_some() || test.is_some() {
-                    splits.valid = file(valid)?.or(splits.valid);
-                    splits.test = file(test)?.or(splits.test);
-                    splits
-                } else {
-                    splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT))?
-                }
-            }
-        };
+        let (splits, floor) = splits(config)?;
+        let lossy = config.data.lossy;
         let lines = config.batching != Batching::Stream;
         let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
-        let tokenizer = match tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => Tokenizer::build(config.tokenizer, &splits.train, options, *lossy)?,
+        let tokenizer = match (tokenizer, &config.data.tokenizer) {
+            (Some(tokenizer), _) => tokenizer,
+            (None, Some(path)) => {
+                Tokenizer::import(path, lines).map_err(|error| TextError::Unusable(error.to_string()))?
+            }
+            (None, None) => Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?,
         };
-        let read = |source: &Source| Corpus::read(source, &tokenizer, *lossy);
+        let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
         let train = read(&splits.train)?;
         if train.ids.len() < 2 {
             return Err(TextError::Unusable(
@@ -93,10 +69,13 @@ impl Data {
         }
         let valid = splits.valid.as_ref().map(read).transpose()?;
         let test = splits.test.as_ref().map(read).transpose()?;
-        let trigram = floor.and(test.as_ref()).map(|test| {
-            let ids = |corpus: &Corpus| (0..corpus.ids.len()).map(|at| corpus.ids.get(at)).collect::<Vec<_>>();
-            Ngram::train(3, &ids(&train), tokenizer.vocabulary_size(), tokenizer.eos()).perplexity(&ids(test))
-        });
+        let trigram = match (floor, &test) {
+            (Some(_), Some(test)) => {
+                let model = Ngram::of_corpus(3, &train, &tokenizer)?;
+                Some(model.loss(test, &tokenizer, config.batching).perplexity())
+            }
+            _ => None,
+        };
         Ok(Self { tokenizer, train, valid, test, floor, trigram })
     }
 
@@ -105,4 +84,46 @@ impl Data {
         let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();
         [part(Some(&self.train)), part(self.valid.as_ref()), part(self.test.as_ref())].join("-")
     }
+}
+
+/// The training text of `config` alone.
+///
+/// # Errors
+/// A text that cannot be used.
+pub(super) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
+    Corpus::read(&splits(config)?.0.train, tokenizer, config.data.lossy)
+}
+
+/// The texts of `config`, and the perplexity no model can beat where it is known.
+fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
+    let DataConfig { train, valid, test, split, .. } = &config.data;
+    let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
+    let mut floor = None;
+    let splits = match train {
+        None => {
+            let grammar = Grammar::standard();
+            floor = Some(grammar.floor_perplexity());
+            let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
+            Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
+        }
+        Some(path) => {
+            let mut splits = Source::open(path)?;
+            let found = splits.valid.is_some() || splits.test.is_some();
+            if found && split.is_some() {
+                return Err(TextError::Unusable(format!(
+                    "{} has validation and test files of its own, so --split contradicts it; leave --split out, \
+                     or give the training file alone",
+                    path.display()
+                )));
+            }
+            if found || valid.is_some() || test.is_some() {
+                splits.valid = file(valid)?.or(splits.valid);
+                splits.test = file(test)?.or(splits.test);
+                splits
+            } else {
+                splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT))?
+            }
+        }
+    };
+    Ok((splits, floor))
 }

@@ -159,6 +159,9 @@ pub struct DataConfig {
     pub split: Option<Vec<u32>>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
+    /// The `tokenizer.json` to use, for a tokenizer from a file.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
 }
 
 /// The files of a run folder.
@@ -189,6 +192,11 @@ impl RunFolder {
     /// `metrics.jsonl`: a line every 100 steps and every validation.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
+    }
+
+    /// `text.txt`: the text of a run that read it from standard input.
+    pub fn text(&self) -> PathBuf {
+        self.0.join("text.txt")
     }
 
     /// The folder itself.

@@ -180,6 +180,19 @@ impl Trainer {
         Ok(Self::assemble(config, data, model, folder, progress))
     }
 
+    /// Moves the training text, which is in the file `from` for the time being, into the run folder.
+    ///
+    /// # Errors
+    /// A file that cannot be moved.
+    pub fn keep_text(&mut self, from: &Path) -> Result<(), TrainError> {
+        let path = self.folder.text();
+        std::fs::rename(from, &path).map_err(|source| FormatError::Write { path: path.clone(), source })?;
+        let absolute = std::path::absolute(&path).map_err(|source| FormatError::Write { path, source })?;
+        self.config.data.train = Some(absolute);
+        self.config.save(&self.folder)?;
+        Ok(())
+    }
+
     /// The configuration, everything resolved.
     pub fn config(&self) -> &RunConfig {
         &self.config
@@ -372,6 +385,7 @@ impl Trainer {
         if best {
             let card = ModelCard {
                 tokenizer: self.data.tokenizer.fingerprint(),
+                text: self.data.train.fingerprint.clone(),
                 epoch: epoch + 1,
                 step: self.step(),
                 train,

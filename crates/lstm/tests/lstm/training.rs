@@ -272,7 +272,7 @@ fn damaged_runs_say_what_is_wrong() {
     };
     let newer: Damage = |bytes| String::from_utf8(bytes).unwrap().replace("version = 1", "version = 2").into_bytes();
     let newer_json: Damage =
-        |bytes| String::from_utf8(bytes).unwrap().replace("\"version\": 1", "\"version\": 2").into_bytes();
+        |bytes| String::from_utf8(bytes).unwrap().replace("\"version\": 1", "\"version\": 3").into_bytes();
     let misspelt: Damage = |bytes| {
         String::from_utf8(bytes).unwrap().replace("patience", "patients").replace("batch =", "bach =").into_bytes()
     };
@@ -284,7 +284,7 @@ fn damaged_runs_say_what_is_wrong() {
         ("model.safetensors", flip, "truncated or damaged"),
         ("config.toml", newer, "version 2 is newer than 1"),
         ("config.toml", misspelt, "bach"),
-        ("tokenizer.json", newer_json, "version 2 is newer than 1"),
+        ("tokenizer.json", newer_json, "version 3 is newer than 2"),
         ("tokenizer.json", cut, "not a tokenizer"),
     ] {
         let path = run.join(file);

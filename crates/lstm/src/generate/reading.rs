@@ -1,0 +1,193 @@
+//! Rows of text that a model reads side by side, token by token, and its scores of what comes next in each.
+
+use crate::config::ConfigError;
+use crate::model::{LanguageModel, LanguageTape};
+use crate::params::Params;
+use crate::state::State;
+use crate::text::batches::Batching;
+use crate::train::checkpoint::LoadedRun;
+
+/// How a model's texts begin, go on and what never stands in them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// What is read before the first token.
+    pub start: u32,
+    /// The token after which a line begins afresh, from a zero state and with `start`; `None` where texts just go on.
+    pub line_end: Option<u32>,
+    /// For a model trained on windows: the tokens it reads, from a zero state, for each next one. `None`: the state is
+    /// carried from the first token on.
+    pub window: Option<usize>,
+    /// Tokens that are never written.
+    pub banned: Vec<u32>,
+}
+
+impl Rules {
+    /// The rules of a run: those of its training, and `<unk>`, `<pad>` and `<sos>` never written.
+    pub fn of(run: &LoadedRun) -> Self {
+        let tokenizer = &run.tokenizer;
+        let window = match run.config.batching {
+            Batching::Windows(n) => Some(n),
+            Batching::Stream | Batching::Lines => None,
+        };
+        Self {
+            start: tokenizer.sos().unwrap_or(tokenizer.start()),
+            line_end: tokenizer.eos().filter(|_| tokenizer.line_markers()),
+            window,
+            banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
+        }
+    }
+
+    /// The first token that is not banned.
+    ///
+    /// # Errors
+    /// Every token banned.
+    pub(super) fn first_allowed(&self, vocabulary: usize) -> Result<u32, ConfigError> {
+        (0..vocabulary as u32).find(|id| !self.banned.contains(id)).ok_or_else(|| {
+            ConfigError::Conflict("every token of the vocabulary is banned; there is nothing to write".to_owned())
+        })
+    }
+}
+
+/// Rows that a model reads.
+#[derive(Debug)]
+pub(super) struct Readers<'a> {
+    model: &'a LanguageModel,
+    params: &'a Params,
+    rules: Rules,
+    state: State,
+    tape: LanguageTape,
+    /// With a window: what each row has read, at most that many tokens.
+    windows: Vec<Vec<u32>>,
+    /// `[B, V]`, of what comes after the last token that was read.
+    scores: Vec<f32>,
+}
+
+impl<'a> Readers<'a> {
+    /// `rows` rows that have read the start.
+    pub(super) fn new(model: &'a LanguageModel, params: &'a Params, rules: Rules, rows: usize) -> Self {
+        let start = vec![rules.start; rows];
+        let windows = vec![Vec::new(); rows];
+        let (state, tape) = (model.state(rows), model.frozen_tape());
+        let mut readers = Self { model, params, rules, state, tape, windows, scores: Vec::new() };
+        readers.read(&start);
+        readers
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Every row reads its token. tokens: `[B]`.
+    pub(super) fn read(&mut self, tokens: &[u32]) {
+        let mut tokens = tokens.to_vec();
+        for (row, token) in tokens.iter_mut().enumerate() {
+            if Some(*token) == self.rules.line_end {
+                *token = self.rules.start;
+                self.forget(row);
+            }
+        }
+        let Some(n) = self.rules.window else { return self.advance(&tokens) };
+        for (window, token) in self.windows.iter_mut().zip(tokens) {
+            window.push(token);
+            window.drain(..window.len().saturating_sub(n));
+        }
+    }
+
+    /// The scores of what comes next: `[B, V]`.
+    pub(super) fn scores(&mut self) -> &[f32] {
+        if self.rules.window.is_some() {
+            // Every row has read as many tokens, so their windows are equally long.
+            self.state.reset();
+            for step in 0..self.windows[0].len() {
+                let tokens: Vec<u32> = self.windows.iter().map(|window| window[step]).collect();
+                self.advance(&tokens);
+            }
+        }
+        &self.scores
+    }
+
+    /// Row i becomes what row `rows[i]` was; there are then `rows.len()` of them.
+    pub(super) fn keep(&mut self, rows: &[usize]) {
+        let before = self.state.batch();
+        let layers = self.model.config().layers;
+        let mut state = self.model.state(rows.len());
+        for (new, old) in [(&mut state.h, &self.state.h), (&mut state.c, &self.state.c)] {
+            let size = old.len() / (layers * before);
+            for (layer, new) in new.chunks_exact_mut(rows.len() * size).enumerate() {
+                for (new, &row) in new.chunks_exact_mut(size).zip(rows) {
+                    new.copy_from_slice(&old[(layer * before + row) * size..][..size]);
+                }
+            }
+        }
+        self.state = state;
+        self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
+    }
+
+    /// Sets the state of a row to zero.
+    fn forget(&mut self, row: usize) {
+        let rows = self.state.batch();
+        let layers = self.model.config().layers;
+        for values in [&mut self.state.h, &mut self.state.c] {
+            let size = values.len() / (layers * rows);
+            for layer in 0..layers {
+                values[(layer * rows + row) * size..][..size].fill(0.0);
+            }
+        }
+    }
+
+    fn advance(&mut self, tokens: &[u32]) {
+        let scores = self.model.next_scores(self.params, tokens, &mut self.state, &mut self.tape);
+        self.scores.clear();
+        self.scores.extend_from_slice(scores);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tiny::{VOCABULARY, model};
+    use super::*;
+
+    fn assert_close(a: &[f32], b: &[f32]) {
+        assert_eq!(a.len(), b.len());
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} and {b:?}");
+    }
+
+    /// The scores after `tokens` in a row of its own.
+    fn alone(rules: &Rules, tokens: &[u32]) -> Vec<f32> {
+        let (model, params) = model();
+        let mut readers = Readers::new(&model, &params, rules.clone(), 1);
+        tokens.iter().for_each(|&token| readers.read(&[token]));
+        readers.scores().to_vec()
+    }
+
+    #[test]
+    fn kept_rows_go_on_as_if_they_were_alone() {
+        for window in [None, Some(2)] {
+            let rules = Rules { start: 1, window, ..Rules::default() };
+            let (model, params) = model();
+            let mut readers = Readers::new(&model, &params, rules.clone(), 3);
+            readers.read(&[2, 3, 4]);
+            readers.keep(&[2, 0, 2, 1]);
+            readers.read(&[5, 6, 7, 8]);
+            let together = readers.scores().to_vec();
+            for (row, tokens) in [[4, 5], [2, 6], [4, 7], [3, 8]].iter().enumerate() {
+                assert_close(&together[row * VOCABULARY..][..VOCABULARY], &alone(&rules, tokens));
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_sees_its_last_tokens_and_nothing_before() {
+        let rules = Rules { window: Some(3), ..Rules::default() };
+        assert_eq!(alone(&rules, &[9, 9, 9, 1, 2, 3]), alone(&rules, &[1, 2, 3]));
+        assert_ne!(alone(&rules, &[9, 2, 3]), alone(&rules, &[1, 2, 3]));
+    }
+
+    #[test]
+    fn a_line_begins_afresh_where_lines_have_markers() {
+        let rules = Rules { start: 1, line_end: Some(0), ..Rules::default() };
+        assert_eq!(alone(&rules, &[5, 6, 0, 7]), alone(&rules, &[7]));
+        let stream = Rules { line_end: None, ..rules };
+        assert_ne!(alone(&stream, &[5, 6, 0, 7]), alone(&stream, &[7]));
+    }
+}

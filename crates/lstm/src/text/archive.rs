@@ -1,0 +1,159 @@
+//! Compressed files, read as the text in them: gzip and Zstandard, of any number of members or frames.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+/// Bytes that are read from a file at once.
+pub(super) const BUFFER: usize = 1 << 18;
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstandard,
+}
+
+impl Compression {
+    /// What the name of a file says.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "gz" => Some(Self::Gzip),
+            "zst" => Some(Self::Zstandard),
+            _ => None,
+        }
+    }
+
+    /// A reader of what is in `file`. Reading fails where it is damaged or ends too early.
+    pub(super) fn reader(self, file: File) -> Box<dyn BufRead> {
+        let file = BufReader::with_capacity(BUFFER, file);
+        match self {
+            Self::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+            Self::Zstandard => {
+                Box::new(BufReader::with_capacity(BUFFER, Frames { file, decoder: FrameDecoder::new(), within: false }))
+            }
+        }
+    }
+}
+
+/// The frames of a Zstandard file, one after the other.
+struct Frames {
+    file: BufReader<File>,
+    decoder: FrameDecoder,
+    within: bool,
+}
+
+impl Frames {
+    /// Begins the next frame; false at the end of the file.
+    fn begin(&mut self) -> std::io::Result<bool> {
+        while !self.file.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.file) {
+                Ok(()) => return Ok(true),
+                // A frame without text, such as the sizes of the others.
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    let length = u64::from(length);
+                    if std::io::copy(&mut self.file.by_ref().take(length), &mut std::io::sink())? < length {
+                        return Err(ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(error) => return Err(Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Read for Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            if !self.within && !self.begin()? {
+                return Ok(0);
+            }
+            self.within = true;
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                let decoded = self.decoder.decode_blocks(&mut self.file, BlockDecodingStrategy::UptoBlocks(1));
+                decoded.map_err(Error::other)?;
+            }
+            let read = self.decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            let stored = self.decoder.get_checksum_from_data();
+            if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+                return Err(Error::new(ErrorKind::InvalidData, "the checksum is not that of the text"));
+            }
+            self.within = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    use std::io::Write;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(text: &[u8]) -> Vec<u8> {
+        compress_to_vec(text, CompressionLevel::Fastest)
+    }
+
+    fn read(compression: Compression, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        let mut text = Vec::new();
+        compression.reader(File::open(path)?).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// Longer than the buffers, and not the same all over.
+    fn text() -> Vec<u8> {
+        (0..300_000u32).flat_map(|n| (n * n % 9973).to_string().into_bytes()).collect()
+    }
+
+    #[test]
+    fn what_was_packed_is_read() {
+        for text in [b"".to_vec(), b"a".to_vec(), text()] {
+            assert!(read(Compression::Gzip, &gzip(&text)).unwrap() == text);
+            assert!(read(Compression::Zstandard, &zstandard(&text)).unwrap() == text);
+        }
+    }
+
+    #[test]
+    fn members_and_frames_are_joined_and_frames_without_text_are_skipped() {
+        let twice = [&gzip(b"one ")[..], &gzip(b"two")].concat();
+        assert_eq!(read(Compression::Gzip, &twice).unwrap(), b"one two");
+        let empty = [&0x184D_2A50u32.to_le_bytes()[..], &4u32.to_le_bytes(), b"abcd"].concat();
+        let frames = [&empty[..], &zstandard(b"one "), &empty, &zstandard(b"two"), &empty].concat();
+        assert_eq!(read(Compression::Zstandard, &frames).unwrap(), b"one two");
+        assert!(read(Compression::Zstandard, &frames[..frames.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn cut_or_changed_files_fail() {
+        for (compression, packed) in [(Compression::Gzip, gzip(&text())), (Compression::Zstandard, zstandard(&text()))]
+        {
+            for length in [1, 5, 20, packed.len() / 2, packed.len() - 1] {
+                assert!(read(compression, &packed[..length]).is_err(), "{compression:?} cut to {length}");
+            }
+            for at in [0, packed.len() / 2, packed.len() - 2] {
+                let mut changed = packed.clone();
+                changed[at] ^= 0x10;
+                assert!(read(compression, &changed).is_err(), "{compression:?} changed at {at}");
+            }
+            let longer = [&packed[..], b"more"].concat();
+            assert!(read(compression, &longer).is_err(), "{compression:?} with more behind it");
+        }
+    }
+}
