@@ -12,6 +12,7 @@
 //! | `product.rs` | matrix products |
 //! | `activation.rs` | exp, sigmoid, tanh |
 //! | `recurrence.rs` | the recurrent loop over a segment, forward and backward |
+//! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
 //! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
@@ -27,16 +28,18 @@ mod product;
 mod recurrence;
 mod simd;
 mod softmax;
+mod step;
 mod team;
 mod tile;
 mod vector;
 
 pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
-pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
+pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use softmax::{ScoreGradient, cross_entropy};
+pub use step::{CellWeights, Columns, StepPlan};
 pub use team::{set_threads, threads, with_threads};
 pub use vector::{column_sums, multiply, sum_of_squares};

@@ -7,6 +7,7 @@
 use lstm::config::{ConfigError, Init, LstmConfig};
 use lstm::params::Params;
 use lstm::stack::{Lstm, Segment};
+use lstm::stream::Stream;
 
 fn main() -> Result<(), ConfigError> {
     let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(2, 16) })?;
@@ -28,9 +29,17 @@ fn main() -> Result<(), ConfigError> {
         last
     };
     let whole = read(1000);
-    for pieces in [1, 7, 100] {
+    for pieces in [7, 100] {
         let difference = read(pieces).iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("{pieces:4} steps at a time: the last output differs by {difference:e} from that of the whole");
     }
+    // One step at a time there is a faster way, with everything packed and nothing allocated.
+    let mut stream = Stream::new(&lstm, &params, 1)?;
+    for step in signal.chunks(2) {
+        stream.input_mut(0).copy_from_slice(step);
+        stream.step();
+    }
+    let difference = stream.output(0).iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("   as a stream of steps: the last output differs by {difference:e} from that of the whole");
     Ok(())
 }

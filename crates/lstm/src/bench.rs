@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{ConfigError, LstmConfig, at_least_one};
-use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape};
+use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::params::{Accumulate, Params};
 use crate::stack::{Lstm, Segment};
-use crate::state::State;
+use crate::stream::Stream;
 use crate::text::batches::Batch;
 use crate::text::corpus::available_memory;
 use crate::train::optimizer::{Optimizer, OptimizerKind};
@@ -337,56 +337,36 @@ pub fn decode(shape: Shape, budget: Duration) -> Result<DecodeTiming, ConfigErro
     let batch = shape.batch;
     let (stack_products, readout_products) = (shape.stack_products(), shape.readout_products());
 
-    let mut streams = Streams::new(&shape)?;
-    let score_norm = (0..WARM_UP).fold(0.0, |_, _| norm(streams.next()));
+    let tokens = shape.tokens(DECODED_TOKENS * batch);
+    let (trained, params) = shape.model()?;
+    let mut stream = trained.stream(&params, batch)?;
+    let mut turns = tokens.chunks_exact(batch).cycle();
+    let mut next = || norm(stream.read(turns.next().unwrap_or(&[])));
+    let score_norm = (0..WARM_UP).fold(0.0, |_, _| next());
+    let mut turns = tokens.chunks_exact(batch).cycle();
     let operations = 2.0 * batch as f64 * (stack_products + readout_products);
     let model = Timing::of(batch, operations, budget, || {
-        streams.next();
+        stream.read(turns.next().unwrap_or(&[]));
     });
-    drop(streams);
+    drop(stream);
 
     let (lstm, params) = shape.stack()?;
-    let (mut state, mut tape) = (lstm.state(batch), lstm.frozen_tape());
+    let mut stream = Stream::new(&lstm, &params, batch)?;
     let width = batch * shape.embedding;
     let input: Vec<f32> = (0..(DECODED_TOKENS * width) as u64).map(|i| numbered(Numbers::Input, i)).collect();
-    let segment = Segment { steps: 1, batch, lengths: None };
     let mut turns = input.chunks_exact(width).cycle();
     let mut pass = || {
         let input = turns.next().unwrap_or(&[]);
-        lstm.forward(&params, input, segment, &mut state, None, &mut tape);
+        for (row, input) in input.chunks_exact(shape.embedding).enumerate() {
+            stream.input_mut(row).copy_from_slice(input);
+        }
+        stream.step();
     };
     for _ in 0..WARM_UP {
         pass();
     }
     let stack = Timing::of(batch, 2.0 * batch as f64 * stack_products, budget, pass);
     Ok(DecodeTiming { model, stack, score_norm })
-}
-
-/// A model that reads one token a stream at a time.
-struct Streams {
-    model: LanguageModel,
-    params: Params,
-    state: State,
-    tape: LanguageTape,
-    /// `[DECODED_TOKENS, B]`.
-    tokens: Vec<u32>,
-    turn: usize,
-}
-
-impl Streams {
-    fn new(shape: &Shape) -> Result<Self, ConfigError> {
-        let (model, params) = shape.model()?;
-        let (state, tape) = (model.state(shape.batch), model.frozen_tape());
-        Ok(Self { model, params, state, tape, tokens: shape.tokens(DECODED_TOKENS * shape.batch), turn: 0 })
-    }
-
-    /// Reads the next token of every stream; returns the scores of what comes after: `[B, V]`.
-    fn next(&mut self) -> &[f32] {
-        let batch = self.state.batch();
-        let tokens = &self.tokens[self.turn * batch..][..batch];
-        self.turn = (self.turn + 1) % DECODED_TOKENS;
-        self.model.next_scores(&self.params, tokens, &mut self.state, &mut self.tape)
-    }
 }
 
 fn norm(values: &[f32]) -> f64 {

@@ -14,6 +14,7 @@
 //! | [`params`] | the flat buffer and the layout that names its parts |
 //! | [`state`] | what streaming carries |
 //! | [`stack`] | any number of layers over a segment: [`stack::Lstm`] |
+//! | [`stream`] | one step at a time, packed: [`stream::Stream`] |
 //! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
 //! | [`train`] | what a run is, the loop, its events and checkpoints |
@@ -61,6 +62,7 @@ pub mod params;
 pub mod rng;
 pub mod stack;
 pub mod state;
+pub mod stream;
 pub mod text;
 pub mod train;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{Matrix, MatrixMut, Start, column_sums, grow, multiply, product};
+use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, multiply, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
 use crate::dropout::Dropout;
@@ -56,6 +56,19 @@ pub struct Tape {
     views: Vec<Lstm>,
     steps: usize,
     batch: usize,
+}
+
+/// Where one step of a stack finds and leaves its values, see [`Lstm::plan_step`].
+#[derive(Clone, Debug)]
+pub(crate) struct StepColumns {
+    /// `[B, I]`.
+    pub(crate) input: Columns,
+    /// `[B, output]`.
+    pub(crate) output: Columns,
+    /// The hidden state of each layer, `[B, R]`.
+    pub(crate) h: Vec<Columns>,
+    /// The cell state of each layer, `[B, H]`.
+    pub(crate) c: Vec<Columns>,
 }
 
 /// What one layer gives to the layer above or to the reader of the stack.
@@ -435,6 +448,64 @@ impl Lstm {
             d_scores_matrix,
             Matrix::new(params.get(weight), size, width),
         );
+    }
+
+    /// Appends one step of this stack to `plan`, its weights packed.
+    ///
+    /// # Errors
+    /// Two directions: the second one begins at an end that a stream does not have.
+    pub(crate) fn plan_step(&self, params: &Params, plan: &mut StepPlan) -> Result<StepColumns, ConfigError> {
+        if self.config.bidirectional {
+            let why = "a bidirectional LSTM needs the whole sequence; it cannot be run step by step";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        let (hidden, recurrent) = (self.config.hidden, self.config.recurrent());
+        let sizes: Vec<usize> = (0..self.config.layers).map(|layer| self.config.layer_input(layer)).collect();
+        // The input of each layer beside its hidden state before.
+        let joined: Vec<Columns> = sizes.iter().map(|size| plan.buffer(size + recurrent)).collect();
+        let h: Vec<Columns> = joined.iter().zip(&sizes).map(|(all, &size)| all.part(size..size + recurrent)).collect();
+        let c: Vec<Columns> = sizes.iter().map(|_| plan.buffer(hidden)).collect();
+        let input = joined[0].part(0..self.config.input);
+        let mut output = plan.buffer(recurrent);
+        if self.config.wiring == Wiring::Skip {
+            joined[1..].iter().for_each(|joined| plan.carry(input, joined.part(0..self.config.input)));
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let layer = &layer[0];
+            let next = joined.get(index + 1).zip(sizes.get(index + 1));
+            let above = next.map_or(output, |(joined, &size)| joined.part(size - recurrent..size));
+            let weights = CellWeights {
+                weight_ih: params.get(layer.weight_ih),
+                weight_hh: params.get(layer.weight_hh),
+                bias_ih: params.get(layer.bias_ih),
+                bias_hh: params.get(layer.bias_hh),
+                hidden,
+            };
+            let gates = match layer.weight_hr {
+                None => plan.cells(weights, joined[index], c[index], above),
+                Some(weight_hr) => {
+                    let raw = plan.buffer(hidden);
+                    let gates = plan.cells(weights, joined[index], c[index], raw);
+                    plan.linear(params.get(weight_hr), None, raw, above);
+                    gates
+                }
+            };
+            plan.carry(above, h[index]);
+            let readout = match self.config.readout {
+                Readout::Hidden => above,
+                Readout::OutputGate => gates.part(3 * hidden..4 * hidden),
+            };
+            match next {
+                None => output = readout,
+                Some((joined, _)) => {
+                    if let Wiring::Scores { size } = self.config.wiring {
+                        let (weight, bias) = self.scores[index];
+                        plan.linear(params.get(weight), Some(params.get(bias)), readout, joined.part(0..size));
+                    }
+                }
+            }
+        }
+        Ok(StepColumns { input, output, h, c })
     }
 
     /// Asserts the shapes of a forward pass and gives T·B.

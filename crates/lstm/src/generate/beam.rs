@@ -34,7 +34,7 @@ impl<'a> Beam<'a> {
         at_least_one("beam", width)?;
         let vocabulary = model.config().vocabulary;
         rules.first_allowed(vocabulary)?;
-        Ok(Self { readers: Readers::new(model, params, rules, 1), width, vocabulary })
+        Ok(Self { readers: Readers::new(model, params, rules, 1)?, width, vocabulary })
     }
 
     /// Reads a token of the prompt.
@@ -155,7 +155,7 @@ mod tests {
         for _ in 0..length {
             let mut next = Vec::new();
             for text in open {
-                let mut readers = Readers::new(&model, &params, rules(), 1);
+                let mut readers = Readers::new(&model, &params, rules(), 1).unwrap();
                 prompt.iter().chain(&text.tokens).for_each(|&token| readers.read(&[token]));
                 let weights: Vec<f64> = readers.scores().iter().map(|score| f64::from(*score).exp()).collect();
                 let total: f64 = weights.iter().sum();
@@ -202,7 +202,7 @@ mod tests {
         let gains: Vec<f64> = gains.collect();
         assert!(gains.iter().all(|gain| *gain > -1e-5) && gains.iter().any(|gain| *gain > 0.01), "{gains:?}");
         let (model, params) = model();
-        let mut readers = Readers::new(&model, &params, rules(), 1);
+        let mut readers = Readers::new(&model, &params, rules(), 1).unwrap();
         readers.read(&[5]);
         for token in search(1, 6, &[5], |_| false)[0].tokens.clone() {
             let scores = readers.scores();

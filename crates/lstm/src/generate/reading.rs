@@ -1,9 +1,8 @@
 //! Rows of text that a model reads side by side, token by token, and its scores of what comes next in each.
 
 use crate::config::ConfigError;
-use crate::model::{LanguageModel, LanguageTape};
+use crate::model::{LanguageModel, TokenStream};
 use crate::params::Params;
-use crate::state::State;
 use crate::text::batches::Batching;
 use crate::train::checkpoint::LoadedRun;
 
@@ -51,11 +50,8 @@ impl Rules {
 /// Rows that a model reads.
 #[derive(Debug)]
 pub(super) struct Readers<'a> {
-    model: &'a LanguageModel,
-    params: &'a Params,
     rules: Rules,
-    state: State,
-    tape: LanguageTape,
+    stream: TokenStream<'a>,
     /// With a window: what each row has read, at most that many tokens.
     windows: Vec<Vec<u32>>,
     /// `[B, V]`, of what comes after the last token that was read.
@@ -64,13 +60,20 @@ pub(super) struct Readers<'a> {
 
 impl<'a> Readers<'a> {
     /// `rows` rows that have read the start.
-    pub(super) fn new(model: &'a LanguageModel, params: &'a Params, rules: Rules, rows: usize) -> Self {
+    ///
+    /// # Errors
+    /// A model that cannot be run token by token.
+    pub(super) fn new(
+        model: &'a LanguageModel,
+        params: &'a Params,
+        rules: Rules,
+        rows: usize,
+    ) -> Result<Self, ConfigError> {
         let start = vec![rules.start; rows];
         let windows = vec![Vec::new(); rows];
-        let (state, tape) = (model.state(rows), model.frozen_tape());
-        let mut readers = Self { model, params, rules, state, tape, windows, scores: Vec::new() };
+        let mut readers = Self { rules, stream: model.stream(params, rows)?, windows, scores: Vec::new() };
         readers.read(&start);
-        readers
+        Ok(readers)
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -83,7 +86,7 @@ impl<'a> Readers<'a> {
         for (row, token) in tokens.iter_mut().enumerate() {
             if Some(*token) == self.rules.line_end {
                 *token = self.rules.start;
-                self.forget(row);
+                self.stream.streams_mut().reset(row);
             }
         }
         let Some(n) = self.rules.window else { return self.advance(&tokens) };
@@ -97,7 +100,7 @@ impl<'a> Readers<'a> {
     pub(super) fn scores(&mut self) -> &[f32] {
         if self.rules.window.is_some() {
             // Every row has read as many tokens, so their windows are equally long.
-            self.state.reset();
+            (0..self.windows.len()).for_each(|row| self.stream.streams_mut().reset(row));
             for step in 0..self.windows[0].len() {
                 let tokens: Vec<u32> = self.windows.iter().map(|window| window[step]).collect();
                 self.advance(&tokens);
@@ -108,35 +111,16 @@ impl<'a> Readers<'a> {
 
     /// Row i becomes what row `rows[i]` was; there are then `rows.len()` of them.
     pub(super) fn keep(&mut self, rows: &[usize]) {
-        let before = self.state.batch();
-        let layers = self.model.config().layers;
-        let mut state = self.model.state(rows.len());
-        for (new, old) in [(&mut state.h, &self.state.h), (&mut state.c, &self.state.c)] {
-            let size = old.len() / (layers * before);
-            for (layer, new) in new.chunks_exact_mut(rows.len() * size).enumerate() {
-                for (new, &row) in new.chunks_exact_mut(size).zip(rows) {
-                    new.copy_from_slice(&old[(layer * before + row) * size..][..size]);
-                }
-            }
+        let mut stream = self.stream.with_batch(rows.len());
+        for (row, &from) in rows.iter().enumerate() {
+            stream.streams_mut().copy_state(row, self.stream.streams(), from);
         }
-        self.state = state;
+        self.stream = stream;
         self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
     }
 
-    /// Sets the state of a row to zero.
-    fn forget(&mut self, row: usize) {
-        let rows = self.state.batch();
-        let layers = self.model.config().layers;
-        for values in [&mut self.state.h, &mut self.state.c] {
-            let size = values.len() / (layers * rows);
-            for layer in 0..layers {
-                values[(layer * rows + row) * size..][..size].fill(0.0);
-            }
-        }
-    }
-
     fn advance(&mut self, tokens: &[u32]) {
-        let scores = self.model.next_scores(self.params, tokens, &mut self.state, &mut self.tape);
+        let scores = self.stream.read(tokens);
         self.scores.clear();
         self.scores.extend_from_slice(scores);
     }
@@ -155,7 +139,7 @@ mod tests {
     /// The scores after `tokens` in a row of its own.
     fn alone(rules: &Rules, tokens: &[u32]) -> Vec<f32> {
         let (model, params) = model();
-        let mut readers = Readers::new(&model, &params, rules.clone(), 1);
+        let mut readers = Readers::new(&model, &params, rules.clone(), 1).unwrap();
         tokens.iter().for_each(|&token| readers.read(&[token]));
         readers.scores().to_vec()
     }
@@ -165,7 +149,7 @@ mod tests {
         for window in [None, Some(2)] {
             let rules = Rules { start: 1, window, ..Rules::default() };
             let (model, params) = model();
-            let mut readers = Readers::new(&model, &params, rules.clone(), 3);
+            let mut readers = Readers::new(&model, &params, rules.clone(), 3).unwrap();
             readers.read(&[2, 3, 4]);
             readers.keep(&[2, 0, 2, 1]);
             readers.read(&[5, 6, 7, 8]);

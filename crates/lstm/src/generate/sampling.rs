@@ -94,7 +94,7 @@ impl<'a> Generator<'a> {
         let vocabulary = model.config().vocabulary;
         let fallback = rules.first_allowed(vocabulary)?;
         Ok(Self {
-            readers: Readers::new(model, params, rules, 1),
+            readers: Readers::new(model, params, rules, 1)?,
             sampling,
             rng: Rng::new(seed, Purpose::Generate, sample),
             last: None,
@@ -317,7 +317,7 @@ mod tests {
         generator.read(2);
         let written = [generator.next().unwrap(), generator.next().unwrap()];
         generator.next();
-        let mut readers = Readers::new(&model, &params, Rules::default(), 1);
+        let mut readers = Readers::new(&model, &params, Rules::default(), 1).unwrap();
         [4, 2, written[0], written[1]].iter().for_each(|&token| readers.read(&[token]));
         assert_eq!(generator.readers.scores(), readers.scores());
     }

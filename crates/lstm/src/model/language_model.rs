@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
+use lstm_kernels::{Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
@@ -12,6 +12,7 @@ use crate::dropout::Dropout;
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
+use crate::stream::Stream;
 use crate::text::batches::{Batch, NO_TARGET};
 
 /// The most floats of a slab of scores (16 MiB): the loss goes through the rows slab by slab, so that a large vocabulary
@@ -109,6 +110,47 @@ pub struct LanguageTape {
     d_output: Vec<f32>,
     scores: Vec<f32>,
     nll: Vec<f32>,
+}
+
+/// B independent streams of tokens through a language model: each step reads one token a row and scores what comes next.
+/// Weights are packed once, and nothing is allocated from step to step.
+#[derive(Clone, Debug)]
+pub struct TokenStream<'a> {
+    table: &'a [f32],
+    size: usize,
+    stream: Stream,
+    scores: Columns,
+}
+
+impl TokenStream<'_> {
+    /// Every row reads its token. tokens: `[B]`; gives the scores of what comes next, `[B, V]`.
+    ///
+    /// # Panics
+    /// When there is not one token a row, or one is not below V.
+    pub fn read(&mut self, tokens: &[u32]) -> &[f32] {
+        assert_eq!(tokens.len(), self.stream.batch(), "a token for every row");
+        for (row, &token) in tokens.iter().enumerate() {
+            let embedding = &self.table[token as usize * self.size..][..self.size];
+            self.stream.input_mut(row).copy_from_slice(embedding);
+        }
+        self.stream.step();
+        self.stream.plan().rows(self.scores)
+    }
+
+    /// The streams behind the tokens: their number and states.
+    pub fn streams(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The streams, to change their states.
+    pub fn streams_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// As many streams as asked for through the same model, from zero states.
+    pub fn with_batch(&self, batch: usize) -> Self {
+        Self { stream: self.stream.with_batch(batch), ..self.clone() }
+    }
 }
 
 /// The summed negative log-likelihood of some predicted tokens.
@@ -283,21 +325,17 @@ impl LanguageModel {
         loss
     }
 
-    /// Reads one token a row and scores what comes next. tokens: `[B]`; returns `[B, V]`.
-    pub fn next_scores<'a>(
-        &self,
-        params: &Params,
-        tokens: &[u32],
-        state: &mut State,
-        tape: &'a mut LanguageTape,
-    ) -> &'a [f32] {
-        let batch = tokens.len();
-        self.embed(params, tokens, tape);
-        let segment = Segment { steps: 1, batch, lengths: None };
-        self.lstm.forward(params, &tape.embedded, segment, state, None, &mut tape.lstm);
-        tape.scores.resize(batch * self.config.vocabulary, 0.0);
-        self.score(params, tape.lstm.output(), &mut tape.scores);
-        &tape.scores
+    /// B streams of tokens through this model, from zero states.
+    ///
+    /// # Errors
+    /// A model that cannot be run token by token.
+    pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
+        let (stream, scores) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
+            let scores = plan.buffer(self.config.vocabulary);
+            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), stack.output, scores);
+            scores
+        })?;
+        Ok(TokenStream { table: params.get(self.embedding), size: self.config.embedding, stream, scores })
     }
 
     fn embed(&self, params: &Params, tokens: &[u32], tape: &mut LanguageTape) {
@@ -566,9 +604,9 @@ mod tests {
         assert_eq!(surprisal.len(), evaluated.tokens);
 
         let mut expected = surprisal.iter();
-        let mut state = model.state(2);
+        let mut stream = model.stream(&params, 2).unwrap();
         for (tokens, targets) in batch.tokens.chunks(2).zip(batch.targets.chunks(2)) {
-            let scores = model.next_scores(&params, tokens, &mut state, &mut tape).to_vec();
+            let scores = stream.read(tokens);
             for (scores, &target) in scores.chunks(7).zip(targets) {
                 if target != NO_TARGET {
                     let total: f32 = scores.iter().map(|score| score.exp()).sum();

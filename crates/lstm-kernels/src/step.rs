@@ -1,0 +1,373 @@
+//! One step of a whole network: its weights packed once, its values in one workspace, its layers run one after the other
+//! by a team that meets between them. A step allocates nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::pack::Source;
+use crate::product::share;
+use crate::recurrence::{
+    Cells, ROWS, SCRATCH, Scratch, Shared, blocks_of_rows, column_share, columns_of_rows, own_blocks, pack_blocks,
+    pack_columns,
+};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team::{self, Member};
+use crate::tile::{From, Left, Out, PANEL};
+
+/// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// Some columns of a `[B, ·]` buffer of a [`StepPlan`].
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    buffer: usize,
+    first: usize,
+    width: usize,
+}
+
+impl Columns {
+    /// Some of these columns.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn part(self, columns: Range<usize>) -> Self {
+        assert!(columns.start <= columns.end && columns.end <= self.width, "columns {columns:?} of {}", self.width);
+        Self { first: self.first + columns.start, width: columns.len(), ..self }
+    }
+}
+
+/// The parameters of one layer of LSTM cells, in PyTorch's shapes.
+#[derive(Clone, Copy, Debug)]
+pub struct CellWeights<'a> {
+    /// `[4H, I]`.
+    pub weight_ih: &'a [f32],
+    /// `[4H, R]`.
+    pub weight_hh: &'a [f32],
+    /// `[4H]`.
+    pub bias_ih: &'a [f32],
+    /// `[4H]`.
+    pub bias_hh: &'a [f32],
+    /// H.
+    pub hidden: usize,
+}
+
+/// A network's step, built part by part and then run again and again.
+#[derive(Clone, Debug)]
+pub struct StepPlan {
+    batch: usize,
+    values: Vec<f32>,
+    buffers: Vec<Buffer>,
+    /// Shared by clones.
+    packed: Vec<Arc<Vec<f32>>>,
+    phases: Vec<Phase>,
+    /// The weights read by a step.
+    weights: usize,
+}
+
+/// Where a buffer lies among the values: `[B, width]`, or one row that all rows share.
+#[derive(Clone, Copy, Debug)]
+struct Buffer {
+    offset: usize,
+    width: usize,
+    shared: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// gates, c, out from `[x, h]` and c.
+    Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
+    /// out = input · Wᵀ + bias.
+    Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns },
+    /// to = from; `later` if only the next step reads it.
+    Copy { from: Columns, to: Columns, later: bool },
+}
+
+impl StepPlan {
+    /// A plan for B rows side by side.
+    pub fn new(batch: usize) -> Self {
+        Self { batch, values: Vec::new(), buffers: Vec::new(), packed: Vec::new(), phases: Vec::new(), weights: 0 }
+    }
+
+    /// B.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The same plan for another number of rows, every buffer zero. The weights are shared.
+    pub fn with_batch(&self, batch: usize) -> Self {
+        let mut plan = Self { batch, values: Vec::new(), buffers: Vec::new(), ..self.clone() };
+        for buffer in &self.buffers {
+            let columns = plan.add(buffer.width, buffer.shared);
+            if buffer.shared {
+                let to = plan.buffers[columns.buffer].offset;
+                plan.values[to..to + buffer.width].copy_from_slice(&self.values[buffer.offset..][..buffer.width]);
+            }
+        }
+        plan
+    }
+
+    /// A new buffer `[B, width]`, zero.
+    pub fn buffer(&mut self, width: usize) -> Columns {
+        self.add(width, false)
+    }
+
+    fn add(&mut self, width: usize, shared: bool) -> Columns {
+        let offset = self.values.len();
+        self.values.resize(offset + if shared { 1 } else { self.batch } * width, 0.0);
+        self.buffers.push(Buffer { offset, width, shared });
+        Columns { buffer: self.buffers.len() - 1, first: 0, width }
+    }
+
+    /// One row that every row of the batch shares.
+    fn shared_row(&mut self, values: impl Iterator<Item = f32>) -> Columns {
+        let values: Vec<f32> = values.collect();
+        let row = self.add(values.len(), true);
+        let offset = self.buffers[row.buffer].offset;
+        self.values[offset..].copy_from_slice(&values);
+        row
+    }
+
+    /// Appends a layer of cells: from `joined: [B, I + R]`, the input beside the hidden state before, and
+    /// `c: [B, H]`, which is replaced, to the hidden state before projection, `out: [B, H]`. Returns the activated
+    /// gates, `[B, 4H]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn cells(&mut self, weights: CellWeights, joined: Columns, c: Columns, out: Columns) -> Columns {
+        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, hidden } = weights;
+        let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / (4 * hidden));
+        assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, hidden], "columns of cells");
+        assert_eq!([bias_ih.len(), bias_hh.len()], [4 * hidden; 2], "biases of cells");
+        assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
+        let bias = self.shared_row(bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b));
+        let (gates, tanh_c) = (self.buffer(4 * hidden), self.buffer(hidden));
+        let mut packed = Vec::new();
+        pack_blocks(&mut packed, &[(weight_ih, input), (weight_hh, recurrent)], hidden);
+        self.weights += packed.len();
+        self.packed.push(Arc::new(packed));
+        let packed = self.packed.len() - 1;
+        self.phases.push(Phase::Cells { packed, bias, joined, gates, c, tanh_c, out });
+        gates
+    }
+
+    /// Appends out `[B, N]` = input `[B, K]` · weightᵀ + bias, weight: `[N, K]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn linear(&mut self, weight: &[f32], bias: Option<&[f32]>, input: Columns, out: Columns) {
+        let (depth, columns) = (input.width, out.width);
+        assert_eq!(weight.len(), depth * columns, "a weight is [N, K]");
+        let bias = bias.map(|bias| {
+            assert_eq!(bias.len(), columns, "a bias has a value for every column");
+            self.shared_row(bias.iter().copied())
+        });
+        let mut packed = Vec::new();
+        pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
+        self.weights += packed.len();
+        self.packed.push(Arc::new(packed));
+        self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out });
+    }
+
+    /// Appends a copy.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn copy(&mut self, from: Columns, to: Columns) {
+        assert_eq!(from.width, to.width, "columns of a copy");
+        self.phases.push(Phase::Copy { from, to, later: false });
+    }
+
+    /// Appends a copy of which this step reads nothing: what the next one starts from.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn carry(&mut self, from: Columns, to: Columns) {
+        assert_eq!(from.width, to.width, "columns of a copy");
+        self.phases.push(Phase::Copy { from, to, later: true });
+    }
+
+    /// One row of some columns.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, columns: Columns, row: usize) -> &[f32] {
+        let at = self.place(columns, row);
+        &self.values[at..][..columns.width]
+    }
+
+    /// One row of some columns, to write.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row_mut(&mut self, columns: Columns, row: usize) -> &mut [f32] {
+        let at = self.place(columns, row);
+        &mut self.values[at..][..columns.width]
+    }
+
+    fn place(&self, columns: Columns, row: usize) -> usize {
+        assert!(row < self.batch, "row {row} of {}", self.batch);
+        let buffer = self.buffers[columns.buffer];
+        buffer.offset + row * buffer.width + columns.first
+    }
+
+    /// All rows of a whole buffer: `[B, width]`.
+    ///
+    /// # Panics
+    /// When the columns are a part of a buffer.
+    pub fn rows(&self, columns: Columns) -> &[f32] {
+        let buffer = self.buffers[columns.buffer];
+        assert_eq!(buffer.width, columns.width, "a whole buffer");
+        &self.values[buffer.offset..][..self.batch * buffer.width]
+    }
+
+    /// Runs the step.
+    pub fn run(&mut self) {
+        let wanted = if self.weights * self.batch.min(4) < WORTH_A_THREAD { 1 } else { team::threads() };
+        let values = Shared::new(&mut self.values);
+        let plan =
+            Parts { batch: self.batch, buffers: &self.buffers, packed: &self.packed, phases: &self.phases, values };
+        team::run(wanted, |member| dispatch(Step { plan, member }));
+    }
+}
+
+/// A plan at work.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    batch: usize,
+    buffers: &'a [Buffer],
+    packed: &'a [Arc<Vec<f32>>],
+    phases: &'a [Phase],
+    values: Shared,
+}
+
+struct Step<'a> {
+    plan: Parts<'a>,
+    member: &'a Member<'a>,
+}
+
+impl Kernel for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { plan: Parts { batch, buffers, packed, phases, values }, member } = self;
+        let mut scratch: Scratch = [0.0; SCRATCH];
+        for phase in phases {
+            // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
+            // and all meet before anyone reads what another wrote.
+            unsafe {
+                let stride = |columns: &Columns| buffers[columns.buffer].width;
+                let at = |columns: &Columns, row: usize| {
+                    values.at(buffers[columns.buffer].offset + row * stride(columns) + columns.first)
+                };
+                match phase {
+                    Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
+                        let own = own_blocks(c.width, S::LANES, member.count, member.index);
+                        let weights = packed[*weights].as_ptr();
+                        let mut row = 0;
+                        while row < batch {
+                            let count = ROWS.min(batch - row);
+                            let cells = Cells {
+                                pre: (at(bias, 0), 0),
+                                gates: at(gates, row),
+                                c_before: at(c, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                h: (at(out, row), stride(out)),
+                                hidden: c.width,
+                            };
+                            let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
+                            let depth = joined.width;
+                            blocks_of_rows(simd, count, depth, left, weights, &own, c.width, &cells, &mut scratch);
+                            row += count;
+                        }
+                    }
+                    Phase::Linear { packed: weights, bias, input, out } => {
+                        let columns = column_share(out.width, member.count, member.index);
+                        let first = columns.start;
+                        let from = bias.map_or(From::Zero, |bias| From::Bias(at(&bias, 0).add(first).cast_const()));
+                        let out = Out { data: at(out, 0).add(first), row: stride(out), from };
+                        let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
+                        let weights = packed[*weights].as_ptr();
+                        columns_of_rows(simd, batch, input.width, left, weights, columns, PANEL * S::LANES, out);
+                    }
+                    Phase::Copy { from, to, .. } => {
+                        for row in share(batch, member.count, member.index) {
+                            std::ptr::copy(at(from, row), at(to, row), from.width);
+                        }
+                    }
+                }
+            }
+            if !matches!(phase, Phase::Copy { later: true, .. }) {
+                member.meet();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::tests::{close, values};
+
+    /// Two steps of a layer and a projection of it, of 1, 3 and 60 rows, against the equations.
+    #[test]
+    fn a_plan_is_its_equations_for_any_threads() {
+        let (input, hidden, columns) = (5, 19, 7);
+        let (weight_ih, weight_hh) = (values(4 * hidden * input, 1), values(4 * hidden * hidden, 2));
+        let (bias_ih, bias_hh) = (values(4 * hidden, 3), values(4 * hidden, 4));
+        let (weight, bias) = (values(columns * hidden, 5), values(columns, 6));
+        for batch in [1, 3, 60] {
+            let x = values(2 * batch * input, 7);
+            let (mut h, mut c) = (vec![vec![0.0f32; hidden]; batch], vec![vec![0.0f32; hidden]; batch]);
+            let mut expected = Vec::new();
+            for step in 0..2 {
+                for row in 0..batch {
+                    let x = &x[(step * batch + row) * input..][..input];
+                    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+                    let pre: Vec<f32> = (0..4 * hidden)
+                        .map(|n| {
+                            let from_x = dot(&weight_ih[n * input..][..input], x);
+                            from_x + dot(&weight_hh[n * hidden..][..hidden], &h[row]) + bias_ih[n] + bias_hh[n]
+                        })
+                        .collect();
+                    let logistic = |x: f32| 1.0 / (1.0 + (-x).exp());
+                    for u in 0..hidden {
+                        let [i, f, g, o] = std::array::from_fn(|gate| pre[gate * hidden + u]);
+                        c[row][u] = logistic(f) * c[row][u] + logistic(i) * g.tanh();
+                        h[row][u] = logistic(o) * c[row][u].tanh();
+                    }
+                    expected.extend((0..columns).map(|n| bias[n] + dot(&weight[n * hidden..][..hidden], &h[row])));
+                }
+            }
+            for threads in [1, 2, 3] {
+                let mut plan = StepPlan::new(batch);
+                let (joined, c) = (plan.buffer(input + hidden), plan.buffer(hidden));
+                let (h, out) = (plan.buffer(hidden), plan.buffer(columns));
+                let weights = CellWeights {
+                    weight_ih: &weight_ih,
+                    weight_hh: &weight_hh,
+                    bias_ih: &bias_ih,
+                    bias_hh: &bias_hh,
+                    hidden,
+                };
+                plan.cells(weights, joined, c, h);
+                plan.carry(h, joined.part(input..input + hidden));
+                plan.linear(&weight, Some(&bias), h, out);
+                // A small plan would run alone.
+                plan.weights = usize::MAX / 8;
+                let mut plan = plan.with_batch(batch + 1).with_batch(batch);
+                let mut got = Vec::new();
+                for step in 0..2 {
+                    for row in 0..batch {
+                        let x = &x[(step * batch + row) * input..][..input];
+                        plan.row_mut(joined.part(0..input), row).copy_from_slice(x);
+                    }
+                    crate::with_threads(threads, || plan.run());
+                    got.extend_from_slice(plan.rows(out));
+                }
+                close(&got, &expected, 1e-5);
+            }
+        }
+    }
+}
