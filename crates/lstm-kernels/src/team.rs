@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::Thread;
 
-/// Rounds of waiting with the processor held before it is offered to others, about 20 µs: longer than members differ
-/// in their share of a step, shorter than a scheduler's turn.
-const SPINS: usize = 1_000;
+/// Rounds of waiting with the processor held before it is offered to others, some 100 µs: longer than members differ in
+/// their share of a step, so that the offer is made only where another program has taken a member's processor.
+const SPINS: usize = 10_000;
 
-/// Offers of the processor before a member without work sleeps: together about 100 µs.
-const YIELDS: usize = 200;
+/// Rounds before a member without work sleeps: longer than what a training step does between two calls of its team.
+const IDLE: usize = 5_000;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
@@ -208,12 +208,12 @@ fn work(worker: &Worker, index: usize) {
 
 fn next_job(worker: &Worker) -> *mut &'static Job<'static> {
     loop {
-        for round in 0..SPINS + YIELDS {
+        for _ in 0..IDLE {
             let job = worker.job.load(Ordering::Acquire);
             if !job.is_null() {
                 return job;
             }
-            if round < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            std::hint::spin_loop();
         }
         worker.asleep.store(true, Ordering::SeqCst);
         // A job that came before the flag was seen would find nobody to wake.

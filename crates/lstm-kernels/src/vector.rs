@@ -78,7 +78,7 @@ pub(crate) fn for_each_piece(ranges: &[Range<usize>], task: impl Fn(usize, Range
 /// When `rows` is not a whole number of rows.
 pub fn column_sums(out: &mut [f32], rows: &[f32], add: bool) {
     let width = out.len();
-    assert!(width == 0 && rows.is_empty() || width > 0 && rows.len() % width == 0, "rows of {width} columns");
+    assert!(width == 0 && rows.is_empty() || width > 0 && rows.len().is_multiple_of(width), "rows of {width} columns");
     const COLUMNS: usize = 128;
     let tasks = if rows.len() <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
     let size = if tasks == 1 { width } else { COLUMNS };

@@ -1,0 +1,333 @@
+//! The loop backward.
+
+use std::ops::Range;
+
+use super::Recurrence;
+use super::cells::columns_of_rows;
+use super::shared::{Shared, zero};
+use super::units::{Grid, column_share, panels_before};
+use crate::product::share;
+use crate::simd::{Kernel, Simd};
+use crate::team::Member;
+use crate::tile::{From, Left, Out, PANEL};
+
+#[derive(Clone, Copy)]
+pub(super) struct BackwardArrays {
+    pub(super) gates: Shared,
+    pub(super) c: Shared,
+    pub(super) tanh_c: Shared,
+    pub(super) d_h: Shared,
+    pub(super) d_o: Option<Shared>,
+    pub(super) dh: Shared,
+    pub(super) dc: Shared,
+    /// The gradients before and after a projection.
+    pub(super) projected: Option<(Shared, Shared)>,
+}
+
+pub(super) struct BackwardTask<'a> {
+    pub(super) recurrence: &'a Recurrence<'a>,
+    pub(super) arrays: BackwardArrays,
+    pub(super) grid: Grid,
+    pub(super) member: &'a Member<'a>,
+    pub(super) part: usize,
+}
+
+impl Kernel for BackwardTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { recurrence, arrays, grid, member, part } = self;
+        let rows = share(recurrence.batch, grid.rows, member.index / grid.units);
+        let backward = Backward { recurrence, arrays: &arrays, rows };
+        for n in (0..recurrence.steps).rev() {
+            for phase in 0..Backward::PHASES {
+                // SAFETY: members take different rows or different parts, and meet after every phase that others read.
+                let shared = unsafe { backward.phase(simd, phase, n, grid.units, part) };
+                if shared && grid.units > 1 {
+                    member.meet();
+                }
+            }
+        }
+    }
+}
+
+/// Every part in one member.
+pub(super) struct BackwardAlone<'a> {
+    pub(super) recurrence: &'a Recurrence<'a>,
+    pub(super) arrays: BackwardArrays,
+    pub(super) units: usize,
+    pub(super) member: &'a Member<'a>,
+}
+
+impl Kernel for BackwardAlone<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { recurrence, arrays, units, member } = self;
+        debug_assert_eq!(member.index, 0);
+        let backward = Backward { recurrence, arrays: &arrays, rows: 0..recurrence.batch };
+        for n in (0..recurrence.steps).rev() {
+            for phase in 0..Backward::PHASES {
+                for part in 0..units {
+                    // SAFETY: nobody else is at work.
+                    unsafe { backward.phase(simd, phase, n, units, part) };
+                }
+            }
+        }
+    }
+}
+
+/// A step backward in phases; after each, what its parts wrote may be read by all.
+struct Backward<'a> {
+    recurrence: &'a Recurrence<'a>,
+    arrays: &'a BackwardArrays,
+    rows: Range<usize>,
+}
+
+impl Backward<'_> {
+    const PHASES: usize = 3;
+
+    /// Runs one phase of the n-th step for one of `units` parts; gives whether other parts read what it wrote.
+    #[inline(always)]
+    unsafe fn phase<S: Simd>(&self, simd: S, phase: usize, n: usize, units: usize, part: usize) -> bool {
+        let hidden = column_share(self.recurrence.hidden, units, part);
+        let recurrent = column_share(self.recurrence.recurrent, units, part);
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (phase, self.arrays.projected) {
+                (0, None) => false,
+                (0, Some((_, d_projected))) => {
+                    self.collect(simd, n, recurrent, d_projected);
+                    true
+                }
+                (1, _) => {
+                    if let Some((raw_gradient, d_projected)) = self.arrays.projected {
+                        self.unproject(simd, n, units, part, hidden.clone(), d_projected, raw_gradient);
+                    }
+                    self.differentiate(simd, n, hidden);
+                    true
+                }
+                _ => {
+                    self.carry(simd, n, units, part, recurrent);
+                    // The next step's phase 0 or 1 reads this part's own columns of dh alone.
+                    false
+                }
+            }
+        }
+    }
+
+    /// The gradient of the projected state: what is carried plus what comes from above.
+    #[inline(always)]
+    unsafe fn collect<S: Simd>(&self, simd: S, n: usize, columns: Range<usize>, total: Shared) {
+        let (batch, recurrent) = (self.recurrence.batch, self.recurrence.recurrent);
+        let (t, ..) = self.recurrence.step(n);
+        for row in self.rows.clone() {
+            let at = (t * batch + row) * recurrent;
+            for first in columns.clone().step_by(S::LANES) {
+                let count = S::LANES.min(columns.end - first);
+                // SAFETY: inside the arrays, this part's columns.
+                unsafe {
+                    let sum = if self.recurrence.masked(t, row) {
+                        simd.splat(0.0)
+                    } else {
+                        let carried = simd.load_first(self.arrays.dh.at(row * recurrent + first), count);
+                        simd.add(carried, simd.load_first(self.arrays.d_h.at(at + first), count))
+                    };
+                    simd.store_first(total.at(at + first), count, sum);
+                }
+            }
+        }
+    }
+
+    /// d_raw `[rows, H]` = d_projected `[rows, P]` · weight_hr, for this part's units.
+    #[inline(always)]
+    unsafe fn unproject<S: Simd>(
+        &self,
+        simd: S,
+        n: usize,
+        units: usize,
+        part: usize,
+        columns: Range<usize>,
+        d_projected: Shared,
+        raw_gradient: Shared,
+    ) {
+        let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
+        let (t, ..) = self.recurrence.step(n);
+        let at = t * batch + self.rows.start;
+        // SAFETY: inside the arrays, this part's columns.
+        unsafe {
+            let left = Left { data: d_projected.at(at * recurrent), row: recurrent, depth: 1 };
+            let out = Out { data: raw_gradient.at(at * hidden + columns.start), row: hidden, from: From::Zero };
+            let width = PANEL * S::LANES;
+            let before = panels_before(hidden, units, part, width);
+            let panels = self.recurrence.packed.projection.as_ptr().add(before * recurrent * width);
+            columns_of_rows(simd, self.rows.len(), recurrent, left, panels, 0..columns.len(), width, out);
+        }
+    }
+
+    /// The gradients of the gates' pre-activations, and of the previous cell state.
+    #[inline(always)]
+    unsafe fn differentiate<S: Simd>(&self, simd: S, n: usize, units: Range<usize>) {
+        let (batch, hidden) = (self.recurrence.batch, self.recurrence.hidden);
+        let (t, before, _) = self.recurrence.step(n);
+        let cut = self.recurrence.cut(n);
+        for row in self.rows.clone() {
+            let at = t * batch + row;
+            // SAFETY: inside the arrays, this part's units, for every access below.
+            unsafe {
+                let gates = self.arrays.gates.at(at * 4 * hidden);
+                if self.recurrence.masked(t, row) {
+                    (0..4).for_each(|gate| zero(gates.add(gate * hidden + units.start), units.len()));
+                    continue;
+                }
+                let unit = UnitGradients {
+                    gates,
+                    c_before: self.arrays.c.at((before * batch + row) * hidden),
+                    tanh_c: self.arrays.tanh_c.at(at * hidden),
+                    dh: match self.arrays.projected {
+                        Some((raw_gradient, _)) => [Some(raw_gradient.at(at * hidden).cast_const()), None],
+                        None => {
+                            let carried = self.arrays.dh.at(row * hidden).cast_const();
+                            [Some(carried), Some(self.arrays.d_h.at(at * hidden).cast_const())]
+                        }
+                    },
+                    d_o: self.arrays.d_o.map(|d_o| d_o.at(at * hidden).cast_const()),
+                    dc: self.arrays.dc.at(row * hidden),
+                    hidden,
+                };
+                let mut first = units.start;
+                while first < units.end {
+                    let count = S::LANES.min(units.end - first);
+                    if count == S::LANES {
+                        unit.differentiate(simd, first, WholeVector, cut);
+                    } else {
+                        unit.differentiate(simd, first, FirstLanes(count), cut);
+                    }
+                    first += count;
+                }
+            }
+        }
+    }
+
+    /// dh `[rows, R]` = d_gates `[rows, 4H]` · weight_hh, for this part's columns.
+    #[inline(always)]
+    unsafe fn carry<S: Simd>(&self, simd: S, n: usize, units: usize, part: usize, columns: Range<usize>) {
+        let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
+        let (t, ..) = self.recurrence.step(n);
+        let masked = |row: usize| self.recurrence.masked(t, row);
+        let cut = self.recurrence.cut(n);
+        let width = PANEL * S::LANES;
+        // SAFETY: inside the arrays, this part's columns, for every access below.
+        unsafe {
+            let dh = |row: usize| self.arrays.dh.at(row * recurrent + columns.start);
+            let mut out = Out { data: dh(self.rows.start), row: recurrent, from: From::Zero };
+            if self.recurrence.lengths.is_some() || cut {
+                // A masked step hands its gradient on untouched: it is no step, so there is nothing to cut either. The
+                // gradients of its gates are zero, so they may be added.
+                self.rows.clone().filter(|row| !masked(*row)).for_each(|row| zero(dh(row), columns.len()));
+                out.from = From::Out;
+            }
+            if !cut {
+                let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
+                let left = Left { data: gates, row: 4 * hidden, depth: 1 };
+                let before = panels_before(recurrent, units, part, width);
+                let panels = self.recurrence.packed.recurrent.as_ptr().add(before * 4 * hidden * width);
+                columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, 0..columns.len(), width, out);
+            }
+        }
+    }
+}
+
+/// How many lanes of a vector are meant.
+trait Lane: Copy {
+    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V;
+    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V);
+}
+
+#[derive(Clone, Copy)]
+struct WholeVector;
+
+#[derive(Clone, Copy)]
+struct FirstLanes(usize);
+
+impl Lane for WholeVector {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V {
+        // SAFETY: as the caller promises.
+        unsafe { simd.load(at) }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V) {
+        // SAFETY: as the caller promises.
+        unsafe { simd.store(at, value) }
+    }
+}
+
+impl Lane for FirstLanes {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V {
+        // SAFETY: as the caller promises.
+        unsafe { simd.load_first(at, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V) {
+        // SAFETY: as the caller promises.
+        unsafe { simd.store_first(at, self.0, value) }
+    }
+}
+
+/// Where the values of one row lie at one step, each `[H]` but the gates `[4H]`.
+struct UnitGradients {
+    gates: *mut f32,
+    c_before: *const f32,
+    tanh_c: *const f32,
+    /// The gradient of `o ∘ tanh c`, in one part or two.
+    dh: [Option<*const f32>; 2],
+    d_o: Option<*const f32>,
+    dc: *mut f32,
+    hidden: usize,
+}
+
+impl UnitGradients {
+    /// The gradients of the pre-activations of a vector of units, into the gates, and of the previous cell state.
+    #[inline(always)]
+    unsafe fn differentiate<S: Simd>(&self, simd: S, unit: usize, lanes: impl Lane, cut: bool) {
+        let one = simd.splat(1.0);
+        let read = |at: *const f32| {
+            // SAFETY: as the caller promises.
+            unsafe { lanes.load(simd, at.add(unit)) }
+        };
+        let gate = |gate: usize| read(self.gates.wrapping_add(gate * self.hidden));
+        let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
+        let tanh_c = read(self.tanh_c);
+        let dh = match self.dh {
+            [Some(a), Some(b)] => simd.add(read(a), read(b)),
+            [Some(a), None] => read(a),
+            _ => simd.splat(0.0),
+        };
+        let through_tanh = simd.neg_mul_add(tanh_c, tanh_c, one);
+        let d_cell = simd.mul_add(simd.mul(dh, o), through_tanh, read(self.dc));
+        let mut d_out = simd.mul(dh, tanh_c);
+        if let Some(d_o) = self.d_o {
+            d_out = simd.add(d_out, read(d_o));
+        }
+        // y' = y (1 - y) for the logistic function, 1 - y² for tanh.
+        let logistic = |y: S::V| simd.neg_mul_add(y, y, y);
+        let gradients = [
+            simd.mul(simd.mul(d_cell, g), logistic(i)),
+            simd.mul(simd.mul(d_cell, read(self.c_before)), logistic(f)),
+            simd.mul(simd.mul(d_cell, i), simd.neg_mul_add(g, g, one)),
+            simd.mul(d_out, logistic(o)),
+        ];
+        let d_before = if cut { simd.splat(0.0) } else { simd.mul(d_cell, f) };
+        // SAFETY: as the caller promises.
+        unsafe {
+            for (gate, gradient) in gradients.into_iter().enumerate() {
+                lanes.store(simd, self.gates.add(gate * self.hidden + unit), gradient);
+            }
+            lanes.store(simd, self.dc.add(unit), d_before);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Products of a few rows with weights that stream, and the cells of a step.
+
+use std::ops::Range;
+
+use super::units::{Block, OwnBlocks, blocks, vectors};
+use crate::activation::{sigmoid, tanh};
+use crate::product::share;
+use crate::simd::Simd;
+use crate::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
+
+/// The most rows that go through a block of units before the next block: their pre-activations stay in the first-level
+/// cache.
+pub(crate) const ROWS: usize = 48;
+
+/// The most k of a panel that rows go through before its next k: 128 KiB.
+const DEPTH: usize = 1024;
+
+/// The lanes of the widest vectors; a block of units is at most as wide.
+const MOST_LANES: usize = 16;
+
+/// The blocks of units that are computed before they are activated, for few rows.
+const GROUP: usize = 4;
+
+/// Pre-activations of a block, or of a group of blocks of few rows, on their way to the non-linearities.
+pub(crate) type Scratch = [f32; SCRATCH];
+
+pub(crate) const SCRATCH: usize = ROWS * 4 * MOST_LANES;
+
+/// Where the gates and states of some rows lie: gates `[·, 4H]`, states `[·, H]`.
+pub(crate) struct Cells {
+    /// What the recurrent part is added to, and the values from one row to the next.
+    pub(crate) pre: (*const f32, usize),
+    pub(crate) gates: *mut f32,
+    pub(crate) c_before: *const f32,
+    pub(crate) c: *mut f32,
+    pub(crate) tanh_c: *mut f32,
+    /// `o ∘ tanh c`, and the values from one row to the next.
+    pub(crate) h: (*mut f32, usize),
+    pub(crate) hidden: usize,
+}
+
+/// Product, non-linearities and state update of `rows` rows for some blocks of units.
+#[inline(always)]
+pub(crate) unsafe fn blocks_of_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    left: Left,
+    weights: *const f32,
+    own: &OwnBlocks,
+    hidden: usize,
+    cells: &Cells,
+    scratch: &mut Scratch,
+) {
+    let width = PANEL * S::LANES;
+    let list = blocks(hidden, S::LANES).skip(own.first).take(own.count);
+    let scratch = scratch.as_mut_ptr();
+    // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the caller
+    // promises.
+    unsafe {
+        if rows <= FEW_ROWS {
+            let mut group = list.clone();
+            let mut first = list;
+            loop {
+                let mut panels = 0;
+                let Some(begin) = first.clone().next() else { return };
+                for block in group.by_ref().take(GROUP) {
+                    panels = block.panel + vectors(block, S::LANES).div_ceil(PANEL) - begin.panel;
+                }
+                let weights = weights.add(begin.panel * depth * width);
+                let out = Out { data: scratch, row: panels * width, from: From::Zero };
+                few_rows(simd, rows, depth, panels, left, weights, out);
+                for block in first.by_ref().take(GROUP) {
+                    let scratch = scratch.add((block.panel - begin.panel) * width);
+                    activate(simd, rows, block, scratch, panels * width, cells);
+                }
+            }
+        }
+        for block in list {
+            let columns = 4 * block.width;
+            for panel in 0..columns.div_ceil(width) {
+                let weights = weights.add((block.panel + panel) * depth * width);
+                let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
+                streamed(simd, rows, depth, columns.min(width), left, weights, out);
+            }
+            activate(simd, rows, block, scratch, columns, cells);
+        }
+    }
+}
+
+/// One panel of weights that streams from the second-level cache or beyond: as many k at a time as stay near until the
+/// last rows have met them, while the next ones are on their way.
+#[inline(always)]
+unsafe fn streamed<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    left: Left,
+    panel: *const f32,
+    mut out: Out,
+) {
+    let blocks = depth.div_ceil(DEPTH).max(1);
+    for block in 0..blocks {
+        let ks = share(depth, blocks, block);
+        // SAFETY: as the caller promises.
+        unsafe {
+            let panel = panel.add(ks.start * PANEL * S::LANES);
+            let left = Rows::Strided(left.at(0, ks.start));
+            tile::panel(simd, rows, ks.len(), columns, left, panel, out, Ahead::Stream);
+        }
+        out.from = From::Out;
+    }
+}
+
+/// As [`streamed`], for few rows and several panels.
+#[inline(always)]
+unsafe fn few_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    panels: usize,
+    left: Left,
+    weights: *const f32,
+    mut out: Out,
+) {
+    // The blocks of k are those of more rows: members of other teams have other numbers of rows.
+    let (blocks, width) = (depth.div_ceil(DEPTH).max(1), PANEL * S::LANES);
+    for block in 0..blocks {
+        let ks = share(depth, blocks, block);
+        // SAFETY: as the caller promises.
+        unsafe {
+            let weights = (weights.add(ks.start * width), depth * width);
+            tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
+        }
+        out.from = From::Out;
+    }
+}
+
+/// The gates' non-linearities and the state update of one block of units. sums: `[rows, stride]`, the recurrent part
+/// of the pre-activations.
+#[inline(always)]
+unsafe fn activate<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32, stride: usize, cells: &Cells) {
+    let Block { unit, width, .. } = block;
+    let hidden = cells.hidden;
+    let count = width.min(hidden - unit);
+    for row in 0..rows {
+        // SAFETY: as the caller promises; `count` units from `unit` are inside a row.
+        unsafe {
+            let gates = cells.gates.add(row * 4 * hidden + unit);
+            let from = cells.pre.0.add(row * cells.pre.1 + unit);
+            let h = cells.h.0.add(row * cells.h.1 + unit);
+            let sums = sums.add(row * stride);
+            if count == S::LANES {
+                let pre = |gate: usize| simd.add(simd.load(from.add(gate * hidden)), simd.load(sums.add(gate * width)));
+                let at = row * hidden + unit;
+                let step = cell_step(simd, [pre(0), pre(1), pre(2), pre(3)], simd.load(cells.c_before.add(at)));
+                for (gate, value) in step.gates.into_iter().enumerate() {
+                    simd.store(gates.add(gate * hidden), value);
+                }
+                simd.store(cells.c.add(at), step.c);
+                simd.store(cells.tanh_c.add(at), step.tanh_c);
+                simd.store(h, step.h);
+            } else {
+                let pre = |gate: usize| {
+                    let sum = simd.load_first(sums.add(gate * width), count);
+                    simd.add(simd.load_first(from.add(gate * hidden), count), sum)
+                };
+                let at = row * hidden + unit;
+                let c_before = simd.load_first(cells.c_before.add(at), count);
+                let step = cell_step(simd, [pre(0), pre(1), pre(2), pre(3)], c_before);
+                for (gate, value) in step.gates.into_iter().enumerate() {
+                    simd.store_first(gates.add(gate * hidden), count, value);
+                }
+                simd.store_first(cells.c.add(at), count, step.c);
+                simd.store_first(cells.tanh_c.add(at), count, step.tanh_c);
+                simd.store_first(h, count, step.h);
+            }
+        }
+    }
+}
+
+struct CellStep<V> {
+    gates: [V; 4],
+    c: V,
+    tanh_c: V,
+    h: V,
+}
+
+/// The equations of a step, of a vector of units.
+#[inline(always)]
+fn cell_step<S: Simd>(simd: S, [i, f, g, o]: [S::V; 4], c_before: S::V) -> CellStep<S::V> {
+    let (i, f, g, o) = (sigmoid(simd, i), sigmoid(simd, f), tanh(simd, g), sigmoid(simd, o));
+    let c = simd.mul_add(f, c_before, simd.mul(i, g));
+    let tanh_c = tanh(simd, c);
+    CellStep { gates: [i, f, g, o], c, tanh_c, h: simd.mul(o, tanh_c) }
+}
+
+/// out `[rows, columns]` = left · panels, for a range of columns that begins with a whole vector. out begins at
+/// the first of them; `panels` at column 0, from where panels are `width` wide.
+#[inline(always)]
+pub(crate) unsafe fn columns_of_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    depth: usize,
+    left: Left,
+    panels: *const f32,
+    columns: Range<usize>,
+    width: usize,
+    out: Out,
+) {
+    let mut first = columns.start;
+    if rows <= FEW_ROWS && first.is_multiple_of(width) {
+        let whole = columns.len() / width;
+        // SAFETY: whole panels, as the caller promises.
+        unsafe {
+            few_rows(simd, rows, depth, whole, left, panels.add(first / width * depth * width), out);
+        }
+        first += whole * width;
+    }
+    while first < columns.end {
+        // A share may begin in the middle of a panel.
+        let inside = first % width;
+        let count = (width - inside).min(columns.end - first);
+        // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
+        unsafe {
+            let panel = panels.add(first / width * depth * width + inside);
+            streamed(simd, rows, depth, count, left, panel, out.at(0, first - columns.start));
+        }
+        first += count;
+    }
+}

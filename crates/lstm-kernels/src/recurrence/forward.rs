@@ -1,0 +1,109 @@
+//! The loop forward.
+
+use super::Recurrence;
+use super::cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of_rows};
+use super::shared::{Shared, zero};
+use super::units::{Grid, column_share, own_blocks};
+use crate::product::share;
+use crate::simd::{Kernel, Simd};
+use crate::team::Member;
+use crate::tile::{From, Left, Out, PANEL};
+
+#[derive(Clone, Copy)]
+pub(super) struct ForwardArrays {
+    pub(super) gates: Shared,
+    pub(super) h: Shared,
+    pub(super) c: Shared,
+    pub(super) tanh_c: Shared,
+    pub(super) raw: Option<Shared>,
+}
+
+pub(super) struct ForwardTask<'a> {
+    pub(super) recurrence: &'a Recurrence<'a>,
+    pub(super) arrays: ForwardArrays,
+    pub(super) grid: Grid,
+    pub(super) member: &'a Member<'a>,
+}
+
+impl Kernel for ForwardTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { recurrence, arrays, grid, member } = self;
+        let (batch, hidden, recurrent) = (recurrence.batch, recurrence.hidden, recurrence.recurrent);
+        let rows = share(batch, grid.rows, member.index / grid.units);
+        let part = member.index % grid.units;
+        let own = own_blocks(hidden, S::LANES, grid.units, part);
+        let projected = column_share(recurrent, grid.units, part);
+        let mut scratch: Scratch = [0.0; SCRATCH];
+        for n in 0..recurrence.steps {
+            let (t, before, after) = recurrence.step(n);
+            let mut first = rows.start;
+            while first < rows.end {
+                let count = (rows.end - first).min(ROWS);
+                // SAFETY: rows and steps inside the arrays, which were checked; this member's rows and units alone are
+                // written, and what others wrote of the step before was met for.
+                unsafe {
+                    let gates = arrays.gates.at((t * batch + first) * 4 * hidden);
+                    let cells = Cells {
+                        pre: (gates, 4 * hidden),
+                        gates,
+                        c_before: arrays.c.at((before * batch + first) * hidden),
+                        c: arrays.c.at((after * batch + first) * hidden),
+                        tanh_c: arrays.tanh_c.at((t * batch + first) * hidden),
+                        h: match arrays.raw {
+                            Some(raw) => (raw.at((t * batch + first) * hidden), hidden),
+                            None => (arrays.h.at((after * batch + first) * recurrent), recurrent),
+                        },
+                        hidden,
+                    };
+                    let h_before = arrays.h.at((before * batch + first) * recurrent);
+                    let left = Left { data: h_before, row: recurrent, depth: 1 };
+                    let weights = recurrence.packed.recurrent.as_ptr();
+                    blocks_of_rows(simd, count, recurrent, left, weights, &own, hidden, &cells, &mut scratch);
+                }
+                first += count;
+            }
+            if let Some(raw) = arrays.raw {
+                if grid.units > 1 {
+                    member.meet();
+                }
+                // SAFETY: as above; the columns of `h` are this member's.
+                unsafe {
+                    let left = Left { data: raw.at((t * batch + rows.start) * hidden), row: hidden, depth: 1 };
+                    let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);
+                    let out = Out { data: h, row: recurrent, from: From::Zero };
+                    let width = PANEL * S::LANES;
+                    // Shares begin at whole vectors; the forward panels are cut as one share.
+                    let panels = recurrence.packed.projection.as_ptr();
+                    columns_of_rows(simd, rows.len(), hidden, left, panels, projected.clone(), width, out);
+                }
+            }
+            if recurrence.lengths.is_some() {
+                for row in rows.clone().filter(|row| recurrence.masked(t, *row)) {
+                    let units = own.units.clone();
+                    let columns = if arrays.raw.is_some() { projected.clone() } else { units.clone() };
+                    // SAFETY: as above.
+                    unsafe {
+                        let h = |slot: usize| arrays.h.at((slot * batch + row) * recurrent + columns.start);
+                        std::ptr::copy_nonoverlapping(h(before), h(after), columns.len());
+                        let c = |slot: usize| arrays.c.at((slot * batch + row) * hidden + units.start);
+                        std::ptr::copy_nonoverlapping(c(before), c(after), units.len());
+                        let at = t * batch + row;
+                        for gate in 0..4 {
+                            zero(arrays.gates.at(at * 4 * hidden + gate * hidden + units.start), units.len());
+                        }
+                        zero(arrays.tanh_c.at(at * hidden + units.start), units.len());
+                        if let Some(raw) = arrays.raw {
+                            zero(raw.at(at * hidden + units.start), units.len());
+                        }
+                    }
+                }
+            }
+            if grid.units > 1 {
+                member.meet();
+            }
+        }
+    }
+}

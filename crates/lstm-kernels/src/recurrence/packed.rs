@@ -1,0 +1,161 @@
+//! The recurrent weights, laid out for the loops.
+
+use std::ops::Range;
+
+use super::shared::Shared;
+use super::units::{Block, Grid, Lanes, blocks, column_share, vectors};
+use crate::pack::{Source, pack_panel, pack_vectors};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team;
+use crate::tile::PANEL;
+
+/// The recurrent weights, packed for one direction of the loop. The buffers are reused.
+#[derive(Clone, Debug, Default)]
+pub struct PackedRecurrence {
+    pub(super) recurrent: Vec<f32>,
+    pub(super) projection: Vec<f32>,
+    /// The shares of units the backward loop's panels are cut into.
+    pub(super) units: usize,
+}
+
+/// The weights of a layer's recurrence.
+#[derive(Clone, Copy, Debug)]
+pub struct RecurrentWeights<'a> {
+    /// `[4H, R]`.
+    pub weight_hh: &'a [f32],
+    /// `[P, H]`, if the hidden state is projected.
+    pub weight_hr: Option<&'a [f32]>,
+    /// H.
+    pub hidden: usize,
+    /// R: P with a projection, else H.
+    pub recurrent: usize,
+}
+
+impl PackedRecurrence {
+    /// Packs the weights for the forward loop.
+    pub fn pack_forward(&mut self, weights: RecurrentWeights) {
+        let RecurrentWeights { weight_hh, weight_hr, hidden, recurrent } = weights;
+        pack_blocks(&mut self.recurrent, &[(weight_hh, recurrent)], hidden);
+        self.units = 1;
+        if let Some(weight_hr) = weight_hr {
+            let source = Source { data: weight_hr.as_ptr(), row: 1, column: hidden };
+            pack_columns(&mut self.projection, source, hidden, recurrent, 1);
+        }
+    }
+
+    /// Packs the weights for the backward loop over `batch` rows.
+    pub fn pack_backward(&mut self, weights: RecurrentWeights, batch: usize) {
+        let RecurrentWeights { weight_hh, weight_hr, hidden, recurrent } = weights;
+        self.units = Grid::choose(batch, 4 * hidden, recurrent).units;
+        let source = Source { data: weight_hh.as_ptr(), row: recurrent, column: 1 };
+        pack_columns(&mut self.recurrent, source, 4 * hidden, recurrent, self.units);
+        if let Some(weight_hr) = weight_hr {
+            let source = Source { data: weight_hr.as_ptr(), row: hidden, column: 1 };
+            pack_columns(&mut self.projection, source, recurrent, hidden, self.units);
+        }
+    }
+}
+
+/// Packs gate matrices `[4H, K]`, joined along K, in blocks of units: `[block][k][gate][unit]`.
+pub(crate) fn pack_blocks(packed: &mut Vec<f32>, parts: &[(&[f32], usize)], hidden: usize) {
+    let depth: usize = parts.iter().map(|(_, k)| k).sum();
+    parts.iter().for_each(|(weight, k)| assert_eq!(weight.len(), 4 * hidden * k, "a gate matrix is [4H, K]"));
+    let lanes = dispatch(Lanes);
+    let width = PANEL * lanes;
+    let last = blocks(hidden, lanes).last();
+    let panels = last.map_or(0, |block| block.panel + vectors(block, lanes).div_ceil(PANEL));
+    packed.resize(panels * depth * width, 0.0);
+    let shared = Shared::new(packed);
+    let list = blocks(hidden, lanes);
+    team::for_each(list.clone().count(), |index| {
+        let Some(block) = list.clone().nth(index) else { return };
+        let mut first = 0;
+        for &(weight, k) in parts {
+            // SAFETY: a block's panels are its own.
+            unsafe { dispatch(PackBlock { weight, k, hidden, block, depth, first, packed: shared.at(0) }) };
+            first += k;
+        }
+    });
+}
+
+/// One block of units of one gate matrix.
+struct PackBlock<'a> {
+    weight: &'a [f32],
+    k: usize,
+    hidden: usize,
+    block: Block,
+    depth: usize,
+    first: usize,
+    packed: *mut f32,
+}
+
+impl Kernel for PackBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { weight, k, hidden, block, depth, first, packed } = self;
+        let width = PANEL * S::LANES;
+        let units = block.width.min(hidden - block.unit);
+        for gate in 0..4 {
+            let column = gate * block.width;
+            let panel = block.panel + column / width;
+            let to = packed.wrapping_add(panel * depth * width + first * width + column % width);
+            let from = weight[(gate * hidden + block.unit) * k..].as_ptr();
+            if block.width == S::LANES {
+                let source = Source { data: from, row: 1, column: k };
+                // SAFETY: `units` rows of K from `from` are inside the matrix; the vectors lie in the block's panels.
+                unsafe { pack_vectors(simd, source, 0..k, units, to, width) };
+                continue;
+            }
+            for unit in 0..block.width {
+                for k_at in 0..k {
+                    // SAFETY: as above.
+                    unsafe {
+                        *to.add(k_at * width + unit) = if unit < units { *from.add(unit * k + k_at) } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
+pub(crate) fn pack_columns(packed: &mut Vec<f32>, source: Source, depth: usize, columns: usize, parts: usize) {
+    let width = PANEL * dispatch(Lanes);
+    let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
+    packed.resize(all * depth * width, 0.0);
+    let shared = Shared::new(packed);
+    team::for_each(all, |panel| {
+        let mut before = 0;
+        for part in 0..parts {
+            let own = column_share(columns, parts, part);
+            let count = own.len().div_ceil(width);
+            if panel < before + count {
+                let first = own.start + (panel - before) * width;
+                let columns = first..own.end.min(first + width);
+                // SAFETY: a panel has room for `depth` rows; each is one task's.
+                let panel = unsafe { shared.at(panel * depth * width) };
+                return dispatch(PackPanel { source, depth, columns, panel });
+            }
+            before += count;
+        }
+    });
+}
+
+struct PackPanel {
+    source: Source,
+    depth: usize,
+    columns: Range<usize>,
+    panel: *mut f32,
+}
+
+impl Kernel for PackPanel {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // SAFETY: as whoever made it promised.
+        unsafe { pack_panel(simd, self.source, 0..self.depth, self.columns, self.panel) };
+    }
+}

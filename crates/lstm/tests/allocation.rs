@@ -1,0 +1,71 @@
+//! After its first steps, training allocates nothing, and neither does a stream of tokens. A program of its own: it counts
+//! what the whole process asks the system for.
+
+use std::alloc::System;
+
+use lstm::config::{Init, Readout};
+use lstm::dropout::Dropout;
+use lstm::model::{LanguageModel, LanguageModelConfig, LayerWiring};
+use lstm::text::batches::Batch;
+use lstm::train::optimizer::{Optimizer, OptimizerKind};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn asked_for(run: impl FnOnce()) -> usize {
+    let region = Region::new(ALLOCATOR);
+    run();
+    let stats = region.change();
+    stats.allocations + stats.reallocations
+}
+
+#[test]
+fn nothing_is_allocated_after_the_first_steps() {
+    for (wiring, readout, rate, kind) in [
+        (LayerWiring::Stacked, Readout::Hidden, 0.0, OptimizerKind::Sgd),
+        (LayerWiring::Stacked, Readout::Hidden, 0.3, OptimizerKind::Adam),
+        (LayerWiring::Skip, Readout::Hidden, 0.3, OptimizerKind::Sgd),
+        (LayerWiring::Scores, Readout::OutputGate, 0.0, OptimizerKind::Adam),
+    ] {
+        let config = LanguageModelConfig {
+            vocabulary: 2_000,
+            embedding: 40,
+            hidden: 72,
+            layers: 2,
+            projection: None,
+            wiring,
+            readout,
+            horizon: None,
+            dropout: rate,
+        };
+        let model = LanguageModel::new(config).unwrap();
+        let mut params = model.initialise(&Init::default(), 1);
+        let (steps, rows) = (12, 20);
+        let batch = |first: u32| Batch {
+            steps,
+            batch: rows,
+            tokens: (0..(steps * rows) as u32).map(|i| (i * 7 + first) % 2_000).collect(),
+            targets: (0..(steps * rows) as u32).map(|i| (i * 11 + first) % 2_000).collect(),
+            lengths: None,
+            fresh: false,
+        };
+        let batches: Vec<Batch> = (0..3).map(|first| batch(first * 500)).collect();
+        let (mut state, mut tape, mut gradients) = (model.state(rows), model.tape(), model.gradients());
+        let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
+        let mut train = |step: u64| {
+            let batch = &batches[step as usize % batches.len()];
+            let dropout = Some(Dropout { rate, seed: 1, step });
+            model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut gradients);
+            optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 0.1, Some(1.0));
+        };
+        assert!(asked_for(|| (0..6).for_each(&mut train)) > 0, "the first steps size the buffers");
+        let count = asked_for(|| (6..12).for_each(&mut train));
+        assert_eq!(count, 0, "{wiring} {readout} dropout {rate} {kind}");
+
+        let mut stream = model.stream(&params, 4).unwrap();
+        stream.read(&[1, 2, 3, 4]);
+        let count = asked_for(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
+        assert_eq!(count, 0, "a stream, {wiring} {readout}");
+    }
+}
