@@ -33,8 +33,8 @@ mod vector;
 
 pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
-pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
+pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use softmax::{ScoreGradient, cross_entropy};
