@@ -15,7 +15,7 @@ use super::run::{RunConfig, RunFolder};
 use crate::config::ConfigError;
 use crate::dropout::Dropout;
 use crate::evaluate::Evaluation;
-use crate::formats::FormatError;
+use crate::formats::{FormatError, Staged, write_bytes};
 use crate::model::{LanguageModel, LanguageTape, Loss};
 use crate::params::{Gradients, Params};
 use crate::text::TextError;
@@ -83,10 +83,22 @@ struct Saved {
 }
 
 impl Saved {
-    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
-        progress.save(&folder.checkpoint())?;
+    /// Writes the checkpoint over the last one, if it is one to go on from.
+    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), TrainError> {
+        self.check(progress)?;
+        let path = folder.checkpoint();
+        write_bytes(&path, &progress.to_bytes(&path)?)?;
         *self = Self { step: Some(progress.position.step), at: Instant::now() };
         Ok(())
+    }
+
+    /// Refuses parameters, moments and states that are no numbers: the last good ones are to be kept.
+    fn check(&self, progress: &Progress) -> Result<(), TrainError> {
+        if progress.is_finite() {
+            return Ok(());
+        }
+        let what = "a parameter or state after step";
+        Err(TrainError::NotFinite { what, step: progress.position.step, last: None, saved: self.step })
     }
 }
 
@@ -106,6 +118,9 @@ pub struct Extension {
 /// Seconds between checkpoints within an epoch: what a crash may cost.
 const CHECKPOINT_SECONDS: f64 = 60.0;
 
+/// Where events go: to the metrics file and the observer.
+type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
+
 /// How the training of an epoch or a validation ended.
 enum Pass<T> {
     Done(T),
@@ -124,13 +139,14 @@ impl Trainer {
         check_memory(&config, &model)?;
         batches(&config, &data, 0)?;
         let folder = RunFolder(folder.to_owned());
-        folder.claim(force)?;
-        config.save(&folder)?;
-        data.tokenizer.save(&folder.tokenizer())?;
         let progress = Progress::new(&config, &model, data.fingerprint());
-        let mut trainer = Self::assemble(config, data, model, folder, progress);
-        trainer.save_checkpoint()?;
-        Ok(trainer)
+        let is_new = folder.claim(force)?;
+        let begun = begin(&config, &data, &progress, &folder);
+        if begun.is_err() && is_new {
+            let _ = std::fs::remove_dir(folder.path());
+        }
+        begun?;
+        Ok(Self::assemble(config, data, model, folder, progress))
     }
 
     fn assemble(config: RunConfig, data: Data, model: LanguageModel, folder: RunFolder, progress: Progress) -> Self {
@@ -169,8 +185,8 @@ impl Trainer {
         let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
         if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
-                "the texts changed since this run began, so it cannot go on with the same result; restore them or start \
-                 a new run"
+                "the run's texts or its tokenizer.json changed since it began, so it cannot go on with the same result; \
+                 restore them or start a new run"
                     .to_owned(),
             ));
         }
@@ -227,13 +243,10 @@ impl Trainer {
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
         let mut metrics = MetricsFile::open(&self.folder.metrics(), self.step())?;
-        let mut failed = None;
         let mut emit = |event: &Event| {
-            // A failure to record must not hide from the loop; the first one ends it.
-            if let Err(error) = metrics.record(event) {
-                failed.get_or_insert(error);
-            }
+            metrics.record(event)?;
             observer(event);
+            Ok(())
         };
         let mut end = End::Complete;
         let (mut gradients, mut tape) = (self.model.gradients(), self.model.tape());
@@ -260,9 +273,6 @@ impl Trainer {
         if end == End::Complete && self.out_of_patience() {
             end = End::Patience;
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
         let position = &self.progress.position;
         Ok(Outcome {
             train: position.last_train,
@@ -280,7 +290,7 @@ impl Trainer {
         gradients: &mut Gradients,
         tape: &mut LanguageTape,
         tokens_before: u64,
-        emit: &mut dyn FnMut(&Event),
+        emit: &mut Emit,
         stop: &AtomicBool,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
@@ -324,7 +334,7 @@ impl Trainer {
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
                 progress: share_done(config, position, count),
                 seconds: position.seconds,
-            });
+            })?;
             let stopped = stop.load(Ordering::Relaxed);
             if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
                 saved.save(progress, folder)?;
@@ -337,12 +347,8 @@ impl Trainer {
     }
 
     /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
-    fn validate(
-        &mut self,
-        whole_epoch: bool,
-        emit: &mut dyn FnMut(&Event),
-        stop: &AtomicBool,
-    ) -> Result<Pass<()>, TrainError> {
+    fn validate(&mut self, whole_epoch: bool, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<()>, TrainError> {
+        self.saved.check(&self.progress)?;
         let valid = match self
             .data
             .valid
@@ -359,8 +365,8 @@ impl Trainer {
         };
         let position = &mut self.progress.position;
         if valid.is_some_and(|loss| !loss.nll.is_finite()) {
-            let (step, last, saved) = (position.step, Some(position.epoch_loss.mean()), self.saved.step);
-            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last, saved });
+            let (step, saved) = (position.step, self.saved.step);
+            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last: None, saved });
         }
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let best = match (valid, position.best) {
@@ -396,12 +402,12 @@ impl Trainer {
             save_model(&self.folder.model(), &self.progress.params, &card)?;
         }
         self.save_checkpoint()?;
-        emit(&event);
+        emit(&event)?;
         Ok(Pass::Done(()))
     }
 
     /// Tests the best model and keeps the result with it.
-    fn test(&mut self, emit: &mut dyn FnMut(&Event), stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
+    fn test(&mut self, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
         let Some(corpus) = &self.data.test else { return Ok(Pass::Done(None)) };
         let path = self.folder.model();
         let (params, mut card) = load_model(&path, &self.model)?;
@@ -411,7 +417,7 @@ impl Trainer {
             save_model(&path, &params, &card)?;
         }
         if let Some(test) = card.test {
-            emit(&Event::Tested { step: self.step(), test });
+            emit(&Event::Tested { step: self.step(), test })?;
         }
         Ok(Pass::Done(card.test))
     }
@@ -443,8 +449,18 @@ impl Trainer {
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        Ok(self.saved.save(&self.progress, &self.folder)?)
+        self.saved.save(&self.progress, &self.folder)
     }
+}
+
+/// Writes the first files of a run. Those of a run that is replaced go when these are written in full.
+fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
+    let mut staged = Staged::default();
+    staged.add(&folder.config(), &config.to_bytes(folder)?)?;
+    staged.add(&folder.tokenizer(), &data.tokenizer.to_bytes(&folder.tokenizer())?)?;
+    staged.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
+    folder.clear()?;
+    staged.publish()
 }
 
 /// The batches of one epoch.
