@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use lstm::train::event::Event;
 
-use crate::output::{grouped, seconds};
+use crate::output::{grouped, seconds, talk};
 
 /// Shows the events of a trainer on standard error.
 pub struct Progress {
@@ -50,7 +50,7 @@ impl Progress {
                         bar.set_position((progress * 1000.0) as u64);
                         bar.set_message(line);
                     }
-                    None => eprintln!("{line}"),
+                    None => talk(line),
                 }
             }
             Event::Validated { epoch, train, valid, best, .. } => {
@@ -72,7 +72,7 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => talk(line),
         }
     }
 

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use lstm::text::corpus::Corpus;
+use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::trainer::Trainer;
+use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, grouped, loss_json, seconds, source, use_threads};
+use crate::output::{INTERRUPTED, count, grouped, loss_json, seconds, source, talk, use_threads};
 use crate::progress::Progress;
 use crate::stdin::Spool;
 use crate::train_options::Train;
@@ -38,7 +39,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
             trainer
         }
     };
-    describe(&trainer)?;
+    describe(&trainer);
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -50,9 +51,13 @@ pub fn run(options: Train) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let outcome = trainer.run(&mut |event| progress.show(event), &stop);
     progress.finish();
-    let outcome = outcome?;
+    let go_on = format!("go on with: lstm train --resume {}", trainer.folder().display());
+    let outcome = outcome.map_err(|error| match error {
+        TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
+        error => error.into(),
+    })?;
     if outcome.end == End::Interrupted {
-        eprintln!("stopped and saved; go on with: lstm train --resume {}", trainer.folder().display());
+        talk(format_args!("stopped and saved; {go_on}"));
         return Ok(ExitCode::from(INTERRUPTED));
     }
     report(&trainer, &outcome, options.run.json)?;
@@ -60,55 +65,52 @@ pub fn run(options: Train) -> Result<ExitCode> {
 }
 
 /// What was understood of the input, and what will be trained.
-fn describe(trainer: &Trainer) -> Result<()> {
+fn describe(trainer: &Trainer) {
     let (data, config, model) = (trainer.data(), trainer.config(), &trainer.config().model);
-    let kind = config.tokenizer.noun();
-    let mut talk = std::io::stderr().lock();
-    writeln!(talk, "text     {}", source(config))?;
+    let kind = config.tokenizer;
+    talk(format_args!("text     {}", source(config)));
     for (name, corpus) in [("train", Some(&data.train)), ("valid", data.valid.as_ref()), ("test", data.test.as_ref())] {
         if let Some(corpus) = corpus {
-            writeln!(
-                talk,
-                "{name:<8} {} {kind} in {} lines, {:.2} % of them unknown",
-                grouped(corpus.ids.len() as u64),
-                grouped(corpus.lines as u64),
-                100.0 * corpus.unknown as f64 / corpus.ids.len() as f64
-            )?;
+            let (tokens, lines) = (corpus.ids.len() as u64, count(corpus.lines as u64, "line"));
+            let unknown = 100.0 * corpus.unknown as f64 / tokens as f64;
+            // Every byte is known.
+            let unknown = match kind {
+                TokenizerKind::Bytes => String::new(),
+                _ => format!(", {unknown:.2} % of them unknown"),
+            };
+            talk(format_args!("{name:<8} {} {} in {lines}{unknown}", grouped(tokens), kind.noun()));
         }
     }
     let of =
         if model.layers == 1 { "one layer".to_owned() } else { format!("{} {} layers", model.layers, model.wiring) };
-    writeln!(
-        talk,
+    talk(format_args!(
         "model    vocabulary {}, embedding {}, {of} of {}: {} parameters",
         grouped(model.vocabulary as u64),
         model.embedding,
         model.hidden,
         grouped(trainer.model().layout().len() as u64)
-    )?;
+    ));
     let bounds: Vec<String> = [
-        config.epochs.map(|epochs| format!("{epochs} epochs")),
-        config.steps.map(|steps| format!("{} steps", grouped(steps))),
+        config.epochs.map(|epochs| count(epochs as u64, "epoch")),
+        config.steps.map(|steps| count(steps, "step")),
         config.budget.map(seconds),
-        config.patience.map(|patience| format!("{patience} epochs without a better validation")),
+        config.patience.map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
     ]
     .into_iter()
     .flatten()
     .collect();
-    writeln!(
-        talk,
-        "training {}, {} rows of {} steps, {} at rate {}, until {}",
+    talk(format_args!(
+        "training {}, {} of {}, {} at rate {}, until {}",
         config.batching,
-        config.batch,
-        config.segment,
+        count(config.batch as u64, "row"),
+        count(config.segment as u64, "step"),
         config.optimizer,
         config.schedule.rate,
         bounds.join(" or ")
-    )?;
+    ));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
-    writeln!(talk, "run      {}{from}", trainer.folder().display())?;
-    Ok(())
+    talk(format_args!("run      {}{from}", trainer.folder().display()));
 }
 
 /// The results, on standard output.
@@ -155,8 +157,8 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     }
     writeln!(out, "{:.1} s, {} tokens/s", outcome.seconds, grouped(outcome.tokens_per_second as u64))?;
     if outcome.end == End::Patience {
-        eprintln!("stopped early: validation no longer improved");
+        talk("stopped early: validation no longer improved");
     }
-    eprintln!("try: lstm generate {}", trainer.folder().display());
+    talk(format_args!("try: lstm generate {}", trainer.folder().display()));
     Ok(())
 }
