@@ -67,6 +67,11 @@ pub fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// A perplexity as people read it, also that of a training gone wrong.
+pub fn perplexity(value: f64) -> String {
+    if value < 1e6 { format!("{value:.2}") } else { format!("{value:.1e}") }
+}
+
 /// Seconds as people say them.
 pub fn seconds(seconds: f64) -> String {
     match seconds {
@@ -102,6 +107,10 @@ mod tests {
     fn numbers_are_grouped_and_times_rounded() {
         assert_eq!([0, 999, 1000, 4_653_200].map(grouped), ["0", "999", "1,000", "4,653,200"].map(str::to_owned));
         assert_eq!([0, 1, 2000].map(|n| count(n, "step")), ["0 steps", "1 step", "2,000 steps"].map(str::to_owned));
+        assert_eq!(
+            [8.0312, 999_999.0, 1.5e30, f64::INFINITY].map(perplexity),
+            ["8.03", "999999.00", "1.5e30", "inf"].map(str::to_owned)
+        );
         assert_eq!(
             [7.4, 600.0, 7200.0, 864_000.0].map(seconds),
             ["7 s", "10 min", "2.0 h", "10 days"].map(str::to_owned)

@@ -9,7 +9,7 @@ use lstm::evaluate::Evaluation;
 use lstm::text::tokenizer::Tokenizer;
 use serde::Serialize;
 
-use crate::output::{count, open, talk, use_threads};
+use crate::output::{count, open, perplexity, talk, use_threads};
 
 /// The options of `lstm score`.
 #[derive(clap::Args)]
@@ -67,7 +67,8 @@ pub fn run(options: Score) -> Result<ExitCode> {
     }
     out.flush()?;
     let loss = evaluation.total();
-    talk(format_args!("perplexity {:.2} on {}", loss.perplexity(), count(loss.tokens as u64, "token")));
+    let tokens = count(loss.tokens as u64, "token");
+    talk(format_args!("perplexity {} on {tokens}", perplexity(loss.perplexity())));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +80,7 @@ fn write_line(out: &mut impl Write, tokenizer: &Tokenizer, line: &[(u32, f32)], 
         writeln!(out, "{}", serde_json::to_string(&Line { perplexity: mean.exp(), nll: mean, tokens })?)?;
         return Ok(());
     }
-    write!(out, "{:10.2} ", mean.exp())?;
+    write!(out, "{:>10} ", perplexity(mean.exp()))?;
     for (id, nats) in line {
         write!(out, " {}:{nats:.2}", tokenizer.token(*id).escape_debug())?;
     }

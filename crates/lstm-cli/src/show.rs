@@ -11,7 +11,7 @@ use lstm::train::schedule::Schedule;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{grouped, loss_json, source};
+use crate::output::{count, grouped, loss_json, perplexity, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
@@ -74,7 +74,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
     row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {
-            format!("perplexity {:.2} on {} tokens", loss.perplexity(), grouped(loss.tokens as u64))
+            format!("perplexity {} on {}", perplexity(loss.perplexity()), count(loss.tokens as u64, "token"))
         });
         row(name, said)?;
     }

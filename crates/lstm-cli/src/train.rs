@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
+use lstm::config::Readout;
+use lstm::model::LayerWiring;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -13,7 +15,7 @@ use lstm::train::event::{End, Outcome};
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, count, grouped, loss_json, seconds, source, talk, use_threads};
+use crate::output::{INTERRUPTED, count, grouped, loss_json, perplexity, seconds, source, talk, use_threads};
 use crate::progress::Progress;
 use crate::stdin::Spool;
 use crate::train_options::Train;
@@ -22,11 +24,18 @@ use crate::train_options::Train;
 pub fn run(options: Train) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
     let mut trainer = match &options.run.resume {
-        Some(folder) => Trainer::resume(folder, options.extension())?,
+        Some(folder) => {
+            let trainer = Trainer::resume(folder, options.extension())?;
+            talk(format_args!("text     {}", source(trainer.config())));
+            trainer
+        }
         None => {
             let mut config = options.config()?;
             config.validate()?;
             let folder = options.folder();
+            // Before it is read, which may take a while.
+            let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+            talk(format_args!("text     {from}"));
             let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
             if let Some(spool) = &spool {
                 config.data.train = Some(spool.path().to_owned());
@@ -68,7 +77,6 @@ pub fn run(options: Train) -> Result<ExitCode> {
 fn describe(trainer: &Trainer) {
     let (data, config, model) = (trainer.data(), trainer.config(), &trainer.config().model);
     let kind = config.tokenizer;
-    talk(format_args!("text     {}", source(config)));
     for (name, corpus) in [("train", Some(&data.train)), ("valid", data.valid.as_ref()), ("test", data.test.as_ref())] {
         if let Some(corpus) = corpus {
             let (tokens, lines) = (corpus.ids.len() as u64, count(corpus.lines as u64, "line"));
@@ -81,13 +89,26 @@ fn describe(trainer: &Trainer) {
             talk(format_args!("{name:<8} {} {} in {lines}{unknown}", grouped(tokens), kind.noun()));
         }
     }
-    let of =
-        if model.layers == 1 { "one layer".to_owned() } else { format!("{} {} layers", model.layers, model.wiring) };
+    let unasked = config.vocabulary.min_count.or(config.vocabulary.max_size.map(|size| size as u64)).is_none();
+    if unasked && kind == TokenizerKind::Words && 10 * data.train.unknown > data.train.ids.len() {
+        talk(
+            "note     words that occur once are read as <unk>; --min-count 1 keeps them, --tokenizer chars needs none",
+        );
+    }
+    let of = match (model.layers, model.wiring) {
+        (1, _) => "one layer".to_owned(),
+        (layers, LayerWiring::Scores) => format!("{layers} layers joined by their scores,"),
+        (layers, wiring) => format!("{layers} {wiring} layers"),
+    };
+    let projection = model.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();
+    let readout = if model.readout == Readout::Hidden { "" } else { ", the output gate read out" };
+    let horizon = model.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
     talk(format_args!(
-        "model    vocabulary {}, embedding {}, {of} of {}: {} parameters",
+        "model    vocabulary {}, embedding {}, {of} of {}{projection}{readout}{}: {} parameters",
         grouped(model.vocabulary as u64),
         model.embedding,
         model.hidden,
+        horizon.unwrap_or_default(),
         grouped(trainer.model().layout().len() as u64)
     ));
     let bounds: Vec<String> = [
@@ -139,11 +160,11 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     writeln!(out, "         perplexity   per word  bits/char    tokens   unknown")?;
     for (name, loss, corpus) in losses {
         if let (Some(loss), Some(corpus)) = (loss, corpus) {
-            let (word_perplexity, bits_per_char) = (corpus.word_perplexity(loss), corpus.bits_per_char(loss));
+            let (of_tokens, of_words) = (perplexity(loss.perplexity()), perplexity(corpus.word_perplexity(loss)));
             writeln!(
                 out,
-                "{name:<7} {:>11.2} {word_perplexity:>10.2} {bits_per_char:>10.3} {:>9} {:>9}",
-                loss.perplexity(),
+                "{name:<7} {of_tokens:>11} {of_words:>10} {:>10.3} {:>9} {:>9}",
+                corpus.bits_per_char(loss),
                 loss.tokens,
                 corpus.unknown
             )?;

@@ -39,7 +39,7 @@ pub enum TrainError {
     #[error(
         "{what} {step} is not a finite number{}; start again with a lower --rate or --clip{}",
         last.map(|loss| format!(" (that of the step before was {})", nats(loss))).unwrap_or_default(),
-        saved.map(|at| format!("; the checkpoint of step {at} and the best model so far are kept")).unwrap_or_default()
+        saved.map(|at| format!("; the checkpoint of step {at} is kept, and the best model if one was saved")).unwrap_or_default()
     )]
     NotFinite {
         /// What is not finite, up to the number of the step.
