@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use lstm::config::Readout;
 use lstm::model::LayerWiring;
 use lstm::text::corpus::Corpus;
@@ -41,6 +41,9 @@ pub fn run(options: Train) -> Result<ExitCode> {
                 config.data.train = Some(spool.path().to_owned());
             }
             let data = Data::read(&config, None)?;
+            if options.waits_for_validation() && data.valid.is_none() {
+                bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
+            }
             let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
             if let Some(spool) = spool {
                 spool.keep(&mut trainer)?;

@@ -151,6 +151,8 @@ fn options_that_contradict_each_other() {
         ("text.txt --tokenizer bytes --min-count 3", "contradict"),
         ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
         ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
+        ("text.txt --tokenizer bytes --lossy", "contradict"),
+        ("text.txt --test text.txt --patience 2", "no validation text"),
         ("text.txt --layers 1 --wiring skip", "at least 2"),
         ("text.txt --resume run", "cannot be used with"),
         ("--resume run --hidden 5", "cannot be used with"),

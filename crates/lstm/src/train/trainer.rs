@@ -134,6 +134,8 @@ impl Trainer {
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
     pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        // Without validation nothing can be waited for.
+        config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &model)?;

@@ -11,6 +11,7 @@ use lstm::text::batches::Batching;
 use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
+use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
@@ -265,6 +266,26 @@ fn parameters_that_are_no_numbers_are_never_saved() {
     assert!(error.contains("checkpoint of step 0"), "{error}");
     assert!(!run.join("model.safetensors").exists());
     assert_eq!(Trainer::resume(&run, Extension::default()).unwrap().step(), 0);
+}
+
+/// Characters were shown beside the floor of words, and windows or a cut vocabulary beside one they can beat.
+#[test]
+fn the_floor_of_the_built_in_language_is_that_of_its_tokens() {
+    let read = |change: fn(&mut RunConfig)| {
+        let mut config = Preset::Builtin.config();
+        change(&mut config);
+        Data::read(&config, None).unwrap()
+    };
+    let words = read(|_| ());
+    let characters = read(|config| config.tokenizer = TokenizerKind::Chars);
+    let lines = read(|config| config.batching = Batching::Lines);
+    // The same sentences: what a word costs is shared among its characters.
+    let bits = |data: &Data| data.floor.unwrap().ln() * data.train.ids.len() as f64;
+    assert!((bits(&words) / bits(&characters) - 1.0).abs() < 0.01);
+    assert!(words.trigram.is_some() && characters.trigram.is_none());
+    assert_eq!(lines.floor, words.floor);
+    assert!(read(|config| config.batching = Batching::Windows(5)).floor.is_none());
+    assert!(read(|config| config.vocabulary.max_size = Some(100)).floor.is_none());
 }
 
 /// A finished run to damage.
