@@ -127,6 +127,8 @@ fn options_out_of_range() {
         ("--projection 300", "smaller than the hidden size"),
         ("--hidden 100000000", "smaller --hidden"),
         ("--hidden 18446744073709551615", "smaller --hidden"),
+        ("--batches windows(1000000000)", "segment of 1000000000 steps"),
+        ("--forget-bias inf", "`forget-bias` is inf"),
         ("--hidden -5", "error"),
         ("--hidden many", "invalid digit"),
     ] {

@@ -110,8 +110,8 @@ impl RunConfig {
             let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        if self.init.forget_bias.is_some_and(|bias| !bias.is_finite()) {
-            let value = format!("{:?}", self.init.forget_bias);
+        if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
+            let value = bias.to_string();
             return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });
         }
         Ok(())

@@ -16,10 +16,10 @@ use crate::config::ConfigError;
 use crate::dropout::Dropout;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
-use crate::model::{LanguageModel, LanguageTape, Loss};
+use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss};
 use crate::params::{Gradients, Params};
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches};
+use crate::text::batches::{Batch, Batches, Batching};
 use crate::text::corpus::{Corpus, available_memory};
 use crate::text::tokenizer::Tokenizer;
 
@@ -138,7 +138,7 @@ impl Trainer {
         config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, &model)?;
+        check_memory(&config, &data, &model)?;
         batches(&config, &data, 0)?;
         let folder = RunFolder(folder.to_owned());
         let progress = Progress::new(&config, &model, data.fingerprint());
@@ -183,7 +183,7 @@ impl Trainer {
             )));
         }
         let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, &model)?;
+        check_memory(&config, &data, &model)?;
         let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
         if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
@@ -486,18 +486,34 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
-/// Refuses a model whose parameters, gradients and moments do not fit the free memory.
-fn check_memory(config: &RunConfig, model: &LanguageModel) -> Result<(), TrainError> {
+/// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
+/// fit the free memory.
+fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+    let Some(free) = available_memory() else { return Ok(()) };
     let copies = if config.optimizer == OptimizerKind::Sgd { 2 } else { 4 };
-    let needed = model.layout().len().saturating_mul(4 * copies);
-    match available_memory() {
-        Some(available) if needed as u64 > available => Err(TrainError::Unusable(format!(
-            "a model of {} parameters needs {} MiB for training, but {} MiB of memory are free; choose a smaller \
-             --hidden, --embedding or --vocab-size",
-            model.layout().len(),
-            needed >> 20,
-            available >> 20
-        ))),
-        _ => Ok(()),
+    let parameters = model.layout().len();
+    let values = parameters.saturating_mul(copies);
+    // A segment ends with its text; a window does not.
+    let steps = match config.batching {
+        Batching::Windows(n) => n,
+        _ => config.segment.min(data.train.ids.len() + 1),
+    };
+    // The embeddings and their gradient; of every layer at least four gates and three states.
+    let LanguageModelConfig { embedding, hidden, layers, .. } = config.model;
+    let per_row = layers.saturating_mul(hidden).saturating_mul(7).saturating_add(embedding.saturating_mul(2));
+    let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
+    let needed = values.saturating_add(segment).saturating_mul(4);
+    if needed as u64 <= free {
+        return Ok(());
     }
+    let (what, less) = if values >= segment {
+        (format!("a model of {parameters} parameters"), "--hidden, --embedding or --vocab-size")
+    } else {
+        (format!("a segment of {steps} steps by {} rows", config.batch), "--segment, window, --batch or --hidden")
+    };
+    Err(TrainError::Unusable(format!(
+        "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {less}",
+        needed >> 20,
+        free >> 20
+    )))
 }
