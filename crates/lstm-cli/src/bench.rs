@@ -13,7 +13,7 @@ use lstm::text::batches::Batching;
 use lstm::train::preset::Preset;
 use serde_json::{Value, json};
 
-use crate::output::{INTERRUPTED, grouped, use_threads};
+use crate::output::{INTERRUPTED, grouped, talk, use_threads};
 
 /// The options of `lstm bench`.
 #[derive(clap::Args)]
@@ -299,7 +299,7 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
                 }
                 Ok(measured) => measured.write(&mut out, name, &machine)?,
                 // The smaller ones are still worth measuring.
-                Err(error) => eprintln!("{} {name} is left out: {error}", kind.name()),
+                Err(error) => talk(format_args!("{} {name} is left out: {error}", kind.name())),
             }
             out.flush()?;
         }

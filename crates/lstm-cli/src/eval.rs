@@ -10,7 +10,7 @@ use lstm::evaluate::Evaluation;
 use lstm::text::ngram::Ngram;
 use serde_json::Value;
 
-use crate::output::{grouped, loss_json, open, use_threads};
+use crate::output::{count, grouped, loss_json, open, perplexity, use_threads};
 
 /// The tokens that the baseline counts together.
 const BASELINE_ORDER: usize = 5;
@@ -64,10 +64,10 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     } else {
         writeln!(
             out,
-            "perplexity {:.2} ({:.4} nats a token) on {} tokens, {} of them unknown to the model, in {seconds:.1} s",
-            loss.perplexity(),
+            "perplexity {} ({:.4} nats a token) on {}, {} of them unknown to the model, in {seconds:.1} s",
+            perplexity(loss.perplexity()),
             loss.mean(),
-            grouped(loss.tokens as u64),
+            count(loss.tokens as u64, "token"),
             grouped(corpus.unknown as u64)
         )?;
         let per_word = |loss| {

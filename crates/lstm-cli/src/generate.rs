@@ -9,6 +9,8 @@ use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
 use lstm::train::checkpoint::LoadedRun;
 use serde_json::{Value, json};
 
+use crate::output::talk;
+
 /// The options of `lstm generate`.
 #[derive(clap::Args)]
 pub struct Generate {
@@ -71,7 +73,7 @@ pub fn run(options: Generate) -> Result<ExitCode> {
     let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
     if unknown > 0 {
-        eprintln!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len());
+        talk(format_args!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len()));
     }
     match options.beam {
         Some(width) => search(&options, width, &run, &prompt)?,

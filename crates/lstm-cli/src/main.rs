@@ -19,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// LSTM language models: train on a text, evaluate, generate, look inside.
 #[derive(Parser)]
-#[command(version, max_term_width = 110)]
+#[command(name = "lstm", version, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

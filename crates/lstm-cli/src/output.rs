@@ -1,5 +1,7 @@
 //! What the subcommands share: starting up, naming choices, printing results.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +22,17 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
     }
     lstm::set_threads(threads.unwrap_or(0));
     Ok(())
+}
+
+/// Says a line to the person who watches, on standard error. One who has stopped listening (`lstm train … 2>&1 | head`)
+/// stops nothing.
+pub fn talk(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// `1 epoch`, `2 epochs`.
+pub fn count(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A result as JSON; what the text it is of says too, where that is at hand.
@@ -54,6 +67,11 @@ pub fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// A perplexity as people read it, also that of a training gone wrong.
+pub fn perplexity(value: f64) -> String {
+    if value < 1e6 { format!("{value:.2}") } else { format!("{value:.1e}") }
+}
+
 /// Seconds as people say them.
 pub fn seconds(seconds: f64) -> String {
     match seconds {
@@ -73,8 +91,11 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(closed) {
         return ExitCode::SUCCESS;
     }
-    // The library's errors say their cause in their own sentence.
-    eprintln!("error: {error}");
+    // The library's errors say their cause in their own sentence; one of the system's alone is about standard output.
+    match error.downcast_ref::<std::io::Error>() {
+        Some(error) => talk(format_args!("error: the result cannot be written: {error}")),
+        None => talk(format_args!("error: {error}")),
+    }
     ExitCode::from(2)
 }
 
@@ -85,6 +106,11 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_times_rounded() {
         assert_eq!([0, 999, 1000, 4_653_200].map(grouped), ["0", "999", "1,000", "4,653,200"].map(str::to_owned));
+        assert_eq!([0, 1, 2000].map(|n| count(n, "step")), ["0 steps", "1 step", "2,000 steps"].map(str::to_owned));
+        assert_eq!(
+            [8.0312, 999_999.0, 1.5e30, f64::INFINITY].map(perplexity),
+            ["8.03", "999999.00", "1.5e30", "inf"].map(str::to_owned)
+        );
         assert_eq!(
             [7.4, 600.0, 7200.0, 864_000.0].map(seconds),
             ["7 s", "10 min", "2.0 h", "10 days"].map(str::to_owned)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use lstm::train::event::Event;
 
-use crate::output::{grouped, seconds};
+use crate::output::{grouped, perplexity, seconds, talk};
 
 /// Shows the events of a trainer on standard error.
 pub struct Progress {
@@ -37,11 +37,11 @@ impl Progress {
                 }
                 self.last = Instant::now();
                 let line = format!(
-                    "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {:.2}  {} tokens/s  {} left",
+                    "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
                     epoch + 1,
                     of_epoch.0,
                     of_epoch.1,
-                    epoch_loss.exp(),
+                    perplexity(epoch_loss.exp()),
                     grouped(*tokens_per_second as u64),
                     seconds(spent / progress.max(1e-6) - spent),
                 );
@@ -50,17 +50,17 @@ impl Progress {
                         bar.set_position((progress * 1000.0) as u64);
                         bar.set_message(line);
                     }
-                    None => eprintln!("{line}"),
+                    None => talk(line),
                 }
             }
             Event::Validated { epoch, train, valid, best, .. } => {
-                let valid =
-                    valid.map_or("no validation text".to_owned(), |loss| format!("valid {:.2}", loss.perplexity()));
+                let valid = valid
+                    .map_or("no validation text".to_owned(), |loss| format!("valid {}", perplexity(loss.perplexity())));
                 let best = if *best { "  best, saved" } else { "" };
                 self.say(&format!(
-                    "epoch {:>3}  perplexity: train {:.2}  {valid}{best}",
+                    "epoch {:>3}  perplexity: train {}  {valid}{best}",
                     epoch + 1,
-                    train.perplexity()
+                    perplexity(train.perplexity())
                 ));
             }
             // The final table says it.
@@ -72,7 +72,7 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => talk(line),
         }
     }
 

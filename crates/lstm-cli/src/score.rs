@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use lstm::evaluate::Evaluation;
 use lstm::text::tokenizer::Tokenizer;
-use serde_json::json;
+use serde::Serialize;
 
-use crate::output::{grouped, open, use_threads};
+use crate::output::{count, open, perplexity, talk, use_threads};
 
 /// The options of `lstm score`.
 #[derive(clap::Args)]
@@ -27,6 +27,21 @@ pub struct Score {
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+/// A line of the text, for machines.
+#[derive(Serialize)]
+struct Line<'a> {
+    perplexity: f64,
+    nll: f64,
+    tokens: Vec<Token<'a>>,
+}
+
+/// A token of it and its surprisal.
+#[derive(Serialize)]
+struct Token<'a> {
+    token: &'a str,
+    nats: f32,
 }
 
 /// Scores and prints.
@@ -52,7 +67,8 @@ pub fn run(options: Score) -> Result<ExitCode> {
     }
     out.flush()?;
     let loss = evaluation.total();
-    eprintln!("perplexity {:.2} on {} tokens", loss.perplexity(), grouped(loss.tokens as u64));
+    let tokens = count(loss.tokens as u64, "token");
+    talk(format_args!("perplexity {} on {tokens}", perplexity(loss.perplexity())));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,12 +76,11 @@ pub fn run(options: Score) -> Result<ExitCode> {
 fn write_line(out: &mut impl Write, tokenizer: &Tokenizer, line: &[(u32, f32)], as_json: bool) -> Result<()> {
     let mean = line.iter().map(|(_, nats)| f64::from(*nats)).sum::<f64>() / line.len() as f64;
     if as_json {
-        let tokens: Vec<_> =
-            line.iter().map(|(id, nats)| json!({"token": tokenizer.token(*id), "nats": nats})).collect();
-        writeln!(out, "{}", json!({"perplexity": mean.exp(), "nll": mean, "tokens": tokens}))?;
+        let tokens = line.iter().map(|&(id, nats)| Token { token: tokenizer.token(id), nats }).collect();
+        writeln!(out, "{}", serde_json::to_string(&Line { perplexity: mean.exp(), nll: mean, tokens })?)?;
         return Ok(());
     }
-    write!(out, "{:10.2} ", mean.exp())?;
+    write!(out, "{:>10} ", perplexity(mean.exp()))?;
     for (id, nats) in line {
         write!(out, " {}:{nats:.2}", tokenizer.token(*id).escape_debug())?;
     }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use lstm::train::checkpoint::LoadedRun;
+use lstm::train::run::RunConfig;
 use lstm::train::schedule::Schedule;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::output::{grouped, loss_json, source};
+use crate::output::{count, grouped, loss_json, perplexity, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
@@ -19,6 +21,15 @@ pub struct Show {
     /// Print one JSON object [default: a table]
     #[arg(long)]
     json: bool,
+}
+
+/// The run, for machines.
+#[derive(Serialize)]
+struct Shown<'a> {
+    config: &'a RunConfig,
+    results: Value,
+    parameters: usize,
+    tensors: Vec<Value>,
 }
 
 /// Shows the run.
@@ -37,8 +48,8 @@ pub fn run(options: Show) -> Result<ExitCode> {
             "test": loss_json(card.test, None),
             "floor": card.floor,
         });
-        let shown = json!({"config": config, "results": results, "parameters": layout.len(), "tensors": tensors});
-        writeln!(out, "{shown}")?;
+        let shown = Shown { config, results, parameters: layout.len(), tensors };
+        writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let projection = model.projection.map(|size| format!(", projected to {size}")).unwrap_or_default();
@@ -51,14 +62,19 @@ pub fn run(options: Show) -> Result<ExitCode> {
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
     row("trained on", source(config))?;
     row("batches", format!("{}, {} rows of {} steps", config.batching, config.batch, config.segment))?;
-    let Schedule { rate, decay, decay_after, .. } = config.schedule;
-    let optimizer = config.optimizer;
-    row("optimizer", format!("{optimizer} at rate {rate}, divided by {decay} each epoch after {decay_after}"))?;
+    let Schedule { rate, decay, decay_after, planned_epochs } = config.schedule;
+    let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();
+    let falling = match decay {
+        1.0 => String::new(),
+        _ => format!(", divided by {decay} each epoch after {decay_after}{of}"),
+    };
+    let clip = config.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
+    row("optimizer", format!("{} at rate {rate}{falling}; gradient {clip}", config.optimizer))?;
     row("dropout", model.dropout.to_string())?;
     row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {
-            format!("perplexity {:.2} on {} tokens", loss.perplexity(), grouped(loss.tokens as u64))
+            format!("perplexity {} on {}", perplexity(loss.perplexity()), count(loss.tokens as u64, "token"))
         });
         row(name, said)?;
     }

@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
+use lstm::config::Readout;
+use lstm::model::LayerWiring;
 use lstm::text::corpus::Corpus;
+use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::trainer::Trainer;
+use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, grouped, loss_json, seconds, source, use_threads};
+use crate::output::{INTERRUPTED, count, grouped, loss_json, perplexity, seconds, source, talk, use_threads};
 use crate::progress::Progress;
 use crate::stdin::Spool;
 use crate::train_options::Train;
@@ -21,16 +24,26 @@ use crate::train_options::Train;
 pub fn run(options: Train) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
     let mut trainer = match &options.run.resume {
-        Some(folder) => Trainer::resume(folder, options.extension())?,
+        Some(folder) => {
+            let trainer = Trainer::resume(folder, options.extension())?;
+            talk(format_args!("text     {}", source(trainer.config())));
+            trainer
+        }
         None => {
             let mut config = options.config()?;
             config.validate()?;
             let folder = options.folder();
+            // Before it is read, which may take a while.
+            let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+            talk(format_args!("text     {from}"));
             let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
             if let Some(spool) = &spool {
                 config.data.train = Some(spool.path().to_owned());
             }
             let data = Data::read(&config, None)?;
+            if options.waits_for_validation() && data.valid.is_none() {
+                bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
+            }
             let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
             if let Some(spool) = spool {
                 spool.keep(&mut trainer)?;
@@ -38,7 +51,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
             trainer
         }
     };
-    describe(&trainer)?;
+    describe(&trainer);
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -50,9 +63,13 @@ pub fn run(options: Train) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let outcome = trainer.run(&mut |event| progress.show(event), &stop);
     progress.finish();
-    let outcome = outcome?;
+    let go_on = format!("go on with: lstm train --resume {}", trainer.folder().display());
+    let outcome = outcome.map_err(|error| match error {
+        TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
+        error => error.into(),
+    })?;
     if outcome.end == End::Interrupted {
-        eprintln!("stopped and saved; go on with: lstm train --resume {}", trainer.folder().display());
+        talk(format_args!("stopped and saved; {go_on}"));
         return Ok(ExitCode::from(INTERRUPTED));
     }
     report(&trainer, &outcome, options.run.json)?;
@@ -60,55 +77,64 @@ pub fn run(options: Train) -> Result<ExitCode> {
 }
 
 /// What was understood of the input, and what will be trained.
-fn describe(trainer: &Trainer) -> Result<()> {
+fn describe(trainer: &Trainer) {
     let (data, config, model) = (trainer.data(), trainer.config(), &trainer.config().model);
-    let kind = config.tokenizer.noun();
-    let mut talk = std::io::stderr().lock();
-    writeln!(talk, "text     {}", source(config))?;
+    let kind = config.tokenizer;
     for (name, corpus) in [("train", Some(&data.train)), ("valid", data.valid.as_ref()), ("test", data.test.as_ref())] {
         if let Some(corpus) = corpus {
-            writeln!(
-                talk,
-                "{name:<8} {} {kind} in {} lines, {:.2} % of them unknown",
-                grouped(corpus.ids.len() as u64),
-                grouped(corpus.lines as u64),
-                100.0 * corpus.unknown as f64 / corpus.ids.len() as f64
-            )?;
+            let (tokens, lines) = (corpus.ids.len() as u64, count(corpus.lines as u64, "line"));
+            let unknown = 100.0 * corpus.unknown as f64 / tokens as f64;
+            // Every byte is known.
+            let unknown = match kind {
+                TokenizerKind::Bytes => String::new(),
+                _ => format!(", {unknown:.2} % of them unknown"),
+            };
+            talk(format_args!("{name:<8} {} {} in {lines}{unknown}", grouped(tokens), kind.noun()));
         }
     }
-    let of =
-        if model.layers == 1 { "one layer".to_owned() } else { format!("{} {} layers", model.layers, model.wiring) };
-    writeln!(
-        talk,
-        "model    vocabulary {}, embedding {}, {of} of {}: {} parameters",
+    let unasked = config.vocabulary.min_count.or(config.vocabulary.max_size.map(|size| size as u64)).is_none();
+    if unasked && kind == TokenizerKind::Words && 10 * data.train.unknown > data.train.ids.len() {
+        talk(
+            "note     words that occur once are read as <unk>; --min-count 1 keeps them, --tokenizer chars needs none",
+        );
+    }
+    let of = match (model.layers, model.wiring) {
+        (1, _) => "one layer".to_owned(),
+        (layers, LayerWiring::Scores) => format!("{layers} layers joined by their scores,"),
+        (layers, wiring) => format!("{layers} {wiring} layers"),
+    };
+    let projection = model.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();
+    let readout = if model.readout == Readout::Hidden { "" } else { ", the output gate read out" };
+    let horizon = model.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
+    talk(format_args!(
+        "model    vocabulary {}, embedding {}, {of} of {}{projection}{readout}{}: {} parameters",
         grouped(model.vocabulary as u64),
         model.embedding,
         model.hidden,
+        horizon.unwrap_or_default(),
         grouped(trainer.model().layout().len() as u64)
-    )?;
+    ));
     let bounds: Vec<String> = [
-        config.epochs.map(|epochs| format!("{epochs} epochs")),
-        config.steps.map(|steps| format!("{} steps", grouped(steps))),
+        config.epochs.map(|epochs| count(epochs as u64, "epoch")),
+        config.steps.map(|steps| count(steps, "step")),
         config.budget.map(seconds),
-        config.patience.map(|patience| format!("{patience} epochs without a better validation")),
+        config.patience.map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
     ]
     .into_iter()
     .flatten()
     .collect();
-    writeln!(
-        talk,
-        "training {}, {} rows of {} steps, {} at rate {}, until {}",
+    talk(format_args!(
+        "training {}, {} of {}, {} at rate {}, until {}",
         config.batching,
-        config.batch,
-        config.segment,
+        count(config.batch as u64, "row"),
+        count(config.segment as u64, "step"),
         config.optimizer,
         config.schedule.rate,
         bounds.join(" or ")
-    )?;
+    ));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
-    writeln!(talk, "run      {}{from}", trainer.folder().display())?;
-    Ok(())
+    talk(format_args!("run      {}{from}", trainer.folder().display()));
 }
 
 /// The results, on standard output.
@@ -137,11 +163,11 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     writeln!(out, "         perplexity   per word  bits/char    tokens   unknown")?;
     for (name, loss, corpus) in losses {
         if let (Some(loss), Some(corpus)) = (loss, corpus) {
-            let (word_perplexity, bits_per_char) = (corpus.word_perplexity(loss), corpus.bits_per_char(loss));
+            let (of_tokens, of_words) = (perplexity(loss.perplexity()), perplexity(corpus.word_perplexity(loss)));
             writeln!(
                 out,
-                "{name:<7} {:>11.2} {word_perplexity:>10.2} {bits_per_char:>10.3} {:>9} {:>9}",
-                loss.perplexity(),
+                "{name:<7} {of_tokens:>11} {of_words:>10} {:>10.3} {:>9} {:>9}",
+                corpus.bits_per_char(loss),
                 loss.tokens,
                 corpus.unknown
             )?;
@@ -155,8 +181,8 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     }
     writeln!(out, "{:.1} s, {} tokens/s", outcome.seconds, grouped(outcome.tokens_per_second as u64))?;
     if outcome.end == End::Patience {
-        eprintln!("stopped early: validation no longer improved");
+        talk("stopped early: validation no longer improved");
     }
-    eprintln!("try: lstm generate {}", trainer.folder().display());
+    talk(format_args!("try: lstm generate {}", trainer.folder().display()));
     Ok(())
 }

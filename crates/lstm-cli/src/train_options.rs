@@ -58,7 +58,7 @@ struct TextOptions {
     #[arg(long)]
     vocab_size: Option<usize>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
-    #[arg(long)]
+    #[arg(long, requires = "text")]
     lossy: bool,
 }
 
@@ -256,6 +256,11 @@ impl Train {
         self.text.as_deref() == Some(Path::new("-"))
     }
 
+    /// Whether `--patience` was asked for.
+    pub fn waits_for_validation(&self) -> bool {
+        self.length.patience.is_some_and(|patience| patience > 0)
+    }
+
     /// What `--resume` may change.
     pub fn extension(&self) -> Extension {
         let LengthOptions { epochs, steps, budget, patience } = self.length;
@@ -306,6 +311,9 @@ impl TextOptions {
         let given = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
         if let Some(((option, _), _)) = given.into_iter().zip(cuts).find(|((_, given), cuts)| *given && !cuts) {
             bail!("{option} and --tokenizer {} contradict each other: {why}", config.tokenizer);
+        }
+        if self.lossy && config.tokenizer == TokenizerKind::Bytes {
+            bail!("--lossy and --tokenizer bytes contradict each other: every byte is a token as it is");
         }
         if self.vocab_size == Some(0) {
             bail!("--vocab-size is 0; it must be at least 1");

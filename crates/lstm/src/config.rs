@@ -26,7 +26,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// A name that is not one of the choices.
-    #[error("`{value}` is not a {kind}; choose one of: {choices}")]
+    #[error("`{value}` is no {kind}; choose one of: {choices}")]
     Unknown {
         /// What kind of choice it is.
         kind: &'static str,

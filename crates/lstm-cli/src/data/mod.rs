@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use zip::ZipArchive;
 
-use crate::output::grouped;
+use crate::output::{grouped, talk};
 use catalogue::{Contents, KNOWN, Known, Member, Remote};
 use download::{Expected, Patience, fetch, said};
 
@@ -49,13 +49,13 @@ pub fn run(options: Data) -> Result<ExitCode> {
     let Command::Get { name, out } = options.command;
     let Some(known) = KNOWN.iter().find(|known| known.name == name) else { bail!("no corpus is called {name}") };
     let folder = out.unwrap_or_else(|| Path::new("data").join(&name));
-    eprintln!("{name}: {}", known.about);
-    eprintln!("licence: {}", known.licence);
+    talk(format_args!("{name}: {}", known.about));
+    talk(format_args!("licence: {}", known.licence));
     std::fs::create_dir_all(&folder).map_err(said(folder.display()))?;
     for remote in known.remotes {
         get(known, remote, &folder)?;
     }
-    eprintln!("try: lstm train {}", folder.display());
+    talk(format_args!("try: lstm train {}", folder.display()));
     writeln!(std::io::stdout(), "{}", folder.display())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -67,7 +67,7 @@ fn get(known: &Known, remote: &Remote, folder: &Path) -> Result<()> {
         Contents::Zip(members) => {
             let files = || members.iter().flat_map(|member| member.files);
             if files().all(|(name, _)| folder.join(name).exists()) {
-                eprintln!("{} is there already", folder.display());
+                talk(format_args!("{} is there already", folder.display()));
                 return Ok(());
             }
             remote.url.rsplit('/').next().unwrap_or(known.name)
@@ -96,7 +96,7 @@ fn get(known: &Known, remote: &Remote, folder: &Path) -> Result<()> {
         unpack(&path, members, folder)?;
         std::fs::remove_file(&path).map_err(said(path.display()))?;
     } else {
-        eprintln!("{}: {} bytes, checked", path.display(), grouped(path.metadata()?.len()));
+        talk(format_args!("{}: {} bytes, checked", path.display(), grouped(path.metadata()?.len())));
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ fn unpack(archive: &Path, members: &[Member], folder: &Path) -> Result<()> {
             file.sync_all().map_err(said(unfinished.display()))?;
             drop(file);
             std::fs::rename(&unfinished, &path).map_err(said(path.display()))?;
-            eprintln!("{}: {} bytes, checked", path.display(), grouped(bytes));
+            talk(format_args!("{}: {} bytes, checked", path.display(), grouped(bytes)));
         }
     }
     Ok(())

@@ -1,6 +1,10 @@
+#[cfg(unix)]
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+#[cfg(unix)]
+use crate::Said;
 use crate::{TINY, folder, line, lstm, piped, trained};
 
 /// A training that is refused: what is said, and that no run was begun.
@@ -30,11 +34,15 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "empty.txt", &["empty.txt is empty"]);
     refused(folder.path(), "blank.txt --valid text.txt", &["nothing but the token"]);
     refused(folder.path(), "one.txt --valid text.txt", &["one token"]);
-    refused(folder.path(), "one.txt", &["too few lines", "--valid"]);
+    refused(folder.path(), "one.txt", &["too short to be split", "--valid"]);
     refused(folder.path(), "none", &["none has no text files", ".txt"]);
     refused(folder.path(), "text.txt --batches lines --min-count 100000", &["<unk>", "--min-count"]);
     refused(folder.path(), "zeros.txt --valid text.txt", &["byte 4", "binary"]);
     refused(folder.path(), "latin.txt --valid text.txt", &["byte 9", "--lossy"]);
+    // Also where they are too short to be split.
+    refused(folder.path(), "zeros.txt", &["byte 4", "binary"]);
+    refused(folder.path(), "latin.txt", &["byte 9", "--lossy"]);
+    refused(folder.path(), "/dev/null", &["not a regular file"]);
     refused(folder.path(), "text.txt --valid latin.txt", &["latin.txt", "byte 9", "--lossy"]);
     refused(folder.path(), "text.txt --valid none", &["none is a folder"]);
     refused(folder.path(), "short.txt --valid text.txt --batch 20", &["--batch 5 would fit"]);
@@ -56,13 +64,29 @@ fn archives_that_cannot_be_unpacked_and_an_empty_input() {
     refused(folder.path(), "none.zst", &["none.zst cannot be unpacked", "not what its name says"]);
     refused(folder.path(), "text.txt --valid cut.txt.gz", &["cut.txt.gz cannot be unpacked"]);
     for (input, expected) in
-        [("", "standard input is empty"), ("one line\n", "too few lines"), (&"a\0b\n".repeat(50), "binary")]
+        [("", "standard input is empty"), ("one line\n", "too short"), (&"a\0b\n".repeat(50), "binary")]
     {
         let said = piped(folder.path(), "train - --out new", input);
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
         // Neither a run nor what was read is left.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
     }
+}
+
+#[test]
+fn texts_longer_than_the_memory() {
+    let folder = trained("");
+    // Text, and then a hole of four tebibytes.
+    let huge = std::fs::File::create(folder.path().join("huge.txt")).unwrap();
+    (&huge).write_all("the cat sees a dog\n".repeat(300_000).as_bytes()).unwrap();
+    if huge.set_len(1 << 42).is_err() {
+        eprintln!("skipped: the file system has no files of 4 TiB");
+        return;
+    }
+    refused(folder.path(), "text.txt --valid huge.txt", &["huge.txt has 4.0 TiB", "are free", "shorter"]);
+    refused(folder.path(), "huge.txt", &["huge.txt", "are free", "shorter"]);
+    let said = line(folder.path(), "eval run huge.txt");
+    assert!(said.code == Some(2) && said.err.contains("huge.txt has 4.0 TiB"), "{}", said.err);
 }
 
 #[test]
@@ -103,6 +127,8 @@ fn options_out_of_range() {
         ("--projection 300", "smaller than the hidden size"),
         ("--hidden 100000000", "smaller --hidden"),
         ("--hidden 18446744073709551615", "smaller --hidden"),
+        ("--batches windows(1000000000)", "segment of 1000000000 steps"),
+        ("--forget-bias inf", "`forget-bias` is inf"),
         ("--hidden -5", "error"),
         ("--hidden many", "invalid digit"),
     ] {
@@ -127,6 +153,8 @@ fn options_that_contradict_each_other() {
         ("text.txt --tokenizer bytes --min-count 3", "contradict"),
         ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
         ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
+        ("text.txt --tokenizer bytes --lossy", "contradict"),
+        ("text.txt --test text.txt --patience 2", "no validation text"),
         ("text.txt --layers 1 --wiring skip", "at least 2"),
         ("text.txt --resume run", "cannot be used with"),
         ("--resume run --hidden 5", "cannot be used with"),
@@ -150,6 +178,117 @@ fn folders_that_exist_or_cannot_be_made() {
     let said = line(folder.path(), &format!("train text.txt {TINY} --out run --force --seed 2"));
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_ne!(model(), before);
+}
+
+/// Runs `lstm` where a file can have at most `blocks` of 512 bytes, and a file beyond that is an error, as on a full
+/// disk.
+#[cfg(unix)]
+fn in_little_space(folder: &Path, blocks: usize, arguments: &str) -> Said {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {} {arguments}", env!("CARGO_BIN_EXE_lstm"));
+    Said::new(std::process::Command::new("sh").current_dir(folder).args(["-c", &script]).output().unwrap())
+}
+
+/// Every file of a folder with its bytes.
+#[cfg(unix)]
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_at_the_start_leaves_no_run_and_loses_none() {
+    let folder = trained("");
+    let before = files(&folder.path().join("run"));
+    for (out, options) in [("new", ""), ("run", "--force --seed 2")] {
+        let said = in_little_space(folder.path(), 2, &format!("train text.txt {TINY} --out {out} {options}"));
+        assert!(said.code == Some(2) && said.err.contains("free some space"), "{}", said.err);
+    }
+    assert!(!folder.path().join("new").exists());
+    assert!(files(&folder.path().join("run")) == before, "the old run is as it was");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_later_says_how_to_go_on() {
+    let folder = folder();
+    let size = |file: &str| std::fs::metadata(folder.path().join("run").join(file)).map_or(0, |data| data.len());
+    let said = line(folder.path(), &format!("train text.txt {TINY} --steps 1 --out run"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    // The model fits, the checkpoint with its moments does not.
+    let blocks = size("checkpoint.safetensors") as usize / 512;
+    let before = files(&folder.path().join("run"))["checkpoint.safetensors"].clone();
+    let said = in_little_space(folder.path(), blocks, "train --resume run --steps 100");
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    for part in ["checkpoint.safetensors cannot be written", "free some space", "lstm train --resume run"] {
+        assert!(said.err.contains(part), "{}", said.err);
+    }
+    let after = files(&folder.path().join("run"));
+    assert!(after["checkpoint.safetensors"] == before && !after.keys().any(|name| name.contains("partial")));
+    let said = line(folder.path(), "train --resume run");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_without_permission_to_write() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let locked = folder.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::create_dir(locked.join("try")).is_ok() {
+        eprintln!("skipped: this user may write anywhere");
+        return;
+    }
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out locked/run"));
+    assert!(said.code == Some(2) && said.err.contains("that you may write to"), "{}", said.err);
+}
+
+#[test]
+fn runs_of_a_newer_version_or_with_a_strange_tokenizer() {
+    let folder = trained("");
+    let path = |file: &str| folder.path().join("run").join(file);
+    let said = |arguments: &str| {
+        let said = line(folder.path(), arguments);
+        assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);
+        said.err
+    };
+    let newer = |file: &str, version: &[u8]| {
+        let mut bytes = std::fs::read(path(file)).unwrap();
+        let at = bytes.windows(version.len()).position(|part| part == version).unwrap() + version.len() - 1;
+        bytes[at] = b'9';
+        std::fs::write(path(file), bytes).unwrap();
+    };
+    let healthy = ["config.toml", "tokenizer.json", "model.safetensors", "checkpoint.safetensors"]
+        .map(|file| (file, std::fs::read(path(file)).unwrap()));
+    for (file, version) in [
+        ("config.toml", "version = 1"),
+        ("tokenizer.json", "\"version\": 1"),
+        ("model.safetensors", "version\\\":1"),
+        ("checkpoint.safetensors", "version\\\":1"),
+    ] {
+        newer(file, version.as_bytes());
+        let arguments = if file.starts_with("checkpoint") { "train --resume run" } else { "eval run text.txt" };
+        let error = said(arguments);
+        assert!(
+            error.contains("version 9 is newer than") && error.contains("update the program") && error.contains(file),
+            "{error}"
+        );
+        for (file, bytes) in &healthy {
+            std::fs::write(path(file), bytes).unwrap();
+        }
+    }
+    let tokenizer = std::fs::read_to_string(path("tokenizer.json")).unwrap();
+    std::fs::write(path("tokenizer.json"), tokenizer.replace("\"cat\"", "\"cow\"")).unwrap();
+    for arguments in ["eval run text.txt", "generate run", "score run text.txt", "show run"] {
+        assert!(said(arguments).contains("another tokenizer"), "{arguments}");
+    }
+    assert!(said("train --resume run").contains("texts or its tokenizer.json changed"));
+    std::fs::write(path("tokenizer.json"), tokenizer.replace("\"cat\",", "")).unwrap();
+    for arguments in ["eval run text.txt", "train --resume run"] {
+        assert!(said(arguments).contains("it was trained with beside it"), "{arguments}");
+    }
 }
 
 #[test]

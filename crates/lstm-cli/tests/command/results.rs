@@ -298,6 +298,22 @@ fn an_interrupted_training_says_how_to_go_on_and_ends_as_an_unbroken_one() {
     assert_eq!(model("broken"), model("whole"));
 }
 
+/// `lstm train … 2>&1 | head` ended the training, with a panic or as a success.
+#[cfg(unix)]
+#[test]
+fn a_watcher_who_leaves_stops_nothing() {
+    let folder = folder();
+    let script = format!(
+        "exec 3>result; {{ {} train text.txt {TINY} --json --out run 2>&1 >&3; echo $? >code; }} | head -n 1",
+        env!("CARGO_BIN_EXE_lstm")
+    );
+    let mut shell = std::process::Command::new("sh");
+    assert!(shell.current_dir(folder.path()).args(["-c", &script]).output().unwrap().status.success());
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    assert_eq!(read("code").trim(), "0");
+    assert!(read("result").contains("perplexity"));
+}
+
 #[test]
 fn completions_are_made_for_every_shell() {
     let folder = folder();

@@ -40,7 +40,7 @@ pub enum FormatError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "free some space and try again; what was saved before is untouched"
+            "what was saved before is untouched; free some space and try again"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "choose a folder that you may write to",
         _ => "what was saved before is untouched",
@@ -50,18 +50,46 @@ fn advice(error: &io::Error) -> &'static str {
 /// Writes `bytes` under a temporary name, syncs and renames: a reader never sees half a file, and a failure leaves
 /// the old one.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let written = fs::write(&partial, bytes).and_then(|()| {
-        File::open(&partial)?.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder(path)
-    });
-    written.map_err(|source| {
-        let _ = fs::remove_file(&partial);
-        FormatError::Write { path: path.to_owned(), source }
-    })
+    let mut staged = Staged::default();
+    staged.add(path, bytes)?;
+    staged.publish()
+}
+
+/// Files written in full under temporary names, to take their places together. Those that never do are removed.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    /// Temporary names and places.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Writes a file that shall become `path`.
+    pub(crate) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        self.files.push((partial.clone(), path.to_owned()));
+        let written = fs::write(&partial, bytes).and_then(|()| File::open(&partial)?.sync_all());
+        written.map_err(|source| FormatError::Write { path: path.to_owned(), source })
+    }
+
+    /// Puts the files in their places.
+    pub(crate) fn publish(mut self) -> Result<(), FormatError> {
+        while let Some((partial, path)) = self.files.first() {
+            let placed = fs::rename(partial, path).and_then(|()| sync_folder(path));
+            placed.map_err(|source| FormatError::Write { path: path.clone(), source })?;
+            self.files.remove(0);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (partial, _) in &self.files {
+            let _ = fs::remove_file(partial);
+        }
+    }
 }
 
 /// Makes the rename itself last: on Unix it is an entry of the folder.

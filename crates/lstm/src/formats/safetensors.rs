@@ -48,6 +48,11 @@ fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [u
 /// # Errors
 /// When the folder cannot be written or is full; the old file, if any, is untouched.
 pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), FormatError> {
+    write_bytes(path, &to_bytes(path, tensors, document)?)
+}
+
+/// The bytes of a file that shall be `path`.
+pub(crate) fn to_bytes(path: &Path, tensors: &[Tensor], document: Value) -> Result<Vec<u8>, FormatError> {
     let parts = || tensors.iter().map(|(name, shape, values)| (*name, *shape, bytemuck::cast_slice(values)));
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let crc32 = checksum(&document, parts());
@@ -57,8 +62,7 @@ pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), For
         .collect::<Result<Vec<_>, SafeTensorError>>()
         .map_err(|e| unusable(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
-    let bytes = serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))?;
-    write_bytes(path, &bytes)
+    serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))
 }
 
 /// Reads a file and proves its checksum.

@@ -5,6 +5,7 @@
 //! derivation (word classes are disjoint and every choice shows in its first word), so the entropy of a sentence is
 //! the expected number of uses of each symbol times the entropy of its choice (Grenander 1967).
 
+use super::tokenizer::TokenizerKind;
 use crate::rng::{Purpose, Rng};
 
 /// A piece of a rule.
@@ -225,18 +226,27 @@ impl Grammar {
         self.symbols.iter().zip(self.expected_uses()).map(|(symbol, uses)| uses * choice(symbol)).sum()
     }
 
-    /// The exact expected number of tokens of a sentence, its end included.
-    pub fn tokens_per_sentence(&self) -> f64 {
-        let words = |symbol: &Symbol| -> f64 {
-            let count = |pieces: &[Piece]| pieces.iter().filter(|piece| matches!(piece, Piece::Word(_))).count();
-            symbol.rules.iter().map(|(p, pieces)| p * count(pieces) as f64).sum()
+    /// The exact expected number of tokens of a sentence, its end included; of subwords it is not known.
+    pub fn tokens_per_sentence(&self, kind: TokenizerKind) -> Option<f64> {
+        let (of_word, end): (fn(&str) -> usize, f64) = match kind {
+            TokenizerKind::Words => (|_| 1, 1.0),
+            // With the space or the line end behind it; every character is one byte.
+            TokenizerKind::Chars | TokenizerKind::Bytes => (|word| word.len() + 1, 0.0),
+            _ => return None,
         };
-        1.0 + self.symbols.iter().zip(self.expected_uses()).map(|(symbol, uses)| uses * words(symbol)).sum::<f64>()
+        let tokens = |piece: &Piece| match piece {
+            Piece::Symbol(_) => 0,
+            Piece::Word(word) => of_word(&self.words[*word]),
+        };
+        let sum = |pieces: &[Piece]| pieces.iter().map(tokens).sum::<usize>() as f64;
+        let expected = |symbol: &Symbol| symbol.rules.iter().map(|(p, pieces)| p * sum(pieces)).sum::<f64>();
+        let uses = self.expected_uses();
+        Some(end + self.symbols.iter().zip(uses).map(|(symbol, uses)| uses * expected(symbol)).sum::<f64>())
     }
 
     /// The perplexity per token below which no model can stay: exp(entropy / tokens) of a sentence.
-    pub fn floor_perplexity(&self) -> f64 {
-        (self.entropy_per_sentence() / self.tokens_per_sentence()).exp()
+    pub fn floor_perplexity(&self, kind: TokenizerKind) -> Option<f64> {
+        Some((self.entropy_per_sentence() / self.tokens_per_sentence(kind)?).exp())
     }
 }
 
@@ -295,7 +305,7 @@ mod tests {
         }
         let mut rng = Rng::new(11, Purpose::BuiltinText, 9);
         let n = 20_000;
-        let (mut sum, mut squares, mut tokens) = (0.0, 0.0, 0usize);
+        let (mut sum, mut squares, mut tokens, mut characters) = (0.0, 0.0, 0usize, 0usize);
         for index in 0..n {
             let (words, log_probability) = grammar.sentence(&mut rng);
             if index < 400 {
@@ -305,11 +315,17 @@ mod tests {
             sum -= log_probability;
             squares += log_probability * log_probability;
             tokens += words.len() + 1;
+            characters += words.iter().map(|&word| grammar.words()[word].len() + 1).sum::<usize>();
         }
         let mean = sum / f64::from(n);
         let error = ((squares / f64::from(n) - mean * mean) / f64::from(n)).sqrt();
         assert!((mean - grammar.entropy_per_sentence()).abs() < 4.0 * error);
-        assert!((tokens as f64 / f64::from(n) - grammar.tokens_per_sentence()).abs() < 0.2);
+        assert!(
+            (tokens as f64 / f64::from(n) - grammar.tokens_per_sentence(TokenizerKind::Words).unwrap()).abs() < 0.2
+        );
+        assert!(
+            (characters as f64 / f64::from(n) - grammar.tokens_per_sentence(TokenizerKind::Chars).unwrap()).abs() < 1.0
+        );
     }
 
     #[test]
@@ -322,8 +338,9 @@ mod tests {
             text.lines().flat_map(|line| line.split(' ').map(id).chain([0]).collect::<Vec<_>>()).collect()
         };
         let model = Ngram::train(3, &ids(0, 300_000), grammar.words().len() + 1, Some(0));
-        let ratio = model.perplexity(&ids(1, 30_000)) / grammar.floor_perplexity();
-        eprintln!("floor {:.3}, trigram {:.3} times as much", grammar.floor_perplexity(), ratio);
+        let floor = grammar.floor_perplexity(TokenizerKind::Words).unwrap();
+        let ratio = model.perplexity(&ids(1, 30_000)) / floor;
+        eprintln!("floor {floor:.3}, trigram {ratio:.3} times as much");
         assert!(ratio > 1.1, "{ratio}");
     }
 }

@@ -68,6 +68,10 @@ impl Source {
         if metadata.is_dir() {
             return Err(TextError::Unusable(format!("{} is a folder; a text file is expected here", path.display())));
         }
+        if !metadata.is_file() {
+            let why = "is not a regular file; a text is read more than once, so save it to a file first";
+            return Err(TextError::Unusable(format!("{} {why}", path.display())));
+        }
         let compression = Compression::of(path);
         let file = File::open(path).map_err(io(path))?;
         let end = match compression {
@@ -109,21 +113,19 @@ impl Source {
                 name.split(|c: char| !c.is_alphanumeric()).any(|part| names.contains(&part))
             })
         };
-        if let Some(train) = named(&["train", "training"]) {
+        let (valid, test) = (named(&["valid", "validation", "val", "dev"]), named(&["test"]));
+        // Without a partner, a name with "training" in it is a text like any other.
+        if let Some(train) = named(&["train", "training"]).filter(|_| valid.is_some() || test.is_some()) {
             let optional = |found: Option<&PathBuf>| found.map(|file| Self::from_file(file)).transpose();
-            return Ok(Splits {
-                train: Self::from_file(train)?,
-                valid: optional(named(&["valid", "validation", "val", "dev"]))?,
-                test: optional(named(&["test"]))?,
-            });
+            return Ok(Splits { train: Self::from_file(train)?, valid: optional(valid)?, test: optional(test)? });
         }
         let mut train = Self::default();
         for file in &files {
             train.parts.extend(Self::from_file(file)?.parts);
         }
         if train.parts.is_empty() {
-            let why =
-                "has no text files (.txt, .text, .md, .tokens, .raw, also with .gz or .zst) with anything in them";
+            let why = "has no text files (.txt, .text, .md, .tokens, .raw, also with .gz or .zst) with anything in \
+                       them; folders inside it are not looked into";
             return Err(TextError::Unusable(format!("{} {why}", path.display())));
         }
         Ok(Splits { train, valid: None, test: None })
@@ -134,10 +136,11 @@ impl Source {
         self.parts.iter().map(Part::bytes).sum()
     }
 
-    /// Cuts into training, validation and test at the line ends nearest after the given shares (percent).
+    /// Cuts into training, validation and test at the line ends nearest after the given shares (percent); in a line
+    /// that is long, or the last, between words.
     ///
     /// # Errors
-    /// Shares that do not add up to 100, or a text with too few lines.
+    /// Shares that do not add up to 100, or a text that is too short.
     pub fn split(&self, shares: &[u32]) -> Result<Splits, TextError> {
         if !(2..=3).contains(&shares.len()) || shares.iter().sum::<u32>() != 100 || shares[0] == 0 {
             let given: Vec<String> = shares.iter().map(u32::to_string).collect();
@@ -166,18 +169,18 @@ impl Source {
         let empty = |piece: &Option<Source>| piece.as_ref().is_some_and(|piece| piece.bytes() == 0);
         if train.bytes() == 0 || empty(&valid) || empty(&test) {
             return Err(TextError::Unusable(format!(
-                "a text of {total} bytes has too few lines to be split into {} parts; give a longer text, or \
-                 --valid and --test files",
+                "a text of {total} bytes is too short to be split into {} parts; give a longer text, or --valid and \
+                 --test files",
                 shares.len()
             )));
         }
         Ok(Splits { train, valid, test })
     }
 
-    /// The first `at` bytes and on to the end of that line, and the rest.
+    /// The first `at` bytes and on to the next place to cut, and the rest.
     fn cut(&self, mut at: u64) -> Result<(Self, Self), TextError> {
         let (mut first, mut rest) = (Self::default(), Self::default());
-        for part in &self.parts {
+        for (index, part) in self.parts.iter().enumerate() {
             let bytes = part.bytes();
             if at >= bytes {
                 at -= bytes;
@@ -185,10 +188,7 @@ impl Source {
             } else if at == 0 {
                 rest.parts.push(part.clone());
             } else {
-                let mut line = Vec::new();
-                let read = part.reader(at)?.read_until(b'\n', &mut line).map_err(|error| part.trouble(error))?;
-                let at_line_end = at + read as u64;
-                let (a, b) = part.cut(at_line_end);
+                let (a, b) = part.cut(part.place_to_cut(at, index + 1 == self.parts.len())?);
                 first.parts.push(a);
                 rest.parts.extend((b.bytes() > 0).then_some(b));
                 at = 0;
@@ -196,6 +196,73 @@ impl Source {
         }
         Ok((first, rest))
     }
+
+    /// About how many tokens the text has, by those of its first megabytes; `None` for one so short that it does not
+    /// matter.
+    fn expected_tokens(&self, kind: TokenizerKind) -> Result<Option<u64>, TextError> {
+        if self.bytes() <= SAMPLE {
+            return Ok(None);
+        }
+        let (sample, _) = self.cut(SAMPLE)?;
+        let mut tokens = 0;
+        visit_lines(&sample, &mut |_, _, line, ended| {
+            tokens += match kind {
+                TokenizerKind::Chars => line.iter().filter(|&&byte| byte & 0xC0 != 0x80).count(),
+                TokenizerKind::Bytes => line.len(),
+                // A word is a subword at least.
+                _ => line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() + usize::from(ended),
+            };
+            Ok(())
+        })?;
+        Ok(Some((tokens as u128 * u128::from(self.bytes()) / u128::from(sample.bytes())) as u64))
+    }
+
+    /// Refuses a text whose ids, of `width` bytes each, do not fit the free memory; else gives the number of tokens to
+    /// make room for.
+    pub(crate) fn check_memory(&self, kind: TokenizerKind, width: u64) -> Result<usize, TextError> {
+        let expected = self.expected_tokens(kind)?.unwrap_or(0);
+        match available_memory() {
+            Some(free) if expected.saturating_mul(width) > free => Err(TextError::Unusable(format!(
+                "{} has {} of text, which takes {} of memory as token ids, but {} are free; use a shorter text (for \
+                 validation a few megabytes are plenty)",
+                self.name(),
+                size(self.bytes()),
+                size(expected.saturating_mul(width)),
+                size(free)
+            ))),
+            _ => Ok(expected as usize),
+        }
+    }
+
+    /// What to call it in a sentence: its file, or the first of several.
+    fn name(&self) -> String {
+        let more = if self.parts.len() > 1 { format!(" and {} more", self.parts.len() - 1) } else { String::new() };
+        match self.parts.first() {
+            Some(Part::File { path, .. }) => format!("{}{more}", path.display()),
+            _ => "the text in memory".to_owned(),
+        }
+    }
+}
+
+/// The bytes of a text that are looked at to tell how many tokens it has.
+const SAMPLE: u64 = 4 << 20;
+
+/// A line longer than this is cut between words.
+const LONG_LINE: u64 = 1 << 16;
+
+/// Fewer bytes than these without white space are a word, not a text.
+const FEW_CHARACTERS: usize = 100;
+
+/// Bytes as people say them.
+fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
 }
 
 impl Part {
@@ -204,6 +271,28 @@ impl Part {
             Part::File { start, end, .. } => end - start,
             Part::Memory(text) => text.len() as u64,
         }
+    }
+
+    /// The place nearest after `at` bytes to cut at, such that something is left behind it (unless the part is not the
+    /// `last`): behind a line end; in a long line behind white space, and without any between two characters, if there
+    /// are many. The end of the part if there is none.
+    fn place_to_cut(&self, at: u64, last: bool) -> Result<u64, TextError> {
+        let bytes = self.bytes();
+        let mut window = Vec::new();
+        let read = self.reader(at)?.take(LONG_LINE.min(bytes - at)).read_to_end(&mut window);
+        read.map_err(|error| self.trouble(error))?;
+        let behind = |cuts: fn(&u8) -> bool| {
+            let place = window.iter().position(cuts).map(|found| at + found as u64 + 1);
+            place.filter(|&place| place < bytes || !last)
+        };
+        if let Some(place) = behind(|byte| *byte == b'\n') {
+            return Ok(place);
+        }
+        if !last && (window.len() as u64) < LONG_LINE {
+            return Ok(bytes);
+        }
+        let characters = window.iter().position(|byte| byte & 0xC0 != 0x80).filter(|_| window.len() >= FEW_CHARACTERS);
+        Ok(behind(u8::is_ascii_whitespace).or(characters.map(|n| at + n as u64)).unwrap_or(bytes))
     }
 
     fn cut(&self, at: u64) -> (Self, Self) {
@@ -350,6 +439,24 @@ impl Ids {
         }
     }
 
+    /// The bytes of one.
+    fn width(&self) -> u64 {
+        match self {
+            Self::U8(_) => 1,
+            Self::U16(_) => 2,
+            Self::U32(_) => 4,
+        }
+    }
+
+    /// Makes room for so many more, so that growing does not copy them.
+    fn reserve(&mut self, count: usize) {
+        match self {
+            Self::U8(ids) => ids.reserve(count),
+            Self::U16(ids) => ids.reserve(count),
+            Self::U32(ids) => ids.reserve(count),
+        }
+    }
+
     fn push(&mut self, id: u32) {
         match self {
             Self::U8(ids) => ids.push(id as u8),
@@ -410,17 +517,12 @@ impl Corpus {
     /// A text that cannot be read, is not text, is empty, or does not fit the memory.
     pub fn read(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
         let bytes_kind = tokenizer.kind() == TokenizerKind::Bytes;
-        // Byte tokens need a byte each; characters and words at most that share of their text.
-        if let (needed, Some(available)) = (source.bytes(), available_memory())
-            && needed > available
-        {
-            return Err(TextError::Unusable(format!(
-                "a text of {needed} bytes does not fit the {available} bytes of memory that are free; use a shorter \
-                 text (for validation a few megabytes are plenty)"
-            )));
-        }
+        let mut ids = Ids::for_vocabulary(tokenizer.vocabulary_size());
+        // A little more than expected: to grow would copy them all.
+        let expected = source.check_memory(tokenizer.kind(), ids.width())?;
+        ids.reserve(expected + expected / 50);
         let mut corpus = Self {
-            ids: Ids::for_vocabulary(tokenizer.vocabulary_size()),
+            ids,
             line_starts: Vec::new(),
             unknown: 0,
             lines: 0,
@@ -455,7 +557,8 @@ impl Corpus {
         }
         corpus.fingerprint = format!("{:08x}", hasher.finalize());
         if corpus.ids.is_empty() {
-            return Err(TextError::Unusable("the text has no tokens: it is empty or only white space".to_owned()));
+            let why = "has no tokens: it is empty or only white space";
+            return Err(TextError::Unusable(format!("{} {why}", source.name())));
         }
         Ok(corpus)
     }
@@ -509,8 +612,51 @@ mod tests {
             .unwrap();
         }
         assert_eq!(joined, text);
-        assert!(Source::from_text("one line").split(&[90, 5, 5]).is_err());
+        assert!(Source::from_text("word").split(&[90, 5, 5]).is_err());
         assert!(Source::from_text(&text).split(&[90, 5]).unwrap_err().to_string().contains("90/5"));
+    }
+
+    /// A text without line ends, as text8 is one, could not be split.
+    #[test]
+    fn a_long_line_is_split_between_words_and_one_without_words_between_characters() {
+        let words: String = (0..40_000).map(|n| format!("word{n} ")).collect();
+        let characters = "字".repeat(100_000);
+        for text in [&words, &characters, "a few words on one line without an end to be split in three parts"] {
+            let splits = Source::from_text(text).split(&[80, 10, 10]).unwrap();
+            let pieces = [splits.train, splits.valid.unwrap(), splits.test.unwrap()].map(|piece| joined(&piece));
+            assert_eq!(pieces.concat(), *text);
+            for (piece, share) in pieces.iter().zip([0.8, 0.1, 0.1]) {
+                assert!((piece.len() as f64 / text.len() as f64 - share).abs() < 0.1, "{}", piece.len());
+            }
+            assert!(!text.contains(' ') || pieces[..2].iter().all(|piece| piece.ends_with(' ')));
+        }
+    }
+
+    #[test]
+    fn files_without_a_last_line_end_are_split_where_they_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.txt", "a b c d e f g h i j"), ("b.txt", "k l m"), ("training.md", "n o p")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let splits = Source::open(folder.path()).unwrap();
+        // One name alone does not make a split of the folder.
+        assert!(splits.valid.is_none() && splits.train.bytes() == 29);
+        let pieces = splits.train.split(&[50, 20, 30]).unwrap();
+        assert_eq!((pieces.train.bytes(), pieces.valid.unwrap().bytes(), pieces.test.unwrap().bytes()), (19, 5, 5));
+    }
+
+    #[test]
+    fn tokens_are_foreseen_from_the_start_of_a_text() {
+        let text = "some words and 字\n".repeat(400_000);
+        let source = Source::from_text(&text);
+        for (kind, tokens) in [(TokenizerKind::Words, 5), (TokenizerKind::Chars, 17), (TokenizerKind::Bytes, 19)] {
+            let expected = source.expected_tokens(kind).unwrap().unwrap() as f64;
+            assert!((expected / (400_000.0 * f64::from(tokens)) - 1.0).abs() < 1e-3, "{kind}: {expected}");
+        }
+        assert!(source.check_memory(TokenizerKind::Bytes, 1).is_ok());
+        let error = source.check_memory(TokenizerKind::Bytes, 1 << 40).unwrap_err().to_string();
+        assert!(error.contains("7.2 MiB of text"), "{error}");
+        assert_eq!([5, 2_000_000, 1 << 42].map(size), ["0.0 KiB", "1.9 MiB", "4.0 TiB"].map(str::to_owned));
     }
 
     /// The text of `source`, joined.

@@ -15,8 +15,8 @@ use thiserror::Error;
 /// A text or tokenizer that cannot be used, in a sentence.
 #[derive(Debug, Error)]
 pub enum TextError {
-    /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    /// A file or folder could not be read.
+    #[error("{} cannot be read: {source}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
@@ -25,8 +25,8 @@ pub enum TextError {
     },
     /// Bytes that are not UTF-8.
     #[error(
-        "{}: byte {offset} is not valid UTF-8; convert the file, pass --lossy to replace such bytes, or read it with \
-         --tokenizer bytes", path.display()
+        "{}: byte {offset} is not valid UTF-8; convert the file, or pass --lossy to replace such bytes (a model trained \
+         with --tokenizer bytes reads any file)", path.display()
     )]
     Utf8 {
         /// The file.
@@ -35,7 +35,7 @@ pub enum TextError {
         offset: u64,
     },
     /// A NUL byte where text is expected.
-    #[error("{}: byte {offset} is NUL, so this looks like a binary file, not text; --tokenizer bytes reads any file", path.display())]
+    #[error("{}: byte {offset} is NUL, so this looks like a binary file, not text (a model trained with --tokenizer bytes reads any file)", path.display())]
     Binary {
         /// The file.
         path: PathBuf,

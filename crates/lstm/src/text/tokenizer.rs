@@ -429,13 +429,17 @@ impl Tokenizer {
     /// # Errors
     /// A folder that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), FormatError> {
+        write_bytes(path, &self.to_bytes(path)?)
+    }
+
+    /// The bytes of a `tokenizer.json` that shall be `path`.
+    pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FormatError> {
         let unusable = |why| FormatError::Unusable { path: path.to_owned(), why };
         let mut stored = self.stored.clone();
         if let Some(subwords) = &self.subwords {
             stored.tokens.drain(..subwords.tokens().len());
         }
-        let json = serde_json::to_vec_pretty(&stored).map_err(|e| unusable(e.to_string()))?;
-        write_bytes(path, &json)
+        serde_json::to_vec_pretty(&stored).map_err(|e| unusable(e.to_string()))
     }
 
     /// Reads `tokenizer.json`.

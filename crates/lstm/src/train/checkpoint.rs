@@ -10,7 +10,7 @@ use super::optimizer::Optimizer;
 use super::run::{RunConfig, RunFolder};
 use super::trainer::TrainError;
 use crate::formats::FormatError;
-use crate::formats::safetensors::{Contents, Tensor, read, write};
+use crate::formats::safetensors::{Contents, Tensor, read, to_bytes, write};
 use crate::model::{LanguageModel, Loss};
 use crate::params::Params;
 use crate::state::State;
@@ -61,15 +61,22 @@ impl Progress {
         }
     }
 
-    /// Writes the checkpoint.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), FormatError> {
+    /// Whether training can go on from here: one value that is no number spoils all that follows.
+    pub(crate) fn is_finite(&self) -> bool {
+        let Self { params, optimizer, state, .. } = self;
+        let values = [params.values(), &optimizer.first, &optimizer.second, &state.h, &state.c];
+        values.iter().all(|values| values.iter().all(|value| value.is_finite()))
+    }
+
+    /// The bytes of a checkpoint that shall be `path`.
+    pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FormatError> {
         let values = [&self.state.h, &self.state.c, &self.optimizer.first, &self.optimizer.second];
         let shapes = values.map(|values| [values.len()]);
         let mut tensors = tensors(&self.params);
         tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i].as_slice())));
         let document = serde_json::to_value(&self.position)
             .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
-        write(path, &tensors, document)
+        to_bytes(path, &tensors, document)
     }
 
     /// Reads the checkpoint of a run of this configuration and model.

@@ -6,9 +6,9 @@ use super::run::{DataConfig, RunConfig};
 use crate::text::TextError;
 use crate::text::batches::Batching;
 use crate::text::builtin::Grammar;
-use crate::text::corpus::{Corpus, Source, Splits};
+use crate::text::corpus::{Corpus, Source, Splits, visit_text};
 use crate::text::ngram::Ngram;
-use crate::text::tokenizer::{Tokenizer, VocabularyOptions};
+use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
 /// The shares of training, validation and test when nothing is said, in percent.
 const DEFAULT_SPLIT: [u32; 3] = [90, 5, 5];
@@ -24,9 +24,9 @@ pub struct Data {
     pub valid: Option<Corpus>,
     /// Measured at the end.
     pub test: Option<Corpus>,
-    /// The perplexity no model can beat, where it is known.
+    /// The perplexity no model can beat: that of the built-in language, if every token of it is kept and predicted.
     pub floor: Option<f64>,
-    /// A trigram's test perplexity, for the built-in language.
+    /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
 }
 
@@ -45,7 +45,11 @@ impl Data {
             (None, Some(path)) => {
                 Tokenizer::import(path, lines).map_err(|error| TextError::Unusable(error.to_string()))?
             }
-            (None, None) => Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?,
+            (None, None) => {
+                // Before it is counted, which takes its time; how wide the ids are is known only then.
+                splits.train.check_memory(config.tokenizer, 1)?;
+                Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?
+            }
         };
         let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
         let train = read(&splits.train)?;
@@ -69,8 +73,10 @@ impl Data {
         }
         let valid = splits.valid.as_ref().map(read).transpose()?;
         let test = splits.test.as_ref().map(read).transpose()?;
+        // Windows predict only what has something before it, and a cut vocabulary is easier than the whole.
+        let floor = floor.filter(|_| train.unknown == 0 && !matches!(config.batching, Batching::Windows(_)));
         let trigram = match (floor, &test) {
-            (Some(_), Some(test)) => {
+            (Some(_), Some(test)) if tokenizer.kind() == TokenizerKind::Words => {
                 let model = Ngram::of_corpus(3, &train, &tokenizer)?;
                 Some(model.loss(test, &tokenizer, config.batching).perplexity())
             }
@@ -96,13 +102,13 @@ pub(super) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result
 
 /// The texts of `config`, and the perplexity no model can beat where it is known.
 fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
-    let DataConfig { train, valid, test, split, .. } = &config.data;
+    let DataConfig { train, valid, test, split, lossy, .. } = &config.data;
     let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
     let mut floor = None;
     let splits = match train {
         None => {
             let grammar = Grammar::standard();
-            floor = Some(grammar.floor_perplexity());
+            floor = grammar.floor_perplexity(config.tokenizer);
             let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
             Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
         }
@@ -121,7 +127,11 @@ fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
                 splits.test = file(test)?.or(splits.test);
                 splits
             } else {
-                splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT))?
+                splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT)).or_else(|error| {
+                    // Of a file that is no text at all, that is the first thing to say.
+                    visit_text(&splits.train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
+                    Err(error)
+                })?
             }
         }
     };

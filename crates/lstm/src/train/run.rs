@@ -110,8 +110,8 @@ impl RunConfig {
             let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        if self.init.forget_bias.is_some_and(|bias| !bias.is_finite()) {
-            let value = format!("{:?}", self.init.forget_bias);
+        if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
+            let value = bias.to_string();
             return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });
         }
         Ok(())
@@ -119,10 +119,14 @@ impl RunConfig {
 
     /// Writes `config.toml`.
     pub(crate) fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
-        let path = folder.config();
+        write_bytes(&folder.config(), &self.to_bytes(folder)?)
+    }
+
+    /// The bytes of `config.toml`.
+    pub(crate) fn to_bytes(&self, folder: &RunFolder) -> Result<Vec<u8>, FormatError> {
         let text = toml::to_string(self)
-            .map_err(|e| FormatError::Unusable { path: path.clone(), why: format!("cannot be described: {e}") })?;
-        write_bytes(&path, format!("version = {VERSION}\n{text}").as_bytes())
+            .map_err(|e| FormatError::Unusable { path: folder.config(), why: format!("cannot be described: {e}") })?;
+        Ok(format!("version = {VERSION}\n{text}").into_bytes())
     }
 
     /// Reads `config.toml`.
@@ -204,9 +208,9 @@ impl RunFolder {
         &self.0
     }
 
-    /// Makes the folder and empties it for a new run. It must not exist or be empty, unless it is a run and `force` is
-    /// given.
-    pub(crate) fn claim(&self, force: bool) -> Result<(), FormatError> {
+    /// Makes the folder for a new run and gives whether it was not there. It must not exist or be empty, unless it is a
+    /// run and `force` is given.
+    pub(crate) fn claim(&self, force: bool) -> Result<bool, FormatError> {
         let path = self.path();
         let unusable = |why: &str| FormatError::Unusable { path: path.to_owned(), why: why.to_owned() };
         let trouble = |source| FormatError::Write { path: path.to_owned(), source };
@@ -222,13 +226,19 @@ impl RunFolder {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return std::fs::create_dir_all(path).map_err(trouble);
+                std::fs::create_dir_all(path).map_err(trouble)?;
+                return Ok(true);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && path.is_file() => {
                 return Err(unusable("is a file, not a folder; choose another --out"));
             }
             Err(error) => return Err(trouble(error)),
         }
+        Ok(false)
+    }
+
+    /// Removes what a run before left that a new one does not start with.
+    pub(crate) fn clear(&self) -> Result<(), FormatError> {
         for file in [self.checkpoint(), self.model(), self.metrics()] {
             if file.exists() {
                 std::fs::remove_file(&file).map_err(|source| FormatError::Write { path: file, source })?;

@@ -15,11 +15,11 @@ use super::run::{RunConfig, RunFolder};
 use crate::config::ConfigError;
 use crate::dropout::Dropout;
 use crate::evaluate::Evaluation;
-use crate::formats::FormatError;
-use crate::model::{LanguageModel, LanguageTape, Loss};
+use crate::formats::{FormatError, Staged, write_bytes};
+use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss};
 use crate::params::{Gradients, Params};
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches};
+use crate::text::batches::{Batch, Batches, Batching};
 use crate::text::corpus::{Corpus, available_memory};
 use crate::text::tokenizer::Tokenizer;
 
@@ -39,7 +39,7 @@ pub enum TrainError {
     #[error(
         "{what} {step} is not a finite number{}; start again with a lower --rate or --clip{}",
         last.map(|loss| format!(" (that of the step before was {})", nats(loss))).unwrap_or_default(),
-        saved.map(|at| format!("; the checkpoint of step {at} and the best model so far are kept")).unwrap_or_default()
+        saved.map(|at| format!("; the checkpoint of step {at} is kept, and the best model if one was saved")).unwrap_or_default()
     )]
     NotFinite {
         /// What is not finite, up to the number of the step.
@@ -83,10 +83,22 @@ struct Saved {
 }
 
 impl Saved {
-    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
-        progress.save(&folder.checkpoint())?;
+    /// Writes the checkpoint over the last one, if it is one to go on from.
+    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), TrainError> {
+        self.check(progress)?;
+        let path = folder.checkpoint();
+        write_bytes(&path, &progress.to_bytes(&path)?)?;
         *self = Self { step: Some(progress.position.step), at: Instant::now() };
         Ok(())
+    }
+
+    /// Refuses parameters, moments and states that are no numbers: the last good ones are to be kept.
+    fn check(&self, progress: &Progress) -> Result<(), TrainError> {
+        if progress.is_finite() {
+            return Ok(());
+        }
+        let what = "a parameter or state after step";
+        Err(TrainError::NotFinite { what, step: progress.position.step, last: None, saved: self.step })
     }
 }
 
@@ -106,6 +118,9 @@ pub struct Extension {
 /// Seconds between checkpoints within an epoch: what a crash may cost.
 const CHECKPOINT_SECONDS: f64 = 60.0;
 
+/// Where events go: to the metrics file and the observer.
+type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
+
 /// How the training of an epoch or a validation ended.
 enum Pass<T> {
     Done(T),
@@ -119,18 +134,21 @@ impl Trainer {
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
     pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        // Without validation nothing can be waited for.
+        config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, &model)?;
+        check_memory(&config, &data, &model)?;
         batches(&config, &data, 0)?;
         let folder = RunFolder(folder.to_owned());
-        folder.claim(force)?;
-        config.save(&folder)?;
-        data.tokenizer.save(&folder.tokenizer())?;
         let progress = Progress::new(&config, &model, data.fingerprint());
-        let mut trainer = Self::assemble(config, data, model, folder, progress);
-        trainer.save_checkpoint()?;
-        Ok(trainer)
+        let is_new = folder.claim(force)?;
+        let begun = begin(&config, &data, &progress, &folder);
+        if begun.is_err() && is_new {
+            let _ = std::fs::remove_dir(folder.path());
+        }
+        begun?;
+        Ok(Self::assemble(config, data, model, folder, progress))
     }
 
     fn assemble(config: RunConfig, data: Data, model: LanguageModel, folder: RunFolder, progress: Progress) -> Self {
@@ -165,12 +183,12 @@ impl Trainer {
             )));
         }
         let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, &model)?;
+        check_memory(&config, &data, &model)?;
         let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
         if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
-                "the texts changed since this run began, so it cannot go on with the same result; restore them or start \
-                 a new run"
+                "the run's texts or its tokenizer.json changed since it began, so it cannot go on with the same result; \
+                 restore them or start a new run"
                     .to_owned(),
             ));
         }
@@ -227,13 +245,10 @@ impl Trainer {
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
         let mut metrics = MetricsFile::open(&self.folder.metrics(), self.step())?;
-        let mut failed = None;
         let mut emit = |event: &Event| {
-            // A failure to record must not hide from the loop; the first one ends it.
-            if let Err(error) = metrics.record(event) {
-                failed.get_or_insert(error);
-            }
+            metrics.record(event)?;
             observer(event);
+            Ok(())
         };
         let mut end = End::Complete;
         let (mut gradients, mut tape) = (self.model.gradients(), self.model.tape());
@@ -260,9 +275,6 @@ impl Trainer {
         if end == End::Complete && self.out_of_patience() {
             end = End::Patience;
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
         let position = &self.progress.position;
         Ok(Outcome {
             train: position.last_train,
@@ -280,7 +292,7 @@ impl Trainer {
         gradients: &mut Gradients,
         tape: &mut LanguageTape,
         tokens_before: u64,
-        emit: &mut dyn FnMut(&Event),
+        emit: &mut Emit,
         stop: &AtomicBool,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
@@ -324,7 +336,7 @@ impl Trainer {
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
                 progress: share_done(config, position, count),
                 seconds: position.seconds,
-            });
+            })?;
             let stopped = stop.load(Ordering::Relaxed);
             if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
                 saved.save(progress, folder)?;
@@ -337,12 +349,8 @@ impl Trainer {
     }
 
     /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
-    fn validate(
-        &mut self,
-        whole_epoch: bool,
-        emit: &mut dyn FnMut(&Event),
-        stop: &AtomicBool,
-    ) -> Result<Pass<()>, TrainError> {
+    fn validate(&mut self, whole_epoch: bool, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<()>, TrainError> {
+        self.saved.check(&self.progress)?;
         let valid = match self
             .data
             .valid
@@ -359,8 +367,8 @@ impl Trainer {
         };
         let position = &mut self.progress.position;
         if valid.is_some_and(|loss| !loss.nll.is_finite()) {
-            let (step, last, saved) = (position.step, Some(position.epoch_loss.mean()), self.saved.step);
-            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last, saved });
+            let (step, saved) = (position.step, self.saved.step);
+            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last: None, saved });
         }
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let best = match (valid, position.best) {
@@ -396,12 +404,12 @@ impl Trainer {
             save_model(&self.folder.model(), &self.progress.params, &card)?;
         }
         self.save_checkpoint()?;
-        emit(&event);
+        emit(&event)?;
         Ok(Pass::Done(()))
     }
 
     /// Tests the best model and keeps the result with it.
-    fn test(&mut self, emit: &mut dyn FnMut(&Event), stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
+    fn test(&mut self, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
         let Some(corpus) = &self.data.test else { return Ok(Pass::Done(None)) };
         let path = self.folder.model();
         let (params, mut card) = load_model(&path, &self.model)?;
@@ -411,7 +419,7 @@ impl Trainer {
             save_model(&path, &params, &card)?;
         }
         if let Some(test) = card.test {
-            emit(&Event::Tested { step: self.step(), test });
+            emit(&Event::Tested { step: self.step(), test })?;
         }
         Ok(Pass::Done(card.test))
     }
@@ -443,8 +451,18 @@ impl Trainer {
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        Ok(self.saved.save(&self.progress, &self.folder)?)
+        self.saved.save(&self.progress, &self.folder)
     }
+}
+
+/// Writes the first files of a run. Those of a run that is replaced go when these are written in full.
+fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
+    let mut staged = Staged::default();
+    staged.add(&folder.config(), &config.to_bytes(folder)?)?;
+    staged.add(&folder.tokenizer(), &data.tokenizer.to_bytes(&folder.tokenizer())?)?;
+    staged.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
+    folder.clear()?;
+    staged.publish()
 }
 
 /// The batches of one epoch.
@@ -468,18 +486,34 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
-/// Refuses a model whose parameters, gradients and moments do not fit the free memory.
-fn check_memory(config: &RunConfig, model: &LanguageModel) -> Result<(), TrainError> {
+/// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
+/// fit the free memory.
+fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+    let Some(free) = available_memory() else { return Ok(()) };
     let copies = if config.optimizer == OptimizerKind::Sgd { 2 } else { 4 };
-    let needed = model.layout().len().saturating_mul(4 * copies);
-    match available_memory() {
-        Some(available) if needed as u64 > available => Err(TrainError::Unusable(format!(
-            "a model of {} parameters needs {} MiB for training, but {} MiB of memory are free; choose a smaller \
-             --hidden, --embedding or --vocab-size",
-            model.layout().len(),
-            needed >> 20,
-            available >> 20
-        ))),
-        _ => Ok(()),
+    let parameters = model.layout().len();
+    let values = parameters.saturating_mul(copies);
+    // A segment ends with its text; a window does not.
+    let steps = match config.batching {
+        Batching::Windows(n) => n,
+        _ => config.segment.min(data.train.ids.len() + 1),
+    };
+    // The embeddings and their gradient; of every layer at least four gates and three states.
+    let LanguageModelConfig { embedding, hidden, layers, .. } = config.model;
+    let per_row = layers.saturating_mul(hidden).saturating_mul(7).saturating_add(embedding.saturating_mul(2));
+    let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
+    let needed = values.saturating_add(segment).saturating_mul(4);
+    if needed as u64 <= free {
+        return Ok(());
     }
+    let (what, less) = if values >= segment {
+        (format!("a model of {parameters} parameters"), "--hidden, --embedding or --vocab-size")
+    } else {
+        (format!("a segment of {steps} steps by {} rows", config.batch), "--segment, window, --batch or --hidden")
+    };
+    Err(TrainError::Unusable(format!(
+        "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {less}",
+        needed >> 20,
+        free >> 20
+    )))
 }

@@ -11,6 +11,7 @@ use lstm::text::batches::Batching;
 use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
+use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
@@ -248,6 +249,45 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     assert_eq!(Trainer::resume(&run, Extension::default()).unwrap().step(), 0);
 }
 
+/// One step that leaves the range of numbers was saved as the best model when there was no validation to notice.
+#[test]
+fn parameters_that_are_no_numbers_are_never_saved() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    (config.data.train, config.data.test) = (Some(texts.path().join("train.txt")), Some(texts.path().join("test.txt")));
+    // The penalty alone is beyond the range.
+    (config.optimizer, config.schedule.rate, config.weight_decay, config.steps) =
+        (OptimizerKind::Sgd, 1e38, 1e30, Some(1));
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut trainer = create(&config, &run).unwrap();
+    let error = trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("after step 1 is not a finite number"), "{error}");
+    assert!(error.contains("checkpoint of step 0"), "{error}");
+    assert!(!run.join("model.safetensors").exists());
+    assert_eq!(Trainer::resume(&run, Extension::default()).unwrap().step(), 0);
+}
+
+/// Characters were shown beside the floor of words, and windows or a cut vocabulary beside one they can beat.
+#[test]
+fn the_floor_of_the_built_in_language_is_that_of_its_tokens() {
+    let read = |change: fn(&mut RunConfig)| {
+        let mut config = Preset::Builtin.config();
+        change(&mut config);
+        Data::read(&config, None).unwrap()
+    };
+    let words = read(|_| ());
+    let characters = read(|config| config.tokenizer = TokenizerKind::Chars);
+    let lines = read(|config| config.batching = Batching::Lines);
+    // The same sentences: what a word costs is shared among its characters.
+    let bits = |data: &Data| data.floor.unwrap().ln() * data.train.ids.len() as f64;
+    assert!((bits(&words) / bits(&characters) - 1.0).abs() < 0.01);
+    assert!(words.trigram.is_some() && characters.trigram.is_none());
+    assert_eq!(lines.floor, words.floor);
+    assert!(read(|config| config.batching = Batching::Windows(5)).floor.is_none());
+    assert!(read(|config| config.vocabulary.max_size = Some(100)).floor.is_none());
+}
+
 /// A finished run to damage.
 fn finished(texts: &TempDir) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -311,7 +351,7 @@ fn a_model_and_a_tokenizer_or_text_that_do_not_belong_together_are_refused() {
     std::fs::write(run.join("tokenizer.json"), original).unwrap();
     std::fs::write(texts.path().join("train.txt"), "the dog sleeps .\n".repeat(200)).unwrap();
     let error = Trainer::resume(&run, Extension::default()).unwrap_err().to_string();
-    assert!(error.contains("texts changed"), "{error}");
+    assert!(error.contains("texts or its tokenizer.json changed"), "{error}");
 }
 
 #[test]
@@ -325,8 +365,13 @@ fn a_folder_that_exists_is_never_overwritten_unasked() {
     let error = create(&config, texts.path()).unwrap_err().to_string();
     assert!(error.contains("not a run folder"), "{error}");
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
-    let data = Data::read(&config, None).unwrap();
-    Trainer::create(config, data, &run, true).unwrap();
+    // Not even asked, before the new run's files are written in full.
+    let blocked = run.join("checkpoint.safetensors.partial");
+    std::fs::create_dir(&blocked).unwrap();
+    Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap_err();
+    assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
+    std::fs::remove_dir(&blocked).unwrap();
+    Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap();
     assert!(!run.join("model.safetensors").exists());
     assert!(LoadedRun::open(&run).unwrap_err().to_string().contains("no model yet"));
 }
