@@ -12,6 +12,8 @@ use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
 use lstm::train::trainer::Extension;
 
+use crate::regularisation_options::RegularisationOptions;
+
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
 pub struct Train {
@@ -26,6 +28,8 @@ pub struct Train {
     text_options: TextOptions,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    regularisation: RegularisationOptions,
     #[command(flatten)]
     training: TrainingOptions,
     #[command(flatten)]
@@ -93,9 +97,6 @@ struct ModelOptions {
     /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large: as --init]
     #[arg(long)]
     forget_bias: Option<f32>,
-    /// Dropout rate [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65, char: 0.1]
-    #[arg(long)]
-    dropout: Option<f32>,
 }
 
 /// How it is trained.
@@ -163,8 +164,8 @@ pub struct RunOptions {
     #[arg(long)]
     pub force: bool,
     /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions", "TrainingOptions", "preset", "out",
-        "force"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions",
+        "RegularisationOptions", "TrainingOptions", "preset", "out", "force"])]
     pub resume: Option<PathBuf>,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
@@ -244,6 +245,7 @@ impl Train {
         let preset = named.map_or(unnamed, |(_, preset)| preset);
         let mut config = preset.config();
         self.model.lay_over(&mut config, preset)?;
+        self.regularisation.lay_over(&mut config.model)?;
         self.training.lay_over(&mut config)?;
         self.length.lay_over(&mut config);
         self.text_options.lay_over(&mut config)?;
@@ -327,7 +329,6 @@ impl ModelOptions {
         set(&mut model.hidden, self.hidden);
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
-        set(&mut model.dropout, self.dropout);
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {

@@ -130,7 +130,7 @@ impl Shape {
             wiring: Default::default(),
             readout: Default::default(),
             horizon: None,
-            dropout: 0.0,
+            dropout: Default::default(),
         })?;
         let params = self.parameters(Params::zeros(Arc::clone(model.layout())));
         Ok((model, params))

@@ -45,14 +45,6 @@ pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), Confi
     if value == 0 { Err(ConfigError::Zero { name }) } else { Ok(()) }
 }
 
-/// Refuses a dropout rate outside `[0, 1)`.
-pub(crate) fn dropout_rate(rate: f32) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&rate) {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name: "dropout", value: rate.to_string(), expected: "at least 0 and below 1" })
-}
-
 /// What a layer after the first takes as its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

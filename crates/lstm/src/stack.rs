@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, multiply, product};
+use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
-use crate::dropout::Dropout;
+use crate::dropout::{self, Dropout};
 use crate::layer::{Layer, LayerTape};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::state::State;
@@ -289,7 +289,7 @@ impl Lstm {
                     }
                 }
             }
-            output.drop(dropout, index);
+            output.drop(dropout, index, segment.steps);
         }
     }
 
@@ -536,28 +536,22 @@ impl LayerOutput {
     }
 
     /// Applies fresh masks, or none.
-    fn drop(&mut self, dropout: Option<Dropout>, layer: usize) {
+    fn drop(&mut self, dropout: Option<Dropout>, layer: usize, steps: usize) {
         self.hidden_mask.clear();
         self.gate_mask.clear();
         let Some(dropout) = dropout else { return };
         // Places 0 and 1 are the model's own, before and after the stack.
         let place = 2 + 2 * layer as u32;
-        dropout.mask(place, &mut self.hidden_mask, self.hidden.len());
-        multiply(&mut self.hidden, &self.hidden_mask);
+        dropout.apply(place, steps, &mut self.hidden, &mut self.hidden_mask);
         if !self.gate.is_empty() {
-            dropout.mask(place + 1, &mut self.gate_mask, self.gate.len());
-            multiply(&mut self.gate, &self.gate_mask);
+            dropout.apply(place + 1, steps, &mut self.gate, &mut self.gate_mask);
         }
     }
 
     /// Applies the masks of the forward pass to the gradients.
     fn drop_backward(&self, gradient: &mut OutputGradient) {
-        if !self.hidden_mask.is_empty() {
-            multiply(&mut gradient.hidden, &self.hidden_mask);
-        }
-        if !self.gate_mask.is_empty() {
-            multiply(&mut gradient.gate, &self.gate_mask);
-        }
+        dropout::apply(&mut gradient.hidden, &self.hidden_mask);
+        dropout::apply(&mut gradient.gate, &self.gate_mask);
     }
 }
 
@@ -589,6 +583,11 @@ impl Tape {
     /// The gradient of the input after a backward pass: `[T, B, I]`.
     pub fn d_input(&self) -> &[f32] {
         &self.d_input
+    }
+
+    /// The gradient of the input, to change it before it goes on.
+    pub(crate) fn d_input_mut(&mut self) -> &mut [f32] {
+        &mut self.d_input
     }
 
     /// The gradient of the initial state after a backward pass.

@@ -80,6 +80,10 @@ fn options_out_of_range() {
         ("--vocab-size 0", "--vocab-size is 0"),
         ("--dropout 1", "`dropout` is 1"),
         ("--dropout=-0.1", "`dropout` is -0.1"),
+        ("--dropout-input 1", "`dropout-input` is 1"),
+        ("--layers 2 --dropout-hidden 2", "`dropout-hidden` is 2"),
+        ("--dropout-output nan", "`dropout-output` is NaN"),
+        ("--dropout-kind sometimes", "standard, locked"),
         ("--rate 0", "`rate` is 0"),
         ("--rate nan", "`rate` is NaN"),
         ("--decay 0", "`decay` is 0"),
@@ -128,8 +132,11 @@ fn options_that_contradict_each_other() {
         ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
         ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
         ("text.txt --layers 1 --wiring skip", "at least 2"),
+        ("text.txt --dropout-hidden 0.2", "--layers of at least 2"),
+        ("text.txt --dropout 0 --dropout-kind locked", "nothing is dropped"),
         ("text.txt --resume run", "cannot be used with"),
         ("--resume run --hidden 5", "cannot be used with"),
+        ("--resume run --dropout 0.2", "cannot be used with"),
     ] {
         refused(folder.path(), options, &[expected]);
     }

@@ -31,7 +31,7 @@ pub(crate) mod tiny {
             wiring: LayerWiring::Stacked,
             readout: Readout::Hidden,
             horizon: None,
-            dropout: 0.0,
+            dropout: Default::default(),
         };
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init::default(), 3);

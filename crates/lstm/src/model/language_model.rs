@@ -7,8 +7,8 @@ use std::sync::Arc;
 use lstm_kernels::{Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
-use crate::dropout::Dropout;
+use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one};
+use crate::dropout::{self, Dropout, DropoutKind, DropoutRates, Masks};
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
@@ -78,8 +78,8 @@ pub struct LanguageModelConfig {
     pub readout: Readout,
     /// The steps after which the gradient through the states is cut; `None` for the whole segment.
     pub horizon: Option<usize>,
-    /// The dropout rate on the embedding, between layers and before the readout (Zaremba 2014).
-    pub dropout: f32,
+    /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
+    pub dropout: DropoutRates,
 }
 
 /// A language model. It holds no values: parameters, state and tape are the caller's.
@@ -188,7 +188,7 @@ impl LanguageModel {
     pub fn new(config: LanguageModelConfig) -> Result<Self, ConfigError> {
         at_least_one("vocabulary", config.vocabulary)?;
         at_least_one("embedding", config.embedding)?;
-        dropout_rate(config.dropout)?;
+        config.dropout.validate()?;
         let lstm_config = LstmConfig {
             layers: config.layers,
             projection: config.projection,
@@ -262,23 +262,22 @@ impl LanguageModel {
 
     /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted tokens,
     /// in place of what it held; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    /// Without `masks` nothing is dropped.
     pub fn train_step(
         &self,
         params: &Params,
         batch: &Batch,
         state: &mut State,
-        dropout: Option<Dropout>,
+        masks: Option<Masks>,
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
         gradients.touch(&batch.tokens);
         let gradients = gradients.params_mut();
-        self.forward(params, batch, state, dropout, tape);
+        self.forward(params, batch, state, masks, tape);
         let loss = self.loss(params, tape, Some(gradients));
         let (width, segment) = (self.lstm.output_size(), segment(batch));
-        if let Some(mask) = dropped(&tape.read_mask) {
-            multiply(&mut tape.d_read, mask);
-        }
+        tape.drop_read(self.config.dropout.kind, batch.batch, Pass::Backward);
         let d_output = if tape.is_whole {
             &tape.d_read
         } else {
@@ -293,16 +292,10 @@ impl LanguageModel {
         self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
-        for (position, &token) in batch.tokens.iter().enumerate() {
-            let source = &tape.lstm.d_input()[position * size..][..size];
+        dropout::apply(tape.lstm.d_input_mut(), &tape.embedded_mask);
+        for (source, &token) in tape.lstm.d_input().chunks_exact(size).zip(&batch.tokens) {
             let target = &mut d_embedding[token as usize * size..][..size];
-            match dropped(&tape.embedded_mask) {
-                None => target.iter_mut().zip(source).for_each(|(d, s)| *d += s),
-                Some(mask) => {
-                    let mask = &mask[position * size..][..size];
-                    target.iter_mut().zip(source).zip(mask).for_each(|((d, s), m)| *d += s * m);
-                }
-            }
+            target.iter_mut().zip(source).for_each(|(d, s)| *d += s);
         }
         loss
     }
@@ -353,7 +346,7 @@ impl LanguageModel {
         params: &Params,
         batch: &Batch,
         state: &mut State,
-        dropout: Option<Dropout>,
+        masks: Option<Masks>,
         tape: &mut LanguageTape,
     ) {
         match batch.fresh {
@@ -363,13 +356,14 @@ impl LanguageModel {
             false => {}
         }
         self.embed(params, &batch.tokens, tape);
-        let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
+        let rates = self.config.dropout;
+        let dropout = |rate| masks.and_then(|masks| Dropout { kind: rates.kind, rate: 0.0, masks }.at(rate));
         tape.embedded_mask.clear();
-        if let Some(dropout) = dropout {
-            dropout.mask(0, &mut tape.embedded_mask, tape.embedded.len());
-            multiply(&mut tape.embedded, &tape.embedded_mask);
+        if let Some(dropout) = dropout(rates.input) {
+            dropout.apply(0, batch.steps, &mut tape.embedded, &mut tape.embedded_mask);
         }
-        self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout, &mut tape.lstm);
+        self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout(rates.hidden), &mut tape.lstm);
+        let dropout = dropout(rates.output);
         tape.read_mask.clear();
         tape.targets.clear();
         tape.is_whole = dropout.is_none() && !batch.targets.contains(&NO_TARGET);
@@ -388,9 +382,13 @@ impl LanguageModel {
                 tape.read.extend_from_slice(&output[row * width..][..width]);
             }
         }
-        if let Some(dropout) = dropout {
-            dropout.mask(1, &mut tape.read_mask, tape.read.len());
-            multiply(&mut tape.read, &tape.read_mask);
+        if let Some(Dropout { kind, rate, masks }) = dropout {
+            let len = match kind {
+                DropoutKind::Standard => tape.read.len(),
+                DropoutKind::Locked => batch.batch * width,
+            };
+            masks.fill(1, rate, &mut tape.read_mask, len);
+            tape.drop_read(kind, batch.batch, Pass::Forward);
         }
     }
 
@@ -470,15 +468,35 @@ impl LanguageTape {
             nll: Vec::new(),
         }
     }
+
+    /// Multiplies what is read, or its gradient, by the mask of the outputs, if one was drawn: `[rows, output]` of the
+    /// predicted rows, or `[B, output]`.
+    fn drop_read(&mut self, kind: DropoutKind, batch: usize, pass: Pass) {
+        let Self { read, d_read, read_mask: mask, rows, .. } = self;
+        let values = if pass == Pass::Forward { read } else { d_read };
+        match kind {
+            _ if mask.is_empty() => {}
+            DropoutKind::Standard => multiply(values, mask),
+            DropoutKind::Locked => {
+                let width = mask.len() / batch;
+                for (values, &row) in values.chunks_exact_mut(width).zip(rows.iter()) {
+                    let mask = &mask[row as usize % batch * width..][..width];
+                    values.iter_mut().zip(mask).for_each(|(value, factor)| *value *= factor);
+                }
+            }
+        }
+    }
+}
+
+/// The direction of a pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Forward,
+    Backward,
 }
 
 fn segment(batch: &Batch) -> Segment<'_> {
     Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref() }
-}
-
-/// A mask, if one was drawn.
-fn dropped(mask: &[f32]) -> Option<&[f32]> {
-    (!mask.is_empty()).then_some(mask)
 }
 
 #[cfg(test)]
@@ -496,7 +514,7 @@ mod tests {
             wiring: LayerWiring::Stacked,
             readout: Readout::Hidden,
             horizon: None,
-            dropout: 0.0,
+            dropout: DropoutRates::default(),
         }
     }
 
@@ -512,7 +530,8 @@ mod tests {
     }
 
     /// The whole gradient against central differences of the mean loss.
-    fn assert_gradient(config: LanguageModelConfig, batch: &Batch, dropout: Option<Dropout>) {
+    fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
+        let masks = Some(Masks { seed: 2, step: 5 });
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
         let mut tape = model.tape();
@@ -521,7 +540,7 @@ mod tests {
         // What was in the buffer must not matter.
         gradients.touch(&(0..model.config.vocabulary as u32).collect::<Vec<_>>());
         gradients.params_mut().values_mut().fill(f32::NAN);
-        let loss = model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut gradients);
+        let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
         assert_eq!(loss.tokens, batch.targets.iter().filter(|&&target| target != NO_TARGET).count());
         let mut scratch = model.gradients();
         let step = 1.0 / 128.0;
@@ -529,7 +548,7 @@ mod tests {
             let value = params.values()[i];
             let mut at = |x: f32| {
                 params.values_mut()[i] = x;
-                model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut scratch).mean()
+                model.train_step(&params, batch, &mut state, masks, &mut tape, &mut scratch).mean()
             };
             let expected = (at(value + step) - at(value - step)) / f64::from(2.0 * step);
             params.values_mut()[i] = value;
@@ -540,7 +559,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_the_mean_loss() {
-        assert_gradient(config(), &batch(4, 3, 7, false), None);
+        assert_gradient(config(), &batch(4, 3, 7, false));
     }
 
     #[test]
@@ -548,18 +567,25 @@ mod tests {
         for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
             for readout in [Readout::Hidden, Readout::OutputGate] {
                 let config = LanguageModelConfig { wiring, readout, projection: Some(2), ..config() };
-                assert_gradient(config, &batch(3, 2, 7, false), None);
+                assert_gradient(config, &batch(3, 2, 7, false));
             }
         }
     }
 
     #[test]
     fn the_gradient_holds_under_dropout_and_with_places_that_predict_nothing() {
-        let dropout = Some(Dropout { rate: 0.4, seed: 2, step: 5 });
-        assert_gradient(config(), &batch(4, 3, 7, true), dropout);
         let mut window = batch(4, 3, 7, false);
         window.targets[..9].fill(NO_TARGET);
-        assert_gradient(config(), &window, None);
+        assert_gradient(config(), &window);
+        for kind in [DropoutKind::Standard, DropoutKind::Locked] {
+            let dropout = DropoutRates { kind, input: 0.2, hidden: 0.4, output: 0.5 };
+            let config = LanguageModelConfig { dropout, ..config() };
+            for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
+                assert_gradient(config.clone(), batch);
+            }
+            let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: LayerWiring::Scores, ..config };
+            assert_gradient(gates, &batch(4, 3, 7, true));
+        }
     }
 
     #[test]
@@ -572,7 +598,9 @@ mod tests {
             }
         }
         lines.lengths = Some(lengths.to_vec());
-        assert_gradient(config(), &lines, None);
+        assert_gradient(config(), &lines);
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        assert_gradient(LanguageModelConfig { dropout, ..config() }, &lines);
     }
 
     #[test]
@@ -647,7 +675,8 @@ mod tests {
 
     #[test]
     fn the_same_bits_for_any_number_of_threads() {
-        let config = LanguageModelConfig { vocabulary: 301, hidden: 33, embedding: 17, ..config() };
+        let dropout = DropoutRates::all(0.2);
+        let config = LanguageModelConfig { vocabulary: 301, hidden: 33, embedding: 17, dropout, ..config() };
         let batch = batch(9, 7, 301, true);
         let run = |threads| {
             lstm_kernels::with_threads(threads, || {
@@ -655,8 +684,8 @@ mod tests {
                 let params = model.initialise(&Init::default(), 1);
                 let mut gradients = model.gradients();
                 let (mut state, mut tape) = (model.state(7), model.tape());
-                let dropout = Some(Dropout { rate: 0.2, seed: 1, step: 0 });
-                let loss = model.train_step(&params, &batch, &mut state, dropout, &mut tape, &mut gradients);
+                let masks = Some(Masks { seed: 1, step: 0 });
+                let loss = model.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients);
                 (loss, gradients.params().clone(), state)
             })
         };
@@ -708,8 +737,10 @@ mod tests {
         assert!(refused(LanguageModelConfig { embedding: 0, ..config() }).contains("`embedding` is 0"));
         assert!(refused(LanguageModelConfig { hidden: 0, ..config() }).contains("`hidden` is 0"));
         assert!(refused(LanguageModelConfig { layers: 0, ..config() }).contains("`layers` is 0"));
-        assert!(refused(LanguageModelConfig { dropout: 1.0, ..config() }).contains("`dropout` is 1"));
-        assert!(refused(LanguageModelConfig { dropout: f32::NAN, ..config() }).contains("dropout"));
+        let dropping = |dropout| refused(LanguageModelConfig { dropout, ..config() });
+        assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
+        assert!(dropping(DropoutRates::all(f32::NAN)).contains("dropout"));
+        assert!(dropping(DropoutRates { hidden: -0.1, ..Default::default() }).contains("`dropout-hidden` is -0.1"));
         let text = toml::to_string(&config()).unwrap();
         assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config());
     }

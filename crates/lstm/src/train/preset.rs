@@ -4,6 +4,7 @@ use super::optimizer::OptimizerKind;
 use super::run::{DataConfig, RunConfig};
 use super::schedule::Schedule;
 use crate::config::{Init, InitScheme, Readout};
+use crate::dropout::DropoutRates;
 use crate::model::{LanguageModelConfig, LayerWiring};
 use crate::text::batches::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
@@ -65,7 +66,7 @@ impl Preset {
                 wiring: LayerWiring::Stacked,
                 readout: Readout::Hidden,
                 horizon: None,
-                dropout: 0.0,
+                dropout: DropoutRates::default(),
             },
             data: DataConfig::default(),
         };
@@ -73,7 +74,7 @@ impl Preset {
             embedding,
             hidden,
             layers,
-            dropout,
+            dropout: DropoutRates::all(dropout),
             ..base.model.clone()
         };
         let adam = |rate, decay, decay_after| {

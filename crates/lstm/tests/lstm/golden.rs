@@ -165,7 +165,7 @@ fn language_model(golden: &Golden) -> LanguageModel {
         wiring: Default::default(),
         readout: Default::default(),
         horizon: None,
-        dropout: 0.0,
+        dropout: Default::default(),
     })
     .expect("a valid configuration")
 }

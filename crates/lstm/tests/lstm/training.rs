@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lstm::config::{Init, InitScheme, Readout};
+use lstm::dropout::{DropoutKind, DropoutRates};
 use lstm::formats::safetensors::read;
 use lstm::model::LayerWiring;
 use lstm::text::batches::Batching;
@@ -39,7 +40,14 @@ fn config(texts: &TempDir) -> RunConfig {
     config.model.embedding = 7;
     config.model.hidden = 9;
     config.model.layers = 2;
-    config.model.dropout = 0.2;
+    config.model.dropout = DropoutRates::all(0.2);
+    config
+}
+
+/// The same with every regularisation at once.
+fn regularised(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.model.dropout = DropoutRates { kind: DropoutKind::Locked, input: 0.1, hidden: 0.2, output: 0.3 };
     config
 }
 
@@ -118,6 +126,15 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
 }
 
 #[test]
+fn a_resumed_run_draws_the_masks_of_an_unbroken_one() {
+    let texts = texts(1000);
+    for batching in [Batching::Stream, Batching::Lines] {
+        let config = RunConfig { batching, ..regularised(&config(&texts)) };
+        assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 7, .. })]);
+    }
+}
+
+#[test]
 fn the_bits_do_not_depend_on_the_threads() {
     let texts = texts(600);
     let mut config = config(&texts);
@@ -158,6 +175,7 @@ fn every_choice_learns() {
     for batching in [Batching::Windows(5), Batching::Lines] {
         cases.push((batching.to_string(), RunConfig { batching, ..base.clone() }));
     }
+    cases.push(("regularised".to_owned(), regularised(&base)));
     let mut unigram = None;
     for (name, mut config) in cases {
         (config.schedule.rate, config.epochs, config.model.hidden) = (1e-2, Some(3), 24);
