@@ -46,6 +46,9 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
     row("layers", format!("{} × {} hidden, embedding {}{projection}", model.layers, model.hidden, model.embedding))?;
     row("wiring", format!("{}, readout {}, gradient through {horizon}", model.wiring, model.readout))?;
+    if model.tied {
+        row("tied", "the readout's weights are the embedding's".to_owned())?;
+    }
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
     let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;

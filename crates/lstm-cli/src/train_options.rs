@@ -88,6 +88,10 @@ struct ModelOptions {
     /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
     #[arg(long)]
     readout: Option<Readout>,
+    /// Make the readout's weights the embedding's, by a projection where their sizes differ (Press & Wolf 2017) [default:
+    /// weights of its own]
+    #[arg(long)]
+    tied: bool,
     /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
     #[arg(long, value_parser = horizon)]
     horizon: Option<Horizon>,
@@ -329,6 +333,7 @@ impl ModelOptions {
         set(&mut model.hidden, self.hidden);
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
+        model.tied |= self.tied;
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {

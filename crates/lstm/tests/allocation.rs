@@ -29,15 +29,11 @@ fn nothing_is_allocated_after_the_first_steps() {
         (LayerWiring::Scores, Readout::OutputGate, 0.0, OptimizerKind::Adam),
     ] {
         let config = LanguageModelConfig {
-            vocabulary: 2_000,
-            embedding: 40,
-            hidden: 72,
             layers: 2,
-            projection: None,
             wiring,
             readout,
-            horizon: None,
             dropout: DropoutRates::all(rate),
+            ..LanguageModelConfig::new(2_000, 40, 72)
         };
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init::default(), 1);

@@ -80,6 +80,29 @@ pub struct LanguageModelConfig {
     pub horizon: Option<usize>,
     /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
+    /// Whether the readout's weights are the embedding's (Press & Wolf 2017): one table, whose gradient is the sum of
+    /// both uses. Where the last layer's output has not the embedding's size E, a learned projection
+    /// `readout_projection.weight [E, output]` without a bias brings it there (Inan 2017).
+    #[serde(default)]
+    pub tied: bool,
+}
+
+impl LanguageModelConfig {
+    /// One layer of `hidden` units, read out as they are, nothing dropped.
+    pub fn new(vocabulary: usize, embedding: usize, hidden: usize) -> Self {
+        Self {
+            vocabulary,
+            embedding,
+            hidden,
+            layers: 1,
+            projection: None,
+            wiring: LayerWiring::default(),
+            readout: Readout::default(),
+            horizon: None,
+            dropout: DropoutRates::default(),
+            tied: false,
+        }
+    }
 }
 
 /// A language model. It holds no values: parameters, state and tape are the caller's.
@@ -89,6 +112,9 @@ pub struct LanguageModel {
     layout: Arc<Layout>,
     embedding: Slot,
     lstm: Lstm,
+    /// Brings the LSTM's output to the embedding's size, in a tied model where they differ.
+    readout_projection: Option<Slot>,
+    /// The embedding's place in a tied model.
     readout: Slot,
     readout_bias: Slot,
 }
@@ -107,6 +133,9 @@ pub struct LanguageTape {
     targets: Vec<u32>,
     read_mask: Vec<f32>,
     d_read: Vec<f32>,
+    /// `[rows, E]`: what is read, projected, and its gradient; unused without a readout projection.
+    projected: Vec<f32>,
+    d_projected: Vec<f32>,
     d_output: Vec<f32>,
     scores: Vec<f32>,
     nll: Vec<f32>,
@@ -204,9 +233,15 @@ impl LanguageModel {
         let mut layout = Layout::default();
         let embedding = layout.add("embedding.weight", &[config.vocabulary, config.embedding]);
         let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;
-        let readout = layout.add("readout.weight", &[config.vocabulary, lstm.output_size()]);
+        let (output, size) = (lstm.output_size(), config.embedding);
+        let readout_projection =
+            (config.tied && output != size).then(|| layout.add("readout_projection.weight", &[size, output]));
+        let readout = match config.tied {
+            true => embedding,
+            false => layout.add("readout.weight", &[config.vocabulary, output]),
+        };
         let readout_bias = layout.add("readout.bias", &[config.vocabulary]);
-        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout, readout_bias })
+        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout_projection, readout, readout_bias })
     }
 
     /// The shape.
@@ -219,18 +254,22 @@ impl LanguageModel {
         &self.layout
     }
 
-    /// Fresh parameters. The embedding is normal as `nn.Embedding`'s unless everything is `uniform(a)`.
+    /// Fresh parameters. The embedding is normal as `nn.Embedding`'s unless everything is `uniform(a)`; a tied one
+    /// starts as a readout, whose scores would be far too large otherwise.
     pub fn initialise(&self, init: &Init, seed: u64) -> Params {
         let mut params = Params::zeros(self.layout.clone());
         self.lstm.initialise(&mut params, init, seed);
-        let fan_in = 1.0 / (self.lstm.output_size() as f32).sqrt();
-        let bound = match init.scheme {
+        let bound_of = |fan_in: usize| match init.scheme {
             InitScheme::Uniform(a) => a,
-            InitScheme::Torch | InitScheme::OnesBias => fan_in,
+            InitScheme::Torch | InitScheme::OnesBias => 1.0 / (fan_in as f32).sqrt(),
         };
+        let bound = bound_of(self.read_size());
         match init.scheme {
             InitScheme::Uniform(a) => params.fill_uniform(self.embedding, a, seed),
             InitScheme::Torch | InitScheme::OnesBias => params.fill_normal(self.embedding, seed),
+        }
+        if let Some(slot) = self.readout_projection {
+            params.fill_uniform(slot, bound_of(self.lstm.output_size()), seed);
         }
         params.fill_uniform(self.readout, bound, seed);
         match init.scheme {
@@ -247,6 +286,10 @@ impl LanguageModel {
 
     /// Gradients for [`Self::train_step`].
     pub fn gradients(&self) -> Gradients {
+        if self.config.tied {
+            // As a readout, every row of the table has a gradient.
+            return Gradients::whole(self.layout.clone());
+        }
         Gradients::zeros(self.layout.clone(), self.embedding, self.config.embedding)
     }
 
@@ -277,6 +320,7 @@ impl LanguageModel {
         self.forward(params, batch, state, masks, tape);
         let loss = self.loss(params, tape, Some(gradients));
         let (width, segment) = (self.lstm.output_size(), segment(batch));
+        self.project_backward(params, tape, gradients);
         tape.drop_read(self.config.dropout.kind, batch.batch, Pass::Backward);
         let d_output = if tape.is_whole {
             &tape.d_read
@@ -324,8 +368,14 @@ impl LanguageModel {
     /// A model that cannot be run token by token.
     pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
         let (stream, scores) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
+            let mut read = stack.output;
+            if let Some(slot) = self.readout_projection {
+                let projected = plan.buffer(self.config.embedding);
+                plan.linear(params.get(slot), None, read, projected);
+                read = projected;
+            }
             let scores = plan.buffer(self.config.vocabulary);
-            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), stack.output, scores);
+            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), read, scores);
             scores
         })?;
         Ok(TokenStream { table: params.get(self.embedding), size: self.config.embedding, stream, scores })
@@ -337,6 +387,46 @@ impl LanguageModel {
         for &token in tokens {
             tape.embedded.extend_from_slice(&table[token as usize * size..][..size]);
         }
+    }
+
+    /// The size of what the readout scores.
+    fn read_size(&self) -> usize {
+        if self.config.tied { self.config.embedding } else { self.lstm.output_size() }
+    }
+
+    /// projected `[rows, E]` = read `[rows, output]` · Pᵀ, where the model has a readout projection P.
+    fn project(&self, params: &Params, tape: &mut LanguageTape) {
+        let Some(slot) = self.readout_projection else { return };
+        let (size, width) = (self.config.embedding, self.lstm.output_size());
+        let LanguageTape { lstm, is_whole, read, projected, .. } = tape;
+        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let rows = read.len() / width;
+        grow(projected, rows * size);
+        product(
+            MatrixMut::new(projected, rows, size),
+            Start::Zero,
+            Matrix::new(read, rows, width),
+            Matrix::new(params.get(slot), size, width).transposed(),
+        );
+    }
+
+    /// The backward pass of [`Self::project`]: from `tape.d_projected` to `tape.d_read` and the gradient of P.
+    fn project_backward(&self, params: &Params, tape: &mut LanguageTape, gradients: &mut Params) {
+        let Some(slot) = self.readout_projection else { return };
+        let (size, width) = (self.config.embedding, self.lstm.output_size());
+        let LanguageTape { lstm, is_whole, read, d_read, d_projected, .. } = tape;
+        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let rows = read.len() / width;
+        let d_projected = Matrix::new(d_projected, rows, size);
+        product(
+            MatrixMut::new(gradients.get_mut(slot), size, width),
+            Start::Zero,
+            d_projected.transposed(),
+            Matrix::new(read, rows, width),
+        );
+        grow(d_read, rows * width);
+        let projection = Matrix::new(params.get(slot), size, width);
+        product(MatrixMut::new(d_read, rows, width), Start::Zero, d_projected, projection);
     }
 
     /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order; if all have
@@ -394,7 +484,7 @@ impl LanguageModel {
 
     /// scores `[rows, V]` = read `[rows, output]` · Wᵀ + b.
     fn score(&self, params: &Params, read: &[f32], scores: &mut [f32]) {
-        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
         let rows = read.len() / width;
         product(
             MatrixMut::new(scores, rows, vocabulary),
@@ -404,14 +494,18 @@ impl LanguageModel {
         );
     }
 
-    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read` and the
-    /// readout's gradients.
+    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read`, or
+    /// `tape.d_projected`, and the readout's gradients.
     fn loss(&self, params: &Params, tape: &mut LanguageTape, mut gradients: Option<&mut Params>) -> Loss {
-        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        self.project(params, tape);
+        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
         let rows = tape.targets.len();
         let scale = 1.0 / rows.max(1) as f32;
-        let LanguageTape { lstm, is_whole, targets, read, d_read, scores, nll, .. } = tape;
-        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let LanguageTape { lstm, is_whole, targets, read, d_read, projected, d_projected, scores, nll, .. } = tape;
+        let (read, d_read): (&[f32], _) = match self.readout_projection {
+            Some(_) => (projected, d_projected),
+            None => (if *is_whole { lstm.output() } else { read }, d_read),
+        };
         nll.resize(rows, 0.0);
         grow(d_read, rows * width);
         let step = (SLAB / vocabulary).max(1);
@@ -463,6 +557,8 @@ impl LanguageTape {
             read: Vec::new(),
             read_mask: Vec::new(),
             d_read: Vec::new(),
+            projected: Vec::new(),
+            d_projected: Vec::new(),
             d_output: Vec::new(),
             scores: Vec::new(),
             nll: Vec::new(),
@@ -505,17 +601,7 @@ mod tests {
     use crate::rng::{Purpose, Rng};
 
     fn config() -> LanguageModelConfig {
-        LanguageModelConfig {
-            vocabulary: 7,
-            embedding: 3,
-            hidden: 5,
-            layers: 2,
-            projection: None,
-            wiring: LayerWiring::Stacked,
-            readout: Readout::Hidden,
-            horizon: None,
-            dropout: DropoutRates::default(),
-        }
+        LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(7, 3, 5) }
     }
 
     /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
@@ -589,6 +675,40 @@ mod tests {
     }
 
     #[test]
+    fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        for (embedding, projection) in [(5, None), (3, None), (3, Some(3)), (6, Some(2))] {
+            let config = LanguageModelConfig { embedding, projection, tied: true, ..config() };
+            assert_gradient(config.clone(), &batch(4, 3, 7, false));
+            assert_gradient(LanguageModelConfig { dropout, ..config.clone() }, &batch(4, 3, 7, true));
+            assert_gradient(LanguageModelConfig { wiring: LayerWiring::Scores, ..config }, &batch(3, 2, 7, true));
+        }
+    }
+
+    #[test]
+    fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
+        let model = |embedding| {
+            let config = LanguageModelConfig { embedding, tied: true, ..config() };
+            LanguageModel::new(config).unwrap()
+        };
+        let shape = |model: &LanguageModel, name: &str| {
+            let entry = model.layout().entries().iter().find(|entry| entry.name == name);
+            entry.map(|entry| entry.shape.clone())
+        };
+        let (same, other) = (model(5), model(3));
+        for model in [&same, &other] {
+            assert_eq!(shape(model, "readout.weight"), None);
+            assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
+            assert_eq!(model.gradients().ranges(), [0..model.layout().len()]);
+            let params = model.initialise(&Init::default(), 1);
+            let bound = 1.0 / (model.config.embedding as f32).sqrt();
+            assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));
+        }
+        assert_eq!(shape(&same, "readout_projection.weight"), None);
+        assert_eq!(shape(&other, "readout_projection.weight"), Some(vec![3, 5]));
+    }
+
+    #[test]
     fn the_gradient_holds_for_lines_of_different_lengths() {
         let mut lines = batch(4, 3, 7, false);
         let lengths = [4, 1, 0];
@@ -609,6 +729,12 @@ mod tests {
         let params = model.initialise(&Init::default(), 1);
         let mut nothing = batch(2, 2, 7, false);
         nothing.targets.fill(NO_TARGET);
+        let tied = LanguageModel::new(LanguageModelConfig { tied: true, ..config() }).unwrap();
+        let values = tied.initialise(&Init::default(), 1);
+        let mut gradients = tied.gradients();
+        gradients.params_mut().values_mut().fill(1.0);
+        tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
+        assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
         let mut gradients = model.gradients();
         gradients.touch(&(0..7).collect::<Vec<_>>());
         gradients.params_mut().values_mut().fill(1.0);
@@ -620,7 +746,12 @@ mod tests {
 
     #[test]
     fn evaluation_agrees_with_training_and_with_the_scores() {
-        let model = LanguageModel::new(config()).unwrap();
+        evaluation_agrees(config());
+        evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
+    }
+
+    fn evaluation_agrees(config: LanguageModelConfig) {
+        let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init::default(), 1);
         let mut gradients = model.gradients();
         let batch = batch(5, 2, 7, true);

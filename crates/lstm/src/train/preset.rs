@@ -5,7 +5,7 @@ use super::run::{DataConfig, RunConfig};
 use super::schedule::Schedule;
 use crate::config::{Init, InitScheme, Readout};
 use crate::dropout::DropoutRates;
-use crate::model::{LanguageModelConfig, LayerWiring};
+use crate::model::LanguageModelConfig;
 use crate::text::batches::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -57,17 +57,7 @@ impl Preset {
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             tokenizer: TokenizerKind::Words,
             vocabulary: VocabularyOptions::default(),
-            model: LanguageModelConfig {
-                vocabulary: 1,
-                embedding: 200,
-                hidden: 200,
-                layers: 2,
-                projection: None,
-                wiring: LayerWiring::Stacked,
-                readout: Readout::Hidden,
-                horizon: None,
-                dropout: DropoutRates::default(),
-            },
+            model: LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(1, 200, 200) },
             data: DataConfig::default(),
         };
         let model = |embedding, hidden, layers, dropout| LanguageModelConfig {

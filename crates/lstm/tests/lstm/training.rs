@@ -166,6 +166,9 @@ fn every_choice_learns() {
         config.init = Init { scheme: init.parse::<InitScheme>().unwrap(), forget_bias: None };
         cases.push((init.to_owned(), config));
     }
+    let mut tied = base.clone();
+    tied.model.tied = true;
+    cases.push(("tied".to_owned(), tied));
     let mut horizon = base.clone();
     horizon.model.horizon = Some(1);
     cases.push(("horizon 1".to_owned(), horizon));
