@@ -24,6 +24,21 @@ pub struct RegularisationOptions {
     /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016) [default: standard]
     #[arg(long, value_name = "KIND")]
     dropout_kind: Option<DropoutKind>,
+    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016) [default: 0]
+    #[arg(long, value_name = "RATE")]
+    dropout_embedding: Option<f32>,
+    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0]
+    #[arg(long, value_name = "RATE")]
+    dropout_weights: Option<f32>,
+    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0]
+    #[arg(long, value_name = "ALPHA")]
+    ar: Option<f32>,
+    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017) [default: 0]
+    #[arg(long, value_name = "BETA")]
+    tar: Option<f32>,
+    /// Label smoothing: spread this share of each target over all tokens (Szegedy 2016) [default: 0]
+    #[arg(long, value_name = "EPSILON")]
+    label_smoothing: Option<f32>,
 }
 
 impl RegularisationOptions {
@@ -37,6 +52,12 @@ impl RegularisationOptions {
         rates.hidden = self.dropout_hidden.unwrap_or(rates.hidden);
         rates.output = self.dropout_output.unwrap_or(rates.output);
         rates.kind = self.dropout_kind.unwrap_or(rates.kind);
+        rates.embedding = self.dropout_embedding.unwrap_or(rates.embedding);
+        rates.weights = self.dropout_weights.unwrap_or(rates.weights);
+        let penalties = &mut model.penalties;
+        penalties.activation = self.ar.unwrap_or(penalties.activation);
+        penalties.temporal = self.tar.unwrap_or(penalties.temporal);
+        penalties.label_smoothing = self.label_smoothing.unwrap_or(penalties.label_smoothing);
         if self.dropout_hidden.is_some() && model.layers == 1 {
             bail!("--dropout-hidden drops between layers; it needs --layers of at least 2");
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use lstm::penalty::Penalties;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::schedule::Schedule;
 use serde_json::json;
@@ -58,6 +59,12 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let optimizer = config.optimizer;
     row("optimizer", format!("{optimizer} at rate {rate}, divided by {decay} each epoch after {decay_after}"))?;
     row("dropout", model.dropout.to_string())?;
+    let Penalties { activation, temporal, label_smoothing } = model.penalties;
+    for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {
+        if weight > 0.0 {
+            row(name, weight.to_string())?;
+        }
+    }
     row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {

@@ -59,6 +59,12 @@ pub struct DropoutRates {
     pub hidden: f32,
     /// Of what the last layer gives to the readout.
     pub output: f32,
+    /// Of whole words: all values of a token's embedding, the same tokens wherever they stand in the batch (Gal &
+    /// Ghahramani 2016; Merity 2017).
+    pub embedding: f32,
+    /// Of the hidden-to-hidden weights, the same for all steps and rows of a segment: DropConnect (Wan 2013; Merity
+    /// 2017).
+    pub weights: f32,
 }
 
 impl DropoutRates {
@@ -72,6 +78,8 @@ impl DropoutRates {
     /// # Errors
     /// The rate that is not in `[0, 1)`.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        rate("dropout-embedding", self.embedding)?;
+        rate("dropout-weights", self.weights)?;
         if self.input == self.hidden && self.hidden == self.output {
             return rate("dropout", self.input);
         }
@@ -83,30 +91,38 @@ impl DropoutRates {
 
 impl fmt::Display for DropoutRates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, input, hidden, output } = self;
+        let Self { kind, input, hidden, output, embedding, weights } = self;
         if *kind == DropoutKind::Locked {
             f.write_str("locked, ")?;
         }
         match input == hidden && hidden == output {
-            true => write!(f, "{input}"),
-            false => write!(f, "input {input}, hidden {hidden}, output {output}"),
+            true => write!(f, "{input}")?,
+            false => write!(f, "input {input}, hidden {hidden}, output {output}")?,
         }
+        for (name, rate) in [("words", embedding), ("recurrent weights", weights)] {
+            if *rate > 0.0 {
+                write!(f, ", {name} {rate}")?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// [`DropoutRates`] as they are written: a table, or one rate for all.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "dropout is a rate, or a table of kind, input, hidden and output")]
+#[serde(untagged, expecting = "dropout is a rate, or a table of kind, input, hidden, output, embedding and weights")]
 enum Written {
     All(f32),
-    Each { kind: DropoutKind, input: f32, hidden: f32, output: f32 },
+    Each { kind: DropoutKind, input: f32, hidden: f32, output: f32, embedding: f32, weights: f32 },
 }
 
 impl From<Written> for DropoutRates {
     fn from(written: Written) -> Self {
         match written {
             Written::All(rate) => Self::all(rate),
-            Written::Each { kind, input, hidden, output } => Self { kind, input, hidden, output },
+            Written::Each { kind, input, hidden, output, embedding, weights } => {
+                Self { kind, input, hidden, output, embedding, weights }
+            }
         }
     }
 }
@@ -117,6 +133,16 @@ fn rate(name: &'static str, rate: f32) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError::Range { name, value: rate.to_string(), expected: "at least 0 and below 1" })
+}
+
+/// The places of masks: those of a model, before those of its layers.
+pub(crate) const INPUT: u32 = 0;
+pub(crate) const OUTPUT: u32 = 1;
+pub(crate) const WORDS: u32 = 2;
+
+/// The places of a layer: its hidden states, its gates, and the recurrent weights of both directions.
+pub(crate) fn layer_place(layer: usize, which: usize) -> u32 {
+    (3 + 4 * layer + which) as u32
 }
 
 /// The masks of one training step: every step draws its own, from streams named by the step and the place.
@@ -155,16 +181,13 @@ pub struct Dropout {
     pub kind: DropoutKind,
     /// The rate at which what a layer gives to the next is dropped, in `[0, 1)`.
     pub rate: f32,
+    /// The rate at which hidden-to-hidden weights are dropped, in `[0, 1)`.
+    pub weights: f32,
     /// Where the masks come from.
     pub masks: Masks,
 }
 
 impl Dropout {
-    /// The same with another rate; `None` if nothing is dropped.
-    pub(crate) fn at(self, rate: f32) -> Option<Self> {
-        (rate > 0.0).then_some(Self { rate, ..self })
-    }
-
     /// Draws the mask of `values: [T, B, ·]`, of `steps` steps, and applies it.
     pub(crate) fn apply(&self, place: u32, steps: usize, values: &mut [f32], mask: &mut Vec<f32>) {
         let len = match self.kind {
@@ -209,7 +232,7 @@ mod tests {
         let (steps, row) = (5, 60);
         let drop = |kind| {
             let mut values = vec![1.0; steps * 2 * row];
-            let dropout = Dropout { kind, rate: 0.5, masks: Masks { seed: 1, step: 0 } };
+            let dropout = Dropout { kind, rate: 0.5, weights: 0.0, masks: Masks { seed: 1, step: 0 } };
             dropout.apply(0, steps, &mut values, &mut Vec::new());
             values
         };
@@ -227,12 +250,16 @@ mod tests {
         struct Model {
             dropout: DropoutRates,
         }
-        let rates = DropoutRates { kind: DropoutKind::Locked, input: 0.5, hidden: 0.25, output: 0.125 };
+        let kind = DropoutKind::Locked;
+        let rates = DropoutRates { kind, input: 0.5, hidden: 0.25, output: 0.125, embedding: 0.0625, weights: 0.75 };
         let text = toml::to_string(&Model { dropout: rates }).unwrap();
         assert_eq!(toml::from_str::<Model>(&text).unwrap().dropout, rates);
         assert_eq!(toml::from_str::<Model>("dropout = 0.5").unwrap().dropout, DropoutRates::all(0.5));
         assert!(toml::from_str::<Model>("dropout = \"much\"").unwrap_err().to_string().contains("kind, input"));
-        assert_eq!(rates.to_string(), "locked, input 0.5, hidden 0.25, output 0.125");
+        assert_eq!(
+            rates.to_string(),
+            "locked, input 0.5, hidden 0.25, output 0.125, words 0.0625, recurrent weights 0.75"
+        );
         assert_eq!(DropoutRates::all(0.5).to_string(), "0.5");
     }
 }

@@ -6,10 +6,12 @@
 use std::ops::Range;
 
 use lstm_kernels::{
-    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, product, products,
+    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, multiply, product,
+    products,
 };
 
 use crate::config::LstmConfig;
+use crate::dropout::{Dropout, layer_place};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::stack::Segment;
 
@@ -48,6 +50,10 @@ pub(crate) struct LayerTape {
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
     is_packed: bool,
+    /// `[4H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
+    /// backward pass their gradient.
+    weight_mask: Vec<f32>,
+    weights_left: Vec<f32>,
 }
 
 impl Layer {
@@ -114,6 +120,18 @@ impl Layer {
         );
     }
 
+    /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
+    pub(crate) fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, layer: usize, tape: &mut LayerTape) {
+        tape.weight_mask.clear();
+        let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
+            return;
+        };
+        let weight = params.get(self.weight_hh);
+        masks.fill(layer_place(layer, 2 + usize::from(self.reverse)), rate, &mut tape.weight_mask, weight.len());
+        tape.weights_left.clear();
+        tape.weights_left.extend(weight.iter().zip(&tape.weight_mask).map(|(weight, factor)| weight * factor));
+    }
+
     /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
     pub(crate) fn recur(
         &self,
@@ -125,7 +143,7 @@ impl Layer {
         tape: &mut LayerTape,
     ) {
         if !(frozen && tape.is_packed) {
-            tape.packed.pack_forward(self.recurrent_weights(params));
+            tape.packed.pack_forward(self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left));
             tape.is_packed = true;
         }
         let (first, last) = self.end_slots(segment.steps);
@@ -166,7 +184,8 @@ impl Layer {
             grow(&mut tape.raw_gradient, rows * self.hidden);
             grow(&mut tape.d_projected, rows * self.recurrent);
         }
-        tape.packed_backward.pack_backward(self.recurrent_weights(params), segment.batch);
+        let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
+        tape.packed_backward.pack_backward(weights, segment.batch);
         self.recurrence(segment, &tape.packed_backward).backward(
             &mut tape.gates,
             &tape.c,
@@ -180,12 +199,17 @@ impl Layer {
         );
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
         let d_input_weight = &mut d_input_weight[columns.start..];
+        let dropped = !tape.weight_mask.is_empty();
+        let (target, start) = match dropped {
+            true => (&mut tape.weights_left[..], Start::Zero),
+            false => (&mut *d_weight, accumulate.start()),
+        };
         products(
             Matrix::new(&tape.gates, rows, width).transposed(),
             [
                 (
-                    MatrixMut::new(d_weight, width, self.recurrent),
-                    accumulate.start(),
+                    MatrixMut::new(target, width, self.recurrent),
+                    start,
                     Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
                 ),
                 (
@@ -195,6 +219,10 @@ impl Layer {
                 ),
             ],
         );
+        if dropped {
+            multiply(&mut tape.weights_left, &tape.weight_mask);
+            accumulate.values(d_weight, &tape.weights_left);
+        }
         if let Some(slot) = self.weight_hr {
             product(
                 MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
@@ -266,9 +294,9 @@ impl Layer {
         self.after(&tape.c, segment)
     }
 
-    fn recurrent_weights<'a>(&self, params: &'a Params) -> RecurrentWeights<'a> {
+    fn recurrent_weights<'a>(&self, params: &'a Params, mask: &[f32], left: &'a [f32]) -> RecurrentWeights<'a> {
         RecurrentWeights {
-            weight_hh: params.get(self.weight_hh),
+            weight_hh: if mask.is_empty() { params.get(self.weight_hh) } else { left },
             weight_hr: self.weight_hr.map(|slot| params.get(slot)),
             hidden: self.hidden,
             recurrent: self.recurrent,

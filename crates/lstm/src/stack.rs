@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
-use crate::dropout::{self, Dropout};
+use crate::dropout::{self, Dropout, layer_place};
 use crate::layer::{Layer, LayerTape};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::state::State;
@@ -217,7 +217,7 @@ impl Lstm {
     /// Runs a segment.
     ///
     /// input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
-    /// gives to the next, in training. The outputs are the tape's.
+    /// gives to the next, and on recurrent weights, in training. The outputs are the tape's.
     ///
     /// # Panics
     /// When `input`, `state` or `lengths` do not have the segment's shape.
@@ -265,6 +265,7 @@ impl Lstm {
                 }
                 let state_index = index * directions + direction;
                 let (h, c) = state.both_mut(state_index, segment.batch * recurrent, segment.batch * hidden);
+                part.drop_weights(params, dropout, index, part_tape);
                 part.recur(params, segment, h, c, tape.frozen, part_tape);
             }
             let output = &mut above[0];
@@ -540,11 +541,9 @@ impl LayerOutput {
         self.hidden_mask.clear();
         self.gate_mask.clear();
         let Some(dropout) = dropout else { return };
-        // Places 0 and 1 are the model's own, before and after the stack.
-        let place = 2 + 2 * layer as u32;
-        dropout.apply(place, steps, &mut self.hidden, &mut self.hidden_mask);
+        dropout.apply(layer_place(layer, 0), steps, &mut self.hidden, &mut self.hidden_mask);
         if !self.gate.is_empty() {
-            dropout.apply(place + 1, steps, &mut self.gate, &mut self.gate_mask);
+            dropout.apply(layer_place(layer, 1), steps, &mut self.gate, &mut self.gate_mask);
         }
     }
 

@@ -4,12 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lstm_kernels::{Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
+use lstm_kernels::{
+    Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product, smooth_targets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one};
-use crate::dropout::{self, Dropout, DropoutKind, DropoutRates, Masks};
+use crate::dropout::{self, Dropout, DropoutKind, DropoutRates, INPUT, Masks, OUTPUT, WORDS};
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
+use crate::penalty::{self, Penalties};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
 use crate::stream::Stream;
@@ -80,6 +83,9 @@ pub struct LanguageModelConfig {
     pub horizon: Option<usize>,
     /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
+    /// What is added to the loss in training.
+    #[serde(default)]
+    pub penalties: Penalties,
     /// Whether the readout's weights are the embedding's (Press & Wolf 2017): one table, whose gradient is the sum of
     /// both uses. Where the last layer's output has not the embedding's size E, a learned projection
     /// `readout_projection.weight [E, output]` without a bias brings it there (Inan 2017).
@@ -100,6 +106,7 @@ impl LanguageModelConfig {
             readout: Readout::default(),
             horizon: None,
             dropout: DropoutRates::default(),
+            penalties: Penalties::default(),
             tied: false,
         }
     }
@@ -125,6 +132,8 @@ pub struct LanguageTape {
     lstm: Tape,
     embedded: Vec<f32>,
     embedded_mask: Vec<f32>,
+    /// `[V]`: the mask of whole words.
+    word_mask: Vec<f32>,
     /// Whether every position is predicted from the LSTM's output as it is.
     is_whole: bool,
     /// The positions that are predicted, and their outputs after dropout; unused if `is_whole`.
@@ -218,6 +227,7 @@ impl LanguageModel {
         at_least_one("vocabulary", config.vocabulary)?;
         at_least_one("embedding", config.embedding)?;
         config.dropout.validate()?;
+        config.penalties.validate()?;
         let lstm_config = LstmConfig {
             layers: config.layers,
             projection: config.projection,
@@ -304,7 +314,7 @@ impl LanguageModel {
     }
 
     /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted tokens,
-    /// in place of what it held; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    /// and of the model's [`Penalties`], in place of what it held; the loss that is returned is without them. The state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
     /// Without `masks` nothing is dropped.
     pub fn train_step(
         &self,
@@ -321,22 +331,31 @@ impl LanguageModel {
         let loss = self.loss(params, tape, Some(gradients));
         let (width, segment) = (self.lstm.output_size(), segment(batch));
         self.project_backward(params, tape, gradients);
+        let Penalties { activation, temporal, .. } = self.config.penalties;
+        if activation > 0.0 {
+            let read = if tape.is_whole { tape.lstm.output() } else { &tape.read };
+            penalty::activation(activation, read, &mut tape.d_read);
+        }
         tape.drop_read(self.config.dropout.kind, batch.batch, Pass::Backward);
         let d_output = if tape.is_whole {
-            &tape.d_read
+            &mut tape.d_read
         } else {
             tape.d_output.clear();
             tape.d_output.resize(batch.tokens.len() * width, 0.0);
             for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
                 tape.d_output[row as usize * width..][..width].copy_from_slice(source);
             }
-            &tape.d_output
+            &mut tape.d_output
         };
+        if temporal > 0.0 {
+            penalty::temporal(temporal, segment, tape.lstm.output(), d_output);
+        }
         let input = &tape.embedded;
         self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
         dropout::apply(tape.lstm.d_input_mut(), &tape.embedded_mask);
+        drop_words(tape.lstm.d_input_mut(), &batch.tokens, &tape.word_mask);
         for (source, &token) in tape.lstm.d_input().chunks_exact(size).zip(&batch.tokens) {
             let target = &mut d_embedding[token as usize * size..][..size];
             target.iter_mut().zip(source).for_each(|(d, s)| *d += s);
@@ -447,13 +466,18 @@ impl LanguageModel {
         }
         self.embed(params, &batch.tokens, tape);
         let rates = self.config.dropout;
-        let dropout = |rate| masks.and_then(|masks| Dropout { kind: rates.kind, rate: 0.0, masks }.at(rate));
+        let dropout = |rate| masks.map(|masks| Dropout { kind: rates.kind, rate, weights: rates.weights, masks });
+        tape.word_mask.clear();
+        if let Some(masks) = masks.filter(|_| rates.embedding > 0.0) {
+            masks.fill(WORDS, rates.embedding, &mut tape.word_mask, self.config.vocabulary);
+            drop_words(&mut tape.embedded, &batch.tokens, &tape.word_mask);
+        }
         tape.embedded_mask.clear();
-        if let Some(dropout) = dropout(rates.input) {
-            dropout.apply(0, batch.steps, &mut tape.embedded, &mut tape.embedded_mask);
+        if let Some(dropout) = dropout(rates.input).filter(|_| rates.input > 0.0) {
+            dropout.apply(INPUT, batch.steps, &mut tape.embedded, &mut tape.embedded_mask);
         }
         self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout(rates.hidden), &mut tape.lstm);
-        let dropout = dropout(rates.output);
+        let dropout = dropout(rates.output).filter(|_| rates.output > 0.0);
         tape.read_mask.clear();
         tape.targets.clear();
         tape.is_whole = dropout.is_none() && !batch.targets.contains(&NO_TARGET);
@@ -472,12 +496,12 @@ impl LanguageModel {
                 tape.read.extend_from_slice(&output[row * width..][..width]);
             }
         }
-        if let Some(Dropout { kind, rate, masks }) = dropout {
+        if let Some(Dropout { kind, rate, masks, .. }) = dropout {
             let len = match kind {
                 DropoutKind::Standard => tape.read.len(),
                 DropoutKind::Locked => batch.batch * width,
             };
-            masks.fill(1, rate, &mut tape.read_mask, len);
+            masks.fill(OUTPUT, rate, &mut tape.read_mask, len);
             tape.drop_read(kind, batch.batch, Pass::Forward);
         }
     }
@@ -522,6 +546,11 @@ impl LanguageModel {
             let bias = gradients.get_mut(self.readout_bias);
             let asked = ScoreGradient { scale, bias, add: start > 0 };
             cross_entropy(scores, vocabulary, targets, nll, Some(asked));
+            let epsilon = self.config.penalties.label_smoothing;
+            if epsilon > 0.0 {
+                let bias = gradients.get_mut(self.readout_bias);
+                smooth_targets(scores, targets, epsilon, ScoreGradient { scale, bias, add: true });
+            }
             let d_scores = Matrix::new(scores, end - start, vocabulary);
             product(
                 MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
@@ -551,6 +580,7 @@ impl LanguageTape {
             lstm,
             embedded: Vec::new(),
             embedded_mask: Vec::new(),
+            word_mask: Vec::new(),
             is_whole: false,
             rows: Vec::new(),
             targets: Vec::new(),
@@ -581,6 +611,18 @@ impl LanguageTape {
                 }
             }
         }
+    }
+}
+
+/// Multiplies the rows of `values: [T·B, E]` by the factors of their tokens; an empty mask drops nothing.
+fn drop_words(values: &mut [f32], tokens: &[u32], mask: &[f32]) {
+    if mask.is_empty() {
+        return;
+    }
+    let size = values.len() / tokens.len().max(1);
+    for (values, &token) in values.chunks_exact_mut(size.max(1)).zip(tokens) {
+        let factor = mask[token as usize];
+        values.iter_mut().for_each(|value| *value *= factor);
     }
 }
 
@@ -615,7 +657,38 @@ mod tests {
         Batch { steps, batch, tokens, targets, lengths: None, fresh: true }
     }
 
-    /// The whole gradient against central differences of the mean loss.
+    /// What the last training step descended, from what it read, in double precision.
+    fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {
+        let config = model.config();
+        let Penalties { activation, temporal, label_smoothing } = config.penalties;
+        let double = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| f64::from(value)).collect() };
+        let square = |value: f64| value * value;
+        let (output, width) = (double(tape.lstm.output()), model.lstm.output_size());
+        let read = if tape.is_whole { output.clone() } else { double(&tape.read) };
+        let mut total = loss.mean();
+        total += f64::from(activation) * read.iter().map(|&h| square(h)).sum::<f64>() / read.len() as f64;
+        let (mut changes, mut count) = (0.0, 0);
+        for row in 0..batch.batch {
+            let length = batch.lengths.as_ref().map_or(batch.steps, |lengths| lengths[row]);
+            for step in 1..length {
+                let at = |step: usize, unit: usize| output[(step * batch.batch + row) * width + unit];
+                changes += (0..width).map(|unit| square(at(step, unit) - at(step - 1, unit))).sum::<f64>();
+                count += width;
+            }
+        }
+        total += f64::from(temporal) * changes / count.max(1) as f64;
+        let read = if model.readout_projection.is_some() { double(&tape.projected) } else { read };
+        let (weight, bias) = (double(params.get(model.readout)), double(params.get(model.readout_bias)));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for (row, &target) in read.chunks(model.read_size()).zip(&tape.targets) {
+            let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
+            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+            total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;
+        }
+        total
+    }
+
+    /// The whole gradient against central differences of what a training step descends.
     fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
         let masks = Some(Masks { seed: 2, step: 5 });
         let model = LanguageModel::new(config).unwrap();
@@ -634,7 +707,8 @@ mod tests {
             let value = params.values()[i];
             let mut at = |x: f32| {
                 params.values_mut()[i] = x;
-                model.train_step(&params, batch, &mut state, masks, &mut tape, &mut scratch).mean()
+                let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut scratch);
+                objective(&model, &params, &tape, batch, loss)
             };
             let expected = (at(value + step) - at(value - step)) / f64::from(2.0 * step);
             params.values_mut()[i] = value;
@@ -664,7 +738,7 @@ mod tests {
         window.targets[..9].fill(NO_TARGET);
         assert_gradient(config(), &window);
         for kind in [DropoutKind::Standard, DropoutKind::Locked] {
-            let dropout = DropoutRates { kind, input: 0.2, hidden: 0.4, output: 0.5 };
+            let dropout = DropoutRates { kind, input: 0.2, hidden: 0.4, output: 0.5, ..Default::default() };
             let config = LanguageModelConfig { dropout, ..config() };
             for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
                 assert_gradient(config.clone(), batch);
@@ -672,6 +746,61 @@ mod tests {
             let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: LayerWiring::Scores, ..config };
             assert_gradient(gates, &batch(4, 3, 7, true));
         }
+    }
+
+    #[test]
+    fn the_gradient_holds_without_some_words_and_recurrent_weights() {
+        let words = DropoutRates { embedding: 0.4, ..Default::default() };
+        let weights = DropoutRates { weights: 0.4, ..Default::default() };
+        let all = DropoutRates { embedding: 0.4, weights: 0.4, kind: DropoutKind::Locked, ..DropoutRates::all(0.3) };
+        for dropout in [words, weights, all] {
+            for (tied, projection) in [(false, None), (true, None), (false, Some(2))] {
+                let config = LanguageModelConfig { dropout, tied, projection, ..config() };
+                assert_gradient(config, &batch(4, 3, 7, tied));
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_holds_under_every_penalty() {
+        let none = Penalties::default();
+        let activation = Penalties { activation: 2.0, ..none };
+        let temporal = Penalties { temporal: 3.0, ..none };
+        let label_smoothing = Penalties { label_smoothing: 0.3, ..none };
+        let all = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        let mut lines = batch(4, 3, 7, false);
+        lines.lengths = Some(vec![4, 1, 0]);
+        (0..12).filter(|place| place / 3 >= [4, 1, 0][place % 3]).for_each(|place| lines.targets[place] = NO_TARGET);
+        for penalties in [activation, temporal, label_smoothing, all] {
+            let plain = LanguageModelConfig { penalties, ..config() };
+            assert_gradient(plain.clone(), &batch(4, 3, 7, false));
+            assert_gradient(plain.clone(), &lines);
+            assert_gradient(LanguageModelConfig { tied: true, dropout, ..plain.clone() }, &batch(4, 3, 7, true));
+            let gates = LanguageModelConfig { readout: Readout::OutputGate, ..plain };
+            assert_gradient(gates, &batch(4, 3, 7, true));
+        }
+    }
+
+    #[test]
+    fn evaluation_and_the_reported_loss_know_no_regularisation() {
+        let plain = LanguageModel::new(config()).unwrap();
+        let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+        let dropout = DropoutRates { embedding: 0.4, weights: 0.4, ..DropoutRates::all(0.5) };
+        let regularised = LanguageModel::new(LanguageModelConfig { penalties, dropout, ..config() }).unwrap();
+        let params = plain.initialise(&Init::default(), 1);
+        let batch = batch(5, 2, 7, true);
+        let evaluate = |model: &LanguageModel| {
+            model.evaluate(&params, &batch, &mut model.state(2), &mut model.frozen_tape(), None)
+        };
+        assert_eq!(evaluate(&plain), evaluate(&regularised));
+        // Without masks only the penalties are left, and they are not reported.
+        let train = |masks| {
+            let (mut state, mut tape, mut gradients) = (plain.state(2), plain.tape(), plain.gradients());
+            regularised.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients)
+        };
+        assert_eq!(train(None), evaluate(&plain));
+        assert_ne!(train(Some(Masks { seed: 1, step: 0 })), evaluate(&plain));
     }
 
     #[test]
@@ -872,7 +1001,15 @@ mod tests {
         assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
         assert!(dropping(DropoutRates::all(f32::NAN)).contains("dropout"));
         assert!(dropping(DropoutRates { hidden: -0.1, ..Default::default() }).contains("`dropout-hidden` is -0.1"));
-        let text = toml::to_string(&config()).unwrap();
-        assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config());
+        let without = |weights| refused(LanguageModelConfig { penalties: weights, ..config() });
+        let none = Penalties::default();
+        assert!(without(Penalties { activation: -1.0, ..none }).contains("`ar` is -1"));
+        assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
+        assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
+        let full = LanguageModelConfig { tied: true, penalties: Penalties { activation: 2.0, ..none }, ..config() };
+        for config in [config(), full] {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);
+        }
     }
 }

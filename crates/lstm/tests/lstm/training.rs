@@ -8,6 +8,7 @@ use lstm::config::{Init, InitScheme, Readout};
 use lstm::dropout::{DropoutKind, DropoutRates};
 use lstm::formats::safetensors::read;
 use lstm::model::LayerWiring;
+use lstm::penalty::Penalties;
 use lstm::text::batches::Batching;
 use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
@@ -47,7 +48,9 @@ fn config(texts: &TempDir) -> RunConfig {
 /// The same with every regularisation at once.
 fn regularised(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
-    config.model.dropout = DropoutRates { kind: DropoutKind::Locked, input: 0.1, hidden: 0.2, output: 0.3 };
+    let kind = DropoutKind::Locked;
+    config.model.dropout = DropoutRates { kind, input: 0.1, hidden: 0.2, output: 0.3, embedding: 0.1, weights: 0.2 };
+    config.model.penalties = Penalties { activation: 0.2, temporal: 0.1, label_smoothing: 0.05 };
     config
 }
 
