@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use lstm::config::{InitScheme, Readout};
+use lstm::config::{HiddenSizes, InitScheme, Readout};
 use lstm::model::LayerWiring;
 use lstm::text::batches::Batching;
 use lstm::text::tokenizer::TokenizerKind;
@@ -73,9 +73,9 @@ struct ModelOptions {
     /// Number of layers [default: 1; presets small, medium, large, char: 2]
     #[arg(long)]
     layers: Option<usize>,
-    /// Hidden size [default: 200; textlstm: 128, medium: 650, large: 1500, char: 256]
+    /// Hidden size, or one for each layer such as 1150,1150,400 [default: 200; textlstm: 128, medium: 650, large: 1500, char: 256]
     #[arg(long)]
-    hidden: Option<usize>,
+    hidden: Option<HiddenSizes>,
     /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, char: 64]
     #[arg(long)]
     embedding: Option<usize>,
@@ -85,6 +85,9 @@ struct ModelOptions {
     /// What a layer takes from the one below: stacked, skip, scores [default: stacked; textlstm: scores]
     #[arg(long)]
     wiring: Option<LayerWiring>,
+    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no]
+    #[arg(long)]
+    residual: bool,
     /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
     #[arg(long)]
     readout: Option<Readout>,
@@ -330,7 +333,13 @@ impl ModelOptions {
     fn lay_over(&self, config: &mut RunConfig, preset: Preset) -> Result<()> {
         let model = &mut config.model;
         set(&mut model.layers, self.layers);
-        set(&mut model.hidden, self.hidden);
+        if let Some(hidden) = &self.hidden {
+            model.hidden = hidden.clone();
+            if let (HiddenSizes::Each(sizes), None) = (hidden, self.layers) {
+                model.layers = sizes.len();
+            }
+        }
+        model.residual |= self.residual;
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
         model.tied |= self.tied;

@@ -65,7 +65,8 @@ impl Layer {
         prefix: &str,
         layout: &mut Layout,
     ) -> Self {
-        let (gates, input, recurrent) = (4 * config.hidden, config.layer_input(layer), config.recurrent());
+        let (hidden, input, recurrent) = (config.hidden.of(layer), config.layer_input(layer), config.recurrent(layer));
+        let gates = hidden.saturating_mul(4);
         let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
         let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
         Self {
@@ -73,9 +74,9 @@ impl Layer {
             weight_hh: add("weight_hh", &[gates, recurrent]),
             bias_ih: add("bias_ih", &[gates]),
             bias_hh: add("bias_hh", &[gates]),
-            weight_hr: config.projection.map(|size| add("weight_hr", &[size, config.hidden])),
+            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
             input,
-            hidden: config.hidden,
+            hidden,
             recurrent,
             reverse,
             horizon: config.horizon,

@@ -9,7 +9,7 @@ use lstm_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one};
+use crate::config::{ConfigError, HiddenSizes, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one};
 use crate::dropout::{self, Dropout, DropoutKind, DropoutRates, INPUT, Masks, OUTPUT, WORDS};
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
 use crate::penalty::{self, Penalties};
@@ -69,8 +69,8 @@ pub struct LanguageModelConfig {
     pub vocabulary: usize,
     /// E, the size of a token's embedding.
     pub embedding: usize,
-    /// H, the hidden size.
-    pub hidden: usize,
+    /// H, the hidden size, of all layers or of each.
+    pub hidden: HiddenSizes,
     /// L, the number of layers.
     pub layers: usize,
     /// P, if the hidden state is projected.
@@ -81,6 +81,9 @@ pub struct LanguageModelConfig {
     pub readout: Readout,
     /// The steps after which the gradient through the states is cut; `None` for the whole segment.
     pub horizon: Option<usize>,
+    /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
+    #[serde(default)]
+    pub residual: bool,
     /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
     /// What is added to the loss in training.
@@ -95,16 +98,17 @@ pub struct LanguageModelConfig {
 
 impl LanguageModelConfig {
     /// One layer of `hidden` units, read out as they are, nothing dropped.
-    pub fn new(vocabulary: usize, embedding: usize, hidden: usize) -> Self {
+    pub fn new(vocabulary: usize, embedding: usize, hidden: impl Into<HiddenSizes>) -> Self {
         Self {
             vocabulary,
             embedding,
-            hidden,
+            hidden: hidden.into(),
             layers: 1,
             projection: None,
             wiring: LayerWiring::default(),
             readout: Readout::default(),
             horizon: None,
+            residual: false,
             dropout: DropoutRates::default(),
             penalties: Penalties::default(),
             tied: false,
@@ -238,7 +242,8 @@ impl LanguageModel {
             },
             readout: config.readout,
             horizon: config.horizon,
-            ..LstmConfig::new(config.embedding, config.hidden)
+            residual: config.residual,
+            ..LstmConfig::new(config.embedding, config.hidden.clone())
         };
         let mut layout = Layout::default();
         let embedding = layout.add("embedding.weight", &[config.vocabulary, config.embedding]);
@@ -804,6 +809,16 @@ mod tests {
     }
 
     #[test]
+    fn the_gradient_holds_for_layers_of_different_sizes_and_residual_connections() {
+        let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
+        for (sizes, residual) in [(vec![5, 4, 3], false), (vec![4, 4, 3], true), (vec![3, 5, 5], true)] {
+            let config = LanguageModelConfig { layers: 3, residual, tied: true, hidden: sizes.into(), ..config() };
+            assert_gradient(config.clone(), &batch(4, 3, 7, false));
+            assert_gradient(LanguageModelConfig { dropout, ..config }, &batch(4, 3, 7, true));
+        }
+    }
+
+    #[test]
     fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
         let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
         for (embedding, projection) in [(5, None), (3, None), (3, Some(3)), (6, Some(2))] {
@@ -936,7 +951,7 @@ mod tests {
     #[test]
     fn the_same_bits_for_any_number_of_threads() {
         let dropout = DropoutRates::all(0.2);
-        let config = LanguageModelConfig { vocabulary: 301, hidden: 33, embedding: 17, dropout, ..config() };
+        let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
         let batch = batch(9, 7, 301, true);
         let run = |threads| {
             lstm_kernels::with_threads(threads, || {
@@ -956,7 +971,7 @@ mod tests {
     #[test]
     fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
         // WikiText-2's vocabulary: all scores of this batch would take 93 MB.
-        let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4, embedding: 4, layers: 1, ..config() };
+        let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
         let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init::default(), 1);
         let mut gradients = model.gradients();
@@ -995,7 +1010,7 @@ mod tests {
         let refused = |config: LanguageModelConfig| LanguageModel::new(config).unwrap_err().to_string();
         assert!(refused(LanguageModelConfig { vocabulary: 0, ..config() }).contains("`vocabulary` is 0"));
         assert!(refused(LanguageModelConfig { embedding: 0, ..config() }).contains("`embedding` is 0"));
-        assert!(refused(LanguageModelConfig { hidden: 0, ..config() }).contains("`hidden` is 0"));
+        assert!(refused(LanguageModelConfig { hidden: 0.into(), ..config() }).contains("`hidden` is 0"));
         assert!(refused(LanguageModelConfig { layers: 0, ..config() }).contains("`layers` is 0"));
         let dropping = |dropout| refused(LanguageModelConfig { dropout, ..config() });
         assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
@@ -1006,7 +1021,8 @@ mod tests {
         assert!(without(Penalties { activation: -1.0, ..none }).contains("`ar` is -1"));
         assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
         assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
-        let full = LanguageModelConfig { tied: true, penalties: Penalties { activation: 2.0, ..none }, ..config() };
+        let penalties = Penalties { activation: 2.0, ..none };
+        let full = LanguageModelConfig { tied: true, hidden: vec![4, 5].into(), penalties, ..config() };
         for config in [config(), full] {
             let text = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);

@@ -60,9 +60,9 @@ impl Preset {
             model: LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(1, 200, 200) },
             data: DataConfig::default(),
         };
-        let model = |embedding, hidden, layers, dropout| LanguageModelConfig {
+        let model = |embedding, hidden: usize, layers, dropout| LanguageModelConfig {
             embedding,
-            hidden,
+            hidden: hidden.into(),
             layers,
             dropout: DropoutRates::all(dropout),
             ..base.model.clone()
@@ -172,7 +172,7 @@ mod tests {
         let mut config = Preset::TextLstm.config();
         config.fit(7616, 94_000);
         assert_eq!((config.segment, config.batching, config.batch), (5, Batching::Windows(5), 128));
-        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128, 1));
+        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128.into(), 1));
         assert_eq!((config.schedule.rate, config.epochs, config.optimizer), (5e-4, Some(5), OptimizerKind::Adam));
     }
 }

@@ -39,7 +39,7 @@ fn config(texts: &TempDir) -> RunConfig {
     config.data.train = Some(texts.path().to_owned());
     (config.batch, config.segment, config.epochs) = (4, 8, Some(2));
     config.model.embedding = 7;
-    config.model.hidden = 9;
+    config.model.hidden = 9.into();
     config.model.layers = 2;
     config.model.dropout = DropoutRates::all(0.2);
     config
@@ -172,6 +172,9 @@ fn every_choice_learns() {
     let mut tied = base.clone();
     tied.model.tied = true;
     cases.push(("tied".to_owned(), tied));
+    let mut sizes = base.clone();
+    (sizes.model.layers, sizes.model.hidden, sizes.model.residual) = (3, vec![24, 24, 16].into(), true);
+    cases.push(("sizes and residual connections".to_owned(), sizes));
     let mut horizon = base.clone();
     horizon.model.horizon = Some(1);
     cases.push(("horizon 1".to_owned(), horizon));
@@ -184,7 +187,10 @@ fn every_choice_learns() {
     cases.push(("regularised".to_owned(), regularised(&base)));
     let mut unigram = None;
     for (name, mut config) in cases {
-        (config.schedule.rate, config.epochs, config.model.hidden) = (1e-2, Some(3), 24);
+        (config.schedule.rate, config.epochs) = (1e-2, Some(3));
+        if config.model.hidden == 9.into() {
+            config.model.hidden = 24.into();
+        }
         let data = Data::read(&config, None).unwrap();
         // What knowing the words' frequencies alone reaches.
         let unigram = *unigram.get_or_insert_with(|| {
@@ -361,7 +367,7 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for hidden in [10_000_000, usize::MAX / 2] {
         let mut config = config(&texts);
-        config.model.hidden = hidden;
+        config.model.hidden = hidden.into();
         let error = create(&config, &folder.path().join("run")).unwrap_err().to_string();
         assert!(error.contains("smaller --hidden"), "{error}");
         assert!(!folder.path().join("run").exists());
