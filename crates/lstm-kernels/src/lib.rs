@@ -15,12 +15,14 @@
 //! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
 //! | `smoothing.rs` | label smoothing of their gradient |
+//! | `chunks.rs` | slices shared among threads |
 //! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
 //! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
 pub mod activation;
+mod chunks;
 mod memory;
 mod optimizer;
 mod pack;
@@ -35,6 +37,7 @@ mod team;
 mod tile;
 mod vector;
 
+pub use chunks::for_each_chunk;
 pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
 pub use peak::{peak_gflops, read_gigabytes_per_second};

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lstm_kernels::multiply;
+use lstm_kernels::{for_each_chunk, multiply};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
@@ -145,6 +145,9 @@ pub(crate) fn layer_place(layer: usize, which: usize) -> u32 {
     (3 + 4 * layer + which) as u32
 }
 
+/// The values of a mask that one thread draws at a time, of 32 KiB of random bits.
+const DRAWN: usize = 1 << 14;
+
 /// The masks of one training step: every step draws its own, from streams named by the step and the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masks {
@@ -161,16 +164,18 @@ impl Masks {
         // 16 bits a value: the probability is exact to 2⁻¹⁶, and half the random bytes are needed.
         let threshold = (f64::from(rate) * 65536.0).round() as u32;
         let scale = 1.0 / (1.0 - rate);
-        let mut rng = Rng::new(self.seed, Purpose::Dropout, (self.step << 16) | u64::from(place));
-        mask.clear();
+        let stream = Rng::new(self.seed, Purpose::Dropout, (self.step << 16) | u64::from(place));
         mask.resize(len, 0.0);
-        let mut bytes = [0; 512];
-        for chunk in mask.chunks_mut(bytes.len() / 2) {
-            rng.fill(&mut bytes);
-            for (value, bits) in chunk.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *value = if u32::from(u16::from_le_bytes(*bits)) < threshold { 0.0 } else { scale };
+        for_each_chunk(mask, DRAWN, |index, mask| {
+            let mut rng = stream.clone().from_word((index * DRAWN / 2) as u64);
+            let mut bytes = [0; 512];
+            for values in mask.chunks_mut(bytes.len() / 2) {
+                rng.fill(&mut bytes);
+                for (value, bits) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *value = if u32::from(u16::from_le_bytes(*bits)) < threshold { 0.0 } else { scale };
+                }
             }
-        }
+        });
     }
 }
 
@@ -225,6 +230,24 @@ mod tests {
         assert!(first.iter().all(|&x| x == 0.0 || x == 1.0 / 0.75));
         Masks { seed: 1, step: 10 }.fill(0, 0.25, &mut other, 40_000);
         assert_ne!(first, other);
+    }
+
+    #[test]
+    fn a_mask_is_one_stream_however_many_threads_draw_it() {
+        let len = 3 * DRAWN + 777;
+        let draw = |threads| {
+            let mut mask = Vec::new();
+            lstm_kernels::with_threads(threads, || Masks { seed: 3, step: 4 }.fill(1, 0.5, &mut mask, len));
+            mask
+        };
+        let mut rng = Rng::new(3, Purpose::Dropout, (4 << 16) | 1);
+        let mut bytes = vec![0; 2 * len];
+        rng.fill(&mut bytes);
+        let plain =
+            bytes.as_chunks::<2>().0.iter().map(|bits| if u16::from_le_bytes(*bits) < 1 << 15 { 0.0 } else { 2.0 });
+        let plain: Vec<f32> = plain.collect();
+        assert_eq!(draw(1), plain);
+        assert_eq!(draw(2), plain);
     }
 
     #[test]

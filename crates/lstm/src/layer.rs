@@ -123,14 +123,15 @@ impl Layer {
 
     /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
     pub(crate) fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, layer: usize, tape: &mut LayerTape) {
-        tape.weight_mask.clear();
         let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
+            tape.weight_mask.clear();
             return;
         };
         let weight = params.get(self.weight_hh);
         masks.fill(layer_place(layer, 2 + usize::from(self.reverse)), rate, &mut tape.weight_mask, weight.len());
-        tape.weights_left.clear();
-        tape.weights_left.extend(weight.iter().zip(&tape.weight_mask).map(|(weight, factor)| weight * factor));
+        grow(&mut tape.weights_left, weight.len());
+        tape.weights_left.copy_from_slice(weight);
+        multiply(&mut tape.weights_left, &tape.weight_mask);
     }
 
     /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
