@@ -9,7 +9,7 @@ use lstm::model::LanguageModelConfig;
 #[command(next_help_heading = "Regularisation")]
 pub struct RegularisationOptions {
     /// Dropout rate of inputs, between layers and of outputs [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65,
-    /// char: 0.1]
+    /// awd: 0.4, between layers 0.25, char: 0.1]
     #[arg(long, value_name = "RATE")]
     dropout: Option<f32>,
     /// Dropout rate of the embedding's values [default: as --dropout]
@@ -21,19 +21,21 @@ pub struct RegularisationOptions {
     /// Dropout rate of what is read out [default: as --dropout]
     #[arg(long, value_name = "RATE")]
     dropout_output: Option<f32>,
-    /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016) [default: standard]
+    /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016) [default: standard;
+    /// awd: locked]
     #[arg(long, value_name = "KIND")]
     dropout_kind: Option<DropoutKind>,
-    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016) [default: 0]
+    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016) [default: 0; awd: 0.1]
     #[arg(long, value_name = "RATE")]
     dropout_embedding: Option<f32>,
-    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0]
+    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0; awd: 0.5]
     #[arg(long, value_name = "RATE")]
     dropout_weights: Option<f32>,
-    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0]
+    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0; awd: 2]
     #[arg(long, value_name = "ALPHA")]
     ar: Option<f32>,
-    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017) [default: 0]
+    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017) [default: 0;
+    /// awd: 1]
     #[arg(long, value_name = "BETA")]
     tar: Option<f32>,
     /// Label smoothing: spread this share of each target over all tokens (Szegedy 2016) [default: 0]

@@ -21,7 +21,7 @@ pub struct Train {
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
     /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
-    /// char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
+    /// awd (Merity et al. 2017), char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
     #[arg(long, value_parser = Preset::NAMED.map(|(name, _)| name))]
     preset: Option<String>,
     #[command(flatten)]
@@ -70,13 +70,14 @@ struct TextOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Model")]
 struct ModelOptions {
-    /// Number of layers [default: 1; presets small, medium, large, char: 2]
+    /// Number of layers [default: 1; presets small, medium, large, char: 2, awd: 3]
     #[arg(long)]
     layers: Option<usize>,
-    /// Hidden size, or one for each layer such as 1150,1150,400 [default: 200; textlstm: 128, medium: 650, large: 1500, char: 256]
+    /// Hidden size, or one for each layer such as 1150,1150,400 [default: 200; textlstm: 128, medium: 650, large: 1500,
+    /// awd: 1150,1150,400, char: 256]
     #[arg(long)]
     hidden: Option<HiddenSizes>,
-    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, char: 64]
+    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, awd: 400, char: 64]
     #[arg(long)]
     embedding: Option<usize>,
     /// Project the hidden state to this size [default: no projection]
@@ -92,16 +93,16 @@ struct ModelOptions {
     #[arg(long)]
     readout: Option<Readout>,
     /// Make the readout's weights the embedding's, by a projection where their sizes differ (Press & Wolf 2017) [default:
-    /// weights of its own]
-    #[arg(long)]
-    tied: bool,
+    /// weights of its own; awd: tied, which --tied=false undoes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    tied: Option<bool>,
     /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
     #[arg(long, value_parser = horizon)]
     horizon: Option<Horizon>,
-    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, char: torch]
+    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, awd, char: torch]
     #[arg(long)]
     init: Option<InitScheme>,
-    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large: as --init]
+    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large, awd: as --init]
     #[arg(long)]
     forget_bias: Option<f32>,
 }
@@ -116,25 +117,25 @@ struct TrainingOptions {
     /// Rows read side by side [default: 20; textlstm: 128, char: 64]
     #[arg(long)]
     batch: Option<usize>,
-    /// Steps of truncated back-propagation [default: 20; medium, large: 35, char: 64]
+    /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
     #[arg(long)]
     segment: Option<usize>,
-    /// sgd, adam, adamw [default: adam; small, medium, large: sgd]
+    /// sgd, adam, adamw [default: adam; small, medium, large, awd: sgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
-    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35]
+    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
     #[arg(long)]
     rate: Option<f32>,
-    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm: 1, medium: 1.2, large: 1.15, char: 1.5]
+    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm, awd: 1, medium: 1.2, large: 1.15, char: 1.5]
     #[arg(long)]
     decay: Option<f32>,
-    /// Epochs at the full rate [default: 4 of 10; textlstm: 1, medium, char: 6, large: 14]
+    /// Epochs at the full rate [default: 4 of 10; textlstm, awd: 1, medium, char: 6, large: 14]
     #[arg(long)]
     decay_after: Option<usize>,
-    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small: 0.25, medium: 0.143, large: 0.286]
+    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small, awd: 0.25, medium: 0.143, large: 0.286]
     #[arg(long)]
     clip: Option<f32>,
-    /// Weight decay [default: 0]
+    /// Weight decay [default: 0; awd: 0.0000012]
     #[arg(long)]
     weight_decay: Option<f32>,
     /// One seed for everything [default: 1]
@@ -342,7 +343,7 @@ impl ModelOptions {
         model.residual |= self.residual;
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
-        model.tied |= self.tied;
+        set(&mut model.tied, self.tied);
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {
