@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use lstm::bench::{self, Shape, Timing};
-use lstm::config::ConfigError;
+use lstm::config::{ConfigError, HiddenSizes};
 use lstm::text::batches::Batching;
 use lstm::train::preset::Preset;
 use serde_json::{Value, json};
@@ -290,7 +290,7 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
     let mut results = Vec::new();
     for kind in [Kind::Train, Kind::Layer, Kind::Decode] {
         for (name, preset) in Preset::NAMED {
-            let shape = preset_shape(preset, kind);
+            let Some(shape) = preset_shape(preset, kind) else { continue };
             match Measured::new(kind, shape, budget) {
                 Ok(measured) if as_json => {
                     let mut result = measured.json(&machine);
@@ -312,9 +312,11 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The sizes of a preset, with a vocabulary of the texts it is known from.
-fn preset_shape(preset: Preset, kind: Kind) -> Shape {
+/// The sizes of a preset, with a vocabulary of the texts it is known from; `None` if its layers have different sizes,
+/// which a shape has not.
+fn preset_shape(preset: Preset, kind: Kind) -> Option<Shape> {
     let config = preset.config();
+    let HiddenSizes::Same(hidden) = config.model.hidden else { return None };
     let vocabulary = match preset {
         Preset::TextLstm => 5_000,
         Preset::Char => 65,
@@ -324,12 +326,12 @@ fn preset_shape(preset: Preset, kind: Kind) -> Shape {
         Batching::Windows(steps) => steps,
         _ => config.segment,
     };
-    Shape {
+    Some(Shape {
         vocabulary,
         embedding: config.model.embedding,
-        hidden: config.model.hidden,
+        hidden,
         layers: config.model.layers,
         segment,
         batch: if kind == Kind::Decode { 1 } else { config.batch },
-    }
+    })
 }

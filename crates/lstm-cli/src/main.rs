@@ -7,6 +7,7 @@ mod eval;
 mod generate;
 mod output;
 mod progress;
+mod regularisation_options;
 mod score;
 mod show;
 mod stdin;

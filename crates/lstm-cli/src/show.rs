@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use lstm::penalty::Penalties;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::run::RunConfig;
 use lstm::train::schedule::Schedule;
@@ -57,6 +58,12 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
     row("layers", format!("{} × {} hidden, embedding {}{projection}", model.layers, model.hidden, model.embedding))?;
     row("wiring", format!("{}, readout {}, gradient through {horizon}", model.wiring, model.readout))?;
+    if model.residual {
+        row("residual", "layers add their input where sizes agree".to_owned())?;
+    }
+    if model.tied {
+        row("tied", "the readout's weights are the embedding's".to_owned())?;
+    }
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
     let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
@@ -71,6 +78,12 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let clip = config.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
     row("optimizer", format!("{} at rate {rate}{falling}; gradient {clip}", config.optimizer))?;
     row("dropout", model.dropout.to_string())?;
+    let Penalties { activation, temporal, label_smoothing } = model.penalties;
+    for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {
+        if weight > 0.0 {
+            row(name, weight.to_string())?;
+        }
+    }
     row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {

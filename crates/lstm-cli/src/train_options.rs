@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use lstm::config::{InitScheme, Readout};
+use lstm::config::{HiddenSizes, InitScheme, Readout};
 use lstm::model::LayerWiring;
 use lstm::text::batches::Batching;
 use lstm::text::tokenizer::TokenizerKind;
@@ -12,6 +12,8 @@ use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
 use lstm::train::trainer::Extension;
 
+use crate::regularisation_options::RegularisationOptions;
+
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
 pub struct Train {
@@ -19,13 +21,15 @@ pub struct Train {
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
     /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
-    /// char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
+    /// awd (Merity et al. 2017), char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
     #[arg(long, value_parser = Preset::NAMED.map(|(name, _)| name))]
     preset: Option<String>,
     #[command(flatten)]
     text_options: TextOptions,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    regularisation: RegularisationOptions,
     #[command(flatten)]
     training: TrainingOptions,
     #[command(flatten)]
@@ -66,13 +70,14 @@ struct TextOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Model")]
 struct ModelOptions {
-    /// Number of layers [default: 1; presets small, medium, large, char: 2]
+    /// Number of layers [default: 1; presets small, medium, large, char: 2, awd: 3]
     #[arg(long)]
     layers: Option<usize>,
-    /// Hidden size [default: 200; textlstm: 128, medium: 650, large: 1500, char: 256]
+    /// Hidden size, or one for each layer such as 1150,1150,400 [default: 200; textlstm: 128, medium: 650, large: 1500,
+    /// awd: 1150,1150,400, char: 256]
     #[arg(long)]
-    hidden: Option<usize>,
-    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, char: 64]
+    hidden: Option<HiddenSizes>,
+    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, awd: 400, char: 64]
     #[arg(long)]
     embedding: Option<usize>,
     /// Project the hidden state to this size [default: no projection]
@@ -81,21 +86,25 @@ struct ModelOptions {
     /// What a layer takes from the one below: stacked, skip, scores [default: stacked; textlstm: scores]
     #[arg(long)]
     wiring: Option<LayerWiring>,
+    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no]
+    #[arg(long)]
+    residual: bool,
     /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
     #[arg(long)]
     readout: Option<Readout>,
+    /// Make the readout's weights the embedding's, by a projection where their sizes differ (Press & Wolf 2017) [default:
+    /// weights of its own; awd: tied, which --tied=false undoes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    tied: Option<bool>,
     /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
     #[arg(long, value_parser = horizon)]
     horizon: Option<Horizon>,
-    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, char: torch]
+    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, awd, char: torch]
     #[arg(long)]
     init: Option<InitScheme>,
-    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large: as --init]
+    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large, awd: as --init]
     #[arg(long)]
     forget_bias: Option<f32>,
-    /// Dropout rate [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65, char: 0.1]
-    #[arg(long)]
-    dropout: Option<f32>,
 }
 
 /// How it is trained.
@@ -108,25 +117,25 @@ struct TrainingOptions {
     /// Rows read side by side [default: 20; textlstm: 128, char: 64]
     #[arg(long)]
     batch: Option<usize>,
-    /// Steps of truncated back-propagation [default: 20; medium, large: 35, char: 64]
+    /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
     #[arg(long)]
     segment: Option<usize>,
-    /// sgd, adam, adamw [default: adam; small, medium, large: sgd]
+    /// sgd, adam, adamw [default: adam; small, medium, large, awd: sgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
-    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35]
+    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
     #[arg(long)]
     rate: Option<f32>,
-    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm: 1, medium: 1.2, large: 1.15, char: 1.5]
+    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm, awd: 1, medium: 1.2, large: 1.15, char: 1.5]
     #[arg(long)]
     decay: Option<f32>,
-    /// Epochs at the full rate [default: 4 of 10; textlstm: 1, medium, char: 6, large: 14]
+    /// Epochs at the full rate [default: 4 of 10; textlstm, awd: 1, medium, char: 6, large: 14]
     #[arg(long)]
     decay_after: Option<usize>,
-    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small: 0.25, medium: 0.143, large: 0.286]
+    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small, awd: 0.25, medium: 0.143, large: 0.286]
     #[arg(long)]
     clip: Option<f32>,
-    /// Weight decay [default: 0]
+    /// Weight decay [default: 0; awd: 0.0000012]
     #[arg(long)]
     weight_decay: Option<f32>,
     /// One seed for everything [default: 1]
@@ -163,8 +172,8 @@ pub struct RunOptions {
     #[arg(long)]
     pub force: bool,
     /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions", "TrainingOptions", "preset", "out",
-        "force"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions",
+        "RegularisationOptions", "TrainingOptions", "preset", "out", "force"])]
     pub resume: Option<PathBuf>,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
@@ -244,6 +253,7 @@ impl Train {
         let preset = named.map_or(unnamed, |(_, preset)| preset);
         let mut config = preset.config();
         self.model.lay_over(&mut config, preset)?;
+        self.regularisation.lay_over(&mut config.model)?;
         self.training.lay_over(&mut config)?;
         self.length.lay_over(&mut config);
         self.text_options.lay_over(&mut config)?;
@@ -332,10 +342,16 @@ impl ModelOptions {
     fn lay_over(&self, config: &mut RunConfig, preset: Preset) -> Result<()> {
         let model = &mut config.model;
         set(&mut model.layers, self.layers);
-        set(&mut model.hidden, self.hidden);
+        if let Some(hidden) = &self.hidden {
+            model.hidden = hidden.clone();
+            if let (HiddenSizes::Each(sizes), None) = (hidden, self.layers) {
+                model.layers = sizes.len();
+            }
+        }
+        model.residual |= self.residual;
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
-        set(&mut model.dropout, self.dropout);
+        set(&mut model.tied, self.tied);
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {

@@ -14,12 +14,15 @@
 //! | `recurrence.rs` | the recurrent loop over a segment, forward and backward |
 //! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
+//! | `smoothing.rs` | label smoothing of their gradient |
+//! | `chunks.rs` | slices shared among threads |
 //! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
 //! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
 pub mod activation;
+mod chunks;
 mod memory;
 mod optimizer;
 mod pack;
@@ -27,18 +30,21 @@ mod peak;
 mod product;
 mod recurrence;
 mod simd;
+mod smoothing;
 mod softmax;
 mod step;
 mod team;
 mod tile;
 mod vector;
 
+pub use chunks::for_each_chunk;
 pub use memory::{grow, zeros};
 pub use optimizer::{AdamStep, adam, sgd};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
+pub use smoothing::smooth_targets;
 pub use softmax::{ScoreGradient, cross_entropy};
 pub use step::{CellWeights, Columns, StepPlan};
 pub use team::{set_threads, threads, with_threads};

@@ -78,6 +78,8 @@ enum Phase {
     Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
     /// out = input · Wᵀ + bias.
     Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns },
+    /// out = a + b.
+    Sum { a: Columns, b: Columns, out: Columns },
     /// to = from; `later` if only the next step reads it.
     Copy { from: Columns, to: Columns, later: bool },
 }
@@ -166,6 +168,15 @@ impl StepPlan {
         self.weights += packed.len();
         self.packed.push(Arc::new(packed));
         self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out });
+    }
+
+    /// Appends out = a + b.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn sum(&mut self, a: Columns, b: Columns, out: Columns) {
+        assert_eq!([a.width, b.width], [out.width; 2], "columns of a sum");
+        self.phases.push(Phase::Sum { a, b, out });
     }
 
     /// Appends a copy.
@@ -290,6 +301,12 @@ impl Kernel for Step<'_> {
                         let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
                         let weights = packed[*weights].as_ptr();
                         columns_of_rows(simd, batch, input.width, left, weights, columns, PANEL * S::LANES, out);
+                    }
+                    Phase::Sum { a, b, out } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (a, b, to) = (at(a, row), at(b, row), at(out, row));
+                            (0..out.width).for_each(|i| *to.add(i) = *a.add(i) + *b.add(i));
+                        }
                     }
                     Phase::Copy { from, to, .. } => {
                         for row in share(batch, member.count, member.index) {

@@ -122,15 +122,8 @@ impl Shape {
 
     fn model(&self) -> Result<(LanguageModel, Params), ConfigError> {
         let model = LanguageModel::new(LanguageModelConfig {
-            vocabulary: self.vocabulary,
-            embedding: self.embedding,
-            hidden: self.hidden,
             layers: self.layers,
-            projection: None,
-            wiring: Default::default(),
-            readout: Default::default(),
-            horizon: None,
-            dropout: 0.0,
+            ..LanguageModelConfig::new(self.vocabulary, self.embedding, self.hidden)
         })?;
         let params = self.parameters(Params::zeros(Arc::clone(model.layout())));
         Ok((model, params))

@@ -45,14 +45,6 @@ pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), Confi
     if value == 0 { Err(ConfigError::Zero { name }) } else { Ok(()) }
 }
 
-/// Refuses a dropout rate outside `[0, 1)`.
-pub(crate) fn dropout_rate(rate: f32) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&rate) {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name: "dropout", value: rate.to_string(), expected: "at least 0 and below 1" })
-}
-
 /// What a layer after the first takes as its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -164,13 +156,80 @@ impl<'de> Deserialize<'de> for InitScheme {
     }
 }
 
+/// H, the hidden size: one for all layers, or one for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "hidden is a size, or a list with one for each layer")]
+pub enum HiddenSizes {
+    /// The same for all layers.
+    Same(usize),
+    /// One for each layer, from the first.
+    Each(Vec<usize>),
+}
+
+impl HiddenSizes {
+    /// The size of layer `layer`; 0 past the end of a list.
+    pub fn of(&self, layer: usize) -> usize {
+        match self {
+            Self::Same(size) => *size,
+            Self::Each(sizes) => sizes.get(layer).copied().unwrap_or(0),
+        }
+    }
+
+    /// Refuses a list that is not one for each of `layers`, and sizes of zero.
+    fn validate(&self, layers: usize) -> Result<(), ConfigError> {
+        match self {
+            Self::Each(sizes) if sizes.len() != layers => Err(ConfigError::Conflict(format!(
+                "`hidden` gives {} sizes for {layers} layers; give one for each layer, or one for all",
+                sizes.len()
+            ))),
+            _ => (0..layers).try_for_each(|layer| at_least_one("hidden", self.of(layer))),
+        }
+    }
+}
+
+impl From<usize> for HiddenSizes {
+    fn from(size: usize) -> Self {
+        Self::Same(size)
+    }
+}
+
+impl From<Vec<usize>> for HiddenSizes {
+    fn from(sizes: Vec<usize>) -> Self {
+        Self::Each(sizes)
+    }
+}
+
+impl fmt::Display for HiddenSizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same(size) => write!(f, "{size}"),
+            Self::Each(sizes) => {
+                for (index, size) in sizes.iter().enumerate() {
+                    write!(f, "{}{size}", if index > 0 { "," } else { "" })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl FromStr for HiddenSizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Result<Vec<usize>, _> = text.split(',').map(|size| size.trim().parse()).collect();
+        let sizes = sizes.map_err(|e| format!("{e}; give a size, or one for each layer such as 1150,1150,400"))?;
+        Ok(if let [size] = sizes[..] { Self::Same(size) } else { Self::Each(sizes) })
+    }
+}
+
 /// The shape of an LSTM of any number of layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
     /// I, the size of the input at every step.
     pub input: usize,
     /// H, the hidden size.
-    pub hidden: usize,
+    pub hidden: HiddenSizes,
     /// L, the number of layers.
     pub layers: usize,
     /// P, the size the hidden state is projected to (Sak 2014), `None` for no projection.
@@ -184,20 +243,25 @@ pub struct LstmConfig {
     /// The number of steps after which the gradient through `h` and `c` is cut; `None` for the whole segment.
     /// The report cuts it at every step: 1.
     pub horizon: Option<usize>,
+    /// Whether every layer after the first adds its input to its hidden states where the sizes agree (He 2016; Wu 2016):
+    /// what it gives on is `h + x`, what recurs stays `h`.
+    #[serde(default)]
+    pub residual: bool,
 }
 
 impl LstmConfig {
     /// One layer of `hidden` units over inputs of size `input`, everything else as `nn.LSTM` has it.
-    pub fn new(input: usize, hidden: usize) -> Self {
+    pub fn new(input: usize, hidden: impl Into<HiddenSizes>) -> Self {
         Self {
             input,
-            hidden,
+            hidden: hidden.into(),
             layers: 1,
             projection: None,
             bidirectional: false,
             wiring: Wiring::Stacked,
             readout: Readout::Hidden,
             horizon: None,
+            residual: false,
         }
     }
 
@@ -206,23 +270,33 @@ impl LstmConfig {
         1 + usize::from(self.bidirectional)
     }
 
-    /// R, the size of the recurrent state `h`: P with a projection, else H.
-    pub fn recurrent(&self) -> usize {
-        self.projection.unwrap_or(self.hidden)
+    /// R, the size of the recurrent state `h` of layer `layer`: P with a projection, else H.
+    pub fn recurrent(&self, layer: usize) -> usize {
+        self.projection.unwrap_or(self.hidden.of(layer))
     }
 
-    /// The size of a layer's readout: D·H for the output gate, else D·R.
-    pub fn output(&self) -> usize {
+    /// The size of the readout of layer `layer`: D·H for the output gate, else D·R.
+    pub fn layer_output(&self, layer: usize) -> usize {
         let size = match self.readout {
-            Readout::Hidden => self.recurrent(),
-            Readout::OutputGate => self.hidden,
+            Readout::Hidden => self.recurrent(layer),
+            Readout::OutputGate => self.hidden.of(layer),
         };
         self.directions() * size
     }
 
+    /// The size of the last layer's readout.
+    pub fn output(&self) -> usize {
+        self.layer_output(self.layers.saturating_sub(1))
+    }
+
+    /// Whether layer `layer` adds its input to its hidden states.
+    pub fn adds_input(&self, layer: usize) -> bool {
+        self.residual && layer > 0 && self.layer_input(layer) == self.directions() * self.recurrent(layer)
+    }
+
     /// The input size of layer `layer`.
     pub fn layer_input(&self, layer: usize) -> usize {
-        let below = self.directions() * self.recurrent();
+        let below = self.directions() * self.recurrent(layer.saturating_sub(1));
         match (layer, self.wiring) {
             (0, _) => self.input,
             (_, Wiring::Stacked) => below,
@@ -237,11 +311,12 @@ impl LstmConfig {
     /// A sentence naming the setting that cannot be built.
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("input", self.input)?;
-        at_least_one("hidden", self.hidden)?;
+        // Zero layers have no sizes to check.
+        self.hidden.validate(self.layers.max(1))?;
         at_least_one("layers", self.layers)?;
         if let Some(projection) = self.projection {
             at_least_one("projection", projection)?;
-            if projection >= self.hidden {
+            if (0..self.layers).any(|layer| projection >= self.hidden.of(layer)) {
                 return Err(ConfigError::Range {
                     name: "projection",
                     value: projection.to_string(),
@@ -254,6 +329,25 @@ impl LstmConfig {
         }
         if self.horizon == Some(0) {
             return Err(ConfigError::Zero { name: "horizon" });
+        }
+        if self.residual {
+            let agrees = (1..self.layers).any(|layer| self.adds_input(layer));
+            let why = match (self.wiring, self.readout) {
+                (Wiring::Skip | Wiring::Scores { .. }, _) => {
+                    "residual connections add what the layer below gives; the wirings skip and scores join other values to \
+                     it, so use the wiring stacked"
+                }
+                (_, Readout::OutputGate) => {
+                    "residual connections change the hidden states, which the readout output-gate does not read; use the \
+                     readout hidden"
+                }
+                _ if agrees => return Ok(()),
+                _ => {
+                    "residual connections add a layer's input to its hidden states, but no layer after the first has the \
+                     size of the one below; give --layers of at least 2 and --hidden sizes that agree"
+                }
+            };
+            return Err(ConfigError::Conflict(why.to_owned()));
         }
         Ok(())
     }
@@ -278,10 +372,42 @@ mod tests {
     fn what_cannot_be_built_is_refused_by_name() {
         let valid = LstmConfig::new(3, 4);
         assert_eq!(valid.validate(), Ok(()));
-        let zero = LstmConfig { hidden: 0, ..valid.clone() };
+        let zero = LstmConfig { hidden: 0.into(), ..valid.clone() };
         assert_eq!(zero.validate(), Err(ConfigError::Zero { name: "hidden" }));
+        let sizes = |sizes: &[usize]| LstmConfig { layers: 2, hidden: sizes.to_vec().into(), ..valid.clone() };
+        assert_eq!(sizes(&[5, 6]).validate(), Ok(()));
+        assert_eq!(sizes(&[5, 0]).validate(), Err(ConfigError::Zero { name: "hidden" }));
+        assert!(sizes(&[5, 6, 7]).validate().unwrap_err().to_string().contains("3 sizes for 2 layers"));
+        let residual = |config| LstmConfig { residual: true, ..config };
+        assert_eq!(residual(sizes(&[5, 5])).validate(), Ok(()));
+        for config in [
+            valid.clone(),
+            sizes(&[5, 6]),
+            LstmConfig { wiring: Wiring::Skip, ..sizes(&[5, 5]) },
+            LstmConfig { readout: Readout::OutputGate, ..sizes(&[5, 5]) },
+        ] {
+            assert!(residual(config).validate().unwrap_err().to_string().contains("residual"));
+        }
         let wide = LstmConfig { projection: Some(4), ..valid };
         assert!(wide.validate().unwrap_err().to_string().contains("smaller than the hidden size"));
+    }
+
+    #[test]
+    fn hidden_sizes_are_written_and_read() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Model {
+            hidden: HiddenSizes,
+        }
+        for text in ["200", "1150,1150,400"] {
+            let hidden: HiddenSizes = text.parse().unwrap();
+            assert_eq!(hidden.to_string(), text);
+            let model = Model { hidden };
+            assert_eq!(toml::from_str::<Model>(&toml::to_string(&model).unwrap()).unwrap(), model);
+        }
+        assert!("5,".parse::<HiddenSizes>().unwrap_err().contains("one for each layer"));
+        let config = LstmConfig { layers: 3, ..LstmConfig::new(2, vec![5, 6, 7]) };
+        assert_eq!((0..3).map(|layer| config.layer_input(layer)).collect::<Vec<_>>(), [2, 5, 6]);
+        assert_eq!(config.output(), 7);
     }
 
     #[test]

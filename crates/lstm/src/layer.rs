@@ -6,10 +6,12 @@
 use std::ops::Range;
 
 use lstm_kernels::{
-    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, product, products,
+    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, multiply, product,
+    products,
 };
 
 use crate::config::LstmConfig;
+use crate::dropout::{Dropout, layer_place};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::stack::Segment;
 
@@ -48,6 +50,10 @@ pub(crate) struct LayerTape {
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
     is_packed: bool,
+    /// `[4H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
+    /// backward pass their gradient.
+    weight_mask: Vec<f32>,
+    weights_left: Vec<f32>,
 }
 
 impl Layer {
@@ -59,7 +65,8 @@ impl Layer {
         prefix: &str,
         layout: &mut Layout,
     ) -> Self {
-        let (gates, input, recurrent) = (4 * config.hidden, config.layer_input(layer), config.recurrent());
+        let (hidden, input, recurrent) = (config.hidden.of(layer), config.layer_input(layer), config.recurrent(layer));
+        let gates = hidden.saturating_mul(4);
         let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
         let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
         Self {
@@ -67,9 +74,9 @@ impl Layer {
             weight_hh: add("weight_hh", &[gates, recurrent]),
             bias_ih: add("bias_ih", &[gates]),
             bias_hh: add("bias_hh", &[gates]),
-            weight_hr: config.projection.map(|size| add("weight_hr", &[size, config.hidden])),
+            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
             input,
-            hidden: config.hidden,
+            hidden,
             recurrent,
             reverse,
             horizon: config.horizon,
@@ -114,6 +121,19 @@ impl Layer {
         );
     }
 
+    /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
+    pub(crate) fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, layer: usize, tape: &mut LayerTape) {
+        let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
+            tape.weight_mask.clear();
+            return;
+        };
+        let weight = params.get(self.weight_hh);
+        masks.fill(layer_place(layer, 2 + usize::from(self.reverse)), rate, &mut tape.weight_mask, weight.len());
+        grow(&mut tape.weights_left, weight.len());
+        tape.weights_left.copy_from_slice(weight);
+        multiply(&mut tape.weights_left, &tape.weight_mask);
+    }
+
     /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
     pub(crate) fn recur(
         &self,
@@ -125,7 +145,7 @@ impl Layer {
         tape: &mut LayerTape,
     ) {
         if !(frozen && tape.is_packed) {
-            tape.packed.pack_forward(self.recurrent_weights(params));
+            tape.packed.pack_forward(self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left));
             tape.is_packed = true;
         }
         let (first, last) = self.end_slots(segment.steps);
@@ -166,7 +186,8 @@ impl Layer {
             grow(&mut tape.raw_gradient, rows * self.hidden);
             grow(&mut tape.d_projected, rows * self.recurrent);
         }
-        tape.packed_backward.pack_backward(self.recurrent_weights(params), segment.batch);
+        let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
+        tape.packed_backward.pack_backward(weights, segment.batch);
         self.recurrence(segment, &tape.packed_backward).backward(
             &mut tape.gates,
             &tape.c,
@@ -180,12 +201,17 @@ impl Layer {
         );
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
         let d_input_weight = &mut d_input_weight[columns.start..];
+        let dropped = !tape.weight_mask.is_empty();
+        let (target, start) = match dropped {
+            true => (&mut tape.weights_left[..], Start::Zero),
+            false => (&mut *d_weight, accumulate.start()),
+        };
         products(
             Matrix::new(&tape.gates, rows, width).transposed(),
             [
                 (
-                    MatrixMut::new(d_weight, width, self.recurrent),
-                    accumulate.start(),
+                    MatrixMut::new(target, width, self.recurrent),
+                    start,
                     Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
                 ),
                 (
@@ -195,6 +221,10 @@ impl Layer {
                 ),
             ],
         );
+        if dropped {
+            multiply(&mut tape.weights_left, &tape.weight_mask);
+            accumulate.values(d_weight, &tape.weights_left);
+        }
         if let Some(slot) = self.weight_hr {
             product(
                 MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
@@ -266,9 +296,9 @@ impl Layer {
         self.after(&tape.c, segment)
     }
 
-    fn recurrent_weights<'a>(&self, params: &'a Params) -> RecurrentWeights<'a> {
+    fn recurrent_weights<'a>(&self, params: &'a Params, mask: &[f32], left: &'a [f32]) -> RecurrentWeights<'a> {
         RecurrentWeights {
-            weight_hh: params.get(self.weight_hh),
+            weight_hh: if mask.is_empty() { params.get(self.weight_hh) } else { left },
             weight_hr: self.weight_hr.map(|slot| params.get(slot)),
             hidden: self.hidden,
             recurrent: self.recurrent,

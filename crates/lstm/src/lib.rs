@@ -13,6 +13,7 @@
 //! | [`config`] | the choices a model can make |
 //! | [`params`] | the flat buffer and the layout that names its parts |
 //! | [`state`] | what streaming carries |
+//! | [`dropout`], [`penalty`] | what regularises in training |
 //! | [`stack`] | any number of layers over a segment: [`stack::Lstm`] |
 //! | [`stream`] | one step at a time, packed: [`stream::Stream`] |
 //! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
@@ -59,6 +60,7 @@ pub mod generate;
 mod layer;
 pub mod model;
 pub mod params;
+pub mod penalty;
 pub mod rng;
 pub mod stack;
 pub mod state;

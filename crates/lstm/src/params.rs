@@ -165,9 +165,17 @@ impl Gradients {
         Self { values: Params::zeros(layout), table, width, ranges: vec![rest], touched: Vec::new() }
     }
 
+    /// All zeros, of a model without such a table.
+    pub(crate) fn whole(layout: Arc<Layout>) -> Self {
+        Self::zeros(layout, Slot { offset: 0, len: 0 }, 0)
+    }
+
     /// Zeroes the table's rows that were touched, and notes those of `rows` as touched.
     pub(crate) fn touch(&mut self, rows: &[u32]) {
         debug_assert_eq!(self.table.offset, 0);
+        if self.table.len == 0 {
+            return;
+        }
         let touched = self.ranges.len() - 1;
         for range in &self.ranges[..touched] {
             self.values.values[range.clone()].fill(0.0);

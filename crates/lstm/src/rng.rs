@@ -38,6 +38,12 @@ impl Rng {
         Self(generator)
     }
 
+    /// The stream from its `word`-th 32 bits on: parts of one stream can be drawn side by side.
+    pub fn from_word(mut self, word: u64) -> Self {
+        self.0.set_word_pos(word.into());
+        self
+    }
+
     /// 32 uniform bits.
     pub fn bits(&mut self) -> u32 {
         self.0.next_u32()
@@ -90,6 +96,17 @@ mod tests {
         assert_ne!(draw(1, Purpose::Init, 0), draw(2, Purpose::Init, 0));
         assert_ne!(draw(1, Purpose::Init, 0), draw(1, Purpose::Init, 1));
         assert_ne!(draw(1, Purpose::Init, 0), draw(1, Purpose::Dropout, 0));
+    }
+
+    #[test]
+    fn a_stream_can_be_drawn_from_the_middle() {
+        let mut all = [0; 4096];
+        Rng::new(1, Purpose::Dropout, 5).fill(&mut all);
+        for word in [0, 1, 16, 100] {
+            let mut part = [0; 128];
+            Rng::new(1, Purpose::Dropout, 5).from_word(word as u64).fill(&mut part);
+            assert_eq!(part, all[4 * word..][..128]);
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, multiply, product};
+use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
-use crate::dropout::Dropout;
+use crate::dropout::{self, Dropout, layer_place};
 use crate::layer::{Layer, LayerTape};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::state::State;
@@ -119,7 +119,7 @@ impl Lstm {
             if let Wiring::Scores { size } = config.wiring
                 && layer + 1 < config.layers
             {
-                let weight = layout.add(format!("{prefix}weight_score_l{layer}"), &[size, config.output()]);
+                let weight = layout.add(format!("{prefix}weight_score_l{layer}"), &[size, config.layer_output(layer)]);
                 let bias = layout.add(format!("{prefix}bias_score_l{layer}"), &[size]);
                 scores.push((weight, bias));
             }
@@ -175,19 +175,19 @@ impl Lstm {
 
     /// Sets initial values as `init` says, from the run's `seed`.
     pub fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
-        let hidden = 1.0 / (self.config.hidden as f32).sqrt();
         let fan_in = |size: usize| 1.0 / (size as f32).sqrt();
         for (index, layer) in self.layers.iter().enumerate() {
+            let hidden = self.config.hidden.of(index);
             for direction in layer {
                 let bounds = |size: usize| match init.scheme {
-                    InitScheme::Torch => hidden,
+                    InitScheme::Torch => fan_in(hidden),
                     InitScheme::Uniform(a) => a,
                     InitScheme::OnesBias => fan_in(size),
                 };
                 params.fill_uniform(direction.weight_ih, bounds(self.config.layer_input(index)), seed);
-                params.fill_uniform(direction.weight_hh, bounds(self.config.recurrent()), seed);
+                params.fill_uniform(direction.weight_hh, bounds(self.config.recurrent(index)), seed);
                 if let Some(slot) = direction.weight_hr {
-                    params.fill_uniform(slot, bounds(self.config.hidden), seed);
+                    params.fill_uniform(slot, bounds(hidden), seed);
                 }
                 for slot in [direction.bias_ih, direction.bias_hh] {
                     match init.scheme {
@@ -195,16 +195,15 @@ impl Lstm {
                         _ => params.fill_uniform(slot, bounds(1), seed),
                     }
                     if let Some(sum) = init.forget_bias {
-                        let forget = self.config.hidden..2 * self.config.hidden;
-                        params.get_mut(slot)[forget].fill(sum / 2.0);
+                        params.get_mut(slot)[hidden..2 * hidden].fill(sum / 2.0);
                     }
                 }
             }
         }
-        for &(weight, bias) in &self.scores {
+        for (index, &(weight, bias)) in self.scores.iter().enumerate() {
             let bound = match init.scheme {
                 InitScheme::Uniform(a) => a,
-                _ => fan_in(self.config.output()),
+                _ => fan_in(self.config.layer_output(index)),
             };
             params.fill_uniform(weight, bound, seed);
             match init.scheme {
@@ -217,7 +216,7 @@ impl Lstm {
     /// Runs a segment.
     ///
     /// input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
-    /// gives to the next, in training. The outputs are the tape's.
+    /// gives to the next, and on recurrent weights, in training. The outputs are the tape's.
     ///
     /// # Panics
     /// When `input`, `state` or `lengths` do not have the segment's shape.
@@ -233,8 +232,8 @@ impl Lstm {
         let rows = self.check(input, segment, state);
         (tape.steps, tape.batch) = (segment.steps, segment.batch);
         let directions = self.config.directions();
-        let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
         for (index, layer) in self.layers.iter().enumerate() {
+            let (recurrent, hidden) = (self.config.recurrent(index), self.config.hidden.of(index));
             let (below_tapes, tapes) = tape.layers.split_at_mut(index);
             let (below, above) = tape.above.split_at_mut(index);
             let below = below.last().zip(below_tapes.last()).map(|(output, tapes)| {
@@ -249,7 +248,7 @@ impl Lstm {
                 match below {
                     None => part.add_input(params, 0..columns, 0..rows, input, true, part_tape),
                     Some((below, readout)) => {
-                        let joined = columns - directions * recurrent;
+                        let joined = columns - directions * self.config.recurrent(index - 1);
                         part.add_input(params, joined..columns, 0..rows, below, true, part_tape);
                         match self.config.wiring {
                             Wiring::Stacked => {}
@@ -264,13 +263,15 @@ impl Lstm {
                     }
                 }
                 let state_index = index * directions + direction;
-                let (h, c) = state.both_mut(state_index, segment.batch * recurrent, segment.batch * hidden);
+                let (h, c) = state.both_mut(state_index);
+                part.drop_weights(params, dropout, index, part_tape);
                 part.recur(params, segment, h, c, tape.frozen, part_tape);
             }
             let output = &mut above[0];
             let dropout = dropout.filter(|dropout| dropout.rate > 0.0 && index + 1 < self.config.layers);
             // One direction's hidden states are read where the recurrence left them, unless they must be changed.
-            output.is_copied = directions > 1 || segment.lengths.is_some() || dropout.is_some();
+            let below = below.filter(|_| self.config.adds_input(index));
+            output.is_copied = directions > 1 || segment.lengths.is_some() || dropout.is_some() || below.is_some();
             if output.is_copied {
                 grow(&mut output.hidden, rows * directions * recurrent);
                 for (direction, part) in layer.iter().enumerate() {
@@ -278,6 +279,9 @@ impl Lstm {
                     put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
                 }
                 clear_masked(&mut output.hidden, segment);
+                if let Some((below, _)) = below {
+                    add(&mut output.hidden, below);
+                }
             }
             if self.config.readout == Readout::OutputGate {
                 grow(&mut output.gate, rows * directions * hidden);
@@ -289,7 +293,7 @@ impl Lstm {
                     }
                 }
             }
-            output.drop(dropout, index);
+            output.drop(dropout, index, segment.steps);
         }
     }
 
@@ -315,17 +319,16 @@ impl Lstm {
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
         assert_eq!(d_output.len(), rows * self.output_size(), "d_output is [T, B, output]");
         let directions = self.config.directions();
-        let (recurrent, hidden) = (self.config.recurrent(), self.config.hidden);
         let gate_read = self.config.readout == Readout::OutputGate;
         if gate_read {
-            for gradient in &mut tape.d_above {
-                zeroed(&mut gradient.gate, rows * directions * hidden);
+            for (index, gradient) in tape.d_above.iter_mut().enumerate() {
+                zeroed(&mut gradient.gate, rows * self.config.layer_output(index));
             }
         }
         // The gradient of the last layer's hidden states is read where the caller left it, unless it must be changed.
         let is_copied = gate_read || segment.lengths.is_some();
         if let Some(last) = tape.d_above.last_mut().filter(|_| is_copied) {
-            zeroed(&mut last.hidden, rows * directions * recurrent);
+            zeroed(&mut last.hidden, rows * directions * self.config.recurrent(self.layers.len() - 1));
             let target = if gate_read { &mut last.gate } else { &mut last.hidden };
             target.copy_from_slice(d_output);
             clear_masked(target, segment);
@@ -344,24 +347,25 @@ impl Lstm {
             let (d_above, tapes) = (&mut d_above[0], &mut tapes[0]);
             tape.above[index].drop_backward(d_above);
             clear_masked(&mut d_above.hidden, segment);
-            let d_hidden = if index + 1 < self.layers.len() || is_copied { &d_above.hidden } else { d_output };
+            let (recurrent, hidden) = (self.config.recurrent(index), self.config.hidden.of(index));
+            let d_layer = if index + 1 < self.layers.len() || is_copied { &d_above.hidden } else { d_output };
             let below = tape.above[..index].last().zip(below_tapes.last()).map(|(output, tapes)| {
                 let hidden = output.hidden(&self.layers[index - 1], tapes, segment);
                 (hidden, output.readout(self.config.readout, hidden))
             });
             let columns = self.config.layer_input(index);
-            let joined = if index == 0 { 0 } else { columns - directions * recurrent };
+            let width_below = if index == 0 { columns } else { directions * self.config.recurrent(index - 1) };
+            let joined = columns - width_below;
             for (direction, part) in layer.iter().enumerate() {
                 let part_tape = &mut tapes[direction];
                 let (total, first) = (directions * recurrent, direction * recurrent);
-                let d_hidden = take_columns(d_hidden, total, first, recurrent, &mut tape.d_direction);
+                let d_hidden = take_columns(d_layer, total, first, recurrent, &mut tape.d_direction);
                 let d_gate = gate_read.then(|| {
                     let width = directions * hidden;
                     take_columns(&d_above.gate, width, direction * hidden, hidden, &mut tape.d_gate_direction)
                 });
                 let state_index = index * directions + direction;
-                let (h, c) = (segment.batch * recurrent, segment.batch * hidden);
-                let d_state = tape.state_gradient.both_mut(state_index, h, c);
+                let d_state = tape.state_gradient.both_mut(state_index);
                 let met = (joined..columns, below.map_or(input, |(hidden, _)| hidden));
                 part.recur_backward(params, segment, d_hidden, d_gate, d_state, met, part_tape, gradients, accumulate);
                 let Some(((_, readout), d_below)) = below.zip(d_below.last_mut()) else {
@@ -370,7 +374,7 @@ impl Lstm {
                     continue;
                 };
                 if direction == 0 {
-                    grow(&mut d_below.hidden, rows * directions * recurrent);
+                    grow(&mut d_below.hidden, rows * width_below);
                 }
                 let to_below = Accumulate::Replace.part(direction == 0);
                 part.input_gradient(params, joined..columns, 0..rows, &mut d_below.hidden, to_below, part_tape);
@@ -397,6 +401,9 @@ impl Lstm {
                     }
                 }
             }
+            if let Some(d_below) = d_below.last_mut().filter(|_| self.config.adds_input(index)) {
+                add(&mut d_below.hidden, d_layer);
+            }
         }
     }
 
@@ -410,7 +417,7 @@ impl Lstm {
         scores: &mut Vec<f32>,
     ) {
         let (weight, bias) = self.scores[layer];
-        let (bias, width) = (params.get(bias), self.output_size());
+        let (bias, width) = (params.get(bias), self.config.layer_output(layer));
         grow(scores, rows.len() * bias.len());
         product(
             MatrixMut::new(scores, rows.len(), bias.len()),
@@ -432,7 +439,7 @@ impl Lstm {
         accumulate: Accumulate,
     ) {
         let (weight, bias) = self.scores[layer];
-        let (size, width) = (params.get(bias).len(), self.output_size());
+        let (size, width) = (params.get(bias).len(), self.config.layer_output(layer));
         let part = rows.start * width..rows.end * width;
         let d_scores_matrix = Matrix::new(d_scores, rows.len(), size);
         column_sums(gradients.get_mut(bias), d_scores, accumulate == Accumulate::Add);
@@ -459,21 +466,25 @@ impl Lstm {
             let why = "a bidirectional LSTM needs the whole sequence; it cannot be run step by step";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        let (hidden, recurrent) = (self.config.hidden, self.config.recurrent());
-        let sizes: Vec<usize> = (0..self.config.layers).map(|layer| self.config.layer_input(layer)).collect();
+        let LstmConfig { layers, ref hidden, .. } = self.config;
+        let recurrent = |layer| self.config.recurrent(layer);
+        let sizes: Vec<usize> = (0..layers).map(|layer| self.config.layer_input(layer)).collect();
         // The input of each layer beside its hidden state before.
-        let joined: Vec<Columns> = sizes.iter().map(|size| plan.buffer(size + recurrent)).collect();
-        let h: Vec<Columns> = joined.iter().zip(&sizes).map(|(all, &size)| all.part(size..size + recurrent)).collect();
-        let c: Vec<Columns> = sizes.iter().map(|_| plan.buffer(hidden)).collect();
+        let joined: Vec<Columns> = (0..layers).map(|layer| plan.buffer(sizes[layer] + recurrent(layer))).collect();
+        let state = |layer: usize| joined[layer].part(sizes[layer]..sizes[layer] + recurrent(layer));
+        let h: Vec<Columns> = (0..layers).map(state).collect();
+        let c: Vec<Columns> = (0..layers).map(|layer| plan.buffer(hidden.of(layer))).collect();
         let input = joined[0].part(0..self.config.input);
-        let mut output = plan.buffer(recurrent);
+        let mut output = plan.buffer(recurrent(layers - 1));
         if self.config.wiring == Wiring::Skip {
             joined[1..].iter().for_each(|joined| plan.carry(input, joined.part(0..self.config.input)));
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let layer = &layer[0];
+            let (layer, hidden, recurrent) = (&layer[0], hidden.of(index), recurrent(index));
             let next = joined.get(index + 1).zip(sizes.get(index + 1));
             let above = next.map_or(output, |(joined, &size)| joined.part(size - recurrent..size));
+            // What recurs, if it is not what is given on.
+            let own = if self.config.adds_input(index) { plan.buffer(recurrent) } else { above };
             let weights = CellWeights {
                 weight_ih: params.get(layer.weight_ih),
                 weight_hh: params.get(layer.weight_hh),
@@ -482,15 +493,18 @@ impl Lstm {
                 hidden,
             };
             let gates = match layer.weight_hr {
-                None => plan.cells(weights, joined[index], c[index], above),
+                None => plan.cells(weights, joined[index], c[index], own),
                 Some(weight_hr) => {
                     let raw = plan.buffer(hidden);
                     let gates = plan.cells(weights, joined[index], c[index], raw);
-                    plan.linear(params.get(weight_hr), None, raw, above);
+                    plan.linear(params.get(weight_hr), None, raw, own);
                     gates
                 }
             };
-            plan.carry(above, h[index]);
+            plan.carry(own, h[index]);
+            if self.config.adds_input(index) {
+                plan.sum(own, joined[index].part(0..sizes[index]), above);
+            }
             let readout = match self.config.readout {
                 Readout::Hidden => above,
                 Readout::OutputGate => gates.part(3 * hidden..4 * hidden),
@@ -536,28 +550,20 @@ impl LayerOutput {
     }
 
     /// Applies fresh masks, or none.
-    fn drop(&mut self, dropout: Option<Dropout>, layer: usize) {
+    fn drop(&mut self, dropout: Option<Dropout>, layer: usize, steps: usize) {
         self.hidden_mask.clear();
         self.gate_mask.clear();
         let Some(dropout) = dropout else { return };
-        // Places 0 and 1 are the model's own, before and after the stack.
-        let place = 2 + 2 * layer as u32;
-        dropout.mask(place, &mut self.hidden_mask, self.hidden.len());
-        multiply(&mut self.hidden, &self.hidden_mask);
+        dropout.apply(layer_place(layer, 0), steps, &mut self.hidden, &mut self.hidden_mask);
         if !self.gate.is_empty() {
-            dropout.mask(place + 1, &mut self.gate_mask, self.gate.len());
-            multiply(&mut self.gate, &self.gate_mask);
+            dropout.apply(layer_place(layer, 1), steps, &mut self.gate, &mut self.gate_mask);
         }
     }
 
     /// Applies the masks of the forward pass to the gradients.
     fn drop_backward(&self, gradient: &mut OutputGradient) {
-        if !self.hidden_mask.is_empty() {
-            multiply(&mut gradient.hidden, &self.hidden_mask);
-        }
-        if !self.gate_mask.is_empty() {
-            multiply(&mut gradient.gate, &self.gate_mask);
-        }
+        dropout::apply(&mut gradient.hidden, &self.hidden_mask);
+        dropout::apply(&mut gradient.gate, &self.gate_mask);
     }
 }
 
@@ -589,6 +595,11 @@ impl Tape {
     /// The gradient of the input after a backward pass: `[T, B, I]`.
     pub fn d_input(&self) -> &[f32] {
         &self.d_input
+    }
+
+    /// The gradient of the input, to change it before it goes on.
+    pub(crate) fn d_input_mut(&mut self) -> &mut [f32] {
+        &mut self.d_input
     }
 
     /// The gradient of the initial state after a backward pass.
@@ -642,6 +653,11 @@ fn clear_masked(values: &mut [f32], segment: Segment) {
             values.fill(0.0);
         }
     }
+}
+
+/// Adds `values` to `sums`.
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
 /// Resizes and zeroes.

@@ -99,10 +99,13 @@ impl Stream {
     pub fn state(&self, state: &mut State) {
         let batch = self.batch();
         assert_eq!(state.batch(), batch, "the state has a row for every stream");
-        for (values, layers) in [(&mut state.h, &self.columns.h), (&mut state.c, &self.columns.c)] {
-            let size = values.len() / (layers.len() * batch).max(1);
-            for (index, values) in values.chunks_exact_mut(size.max(1)).enumerate() {
-                values.copy_from_slice(self.plan.row(layers[index / batch], index % batch));
+        for (index, columns) in self.columns.h.iter().zip(&self.columns.c).enumerate() {
+            let (h, c) = state.both_mut(index);
+            for row in 0..batch {
+                for (values, columns) in [(&mut *h, columns.0), (&mut *c, columns.1)] {
+                    let source = self.plan.row(*columns, row);
+                    values[row * source.len()..][..source.len()].copy_from_slice(source);
+                }
             }
         }
     }
@@ -114,10 +117,13 @@ impl Stream {
     pub fn set_state(&mut self, state: &State) {
         let batch = self.batch();
         assert_eq!(state.batch(), batch, "the state has a row for every stream");
-        for (values, layers) in [(&state.h, &self.columns.h), (&state.c, &self.columns.c)] {
-            let size = values.len() / (layers.len() * batch).max(1);
-            for (index, values) in values.chunks_exact(size.max(1)).enumerate() {
-                self.plan.row_mut(layers[index / batch], index % batch).copy_from_slice(values);
+        for (index, columns) in self.columns.h.iter().zip(&self.columns.c).enumerate() {
+            let (h, c) = state.both(index);
+            for row in 0..batch {
+                for (values, columns) in [(h, columns.0), (c, columns.1)] {
+                    let target = self.plan.row_mut(*columns, row);
+                    target.copy_from_slice(&values[row * target.len()..][..target.len()]);
+                }
             }
         }
     }
@@ -152,45 +158,63 @@ mod tests {
     use crate::stack::Segment;
 
     #[test]
+    fn a_stream_of_layers_that_differ_or_add_their_input_gives_what_a_segment_gives() {
+        let base = LstmConfig { layers: 3, ..LstmConfig::new(5, 19) };
+        let sizes = LstmConfig { hidden: vec![7, 19, 4].into(), ..base.clone() };
+        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+            check(LstmConfig { wiring, ..sizes.clone() });
+            check(LstmConfig { wiring, readout: Readout::OutputGate, ..sizes.clone() });
+            check(LstmConfig { wiring, projection: Some(3), ..sizes.clone() });
+        }
+        for projection in [None, Some(3)] {
+            for hidden in [vec![19, 19, 19], vec![7, 7, 4], vec![4, 7, 7]] {
+                check(LstmConfig { residual: true, projection, hidden: hidden.into(), ..base.clone() });
+            }
+        }
+    }
+
+    #[test]
     fn a_stream_gives_what_a_segment_gives() {
-        let (steps, input) = (4, 5);
         for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
             for (readout, projection) in
                 [(Readout::Hidden, None), (Readout::Hidden, Some(7)), (Readout::OutputGate, None)]
             {
-                for batch in [1, 3, 5] {
-                    let config = LstmConfig { layers: 3, wiring, readout, projection, ..LstmConfig::new(input, 19) };
-                    let lstm = Lstm::new(config).unwrap();
-                    let mut params = Params::zeros(lstm.layout().clone());
-                    lstm.initialise(&mut params, &Init::default(), 1);
-                    let mut rng = Rng::new(1, Purpose::Init, 7);
-                    let x: Vec<f32> = (0..steps * batch * input).map(|_| rng.normal()).collect();
-                    let mut state = lstm.state(batch);
-                    state.h.iter_mut().chain(&mut state.c).for_each(|value| *value = rng.normal());
-                    let mut stream = Stream::new(&lstm, &params, batch).unwrap();
-                    stream.set_state(&state);
-                    let mut tape = lstm.tape();
-                    let segment = Segment { steps, batch, lengths: None };
-                    lstm.forward(&params, &x, segment, &mut state, None, &mut tape);
-                    let mut outputs = Vec::new();
-                    for x in x.chunks_exact(batch * input) {
-                        for (row, x) in x.chunks_exact(input).enumerate() {
-                            stream.input_mut(row).copy_from_slice(x);
-                        }
-                        stream.step();
-                        (0..batch).for_each(|row| outputs.extend_from_slice(stream.output(row)));
-                    }
-                    let mut end = lstm.state(batch);
-                    stream.state(&mut end);
-                    let close =
-                        |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-                    let case = format!("{wiring:?} {readout} {projection:?} {batch}");
-                    assert!(
-                        close(&outputs, tape.output()) && close(&end.h, &state.h) && close(&end.c, &state.c),
-                        "{case}"
-                    );
-                }
+                check(LstmConfig { layers: 3, wiring, readout, projection, ..LstmConfig::new(5, 19) });
             }
+        }
+    }
+
+    /// A stream of `config` against whole segments.
+    fn check(config: LstmConfig) {
+        let (steps, input) = (4, config.input);
+        for batch in [1, 3, 5] {
+            let lstm = Lstm::new(config.clone()).unwrap();
+            let mut params = Params::zeros(lstm.layout().clone());
+            lstm.initialise(&mut params, &Init::default(), 1);
+            let mut rng = Rng::new(1, Purpose::Init, 7);
+            let x: Vec<f32> = (0..steps * batch * input).map(|_| rng.normal()).collect();
+            let mut state = lstm.state(batch);
+            state.h.iter_mut().chain(&mut state.c).for_each(|value| *value = rng.normal());
+            let mut stream = Stream::new(&lstm, &params, batch).unwrap();
+            stream.set_state(&state);
+            let mut tape = lstm.tape();
+            let segment = Segment { steps, batch, lengths: None };
+            lstm.forward(&params, &x, segment, &mut state, None, &mut tape);
+            let mut outputs = Vec::new();
+            for x in x.chunks_exact(batch * input) {
+                for (row, x) in x.chunks_exact(input).enumerate() {
+                    stream.input_mut(row).copy_from_slice(x);
+                }
+                stream.step();
+                (0..batch).for_each(|row| outputs.extend_from_slice(stream.output(row)));
+            }
+            let mut end = lstm.state(batch);
+            stream.state(&mut end);
+            let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(
+                close(&outputs, tape.output()) && close(&end.h, &state.h) && close(&end.c, &state.c),
+                "{config:?}, B {batch}"
+            );
         }
     }
 

@@ -4,7 +4,7 @@
 use std::alloc::System;
 
 use lstm::config::{Init, Readout};
-use lstm::dropout::Dropout;
+use lstm::dropout::{DropoutRates, Masks};
 use lstm::model::{LanguageModel, LanguageModelConfig, LayerWiring};
 use lstm::text::batches::Batch;
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
@@ -29,15 +29,11 @@ fn nothing_is_allocated_after_the_first_steps() {
         (LayerWiring::Scores, Readout::OutputGate, 0.0, OptimizerKind::Adam),
     ] {
         let config = LanguageModelConfig {
-            vocabulary: 2_000,
-            embedding: 40,
-            hidden: 72,
             layers: 2,
-            projection: None,
             wiring,
             readout,
-            horizon: None,
-            dropout: rate,
+            dropout: DropoutRates::all(rate),
+            ..LanguageModelConfig::new(2_000, 40, 72)
         };
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init::default(), 1);
@@ -55,8 +51,8 @@ fn nothing_is_allocated_after_the_first_steps() {
         let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
         let mut train = |step: u64| {
             let batch = &batches[step as usize % batches.len()];
-            let dropout = Some(Dropout { rate, seed: 1, step });
-            model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut gradients);
+            let masks = Some(Masks { seed: 1, step });
+            model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
             optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 0.1, Some(1.0));
         };
         assert!(asked_for(|| (0..6).for_each(&mut train)) > 0, "the first steps size the buffers");

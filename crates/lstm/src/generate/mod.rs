@@ -14,25 +14,15 @@ pub use stops::Stops;
 pub(crate) mod tiny {
     //! A model with random parameters, small enough to try every text of a few tokens.
 
-    use crate::config::{Init, Readout};
-    use crate::model::{LanguageModel, LanguageModelConfig, LayerWiring};
+    use crate::config::Init;
+    use crate::model::{LanguageModel, LanguageModelConfig};
     use crate::params::Params;
 
     /// V.
     pub(crate) const VOCABULARY: usize = 11;
 
     pub(crate) fn model() -> (LanguageModel, Params) {
-        let config = LanguageModelConfig {
-            vocabulary: VOCABULARY,
-            embedding: 5,
-            hidden: 6,
-            layers: 2,
-            projection: None,
-            wiring: LayerWiring::Stacked,
-            readout: Readout::Hidden,
-            horizon: None,
-            dropout: 0.0,
-        };
+        let config = LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(VOCABULARY, 5, 6) };
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init::default(), 3);
         // Initial values say little; larger ones make a model with preferences.

@@ -4,12 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lstm_kernels::{Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product};
+use lstm_kernels::{
+    Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product, smooth_targets,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one, dropout_rate};
-use crate::dropout::Dropout;
+use crate::config::{ConfigError, HiddenSizes, Init, InitScheme, LstmConfig, Readout, Wiring, at_least_one};
+use crate::dropout::{self, Dropout, DropoutKind, DropoutRates, INPUT, Masks, OUTPUT, WORDS};
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
+use crate::penalty::{self, Penalties};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
 use crate::stream::Stream;
@@ -66,8 +69,8 @@ pub struct LanguageModelConfig {
     pub vocabulary: usize,
     /// E, the size of a token's embedding.
     pub embedding: usize,
-    /// H, the hidden size.
-    pub hidden: usize,
+    /// H, the hidden size, of all layers or of each.
+    pub hidden: HiddenSizes,
     /// L, the number of layers.
     pub layers: usize,
     /// P, if the hidden state is projected.
@@ -78,8 +81,39 @@ pub struct LanguageModelConfig {
     pub readout: Readout,
     /// The steps after which the gradient through the states is cut; `None` for the whole segment.
     pub horizon: Option<usize>,
-    /// The dropout rate on the embedding, between layers and before the readout (Zaremba 2014).
-    pub dropout: f32,
+    /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
+    #[serde(default)]
+    pub residual: bool,
+    /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
+    pub dropout: DropoutRates,
+    /// What is added to the loss in training.
+    #[serde(default)]
+    pub penalties: Penalties,
+    /// Whether the readout's weights are the embedding's (Press & Wolf 2017): one table, whose gradient is the sum of
+    /// both uses. Where the last layer's output has not the embedding's size E, a learned projection
+    /// `readout_projection.weight [E, output]` without a bias brings it there (Inan 2017).
+    #[serde(default)]
+    pub tied: bool,
+}
+
+impl LanguageModelConfig {
+    /// One layer of `hidden` units, read out as they are, nothing dropped.
+    pub fn new(vocabulary: usize, embedding: usize, hidden: impl Into<HiddenSizes>) -> Self {
+        Self {
+            vocabulary,
+            embedding,
+            hidden: hidden.into(),
+            layers: 1,
+            projection: None,
+            wiring: LayerWiring::default(),
+            readout: Readout::default(),
+            horizon: None,
+            residual: false,
+            dropout: DropoutRates::default(),
+            penalties: Penalties::default(),
+            tied: false,
+        }
+    }
 }
 
 /// A language model. It holds no values: parameters, state and tape are the caller's.
@@ -89,6 +123,9 @@ pub struct LanguageModel {
     layout: Arc<Layout>,
     embedding: Slot,
     lstm: Lstm,
+    /// Brings the LSTM's output to the embedding's size, in a tied model where they differ.
+    readout_projection: Option<Slot>,
+    /// The embedding's place in a tied model.
     readout: Slot,
     readout_bias: Slot,
 }
@@ -99,6 +136,8 @@ pub struct LanguageTape {
     lstm: Tape,
     embedded: Vec<f32>,
     embedded_mask: Vec<f32>,
+    /// `[V]`: the mask of whole words.
+    word_mask: Vec<f32>,
     /// Whether every position is predicted from the LSTM's output as it is.
     is_whole: bool,
     /// The positions that are predicted, and their outputs after dropout; unused if `is_whole`.
@@ -107,6 +146,9 @@ pub struct LanguageTape {
     targets: Vec<u32>,
     read_mask: Vec<f32>,
     d_read: Vec<f32>,
+    /// `[rows, E]`: what is read, projected, and its gradient; unused without a readout projection.
+    projected: Vec<f32>,
+    d_projected: Vec<f32>,
     d_output: Vec<f32>,
     scores: Vec<f32>,
     nll: Vec<f32>,
@@ -188,7 +230,8 @@ impl LanguageModel {
     pub fn new(config: LanguageModelConfig) -> Result<Self, ConfigError> {
         at_least_one("vocabulary", config.vocabulary)?;
         at_least_one("embedding", config.embedding)?;
-        dropout_rate(config.dropout)?;
+        config.dropout.validate()?;
+        config.penalties.validate()?;
         let lstm_config = LstmConfig {
             layers: config.layers,
             projection: config.projection,
@@ -199,14 +242,21 @@ impl LanguageModel {
             },
             readout: config.readout,
             horizon: config.horizon,
-            ..LstmConfig::new(config.embedding, config.hidden)
+            residual: config.residual,
+            ..LstmConfig::new(config.embedding, config.hidden.clone())
         };
         let mut layout = Layout::default();
         let embedding = layout.add("embedding.weight", &[config.vocabulary, config.embedding]);
         let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;
-        let readout = layout.add("readout.weight", &[config.vocabulary, lstm.output_size()]);
+        let (output, size) = (lstm.output_size(), config.embedding);
+        let readout_projection =
+            (config.tied && output != size).then(|| layout.add("readout_projection.weight", &[size, output]));
+        let readout = match config.tied {
+            true => embedding,
+            false => layout.add("readout.weight", &[config.vocabulary, output]),
+        };
         let readout_bias = layout.add("readout.bias", &[config.vocabulary]);
-        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout, readout_bias })
+        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout_projection, readout, readout_bias })
     }
 
     /// The shape.
@@ -219,18 +269,22 @@ impl LanguageModel {
         &self.layout
     }
 
-    /// Fresh parameters. The embedding is normal as `nn.Embedding`'s unless everything is `uniform(a)`.
+    /// Fresh parameters. The embedding is normal as `nn.Embedding`'s unless everything is `uniform(a)`; a tied one
+    /// starts as a readout, whose scores would be far too large otherwise.
     pub fn initialise(&self, init: &Init, seed: u64) -> Params {
         let mut params = Params::zeros(self.layout.clone());
         self.lstm.initialise(&mut params, init, seed);
-        let fan_in = 1.0 / (self.lstm.output_size() as f32).sqrt();
-        let bound = match init.scheme {
+        let bound_of = |fan_in: usize| match init.scheme {
             InitScheme::Uniform(a) => a,
-            InitScheme::Torch | InitScheme::OnesBias => fan_in,
+            InitScheme::Torch | InitScheme::OnesBias => 1.0 / (fan_in as f32).sqrt(),
         };
+        let bound = bound_of(self.read_size());
         match init.scheme {
             InitScheme::Uniform(a) => params.fill_uniform(self.embedding, a, seed),
             InitScheme::Torch | InitScheme::OnesBias => params.fill_normal(self.embedding, seed),
+        }
+        if let Some(slot) = self.readout_projection {
+            params.fill_uniform(slot, bound_of(self.lstm.output_size()), seed);
         }
         params.fill_uniform(self.readout, bound, seed);
         match init.scheme {
@@ -247,6 +301,10 @@ impl LanguageModel {
 
     /// Gradients for [`Self::train_step`].
     pub fn gradients(&self) -> Gradients {
+        if self.config.tied {
+            // As a readout, every row of the table has a gradient.
+            return Gradients::whole(self.layout.clone());
+        }
         Gradients::zeros(self.layout.clone(), self.embedding, self.config.embedding)
     }
 
@@ -261,48 +319,51 @@ impl LanguageModel {
     }
 
     /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted tokens,
-    /// in place of what it held; the state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    /// and of the model's [`Penalties`], in place of what it held; the loss that is returned is without them. The state is taken from the batch before (or zeroed, if the batch is fresh) and carried on.
+    /// Without `masks` nothing is dropped.
     pub fn train_step(
         &self,
         params: &Params,
         batch: &Batch,
         state: &mut State,
-        dropout: Option<Dropout>,
+        masks: Option<Masks>,
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
         gradients.touch(&batch.tokens);
         let gradients = gradients.params_mut();
-        self.forward(params, batch, state, dropout, tape);
+        self.forward(params, batch, state, masks, tape);
         let loss = self.loss(params, tape, Some(gradients));
         let (width, segment) = (self.lstm.output_size(), segment(batch));
-        if let Some(mask) = dropped(&tape.read_mask) {
-            multiply(&mut tape.d_read, mask);
+        self.project_backward(params, tape, gradients);
+        let Penalties { activation, temporal, .. } = self.config.penalties;
+        if activation > 0.0 {
+            let read = if tape.is_whole { tape.lstm.output() } else { &tape.read };
+            penalty::activation(activation, read, &mut tape.d_read);
         }
+        tape.drop_read(self.config.dropout.kind, batch.batch, Pass::Backward);
         let d_output = if tape.is_whole {
-            &tape.d_read
+            &mut tape.d_read
         } else {
             tape.d_output.clear();
             tape.d_output.resize(batch.tokens.len() * width, 0.0);
             for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
                 tape.d_output[row as usize * width..][..width].copy_from_slice(source);
             }
-            &tape.d_output
+            &mut tape.d_output
         };
+        if temporal > 0.0 {
+            penalty::temporal(temporal, segment, tape.lstm.output(), d_output);
+        }
         let input = &tape.embedded;
         self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
-        for (position, &token) in batch.tokens.iter().enumerate() {
-            let source = &tape.lstm.d_input()[position * size..][..size];
+        dropout::apply(tape.lstm.d_input_mut(), &tape.embedded_mask);
+        drop_words(tape.lstm.d_input_mut(), &batch.tokens, &tape.word_mask);
+        for (source, &token) in tape.lstm.d_input().chunks_exact(size).zip(&batch.tokens) {
             let target = &mut d_embedding[token as usize * size..][..size];
-            match dropped(&tape.embedded_mask) {
-                None => target.iter_mut().zip(source).for_each(|(d, s)| *d += s),
-                Some(mask) => {
-                    let mask = &mask[position * size..][..size];
-                    target.iter_mut().zip(source).zip(mask).for_each(|((d, s), m)| *d += s * m);
-                }
-            }
+            target.iter_mut().zip(source).for_each(|(d, s)| *d += s);
         }
         loss
     }
@@ -331,8 +392,14 @@ impl LanguageModel {
     /// A model that cannot be run token by token.
     pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
         let (stream, scores) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
+            let mut read = stack.output;
+            if let Some(slot) = self.readout_projection {
+                let projected = plan.buffer(self.config.embedding);
+                plan.linear(params.get(slot), None, read, projected);
+                read = projected;
+            }
             let scores = plan.buffer(self.config.vocabulary);
-            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), stack.output, scores);
+            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), read, scores);
             scores
         })?;
         Ok(TokenStream { table: params.get(self.embedding), size: self.config.embedding, stream, scores })
@@ -346,6 +413,46 @@ impl LanguageModel {
         }
     }
 
+    /// The size of what the readout scores.
+    fn read_size(&self) -> usize {
+        if self.config.tied { self.config.embedding } else { self.lstm.output_size() }
+    }
+
+    /// projected `[rows, E]` = read `[rows, output]` · Pᵀ, where the model has a readout projection P.
+    fn project(&self, params: &Params, tape: &mut LanguageTape) {
+        let Some(slot) = self.readout_projection else { return };
+        let (size, width) = (self.config.embedding, self.lstm.output_size());
+        let LanguageTape { lstm, is_whole, read, projected, .. } = tape;
+        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let rows = read.len() / width;
+        grow(projected, rows * size);
+        product(
+            MatrixMut::new(projected, rows, size),
+            Start::Zero,
+            Matrix::new(read, rows, width),
+            Matrix::new(params.get(slot), size, width).transposed(),
+        );
+    }
+
+    /// The backward pass of [`Self::project`]: from `tape.d_projected` to `tape.d_read` and the gradient of P.
+    fn project_backward(&self, params: &Params, tape: &mut LanguageTape, gradients: &mut Params) {
+        let Some(slot) = self.readout_projection else { return };
+        let (size, width) = (self.config.embedding, self.lstm.output_size());
+        let LanguageTape { lstm, is_whole, read, d_read, d_projected, .. } = tape;
+        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let rows = read.len() / width;
+        let d_projected = Matrix::new(d_projected, rows, size);
+        product(
+            MatrixMut::new(gradients.get_mut(slot), size, width),
+            Start::Zero,
+            d_projected.transposed(),
+            Matrix::new(read, rows, width),
+        );
+        grow(d_read, rows * width);
+        let projection = Matrix::new(params.get(slot), size, width);
+        product(MatrixMut::new(d_read, rows, width), Start::Zero, d_projected, projection);
+    }
+
     /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order; if all have
     /// one and nothing is dropped, they are read where they lie.
     fn forward(
@@ -353,7 +460,7 @@ impl LanguageModel {
         params: &Params,
         batch: &Batch,
         state: &mut State,
-        dropout: Option<Dropout>,
+        masks: Option<Masks>,
         tape: &mut LanguageTape,
     ) {
         match batch.fresh {
@@ -363,13 +470,19 @@ impl LanguageModel {
             false => {}
         }
         self.embed(params, &batch.tokens, tape);
-        let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
-        tape.embedded_mask.clear();
-        if let Some(dropout) = dropout {
-            dropout.mask(0, &mut tape.embedded_mask, tape.embedded.len());
-            multiply(&mut tape.embedded, &tape.embedded_mask);
+        let rates = self.config.dropout;
+        let dropout = |rate| masks.map(|masks| Dropout { kind: rates.kind, rate, weights: rates.weights, masks });
+        tape.word_mask.clear();
+        if let Some(masks) = masks.filter(|_| rates.embedding > 0.0) {
+            masks.fill(WORDS, rates.embedding, &mut tape.word_mask, self.config.vocabulary);
+            drop_words(&mut tape.embedded, &batch.tokens, &tape.word_mask);
         }
-        self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout, &mut tape.lstm);
+        tape.embedded_mask.clear();
+        if let Some(dropout) = dropout(rates.input).filter(|_| rates.input > 0.0) {
+            dropout.apply(INPUT, batch.steps, &mut tape.embedded, &mut tape.embedded_mask);
+        }
+        self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout(rates.hidden), &mut tape.lstm);
+        let dropout = dropout(rates.output).filter(|_| rates.output > 0.0);
         tape.read_mask.clear();
         tape.targets.clear();
         tape.is_whole = dropout.is_none() && !batch.targets.contains(&NO_TARGET);
@@ -388,15 +501,19 @@ impl LanguageModel {
                 tape.read.extend_from_slice(&output[row * width..][..width]);
             }
         }
-        if let Some(dropout) = dropout {
-            dropout.mask(1, &mut tape.read_mask, tape.read.len());
-            multiply(&mut tape.read, &tape.read_mask);
+        if let Some(Dropout { kind, rate, masks, .. }) = dropout {
+            let len = match kind {
+                DropoutKind::Standard => tape.read.len(),
+                DropoutKind::Locked => batch.batch * width,
+            };
+            masks.fill(OUTPUT, rate, &mut tape.read_mask, len);
+            tape.drop_read(kind, batch.batch, Pass::Forward);
         }
     }
 
     /// scores `[rows, V]` = read `[rows, output]` · Wᵀ + b.
     fn score(&self, params: &Params, read: &[f32], scores: &mut [f32]) {
-        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
         let rows = read.len() / width;
         product(
             MatrixMut::new(scores, rows, vocabulary),
@@ -406,14 +523,18 @@ impl LanguageModel {
         );
     }
 
-    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read` and the
-    /// readout's gradients.
+    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read`, or
+    /// `tape.d_projected`, and the readout's gradients.
     fn loss(&self, params: &Params, tape: &mut LanguageTape, mut gradients: Option<&mut Params>) -> Loss {
-        let (vocabulary, width) = (self.config.vocabulary, self.lstm.output_size());
+        self.project(params, tape);
+        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
         let rows = tape.targets.len();
         let scale = 1.0 / rows.max(1) as f32;
-        let LanguageTape { lstm, is_whole, targets, read, d_read, scores, nll, .. } = tape;
-        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let LanguageTape { lstm, is_whole, targets, read, d_read, projected, d_projected, scores, nll, .. } = tape;
+        let (read, d_read): (&[f32], _) = match self.readout_projection {
+            Some(_) => (projected, d_projected),
+            None => (if *is_whole { lstm.output() } else { read }, d_read),
+        };
         nll.resize(rows, 0.0);
         grow(d_read, rows * width);
         let step = (SLAB / vocabulary).max(1);
@@ -430,6 +551,11 @@ impl LanguageModel {
             let bias = gradients.get_mut(self.readout_bias);
             let asked = ScoreGradient { scale, bias, add: start > 0 };
             cross_entropy(scores, vocabulary, targets, nll, Some(asked));
+            let epsilon = self.config.penalties.label_smoothing;
+            if epsilon > 0.0 {
+                let bias = gradients.get_mut(self.readout_bias);
+                smooth_targets(scores, targets, epsilon, ScoreGradient { scale, bias, add: true });
+            }
             let d_scores = Matrix::new(scores, end - start, vocabulary);
             product(
                 MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
@@ -459,26 +585,61 @@ impl LanguageTape {
             lstm,
             embedded: Vec::new(),
             embedded_mask: Vec::new(),
+            word_mask: Vec::new(),
             is_whole: false,
             rows: Vec::new(),
             targets: Vec::new(),
             read: Vec::new(),
             read_mask: Vec::new(),
             d_read: Vec::new(),
+            projected: Vec::new(),
+            d_projected: Vec::new(),
             d_output: Vec::new(),
             scores: Vec::new(),
             nll: Vec::new(),
         }
     }
+
+    /// Multiplies what is read, or its gradient, by the mask of the outputs, if one was drawn: `[rows, output]` of the
+    /// predicted rows, or `[B, output]`.
+    fn drop_read(&mut self, kind: DropoutKind, batch: usize, pass: Pass) {
+        let Self { read, d_read, read_mask: mask, rows, .. } = self;
+        let values = if pass == Pass::Forward { read } else { d_read };
+        match kind {
+            _ if mask.is_empty() => {}
+            DropoutKind::Standard => multiply(values, mask),
+            DropoutKind::Locked => {
+                let width = mask.len() / batch;
+                for (values, &row) in values.chunks_exact_mut(width).zip(rows.iter()) {
+                    let mask = &mask[row as usize % batch * width..][..width];
+                    values.iter_mut().zip(mask).for_each(|(value, factor)| *value *= factor);
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies the rows of `values: [T·B, E]` by the factors of their tokens; an empty mask drops nothing.
+fn drop_words(values: &mut [f32], tokens: &[u32], mask: &[f32]) {
+    if mask.is_empty() {
+        return;
+    }
+    let size = values.len() / tokens.len().max(1);
+    for (values, &token) in values.chunks_exact_mut(size.max(1)).zip(tokens) {
+        let factor = mask[token as usize];
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
+/// The direction of a pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Forward,
+    Backward,
 }
 
 fn segment(batch: &Batch) -> Segment<'_> {
     Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref() }
-}
-
-/// A mask, if one was drawn.
-fn dropped(mask: &[f32]) -> Option<&[f32]> {
-    (!mask.is_empty()).then_some(mask)
 }
 
 #[cfg(test)]
@@ -487,17 +648,7 @@ mod tests {
     use crate::rng::{Purpose, Rng};
 
     fn config() -> LanguageModelConfig {
-        LanguageModelConfig {
-            vocabulary: 7,
-            embedding: 3,
-            hidden: 5,
-            layers: 2,
-            projection: None,
-            wiring: LayerWiring::Stacked,
-            readout: Readout::Hidden,
-            horizon: None,
-            dropout: 0.0,
-        }
+        LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(7, 3, 5) }
     }
 
     /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
@@ -511,8 +662,40 @@ mod tests {
         Batch { steps, batch, tokens, targets, lengths: None, fresh: true }
     }
 
-    /// The whole gradient against central differences of the mean loss.
-    fn assert_gradient(config: LanguageModelConfig, batch: &Batch, dropout: Option<Dropout>) {
+    /// What the last training step descended, from what it read, in double precision.
+    fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {
+        let config = model.config();
+        let Penalties { activation, temporal, label_smoothing } = config.penalties;
+        let double = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| f64::from(value)).collect() };
+        let square = |value: f64| value * value;
+        let (output, width) = (double(tape.lstm.output()), model.lstm.output_size());
+        let read = if tape.is_whole { output.clone() } else { double(&tape.read) };
+        let mut total = loss.mean();
+        total += f64::from(activation) * read.iter().map(|&h| square(h)).sum::<f64>() / read.len() as f64;
+        let (mut changes, mut count) = (0.0, 0);
+        for row in 0..batch.batch {
+            let length = batch.lengths.as_ref().map_or(batch.steps, |lengths| lengths[row]);
+            for step in 1..length {
+                let at = |step: usize, unit: usize| output[(step * batch.batch + row) * width + unit];
+                changes += (0..width).map(|unit| square(at(step, unit) - at(step - 1, unit))).sum::<f64>();
+                count += width;
+            }
+        }
+        total += f64::from(temporal) * changes / count.max(1) as f64;
+        let read = if model.readout_projection.is_some() { double(&tape.projected) } else { read };
+        let (weight, bias) = (double(params.get(model.readout)), double(params.get(model.readout_bias)));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for (row, &target) in read.chunks(model.read_size()).zip(&tape.targets) {
+            let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
+            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+            total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;
+        }
+        total
+    }
+
+    /// The whole gradient against central differences of what a training step descends.
+    fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
+        let masks = Some(Masks { seed: 2, step: 5 });
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
         let mut tape = model.tape();
@@ -521,7 +704,7 @@ mod tests {
         // What was in the buffer must not matter.
         gradients.touch(&(0..model.config.vocabulary as u32).collect::<Vec<_>>());
         gradients.params_mut().values_mut().fill(f32::NAN);
-        let loss = model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut gradients);
+        let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
         assert_eq!(loss.tokens, batch.targets.iter().filter(|&&target| target != NO_TARGET).count());
         let mut scratch = model.gradients();
         let step = 1.0 / 128.0;
@@ -529,7 +712,8 @@ mod tests {
             let value = params.values()[i];
             let mut at = |x: f32| {
                 params.values_mut()[i] = x;
-                model.train_step(&params, batch, &mut state, dropout, &mut tape, &mut scratch).mean()
+                let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut scratch);
+                objective(&model, &params, &tape, batch, loss)
             };
             let expected = (at(value + step) - at(value - step)) / f64::from(2.0 * step);
             params.values_mut()[i] = value;
@@ -540,7 +724,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_the_mean_loss() {
-        assert_gradient(config(), &batch(4, 3, 7, false), None);
+        assert_gradient(config(), &batch(4, 3, 7, false));
     }
 
     #[test]
@@ -548,18 +732,124 @@ mod tests {
         for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
             for readout in [Readout::Hidden, Readout::OutputGate] {
                 let config = LanguageModelConfig { wiring, readout, projection: Some(2), ..config() };
-                assert_gradient(config, &batch(3, 2, 7, false), None);
+                assert_gradient(config, &batch(3, 2, 7, false));
             }
         }
     }
 
     #[test]
     fn the_gradient_holds_under_dropout_and_with_places_that_predict_nothing() {
-        let dropout = Some(Dropout { rate: 0.4, seed: 2, step: 5 });
-        assert_gradient(config(), &batch(4, 3, 7, true), dropout);
         let mut window = batch(4, 3, 7, false);
         window.targets[..9].fill(NO_TARGET);
-        assert_gradient(config(), &window, None);
+        assert_gradient(config(), &window);
+        for kind in [DropoutKind::Standard, DropoutKind::Locked] {
+            let dropout = DropoutRates { kind, input: 0.2, hidden: 0.4, output: 0.5, ..Default::default() };
+            let config = LanguageModelConfig { dropout, ..config() };
+            for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
+                assert_gradient(config.clone(), batch);
+            }
+            let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: LayerWiring::Scores, ..config };
+            assert_gradient(gates, &batch(4, 3, 7, true));
+        }
+    }
+
+    #[test]
+    fn the_gradient_holds_without_some_words_and_recurrent_weights() {
+        let words = DropoutRates { embedding: 0.4, ..Default::default() };
+        let weights = DropoutRates { weights: 0.4, ..Default::default() };
+        let all = DropoutRates { embedding: 0.4, weights: 0.4, kind: DropoutKind::Locked, ..DropoutRates::all(0.3) };
+        for dropout in [words, weights, all] {
+            for (tied, projection) in [(false, None), (true, None), (false, Some(2))] {
+                let config = LanguageModelConfig { dropout, tied, projection, ..config() };
+                assert_gradient(config, &batch(4, 3, 7, tied));
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_holds_under_every_penalty() {
+        let none = Penalties::default();
+        let activation = Penalties { activation: 2.0, ..none };
+        let temporal = Penalties { temporal: 3.0, ..none };
+        let label_smoothing = Penalties { label_smoothing: 0.3, ..none };
+        let all = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        let mut lines = batch(4, 3, 7, false);
+        lines.lengths = Some(vec![4, 1, 0]);
+        (0..12).filter(|place| place / 3 >= [4, 1, 0][place % 3]).for_each(|place| lines.targets[place] = NO_TARGET);
+        for penalties in [activation, temporal, label_smoothing, all] {
+            let plain = LanguageModelConfig { penalties, ..config() };
+            assert_gradient(plain.clone(), &batch(4, 3, 7, false));
+            assert_gradient(plain.clone(), &lines);
+            assert_gradient(LanguageModelConfig { tied: true, dropout, ..plain.clone() }, &batch(4, 3, 7, true));
+            let gates = LanguageModelConfig { readout: Readout::OutputGate, ..plain };
+            assert_gradient(gates, &batch(4, 3, 7, true));
+        }
+    }
+
+    #[test]
+    fn evaluation_and_the_reported_loss_know_no_regularisation() {
+        let plain = LanguageModel::new(config()).unwrap();
+        let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+        let dropout = DropoutRates { embedding: 0.4, weights: 0.4, ..DropoutRates::all(0.5) };
+        let regularised = LanguageModel::new(LanguageModelConfig { penalties, dropout, ..config() }).unwrap();
+        let params = plain.initialise(&Init::default(), 1);
+        let batch = batch(5, 2, 7, true);
+        let evaluate = |model: &LanguageModel| {
+            model.evaluate(&params, &batch, &mut model.state(2), &mut model.frozen_tape(), None)
+        };
+        assert_eq!(evaluate(&plain), evaluate(&regularised));
+        // Without masks only the penalties are left, and they are not reported.
+        let train = |masks| {
+            let (mut state, mut tape, mut gradients) = (plain.state(2), plain.tape(), plain.gradients());
+            regularised.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients)
+        };
+        assert_eq!(train(None), evaluate(&plain));
+        assert_ne!(train(Some(Masks { seed: 1, step: 0 })), evaluate(&plain));
+    }
+
+    #[test]
+    fn the_gradient_holds_for_layers_of_different_sizes_and_residual_connections() {
+        let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
+        for (sizes, residual) in [(vec![5, 4, 3], false), (vec![4, 4, 3], true), (vec![3, 5, 5], true)] {
+            let config = LanguageModelConfig { layers: 3, residual, tied: true, hidden: sizes.into(), ..config() };
+            assert_gradient(config.clone(), &batch(4, 3, 7, false));
+            assert_gradient(LanguageModelConfig { dropout, ..config }, &batch(4, 3, 7, true));
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        for (embedding, projection) in [(5, None), (3, None), (3, Some(3)), (6, Some(2))] {
+            let config = LanguageModelConfig { embedding, projection, tied: true, ..config() };
+            assert_gradient(config.clone(), &batch(4, 3, 7, false));
+            assert_gradient(LanguageModelConfig { dropout, ..config.clone() }, &batch(4, 3, 7, true));
+            assert_gradient(LanguageModelConfig { wiring: LayerWiring::Scores, ..config }, &batch(3, 2, 7, true));
+        }
+    }
+
+    #[test]
+    fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
+        let model = |embedding| {
+            let config = LanguageModelConfig { embedding, tied: true, ..config() };
+            LanguageModel::new(config).unwrap()
+        };
+        let shape = |model: &LanguageModel, name: &str| {
+            let entry = model.layout().entries().iter().find(|entry| entry.name == name);
+            entry.map(|entry| entry.shape.clone())
+        };
+        let (same, other) = (model(5), model(3));
+        for model in [&same, &other] {
+            assert_eq!(shape(model, "readout.weight"), None);
+            assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
+            assert_eq!(model.gradients().ranges(), [0..model.layout().len()]);
+            let params = model.initialise(&Init::default(), 1);
+            let bound = 1.0 / (model.config.embedding as f32).sqrt();
+            assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));
+        }
+        assert_eq!(shape(&same, "readout_projection.weight"), None);
+        assert_eq!(shape(&other, "readout_projection.weight"), Some(vec![3, 5]));
     }
 
     #[test]
@@ -572,7 +862,9 @@ mod tests {
             }
         }
         lines.lengths = Some(lengths.to_vec());
-        assert_gradient(config(), &lines, None);
+        assert_gradient(config(), &lines);
+        let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+        assert_gradient(LanguageModelConfig { dropout, ..config() }, &lines);
     }
 
     #[test]
@@ -581,6 +873,12 @@ mod tests {
         let params = model.initialise(&Init::default(), 1);
         let mut nothing = batch(2, 2, 7, false);
         nothing.targets.fill(NO_TARGET);
+        let tied = LanguageModel::new(LanguageModelConfig { tied: true, ..config() }).unwrap();
+        let values = tied.initialise(&Init::default(), 1);
+        let mut gradients = tied.gradients();
+        gradients.params_mut().values_mut().fill(1.0);
+        tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
+        assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
         let mut gradients = model.gradients();
         gradients.touch(&(0..7).collect::<Vec<_>>());
         gradients.params_mut().values_mut().fill(1.0);
@@ -592,7 +890,12 @@ mod tests {
 
     #[test]
     fn evaluation_agrees_with_training_and_with_the_scores() {
-        let model = LanguageModel::new(config()).unwrap();
+        evaluation_agrees(config());
+        evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
+    }
+
+    fn evaluation_agrees(config: LanguageModelConfig) {
+        let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init::default(), 1);
         let mut gradients = model.gradients();
         let batch = batch(5, 2, 7, true);
@@ -647,7 +950,8 @@ mod tests {
 
     #[test]
     fn the_same_bits_for_any_number_of_threads() {
-        let config = LanguageModelConfig { vocabulary: 301, hidden: 33, embedding: 17, ..config() };
+        let dropout = DropoutRates::all(0.2);
+        let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
         let batch = batch(9, 7, 301, true);
         let run = |threads| {
             lstm_kernels::with_threads(threads, || {
@@ -655,8 +959,8 @@ mod tests {
                 let params = model.initialise(&Init::default(), 1);
                 let mut gradients = model.gradients();
                 let (mut state, mut tape) = (model.state(7), model.tape());
-                let dropout = Some(Dropout { rate: 0.2, seed: 1, step: 0 });
-                let loss = model.train_step(&params, &batch, &mut state, dropout, &mut tape, &mut gradients);
+                let masks = Some(Masks { seed: 1, step: 0 });
+                let loss = model.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients);
                 (loss, gradients.params().clone(), state)
             })
         };
@@ -667,7 +971,7 @@ mod tests {
     #[test]
     fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
         // WikiText-2's vocabulary: all scores of this batch would take 93 MB.
-        let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4, embedding: 4, layers: 1, ..config() };
+        let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
         let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init::default(), 1);
         let mut gradients = model.gradients();
@@ -706,11 +1010,22 @@ mod tests {
         let refused = |config: LanguageModelConfig| LanguageModel::new(config).unwrap_err().to_string();
         assert!(refused(LanguageModelConfig { vocabulary: 0, ..config() }).contains("`vocabulary` is 0"));
         assert!(refused(LanguageModelConfig { embedding: 0, ..config() }).contains("`embedding` is 0"));
-        assert!(refused(LanguageModelConfig { hidden: 0, ..config() }).contains("`hidden` is 0"));
+        assert!(refused(LanguageModelConfig { hidden: 0.into(), ..config() }).contains("`hidden` is 0"));
         assert!(refused(LanguageModelConfig { layers: 0, ..config() }).contains("`layers` is 0"));
-        assert!(refused(LanguageModelConfig { dropout: 1.0, ..config() }).contains("`dropout` is 1"));
-        assert!(refused(LanguageModelConfig { dropout: f32::NAN, ..config() }).contains("dropout"));
-        let text = toml::to_string(&config()).unwrap();
-        assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config());
+        let dropping = |dropout| refused(LanguageModelConfig { dropout, ..config() });
+        assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
+        assert!(dropping(DropoutRates::all(f32::NAN)).contains("dropout"));
+        assert!(dropping(DropoutRates { hidden: -0.1, ..Default::default() }).contains("`dropout-hidden` is -0.1"));
+        let without = |weights| refused(LanguageModelConfig { penalties: weights, ..config() });
+        let none = Penalties::default();
+        assert!(without(Penalties { activation: -1.0, ..none }).contains("`ar` is -1"));
+        assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
+        assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
+        let penalties = Penalties { activation: 2.0, ..none };
+        let full = LanguageModelConfig { tied: true, hidden: vec![4, 5].into(), penalties, ..config() };
+        for config in [config(), full] {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);
+        }
     }
 }

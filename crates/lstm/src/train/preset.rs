@@ -4,7 +4,9 @@ use super::optimizer::OptimizerKind;
 use super::run::{DataConfig, RunConfig};
 use super::schedule::Schedule;
 use crate::config::{Init, InitScheme, Readout};
-use crate::model::{LanguageModelConfig, LayerWiring};
+use crate::dropout::{DropoutKind, DropoutRates};
+use crate::model::LanguageModelConfig;
+use crate::penalty::Penalties;
 use crate::text::batches::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -23,17 +25,21 @@ pub enum Preset {
     Medium,
     /// Zaremba et al. 2014, regularised.
     Large,
+    /// Merity et al. 2017: the sizes, rates and penalties of the authors' runs on the Penn Treebank, by plain SGD over
+    /// segments of one length.
+    Awd,
     /// A character model.
     Char,
 }
 
 impl Preset {
     /// The presets that are chosen by name.
-    pub const NAMED: [(&'static str, Self); 5] = [
+    pub const NAMED: [(&'static str, Self); 6] = [
         ("textlstm", Self::TextLstm),
         ("small", Self::Small),
         ("medium", Self::Medium),
         ("large", Self::Large),
+        ("awd", Self::Awd),
         ("char", Self::Char),
     ];
 
@@ -56,24 +62,14 @@ impl Preset {
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             tokenizer: TokenizerKind::Words,
             vocabulary: VocabularyOptions::default(),
-            model: LanguageModelConfig {
-                vocabulary: 1,
-                embedding: 200,
-                hidden: 200,
-                layers: 2,
-                projection: None,
-                wiring: LayerWiring::Stacked,
-                readout: Readout::Hidden,
-                horizon: None,
-                dropout: 0.0,
-            },
+            model: LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(1, 200, 200) },
             data: DataConfig::default(),
         };
-        let model = |embedding, hidden, layers, dropout| LanguageModelConfig {
+        let model = |embedding, hidden: usize, layers, dropout| LanguageModelConfig {
             embedding,
-            hidden,
+            hidden: hidden.into(),
             layers,
-            dropout,
+            dropout: DropoutRates::all(dropout),
             ..base.model.clone()
         };
         let adam = |rate, decay, decay_after| {
@@ -98,6 +94,28 @@ impl Preset {
                 schedule: Schedule { rate: 35.0, decay: 1.15, decay_after: 14, planned_epochs: None },
                 init: uniform(0.04),
                 model: model(1500, 1500, 2, 0.65),
+                ..base
+            },
+            Self::Awd => RunConfig {
+                segment: 70,
+                epochs: Some(500),
+                weight_decay: 1.2e-6,
+                schedule: Schedule { rate: 30.0, decay: 1.0, decay_after: 1, planned_epochs: None },
+                init: Init { scheme: InitScheme::Torch, forget_bias: None },
+                model: LanguageModelConfig {
+                    layers: 3,
+                    tied: true,
+                    dropout: DropoutRates {
+                        kind: DropoutKind::Locked,
+                        input: 0.4,
+                        hidden: 0.25,
+                        output: 0.4,
+                        embedding: 0.1,
+                        weights: 0.5,
+                    },
+                    penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.0 },
+                    ..LanguageModelConfig::new(1, 400, vec![1150, 1150, 400])
+                },
                 ..base
             },
             Self::TextLstm => {
@@ -165,6 +183,7 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LanguageModel;
 
     #[test]
     fn every_preset_is_a_valid_run() {
@@ -173,7 +192,15 @@ mod tests {
             let mut config = preset.config();
             config.fit(1000, 100_000);
             config.validate().unwrap_or_else(|e| panic!("{preset:?}: {e}"));
+            LanguageModel::new(config.model).unwrap_or_else(|e| panic!("{preset:?}: {e}"));
         }
+    }
+
+    #[test]
+    fn awd_has_its_published_number_of_parameters() {
+        let mut config = Preset::Awd.config();
+        config.fit(10_000, 929_589);
+        assert_eq!(LanguageModel::new(config.model).unwrap().layout().len(), 24_221_600);
     }
 
     #[test]
@@ -181,7 +208,7 @@ mod tests {
         let mut config = Preset::TextLstm.config();
         config.fit(7616, 94_000);
         assert_eq!((config.segment, config.batching, config.batch), (5, Batching::Windows(5), 128));
-        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128, 1));
+        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128.into(), 1));
         assert_eq!((config.schedule.rate, config.epochs, config.optimizer), (5e-4, Some(5), OptimizerKind::Adam));
     }
 }

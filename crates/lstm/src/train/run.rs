@@ -110,6 +110,12 @@ impl RunConfig {
             let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
+        let steps = if let Batching::Windows(n) = self.batching { n } else { self.segment };
+        if self.model.penalties.temporal > 0.0 && steps == 1 {
+            let why =
+                "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
             let value = bias.to_string();
             return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });

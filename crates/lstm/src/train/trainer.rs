@@ -13,7 +13,7 @@ use super::event::{End, Event, MetricsFile, Outcome};
 use super::optimizer::OptimizerKind;
 use super::run::{RunConfig, RunFolder};
 use crate::config::ConfigError;
-use crate::dropout::Dropout;
+use crate::dropout::Masks;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
 use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss};
@@ -304,8 +304,8 @@ impl Trainer {
         while progress.position.batch < count && !is_spent(config, &progress.position) {
             let Progress { params, optimizer, state, position } = &mut *progress;
             batches.get(position.batch, &mut batch);
-            let dropout = Dropout { rate: config.model.dropout, seed: config.seed, step: position.step };
-            let loss = model.train_step(params, &batch, state, Some(dropout), tape, gradients);
+            let masks = Masks { seed: config.seed, step: position.step };
+            let loss = model.train_step(params, &batch, state, Some(masks), tape, gradients);
             let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));

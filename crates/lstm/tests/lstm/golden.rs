@@ -157,15 +157,8 @@ fn language_model(golden: &Golden) -> LanguageModel {
     let [vocabulary, embedding] = golden.shape("embedding.weight").try_into().expect("[V, E]");
     let [_, hidden] = golden.shape("readout.weight").try_into().expect("[V, H]");
     LanguageModel::new(LanguageModelConfig {
-        vocabulary,
-        embedding,
-        hidden,
         layers: golden.metadata("layers").parse().expect("a number"),
-        projection: None,
-        wiring: Default::default(),
-        readout: Default::default(),
-        horizon: None,
-        dropout: 0.0,
+        ..LanguageModelConfig::new(vocabulary, embedding, hidden)
     })
     .expect("a valid configuration")
 }

@@ -41,9 +41,9 @@ fn double(values: &[f32]) -> Vec<f64> {
 
 impl Case {
     fn new(config: LstmConfig, steps: usize, batch: usize, lengths: Option<Vec<usize>>) -> Self {
-        let rng = &mut Rng::new(11, Purpose::Init, (config.hidden * 100 + config.layers) as u64);
+        let rng = &mut Rng::new(11, Purpose::Init, (config.hidden.of(0) * 100 + config.layers) as u64);
         let lstm = Lstm::new(config.clone()).expect("a valid configuration");
-        let scale = 2.0 / (config.hidden as f64).sqrt();
+        let scale = 2.0 / (config.hidden.of(0) as f64).sqrt();
         let mut values: Values = lstm
             .layout()
             .entries()
@@ -53,15 +53,11 @@ impl Case {
                 (entry.name.clone(), weights.iter().map(|w| f64::from((w * scale) as f32)).collect())
             })
             .collect();
-        let states = config.layers * config.directions() * batch;
+        let (h, c) = (lstm.state(batch).h.len(), lstm.state(batch).c.len());
         values.insert("input".into(), random(rng, steps * batch * config.input));
-        values.insert("h_0".into(), random(rng, states * config.recurrent()));
-        values.insert("c_0".into(), random(rng, states * config.hidden));
-        let loss = [
-            random(rng, steps * batch * config.output()),
-            random(rng, states * config.recurrent()),
-            random(rng, states * config.hidden),
-        ];
+        values.insert("h_0".into(), random(rng, h));
+        values.insert("c_0".into(), random(rng, c));
+        let loss = [random(rng, steps * batch * config.output()), random(rng, h), random(rng, c)];
         Self { config, steps, batch, lengths, values, loss }
     }
 
@@ -232,6 +228,34 @@ fn three_layers_of_every_wiring() {
                 ..LstmConfig::new(2, 3)
             };
             Case::new(config, 4, 3, Some(vec![4, 1, 3])).check();
+        }
+    }
+}
+
+#[test]
+fn layers_of_different_sizes_and_residual_connections() {
+    for (sizes, residual, wiring, readout) in [
+        (vec![5, 3, 4], false, Wiring::Stacked, Readout::Hidden),
+        (vec![5, 3, 4], false, Wiring::Stacked, Readout::OutputGate),
+        (vec![5, 3, 4], false, Wiring::Skip, Readout::Hidden),
+        (vec![3, 5, 4], false, Wiring::Scores { size: 3 }, Readout::OutputGate),
+        (vec![3, 5, 4], false, Wiring::Scores { size: 3 }, Readout::Hidden),
+        (vec![3, 3, 3], true, Wiring::Stacked, Readout::Hidden),
+        (vec![4, 4, 3], true, Wiring::Stacked, Readout::Hidden),
+        (vec![4, 3, 3], true, Wiring::Stacked, Readout::Hidden),
+    ] {
+        for (bidirectional, projection) in [(false, None), (true, None), (true, Some(2))] {
+            let config = LstmConfig {
+                layers: 3,
+                wiring,
+                readout,
+                projection,
+                bidirectional,
+                residual,
+                ..LstmConfig::new(2, sizes.clone())
+            };
+            Case::new(config.clone(), 4, 3, Some(vec![4, 1, 3])).check();
+            Case::new(config, 4, 2, None).check();
         }
     }
 }

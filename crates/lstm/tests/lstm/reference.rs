@@ -53,7 +53,7 @@ impl Reference<'_> {
     /// states that enter those steps are constants, those of an unperturbed pass.
     pub(crate) fn forward(&self, values: &Values, held: Option<&Entered>) -> Outcome {
         let config = self.config;
-        let (directions, recurrent, hidden) = (config.directions(), config.recurrent(), config.hidden);
+        let directions = config.directions();
         let rows = self.steps * self.batch;
         let input: Vec<Vec<f64>> = values["input"].chunks_exact(config.input).map(<[f64]>::to_vec).collect();
         let mut below: Option<Layer> = None;
@@ -63,14 +63,20 @@ impl Reference<'_> {
                 None => input.clone(),
                 Some(below) => self.join(values, layer - 1, &input, below),
             };
+            let (recurrent, hidden) = (config.recurrent(layer), config.hidden.of(layer));
+            // Where the states of this layer begin.
+            let before =
+                |size: &dyn Fn(usize) -> usize| (0..layer).map(|l| directions * self.batch * size(l)).sum::<usize>();
+            let first_h = before(&|layer| config.recurrent(layer));
+            let first_c = before(&|layer| config.hidden.of(layer));
             let mut this = Layer { hidden: vec![Vec::new(); rows], gate: vec![Vec::new(); rows] };
             for direction in 0..directions {
                 let index = layer * directions + direction;
                 let cell = cell(values, layer, direction, config.layer_input(layer));
                 let mut states: Vec<CellState<f64>> = (0..self.batch)
                     .map(|row| CellState {
-                        h: values["h_0"][(index * self.batch + row) * recurrent..][..recurrent].to_vec(),
-                        c: values["c_0"][(index * self.batch + row) * hidden..][..hidden].to_vec(),
+                        h: values["h_0"][first_h + (direction * self.batch + row) * recurrent..][..recurrent].to_vec(),
+                        c: values["c_0"][first_c + (direction * self.batch + row) * hidden..][..hidden].to_vec(),
                     })
                     .collect();
                 let mut entered = Vec::with_capacity(rows);
@@ -99,6 +105,11 @@ impl Reference<'_> {
                 outcome.entered.push(entered);
                 outcome.h.extend(states.iter().flat_map(|state| &state.h));
                 outcome.c.extend(states.iter().flat_map(|state| &state.c));
+            }
+            if config.residual && layer > 0 {
+                for (hidden, x) in this.hidden.iter_mut().zip(&x).filter(|(hidden, x)| hidden.len() == x.len()) {
+                    hidden.iter_mut().zip(x).for_each(|(h, x)| *h += x);
+                }
             }
             below = Some(this);
         }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lstm::config::{Init, InitScheme, Readout};
+use lstm::dropout::{DropoutKind, DropoutRates};
 use lstm::formats::safetensors::read;
 use lstm::model::LayerWiring;
+use lstm::penalty::Penalties;
 use lstm::text::batches::Batching;
 use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
@@ -38,9 +40,18 @@ fn config(texts: &TempDir) -> RunConfig {
     config.data.train = Some(texts.path().to_owned());
     (config.batch, config.segment, config.epochs) = (4, 8, Some(2));
     config.model.embedding = 7;
-    config.model.hidden = 9;
+    config.model.hidden = 9.into();
     config.model.layers = 2;
-    config.model.dropout = 0.2;
+    config.model.dropout = DropoutRates::all(0.2);
+    config
+}
+
+/// The same with every regularisation at once.
+fn regularised(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    let kind = DropoutKind::Locked;
+    config.model.dropout = DropoutRates { kind, input: 0.1, hidden: 0.2, output: 0.3, embedding: 0.1, weights: 0.2 };
+    config.model.penalties = Penalties { activation: 0.2, temporal: 0.1, label_smoothing: 0.05 };
     config
 }
 
@@ -119,6 +130,15 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
 }
 
 #[test]
+fn a_resumed_run_draws_the_masks_of_an_unbroken_one() {
+    let texts = texts(1000);
+    for batching in [Batching::Stream, Batching::Lines] {
+        let config = RunConfig { batching, ..regularised(&config(&texts)) };
+        assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 7, .. })]);
+    }
+}
+
+#[test]
 fn the_bits_do_not_depend_on_the_threads() {
     let texts = texts(600);
     let mut config = config(&texts);
@@ -150,6 +170,12 @@ fn every_choice_learns() {
         config.init = Init { scheme: init.parse::<InitScheme>().unwrap(), forget_bias: None };
         cases.push((init.to_owned(), config));
     }
+    let mut tied = base.clone();
+    tied.model.tied = true;
+    cases.push(("tied".to_owned(), tied));
+    let mut sizes = base.clone();
+    (sizes.model.layers, sizes.model.hidden, sizes.model.residual) = (3, vec![24, 24, 16].into(), true);
+    cases.push(("sizes and residual connections".to_owned(), sizes));
     let mut horizon = base.clone();
     horizon.model.horizon = Some(1);
     cases.push(("horizon 1".to_owned(), horizon));
@@ -159,9 +185,13 @@ fn every_choice_learns() {
     for batching in [Batching::Windows(5), Batching::Lines] {
         cases.push((batching.to_string(), RunConfig { batching, ..base.clone() }));
     }
+    cases.push(("regularised".to_owned(), regularised(&base)));
     let mut unigram = None;
     for (name, mut config) in cases {
-        (config.schedule.rate, config.epochs, config.model.hidden) = (1e-2, Some(3), 24);
+        (config.schedule.rate, config.epochs) = (1e-2, Some(3));
+        if config.model.hidden == 9.into() {
+            config.model.hidden = 24.into();
+        }
         let data = Data::read(&config, None).unwrap();
         // What knowing the words' frequencies alone reaches.
         let unigram = *unigram.get_or_insert_with(|| {
@@ -382,7 +412,7 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for hidden in [10_000_000, usize::MAX / 2] {
         let mut config = config(&texts);
-        config.model.hidden = hidden;
+        config.model.hidden = hidden.into();
         let error = create(&config, &folder.path().join("run")).unwrap_err().to_string();
         assert!(error.contains("smaller --hidden"), "{error}");
         assert!(!folder.path().join("run").exists());

@@ -1,0 +1,71 @@
+//! The options of `lstm train` that keep a model from learning its text by heart, and how they are laid over a preset.
+
+use anyhow::{Result, bail};
+use lstm::dropout::{DropoutKind, DropoutRates};
+use lstm::model::LanguageModelConfig;
+
+/// How it is regularised. Everything here is off in evaluation.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Regularisation")]
+pub struct RegularisationOptions {
+    /// Dropout rate of inputs, between layers and of outputs [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65,
+    /// awd: 0.4, between layers 0.25, char: 0.1]
+    #[arg(long, value_name = "RATE")]
+    dropout: Option<f32>,
+    /// Dropout rate of the embedding's values [default: as --dropout]
+    #[arg(long, value_name = "RATE")]
+    dropout_input: Option<f32>,
+    /// Dropout rate between layers [default: as --dropout]
+    #[arg(long, value_name = "RATE")]
+    dropout_hidden: Option<f32>,
+    /// Dropout rate of what is read out [default: as --dropout]
+    #[arg(long, value_name = "RATE")]
+    dropout_output: Option<f32>,
+    /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016) [default: standard;
+    /// awd: locked]
+    #[arg(long, value_name = "KIND")]
+    dropout_kind: Option<DropoutKind>,
+    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016) [default: 0; awd: 0.1]
+    #[arg(long, value_name = "RATE")]
+    dropout_embedding: Option<f32>,
+    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0; awd: 0.5]
+    #[arg(long, value_name = "RATE")]
+    dropout_weights: Option<f32>,
+    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0; awd: 2]
+    #[arg(long, value_name = "ALPHA")]
+    ar: Option<f32>,
+    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017) [default: 0;
+    /// awd: 1]
+    #[arg(long, value_name = "BETA")]
+    tar: Option<f32>,
+    /// Label smoothing: spread this share of each target over all tokens (Szegedy 2016) [default: 0]
+    #[arg(long, value_name = "EPSILON")]
+    label_smoothing: Option<f32>,
+}
+
+impl RegularisationOptions {
+    /// Lays the options over a model whose other choices are made.
+    pub fn lay_over(&self, model: &mut LanguageModelConfig) -> Result<()> {
+        let rates = &mut model.dropout;
+        if let Some(rate) = self.dropout {
+            *rates = DropoutRates { kind: rates.kind, ..DropoutRates::all(rate) };
+        }
+        rates.input = self.dropout_input.unwrap_or(rates.input);
+        rates.hidden = self.dropout_hidden.unwrap_or(rates.hidden);
+        rates.output = self.dropout_output.unwrap_or(rates.output);
+        rates.kind = self.dropout_kind.unwrap_or(rates.kind);
+        rates.embedding = self.dropout_embedding.unwrap_or(rates.embedding);
+        rates.weights = self.dropout_weights.unwrap_or(rates.weights);
+        let penalties = &mut model.penalties;
+        penalties.activation = self.ar.unwrap_or(penalties.activation);
+        penalties.temporal = self.tar.unwrap_or(penalties.temporal);
+        penalties.label_smoothing = self.label_smoothing.unwrap_or(penalties.label_smoothing);
+        if self.dropout_hidden.is_some() && model.layers == 1 {
+            bail!("--dropout-hidden drops between layers; it needs --layers of at least 2");
+        }
+        if let Some(kind) = self.dropout_kind.filter(|_| [rates.input, rates.hidden, rates.output] == [0.0; 3]) {
+            bail!("--dropout-kind {kind} says how to drop, but nothing is dropped; give a rate by --dropout");
+        }
+        Ok(())
+    }
+}
