@@ -328,10 +328,17 @@ pub(crate) unsafe fn few_rows<S: Simd>(
     (weights, stride): (*const f32, usize),
     out: Out,
 ) {
-    simd.call(FewRows { rows, depth, panels, left, weights, stride, out });
+    if panels * stride > STREAM {
+        simd.call(FewRows::<true> { rows, depth, panels, left, weights, stride, out });
+    } else {
+        simd.call(FewRows::<false> { rows, depth, panels, left, weights, stride, out });
+    }
 }
 
-struct FewRows {
+/// Weights beyond these do not stay in the second-level cache until the next step.
+const STREAM: usize = 192 << 10;
+
+struct FewRows<const ASK: bool> {
     rows: usize,
     depth: usize,
     panels: usize,
@@ -341,7 +348,7 @@ struct FewRows {
     out: Out,
 }
 
-impl Kernel for FewRows {
+impl<const ASK: bool> Kernel for FewRows<ASK> {
     type Output = ();
 
     #[inline(always)]
@@ -359,12 +366,12 @@ impl Kernel for FewRows {
             // SAFETY: as the caller of `few_rows` promises.
             unsafe {
                 match (rows, together) {
-                    (1, 4) => wide::<S, 1, 4>(simd, depth, left, (weights, stride), out),
-                    (2, 2) => wide::<S, 2, 2>(simd, depth, left, (weights, stride), out),
-                    (3, 2) => wide::<S, 3, 2>(simd, depth, left, (weights, stride), out),
-                    (1, _) => wide::<S, 1, 1>(simd, depth, left, (weights, stride), out),
-                    (2, _) => wide::<S, 2, 1>(simd, depth, left, (weights, stride), out),
-                    _ => wide::<S, 3, 1>(simd, depth, left, (weights, stride), out),
+                    (1, 4) => wide::<S, 1, 4, ASK>(simd, depth, left, (weights, stride), out),
+                    (2, 2) => wide::<S, 2, 2, ASK>(simd, depth, left, (weights, stride), out),
+                    (3, 2) => wide::<S, 3, 2, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, _) => wide::<S, 1, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    (2, _) => wide::<S, 2, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    _ => wide::<S, 3, 1, ASK>(simd, depth, left, (weights, stride), out),
                 }
             }
             first += together;
@@ -373,7 +380,7 @@ impl Kernel for FewRows {
 }
 
 #[inline(always)]
-unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize>(
+unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>(
     simd: S,
     depth: usize,
     left: Left,
@@ -383,9 +390,12 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize>(
     let mut sums = [[[simd.splat(0.0); PANEL]; PANELS]; ROWS];
     for k in 0..depth {
         for p in 0..PANELS {
-            // Far enough ahead that memory beyond the caches keeps up: about a microsecond of such a stream.
-            simd.prefetch(weights.wrapping_add(p * stride + k * PANEL * S::LANES + AHEAD));
-            simd.prefetch(weights.wrapping_add(p * stride + k * PANEL * S::LANES + AHEAD + LINE));
+            if ASK {
+                // Far enough ahead that memory beyond the caches keeps up: about a microsecond of such a stream.
+                let ahead = weights.wrapping_add(p * stride + k * PANEL * S::LANES + AHEAD);
+                simd.prefetch(ahead);
+                simd.prefetch(ahead.wrapping_add(LINE));
+            }
             for v in 0..PANEL {
                 // SAFETY: inside the factors, as the caller promises.
                 unsafe {

@@ -16,7 +16,7 @@ pub(crate) const ROWS: usize = 48;
 const DEPTH: usize = 1024;
 
 /// The lanes of the widest vectors; a block of units is at most as wide.
-const MOST_LANES: usize = 16;
+pub(super) const MOST_LANES: usize = 16;
 
 /// The blocks of units that are computed before they are activated, for few rows.
 const GROUP: usize = 4;

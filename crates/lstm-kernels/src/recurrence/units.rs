@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cells::MOST_LANES;
 use crate::product::share;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
@@ -106,11 +107,14 @@ impl Grid {
         // meeting costs. Rows go in tiles of at most 12; fewer than 4 rows take as long as 4.
         let cost = |grid: &Grid| {
             let rows = batch.div_ceil(grid.rows);
-            let columns = columns.div_ceil(grid.units);
-            let compute = rows.max(4) * depth * columns / 32;
+            // Shares are whole vectors, here of the widest.
+            let columns = columns.div_ceil(MOST_LANES).div_ceil(grid.units) * MOST_LANES;
+            // One tile alone waits for the weights that a second one finds in the first-level cache.
+            let alone = if rows <= 12 { 11 } else { 10 };
+            let compute = rows.max(4) * depth * columns / 320 * alone;
             let bytes = 4 * depth * columns;
             let read = if bytes > 700 << 10 { bytes / 12 } else { bytes / 40 };
-            let meeting = if grid.units > 1 { 1500 } else { 0 };
+            let meeting = if grid.units > 1 { 1000 } else { 0 };
             // A segment's start, over some steps.
             let team = if grid.rows * grid.units > 1 { 400 } else { 0 };
             compute.max(read) + meeting + team
