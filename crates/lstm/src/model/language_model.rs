@@ -843,7 +843,7 @@ mod tests {
         for model in [&same, &other] {
             assert_eq!(shape(model, "readout.weight"), None);
             assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
-            assert_eq!(model.gradients().ranges(), [0..model.layout().len()]);
+            assert_eq!(model.gradients().ranges(), std::slice::from_ref(&(0..model.layout().len())));
             let params = model.initialise(&Init::default(), 1);
             let bound = 1.0 / (model.config.embedding as f32).sqrt();
             assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));

@@ -499,8 +499,9 @@ fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Resul
         _ => config.segment.min(data.train.ids.len() + 1),
     };
     // The embeddings and their gradient; of every layer at least four gates and three states.
-    let LanguageModelConfig { embedding, hidden, layers, .. } = config.model;
-    let per_row = layers.saturating_mul(hidden).saturating_mul(7).saturating_add(embedding.saturating_mul(2));
+    let LanguageModelConfig { embedding, ref hidden, layers, .. } = config.model;
+    let states = (0..layers).fold(0usize, |all, layer| all.saturating_add(hidden.of(layer).saturating_mul(7)));
+    let per_row = states.saturating_add(embedding.saturating_mul(2));
     let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
     let needed = values.saturating_add(segment).saturating_mul(4);
     if needed as u64 <= free {
