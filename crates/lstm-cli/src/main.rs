@@ -51,7 +51,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    lstm::check_isa()
+        .map_err(anyhow::Error::msg)
+        .and_then(|()| run(command))
+        .unwrap_or_else(|error| output::failure(&error))
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Train(command) => train::run(*command),
         Command::Eval(command) => eval::run(command),
         Command::Generate(command) => generate::run(command),
@@ -64,6 +72,5 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "lstm", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-    };
-    result.unwrap_or_else(|error| output::failure(&error))
+    }
 }
