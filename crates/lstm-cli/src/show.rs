@@ -69,7 +69,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
     row("trained on", source(config))?;
     row("batches", format!("{}, {} rows of {} steps", config.batching, config.batch, config.segment))?;
-    let Schedule { rate, decay, decay_after, planned_epochs } = config.schedule;
+    let Schedule { rate, decay, decay_after, planned_epochs, .. } = config.schedule;
     let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();
     let falling = match decay {
         1.0 => String::new(),

@@ -124,12 +124,12 @@ fn describe(trainer: &Trainer) {
     .flatten()
     .collect();
     talk(format_args!(
-        "training {}, {} of {}, {} at rate {}, until {}",
+        "training {}, {} of {}, {} at {}, until {}",
         config.batching,
         count(config.batch as u64, "row"),
         count(config.segment as u64, "step"),
         config.optimizer,
-        config.schedule.rate,
+        config.schedule,
         bounds.join(" or ")
     ));
     let from =

@@ -10,6 +10,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::optimizer::OptimizerKind;
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
+use lstm::train::schedule::{ScheduleKind, Warmup};
 use lstm::train::trainer::Extension;
 
 use crate::regularisation_options::RegularisationOptions;
@@ -126,7 +127,16 @@ struct TrainingOptions {
     /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
     #[arg(long)]
     rate: Option<f32>,
-    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm, awd: 1, medium: 1.2, large: 1.15, char: 1.5]
+    /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
+    /// linear, cosine, down to 0; one-cycle, up and down; plateau, by --decay after an epoch that does not improve the
+    /// validation [default: step]
+    #[arg(long)]
+    schedule: Option<ScheduleKind>,
+    /// Let the rate rise at first, for so many steps or such a share of the run below 1 [default: 0]
+    #[arg(long, value_name = "STEPS|SHARE")]
+    warmup: Option<Warmup>,
+    /// Divide the rate by this every epoch after --decay-after, or at a plateau [default: 2; textlstm, awd: 1, medium: 1.2,
+    /// large: 1.15, char: 1.5]
     #[arg(long)]
     decay: Option<f32>,
     /// Epochs at the full rate [default: 4 of 10; textlstm, awd: 1, medium, char: 6, large: 14]
@@ -256,6 +266,12 @@ impl Train {
         self.regularisation.lay_over(&mut config.model)?;
         self.training.lay_over(&mut config)?;
         self.length.lay_over(&mut config);
+        let counted = config.schedule.planned_epochs.or(config.epochs).unwrap_or(usize::MAX);
+        if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
+            bail!(
+                "--decay-after {after} is longer than the {counted} epochs it is part of; choose fewer, or more --epochs"
+            );
+        }
         self.text_options.lay_over(&mut config)?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
@@ -377,6 +393,15 @@ impl TrainingOptions {
         set(&mut config.segment, self.segment);
         set(&mut config.optimizer, self.optimizer);
         set(&mut config.schedule.rate, self.rate);
+        set(&mut config.schedule.kind, self.schedule);
+        set(&mut config.schedule.warmup, self.warmup);
+        let kind = config.schedule.kind;
+        if self.decay.is_some() && !matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau) {
+            bail!("--decay and the schedule {kind} contradict each other; --schedule step and plateau divide the rate");
+        }
+        if self.decay_after.is_some() && kind != ScheduleKind::Step {
+            bail!("--decay-after and the schedule {kind} contradict each other; --schedule step counts epochs");
+        }
         set(&mut config.schedule.decay, self.decay);
         set(&mut config.schedule.decay_after, self.decay_after);
         if self.clip == Some(0.0) {

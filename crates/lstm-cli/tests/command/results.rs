@@ -32,6 +32,16 @@ fn training_ends_with_a_table_or_one_json_object() {
 }
 
 #[test]
+fn a_schedule_is_said_and_kept_with_the_run() {
+    let folder = folder();
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out run --schedule cosine --warmup 0.05"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run, until 2 epochs"), "{}", said.err);
+    let schedule = line(folder.path(), "show run --json").json()["config"]["schedule"].clone();
+    assert_eq!((&schedule["kind"], &schedule["warmup"]), (&"cosine".into(), &"0.05".into()));
+}
+
+#[test]
 fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
     let folder = folder();
     let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();

@@ -33,6 +33,9 @@ pub(crate) struct Position {
     pub(crate) last_train: Loss,
     pub(crate) best: Option<Loss>,
     pub(crate) epochs_since_best: usize,
+    /// The epochs whose validation was no better than the best before it.
+    #[serde(default)]
+    pub(crate) plateaus: usize,
     pub(crate) seconds: f64,
     pub(crate) tokens: u64,
     /// The fingerprint of the texts.

@@ -58,7 +58,7 @@ impl Preset {
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
             weight_decay: 0.0,
-            schedule: Schedule { rate: 20.0, decay: 2.0, decay_after: 4, planned_epochs: None },
+            schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             tokenizer: TokenizerKind::Words,
             vocabulary: VocabularyOptions::default(),
@@ -72,9 +72,7 @@ impl Preset {
             dropout: DropoutRates::all(dropout),
             ..base.model.clone()
         };
-        let adam = |rate, decay, decay_after| {
-            (OptimizerKind::Adam, Schedule { rate, decay, decay_after, planned_epochs: None })
-        };
+        let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule::step(rate, decay, decay_after));
         let uniform = |a| Init { scheme: InitScheme::Uniform(a), forget_bias: None };
         match self {
             Self::Small => base,
@@ -82,7 +80,7 @@ impl Preset {
                 segment: 35,
                 epochs: Some(39),
                 clip: Some(5.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.2, decay_after: 6, planned_epochs: None },
+                schedule: Schedule::step(35.0, 1.2, 6),
                 init: uniform(0.05),
                 model: model(650, 650, 2, 0.5),
                 ..base
@@ -91,7 +89,7 @@ impl Preset {
                 segment: 35,
                 epochs: Some(55),
                 clip: Some(10.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.15, decay_after: 14, planned_epochs: None },
+                schedule: Schedule::step(35.0, 1.15, 14),
                 init: uniform(0.04),
                 model: model(1500, 1500, 2, 0.65),
                 ..base
@@ -100,7 +98,7 @@ impl Preset {
                 segment: 70,
                 epochs: Some(500),
                 weight_decay: 1.2e-6,
-                schedule: Schedule { rate: 30.0, decay: 1.0, decay_after: 1, planned_epochs: None },
+                schedule: Schedule::step(30.0, 1.0, 1),
                 init: Init { scheme: InitScheme::Torch, forget_bias: None },
                 model: LanguageModelConfig {
                     layers: 3,

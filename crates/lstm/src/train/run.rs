@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::OptimizerKind;
 use super::schedule::Schedule;
-use crate::config::{ConfigError, Init, at_least_one};
+use crate::config::{ConfigError, Init, above_zero, at_least_one};
 use crate::formats::{FormatError, write_bytes};
 use crate::model::LanguageModelConfig;
 use crate::text::batches::Batching;
@@ -88,19 +88,12 @@ impl RunConfig {
         if self.steps == Some(0) {
             return Err(ConfigError::Zero { name: "steps" });
         }
-        let positive = |name, value: f64| {
-            if value > 0.0 && value.is_finite() {
-                return Ok(());
-            }
-            Err(ConfigError::Range { name, value: value.to_string(), expected: "a number above 0" })
-        };
-        positive("rate", self.schedule.rate.into())?;
-        positive("decay", self.schedule.decay.into())?;
+        self.schedule.validate()?;
         if let Some(clip) = self.clip {
-            positive("clip", clip.into())?;
+            above_zero("clip", clip.into())?;
         }
         if let Some(budget) = self.budget {
-            positive("budget", budget)?;
+            above_zero("budget", budget)?;
         }
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             let value = self.weight_decay.to_string();

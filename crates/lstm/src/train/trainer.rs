@@ -12,6 +12,7 @@ use super::data::Data;
 use super::event::{End, Event, MetricsFile, Outcome};
 use super::optimizer::OptimizerKind;
 use super::run::{RunConfig, RunFolder};
+use super::schedule::{Moment, ScheduleKind};
 use crate::config::ConfigError;
 use crate::dropout::Masks;
 use crate::evaluate::Evaluation;
@@ -139,7 +140,7 @@ impl Trainer {
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &data, &model)?;
-        batches(&config, &data, 0)?;
+        check_schedule(&config, &data)?;
         let folder = RunFolder(folder.to_owned());
         let progress = Progress::new(&config, &model, data.fingerprint());
         let is_new = folder.claim(force)?;
@@ -184,6 +185,7 @@ impl Trainer {
         }
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &data, &model)?;
+        check_schedule(&config, &data)?;
         let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
         if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
@@ -310,8 +312,8 @@ impl Trainer {
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
-            let done = share_done(config, position, count);
-            let rate = config.schedule.rate(epoch, done);
+            let (done, plateaus) = (share_done(config, position, count), position.plateaus);
+            let rate = config.schedule.rate(Moment { epoch, step: position.step, done, plateaus });
             // A gradient that is not finite changes nothing.
             let norm =
                 optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), rate, config.clip);
@@ -383,6 +385,7 @@ impl Trainer {
             position.epochs_since_best = 0;
         } else if whole_epoch {
             position.epochs_since_best += 1;
+            position.plateaus += 1;
         }
         let event = Event::Validated { epoch, step: position.step, train, valid, best, seconds: position.seconds };
         if whole_epoch {
@@ -484,6 +487,24 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
     let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
     let by_time = config.budget.map(|all| position.seconds / all);
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
+}
+
+/// Refuses a schedule that is longer than the run or looks at a validation that the run has not.
+fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
+    let batches = batches(config, data, 0)?.len() as u64;
+    let by_epochs = config.epochs.map(|epochs| batches.saturating_mul(epochs as u64));
+    // How many steps fit a time budget alone is not known before.
+    if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
+        config.schedule.fits(steps)?;
+    }
+    if config.schedule.kind == ScheduleKind::Plateau && data.valid.is_none() {
+        return Err(TrainError::Unusable(
+            "the schedule plateau watches the validation, but there is no validation text; give --valid or --split, or \
+             choose another --schedule"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not

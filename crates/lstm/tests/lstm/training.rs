@@ -20,7 +20,7 @@ use lstm::train::event::{End, Event, Outcome};
 use lstm::train::optimizer::OptimizerKind;
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
-use lstm::train::schedule::Schedule;
+use lstm::train::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::train::trainer::{Extension, TrainError, Trainer};
 use tempfile::TempDir;
 
@@ -129,6 +129,78 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
     }
 }
 
+/// The learning rate of every step of a run, and the validation after every epoch: whether it was the best.
+fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut rates, mut best) = (Vec::new(), Vec::new());
+    let mut observer = |event: &Event| match event {
+        Event::Step { rate, .. } => rates.push(*rate),
+        Event::Validated { best: is_best, .. } => best.push(*is_best),
+        Event::Tested { .. } => {}
+    };
+    create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
+    (rates, best)
+}
+
+#[test]
+fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::OneCycle, ScheduleKind::Plateau] {
+        config.schedule.kind = kind;
+        config.schedule.warmup = if kind == ScheduleKind::OneCycle { Warmup::default() } else { Warmup::Share(0.1) };
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 2, .. }),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+                |event| matches!(event, Event::Step { step: 21, .. }),
+            ],
+        );
+    }
+    // 30 of the 38 steps of two epochs; three quarters of the first 20 are behind the warm-up.
+    (config.steps, config.epochs) = (Some(30), None);
+    config.schedule = Schedule { kind: ScheduleKind::Linear, rate: 0.004, warmup: Warmup::Steps(5), ..config.schedule };
+    let (rates, _) = rates(&config);
+    assert_eq!(rates.len(), 30);
+    for (step, rate) in rates.into_iter().enumerate() {
+        let warm = if step < 5 { 0.01 + 0.99 * step as f64 / 5.0 } else { 1.0 };
+        let expected = 0.004 * warm * (1.0 - step as f64 / 30.0);
+        assert!((f64::from(rate) - expected).abs() < 1e-8, "step {step}: {rate}, not {expected}");
+    }
+}
+
+#[test]
+fn a_plateau_divides_the_rate_after_an_epoch_that_does_not_improve() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.epochs = Some(8);
+    config.schedule = Schedule { kind: ScheduleKind::Plateau, rate: 0.3, decay: 4.0, ..config.schedule };
+    let (rates, best) = rates(&config);
+    let epochs: Vec<&[f32]> = rates.chunks(rates.len() / 8).collect();
+    assert!(best.contains(&false) && best.contains(&true), "{best:?}");
+    for (epoch, best) in best[..7].iter().enumerate() {
+        let (before, after) = (epochs[epoch], epochs[epoch + 1]);
+        let expected = if *best { before[0] } else { before[0] / 4.0 };
+        assert!(after.iter().all(|rate| (rate / expected - 1.0).abs() < 1e-6), "{epoch}: {rates:?}");
+    }
+}
+
+#[test]
+fn a_plateau_without_a_validation_text_and_a_warm_up_longer_than_the_run_are_refused() {
+    let texts = texts(600);
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |config: &RunConfig| create(config, &folder.path().join("run")).unwrap_err().to_string();
+    let mut config = config(&texts);
+    config.schedule.warmup = Warmup::Steps(38);
+    assert!(refused(&config).contains("no shorter than the run, which has 38"));
+    (config.schedule.warmup, config.schedule.kind) = (Warmup::default(), ScheduleKind::Plateau);
+    config.data.train = Some(texts.path().join("train.txt"));
+    config.data.split = Some(vec![90, 0, 10]);
+    assert!(refused(&config).contains("no validation text"));
+    assert!(!folder.path().join("run").exists());
+}
+
 #[test]
 fn a_resumed_run_draws_the_masks_of_an_unbroken_one() {
     let texts = texts(1000);
@@ -212,7 +284,7 @@ fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
     let texts = texts(600);
     let mut config = config(&texts);
     // Constant: a schedule that is stretched over the steps would differ.
-    config.schedule = Schedule { rate: 4e-3, decay: 1.0, decay_after: 1, planned_epochs: None };
+    config.schedule = Schedule { kind: ScheduleKind::Constant, ..config.schedule };
     let folder = tempfile::tempdir().unwrap();
     let (whole, extended) = (folder.path().join("whole"), folder.path().join("extended"));
     config.steps = Some(25);
