@@ -10,6 +10,7 @@ use lstm::config::Readout;
 use lstm::model::LayerWiring;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::average::Averaging;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
 use lstm::train::trainer::{TrainError, Trainer};
@@ -123,8 +124,12 @@ fn describe(trainer: &Trainer) {
     .into_iter()
     .flatten()
     .collect();
+    let averaged = match config.average {
+        Averaging::None => String::new(),
+        average => format!(", averaged by {average}"),
+    };
     talk(format_args!(
-        "training {}, {} of {}, {} at {}, until {}",
+        "training {}, {} of {}, {} at {}{averaged}, until {}",
         config.batching,
         count(config.batch as u64, "row"),
         count(config.segment as u64, "step"),

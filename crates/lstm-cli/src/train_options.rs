@@ -7,6 +7,7 @@ use lstm::config::{HiddenSizes, InitScheme, Readout};
 use lstm::model::LayerWiring;
 use lstm::text::batches::Batching;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::average::Averaging;
 use lstm::train::optimizer::OptimizerKind;
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
@@ -121,15 +122,23 @@ struct TrainingOptions {
     /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
     #[arg(long)]
     segment: Option<usize>,
-    /// sgd, adam, adamw [default: adam; small, medium, large, awd: sgd]
+    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
+    /// medium, large, awd: sgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
+    /// Let nt-asgd's trigger compare with all but so many of the latest validations [default: 5]
+    #[arg(long, value_name = "EPOCHS")]
+    non_monotone: Option<usize>,
+    /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
+    /// ema(0.999) [default: none; nt-asgd: its own]
+    #[arg(long)]
+    average: Option<Averaging>,
     /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
     #[arg(long)]
     rate: Option<f32>,
     /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
     /// linear, cosine, down to 0; one-cycle, up and down; plateau, by --decay after an epoch that does not improve the
-    /// validation [default: step]
+    /// validation [default: step; nt-asgd: constant]
     #[arg(long)]
     schedule: Option<ScheduleKind>,
     /// Let the rate rise at first, for so many steps or such a share of the run below 1 [default: 0]
@@ -392,6 +401,15 @@ impl TrainingOptions {
         }
         set(&mut config.segment, self.segment);
         set(&mut config.optimizer, self.optimizer);
+        set(&mut config.average, self.average);
+        set(&mut config.non_monotone, self.non_monotone);
+        let averages = config.optimizer == OptimizerKind::NtAsgd;
+        if self.non_monotone.is_some() && !averages {
+            bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
+        }
+        if averages && self.decay.is_none() && self.decay_after.is_none() {
+            config.schedule.kind = ScheduleKind::Constant;
+        }
         set(&mut config.schedule.rate, self.rate);
         set(&mut config.schedule.kind, self.schedule);
         set(&mut config.schedule.warmup, self.warmup);

@@ -42,6 +42,30 @@ fn a_schedule_is_said_and_kept_with_the_run() {
 }
 
 #[test]
+fn an_average_of_the_weights_is_what_is_used() {
+    for options in ["--optimizer nt-asgd --non-monotone 1 --rate 15", "--average ema(0.99)"] {
+        let folder = folder();
+        let options =
+            format!("train text.txt {} --epochs 8 --out run --json {options}", TINY.replace("--epochs 2", ""));
+        let said = line(folder.path(), &options);
+        let result = said.json();
+        assert!(
+            said.err.contains(if options.contains("ema") {
+                "averaged by ema(0.99)"
+            } else {
+                "averaging the weights from step"
+            }),
+            "{}",
+            said.err
+        );
+        let show = line(folder.path(), "show run --json").json();
+        assert_eq!(show["results"]["test"]["perplexity"], result["test"]["perplexity"]);
+        let generated = line(folder.path(), "generate run --length 5");
+        assert_eq!(generated.code, Some(0), "{}", generated.err);
+    }
+}
+
+#[test]
 fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
     let folder = folder();
     let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();

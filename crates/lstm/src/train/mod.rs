@@ -1,5 +1,6 @@
 //! Training: what a run is, its texts, the optimizers and their schedule, and the loop with its events and checkpoints.
 
+pub mod average;
 pub mod checkpoint;
 pub mod data;
 pub mod event;

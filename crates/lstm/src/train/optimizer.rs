@@ -15,6 +15,9 @@ use crate::config::ConfigError;
 pub enum OptimizerKind {
     /// Stochastic gradient descent.
     Sgd,
+    /// The same until validation no longer improves, and from then on the average of the weights
+    /// (non-monotonically triggered averaging, Merity 2017). The average is kept beside the optimizer.
+    NtAsgd,
     /// Adam (Kingma & Ba 2015): β₁ 0.9, β₂ 0.999, ε 1e-8.
     #[default]
     Adam,
@@ -27,6 +30,7 @@ impl fmt::Display for OptimizerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sgd => "sgd",
+            Self::NtAsgd => "nt-asgd",
             Self::Adam => "adam",
             Self::AdamW => "adamw",
         })
@@ -39,10 +43,22 @@ impl FromStr for OptimizerKind {
     fn from_str(value: &str) -> Result<Self, ConfigError> {
         match value {
             "sgd" => Ok(Self::Sgd),
+            "nt-asgd" => Ok(Self::NtAsgd),
             "adam" => Ok(Self::Adam),
             "adamw" => Ok(Self::AdamW),
-            _ => Err(ConfigError::Unknown { kind: "optimizer", value: value.to_owned(), choices: "sgd, adam, adamw" }),
+            _ => Err(ConfigError::Unknown {
+                kind: "optimizer",
+                value: value.to_owned(),
+                choices: "sgd, nt-asgd, adam, adamw",
+            }),
         }
+    }
+}
+
+impl OptimizerKind {
+    /// Whether it keeps moments of the gradient: Adam and its like.
+    pub fn has_moments(self) -> bool {
+        matches!(self, Self::Adam | Self::AdamW)
     }
 }
 
@@ -62,7 +78,7 @@ pub struct Optimizer {
 impl Optimizer {
     /// An optimizer for `len` parameters. `weight_decay` is coupled in SGD (an L2 penalty) and decoupled in AdamW.
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
-        let moments = if kind == OptimizerKind::Sgd { 0 } else { len };
+        let moments = if kind.has_moments() { len } else { 0 };
         Self { kind, weight_decay, first: zeros(moments), second: zeros(moments), steps: 0 }
     }
 
@@ -91,7 +107,7 @@ impl Optimizer {
         let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
         self.steps += 1;
         match self.kind {
-            OptimizerKind::Sgd => {
+            OptimizerKind::Sgd | OptimizerKind::NtAsgd => {
                 // Decay reaches every parameter.
                 let all = 0..params.len();
                 let ranges = if self.weight_decay == 0.0 { ranges } else { std::slice::from_ref(&all) };

@@ -1,5 +1,6 @@
 //! Presets: named bundles of every choice, from the papers they are known by.
 
+use super::average::Averaging;
 use super::optimizer::OptimizerKind;
 use super::run::{DataConfig, RunConfig};
 use super::schedule::Schedule;
@@ -57,6 +58,8 @@ impl Preset {
             patience: None,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
+            non_monotone: 5,
+            average: Averaging::None,
             weight_decay: 0.0,
             schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },

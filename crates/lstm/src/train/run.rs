@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::average::Averaging;
 use super::optimizer::OptimizerKind;
 use super::schedule::Schedule;
 use crate::config::{ConfigError, Init, above_zero, at_least_one};
@@ -34,13 +35,19 @@ pub struct RunConfig {
     pub steps: Option<u64>,
     /// The most seconds, validation included. With such a bound the result depends on the machine's speed.
     pub budget: Option<f64>,
-    /// Epochs without a better validation after which to stop.
+    /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
     pub patience: Option<usize>,
     /// The gradient's norm is clipped to it.
     pub clip: Option<f32>,
     /// Which optimizer.
     pub optimizer: OptimizerKind,
-    /// Its weight decay.
+    /// Of NT-ASGD: n, the latest validations that its trigger leaves out.
+    #[serde(default = "default_non_monotone")]
+    pub non_monotone: usize,
+    /// The average of the weights to evaluate and to save.
+    #[serde(default)]
+    pub average: Averaging,
+    /// The optimizer's weight decay.
     pub weight_decay: f32,
     /// The learning rate.
     pub schedule: Schedule,
@@ -61,7 +68,17 @@ const STEPS_WANTED: usize = 2_000;
 const MOST_EPOCHS: usize = 200;
 const FEWEST_EPOCHS: usize = 10;
 
+/// Merity's n.
+fn default_non_monotone() -> usize {
+    5
+}
+
 impl RunConfig {
+    /// Whether the weights are averaged, from the start or from a trigger on.
+    pub(crate) fn averages(&self) -> bool {
+        self.optimizer == OptimizerKind::NtAsgd || self.average != Averaging::None
+    }
+
     /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
     /// epochs. `tokens`: of the training text.
     pub fn fit(&mut self, vocabulary: usize, tokens: usize) {
@@ -108,6 +125,14 @@ impl RunConfig {
             let why =
                 "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
             return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if self.optimizer == OptimizerKind::NtAsgd {
+            at_least_one("non-monotone", self.non_monotone)?;
+            if self.average != Averaging::None {
+                let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
+                           --average out, or choose the optimizer sgd";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
         }
         if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
             let value = bias.to_string();

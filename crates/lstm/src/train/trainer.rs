@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+use super::average::is_triggered;
 use super::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
 use super::data::Data;
 use super::event::{End, Event, MetricsFile, Outcome};
@@ -304,7 +305,7 @@ impl Trainer {
         let mut batch = Batch::default();
         let mut last = None;
         while progress.position.batch < count && !is_spent(config, &progress.position) {
-            let Progress { params, optimizer, state, position } = &mut *progress;
+            let Progress { params, optimizer, state, position, .. } = &mut *progress;
             batches.get(position.batch, &mut batch);
             let masks = Masks { seed: config.seed, step: position.step };
             let loss = model.train_step(params, &batch, state, Some(masks), tape, gradients);
@@ -320,6 +321,8 @@ impl Trainer {
             if !norm.is_finite() {
                 return Err(broken("the norm of the gradient of step"));
             }
+            progress.average_in(config.average);
+            let position = &mut progress.position;
             last = Some(loss.mean());
             position.epoch_loss.add(loss);
             position.step += 1;
@@ -357,7 +360,7 @@ impl Trainer {
             .data
             .valid
             .as_ref()
-            .map(|corpus| self.evaluate(&self.progress.params, corpus, stop))
+            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, stop))
             .transpose()?
         {
             Some(Pass::Stopped) => {
@@ -404,11 +407,35 @@ impl Trainer {
                 test: None,
                 floor: self.data.floor,
             };
-            save_model(&self.folder.model(), &self.progress.params, &card)?;
+            save_model(&self.folder.model(), self.progress.evaluated(), &card)?;
         }
+        let triggered = whole_epoch && self.begins_to_average(valid);
         self.save_checkpoint()?;
         emit(&event)?;
+        if triggered {
+            emit(&Event::Averaging { step: self.step() })?;
+        }
         Ok(Pass::Done(()))
+    }
+
+    /// Whether this validation of an epoch is where NT-ASGD begins to average; then it does, and patience begins anew.
+    fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
+        let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
+        let position = &mut self.progress.position;
+        let triggered = is_triggered(valid, &position.validations, self.config.non_monotone);
+        if triggered {
+            position.validations.clear();
+            position.epochs_since_best = 0;
+            self.progress.begin_average();
+        } else {
+            position.validations.push(valid);
+        }
+        triggered
+    }
+
+    /// Whether NT-ASGD has not begun to average yet.
+    fn waits_to_average(&self) -> bool {
+        self.config.optimizer == OptimizerKind::NtAsgd && self.progress.position.averaged.is_none()
     }
 
     /// Tests the best model and keeps the result with it.
@@ -450,7 +477,9 @@ impl Trainer {
     }
 
     fn out_of_patience(&self) -> bool {
-        self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
+        // Before it averages, NT-ASGD waits for a validation that does not improve.
+        !self.waits_to_average()
+            && self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
@@ -489,7 +518,7 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
-/// Refuses a schedule that is longer than the run or looks at a validation that the run has not.
+/// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
 fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
     let batches = batches(config, data, 0)?.len() as u64;
     let by_epochs = config.epochs.map(|epochs| batches.saturating_mul(epochs as u64));
@@ -497,21 +526,24 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
     if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
         config.schedule.fits(steps)?;
     }
-    if config.schedule.kind == ScheduleKind::Plateau && data.valid.is_none() {
-        return Err(TrainError::Unusable(
-            "the schedule plateau watches the validation, but there is no validation text; give --valid or --split, or \
-             choose another --schedule"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+    let watches = match (config.schedule.kind, config.optimizer) {
+        _ if data.valid.is_some() => None,
+        (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
+        (_, OptimizerKind::NtAsgd) => Some("the optimizer nt-asgd"),
+        _ => None,
+    };
+    watches.map_or(Ok(()), |what| {
+        Err(TrainError::Unusable(format!(
+            "{what} watches the validation, but there is no validation text; give --valid or --split, or choose another"
+        )))
+    })
 }
 
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
 fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let Some(free) = available_memory() else { return Ok(()) };
-    let copies = if config.optimizer == OptimizerKind::Sgd { 2 } else { 4 };
+    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + usize::from(config.averages());
     let parameters = model.layout().len();
     let values = parameters.saturating_mul(copies);
     // A segment ends with its text; a window does not.

@@ -14,6 +14,7 @@ use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::average::Averaging;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
@@ -90,8 +91,9 @@ fn left(folder: &Path) -> (Tensors, Tensors, Vec<serde_json::Value>) {
     (tensors("checkpoint.safetensors"), tensors("model.safetensors"), timeless.collect())
 }
 
-/// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same.
-fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) {
+/// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same; gives the tensors
+/// of the checkpoint.
+fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) -> Tensors {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     finish(&mut create(config, &whole).unwrap());
@@ -102,6 +104,7 @@ fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) {
     }
     finish(&mut trainer);
     assert_eq!(left(&whole), left(&broken), "{}", config.batching);
+    left(&whole).0
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
     let mut observer = |event: &Event| match event {
         Event::Step { rate, .. } => rates.push(*rate),
         Event::Validated { best: is_best, .. } => best.push(*is_best),
-        Event::Tested { .. } => {}
+        Event::Averaging { .. } | Event::Tested { .. } => {}
     };
     create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
     (rates, best)
@@ -199,6 +202,122 @@ fn a_plateau_without_a_validation_text_and_a_warm_up_longer_than_the_run_are_ref
     config.data.split = Some(vec![90, 0, 10]);
     assert!(refused(&config).contains("no validation text"));
     assert!(!folder.path().join("run").exists());
+}
+
+/// The mean over steps of one tensor of the checkpoints that a run of `config` leaves after each of `steps`.
+fn mean_over(config: &RunConfig, steps: std::ops::RangeInclusive<u64>, name: &str) -> Vec<f64> {
+    let count = (steps.end() - steps.start() + 1) as f64;
+    let mut mean = Vec::new();
+    for step in steps {
+        let folder = tempfile::tempdir().unwrap();
+        let config = RunConfig { steps: Some(step), ..config.clone() };
+        finish(&mut create(&config, &folder.path().join("run")).unwrap());
+        let values = &left(&folder.path().join("run")).0[name].1;
+        mean.resize(values.len(), 0.0);
+        mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / count);
+    }
+    mean
+}
+
+fn assert_close(actual: &[f32], expected: &[f64]) {
+    assert_eq!(actual.len(), expected.len());
+    for (actual, expected) in actual.iter().zip(expected) {
+        assert!((f64::from(*actual) - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{actual} and {expected}");
+    }
+}
+
+#[test]
+fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.model.dropout = DropoutRates::default();
+    // So high a rate that validation soon gets worse; patience does not end the run before the average has begun.
+    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    (config.epochs, config.patience) = (Some(12), Some(4));
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (mut began, mut losses, mut last) = (None, Vec::new(), None);
+    let mut observer = |event: &Event| match event {
+        Event::Averaging { step } => began = Some((*step, losses.clone())),
+        Event::Validated { valid, .. } => {
+            losses.push(valid.unwrap().mean());
+            last = *valid;
+        }
+        _ => {}
+    };
+    let mut trainer = create(&config, &run).unwrap();
+    trainer.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    let (began, before) = began.expect("the average begins");
+    let (loss, earlier) = before.split_last().unwrap();
+    assert!(loss > &earlier[..earlier.len() - 1].iter().copied().fold(f64::INFINITY, f64::min), "{before:?}");
+    assert!(losses[before.len()..].iter().all(|averaged| averaged < loss), "{before:?} of {losses:?}");
+    let (_, model, metrics) = left(&run);
+    assert!(metrics.iter().any(|line| line["averaging"] == true && line["step"] == began));
+    // Three steps after the trigger the checkpoint has the weights, and beside them the mean of the last three; that is
+    // what is validated.
+    config.steps = Some(began + 3);
+    config.epochs = None;
+    let short = folder.path().join("short");
+    let mut trainer = create(&config, &short).unwrap();
+    finish(&mut trainer);
+    let checkpoint = left(&short).0;
+    let name = "readout.weight";
+    let mean = mean_over(&config, began + 1..=began + 3, name);
+    let layout = trainer.model().layout();
+    let place = layout.entries().iter().take_while(|entry| entry.name != name);
+    let start: usize = place.map(|entry| entry.shape.iter().product::<usize>()).sum();
+    let average = &checkpoint["average"].1;
+    assert_eq!(average.len(), layout.len());
+    assert_close(&average[start..start + mean.len()], &mean);
+    assert_ne!(&average[start..start + mean.len()], checkpoint[name].1);
+    // The best model of the whole run is an average: its loss is the one that was seen.
+    let best = LoadedRun::open(&run).unwrap();
+    assert_eq!(model[name].1, best.params.by_name(name).unwrap());
+    let best_loss = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!((best.card.valid.unwrap().mean() - best_loss).abs() < 1e-9);
+    assert!(losses[before.len()..].contains(&best_loss), "{losses:?}");
+}
+
+#[test]
+fn averages_go_on_with_the_same_bits() {
+    let texts = texts(600);
+    let breaks: [fn(&Event) -> bool; 4] = [
+        |event| matches!(event, Event::Step { step: 7, .. }),
+        |event| matches!(event, Event::Validated { epoch: 1, .. }),
+        |event| matches!(event, Event::Validated { epoch: 4, .. }),
+        |event| matches!(event, Event::Step { epoch: 5, of_epoch: (5, _), .. }),
+    ];
+    let mut config = config(&texts);
+    config.epochs = Some(6);
+    config.average = Averaging::Ema(0.9);
+    assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+    config.average = Averaging::None;
+    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    let breaks: [fn(&Event) -> bool; 3] = [
+        |event| matches!(event, Event::Validated { epoch: 0, .. }),
+        |event| matches!(event, Event::Averaging { .. }),
+        |event| matches!(event, Event::Step { epoch: 9, of_epoch: (5, _), .. }),
+    ];
+    (config.epochs, config.model.dropout) = (Some(10), DropoutRates::default());
+    assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+}
+
+#[test]
+fn a_moving_average_is_what_is_saved() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    (config.epochs, config.steps, config.average) = (None, Some(4), Averaging::Ema(0.999));
+    config.schedule.kind = ScheduleKind::Constant;
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    finish(&mut create(&config, &run).unwrap());
+    let (checkpoint, model, _) = left(&run);
+    // So early it is the mean of all steps.
+    let name = "lstm.weight_hh_l0";
+    assert_close(&model[name].1, &mean_over(&config, 1..=4, name));
+    assert_ne!(model[name].1, checkpoint[name].1);
 }
 
 #[test]
