@@ -124,12 +124,17 @@ fn describe(trainer: &Trainer) {
     .into_iter()
     .flatten()
     .collect();
+    let about = if config.variable_segment { "about " } else { "" };
+    let joined = match config.accumulate {
+        1 => String::new(),
+        batches => format!(", {batches} batches a step"),
+    };
     let averaged = match config.average {
         Averaging::None => String::new(),
         average => format!(", averaged by {average}"),
     };
     talk(format_args!(
-        "training {}, {} of {}, {} at {}{averaged}, until {}",
+        "training {}, {} of {about}{}{joined}, {} at {}{averaged}, until {}",
         config.batching,
         count(config.batch as u64, "row"),
         count(config.segment as u64, "step"),

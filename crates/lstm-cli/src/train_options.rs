@@ -122,6 +122,14 @@ struct TrainingOptions {
     /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
     #[arg(long)]
     segment: Option<usize>,
+    /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
+    /// [default: 1]
+    #[arg(long, value_name = "BATCHES")]
+    accumulate: Option<usize>,
+    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity et al. 2017) [default:
+    /// no]
+    #[arg(long)]
+    variable_segment: bool,
     /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
     /// medium, large, awd: sgd]
     #[arg(long)]
@@ -400,6 +408,8 @@ impl TrainingOptions {
             bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
         }
         set(&mut config.segment, self.segment);
+        set(&mut config.accumulate, self.accumulate);
+        config.variable_segment |= self.variable_segment;
         set(&mut config.optimizer, self.optimizer);
         set(&mut config.average, self.average);
         set(&mut config.non_monotone, self.non_monotone);

@@ -8,4 +8,5 @@ pub mod optimizer;
 pub mod preset;
 pub mod run;
 pub mod schedule;
+mod step;
 pub mod trainer;

@@ -51,6 +51,8 @@ impl Preset {
             seed: 1,
             batch: 20,
             segment: 20,
+            accumulate: 1,
+            variable_segment: false,
             batching: Batching::Stream,
             epochs: Some(13),
             steps: None,

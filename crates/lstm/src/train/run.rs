@@ -26,6 +26,14 @@ pub struct RunConfig {
     pub batch: usize,
     /// T, the steps of truncated back-propagation.
     pub segment: usize,
+    /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
+    #[serde(default = "default_accumulate")]
+    pub accumulate: usize,
+    /// Whether the steps of a stream's segments vary around T, and the rate with them, see [`Batches::varied`].
+    ///
+    /// [`Batches::varied`]: crate::text::batches::Batches::varied
+    #[serde(default)]
+    pub variable_segment: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
     /// The most epochs. The first of the three bounds that is reached ends the run; where none is given, [`Self::fit`]
@@ -68,6 +76,11 @@ const STEPS_WANTED: usize = 2_000;
 const MOST_EPOCHS: usize = 200;
 const FEWEST_EPOCHS: usize = 10;
 
+/// One batch a step.
+fn default_accumulate() -> usize {
+    1
+}
+
 /// Merity's n.
 fn default_non_monotone() -> usize {
     5
@@ -87,7 +100,8 @@ impl RunConfig {
             self.segment = n;
         }
         if self.epochs.is_none() && self.steps.is_none() && self.budget.is_none() {
-            let steps_per_epoch = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1)).max(1);
+            let batches = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1));
+            let steps_per_epoch = batches.div_ceil(self.accumulate.max(1)).max(1);
             self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
         }
     }
@@ -99,6 +113,14 @@ impl RunConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("batch", self.batch)?;
         at_least_one("segment", self.segment)?;
+        at_least_one("accumulate", self.accumulate)?;
+        if self.variable_segment && self.batching != Batching::Stream {
+            return Err(ConfigError::Conflict(format!(
+                "segments of variable length are cut from a stream, not from {}; leave --variable-segment out, or choose \
+                 --batches stream",
+                self.batching
+            )));
+        }
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;
         }

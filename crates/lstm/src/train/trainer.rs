@@ -14,14 +14,14 @@ use super::event::{End, Event, MetricsFile, Outcome};
 use super::optimizer::OptimizerKind;
 use super::run::{RunConfig, RunFolder};
 use super::schedule::{Moment, ScheduleKind};
+use super::step::{Descent, Read};
 use crate::config::ConfigError;
-use crate::dropout::Masks;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
-use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss};
-use crate::params::{Gradients, Params};
+use crate::model::{LanguageModel, LanguageModelConfig, Loss};
+use crate::params::Params;
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches, Batching};
+use crate::text::batches::{Batches, Batching};
 use crate::text::corpus::{Corpus, available_memory};
 use crate::text::tokenizer::Tokenizer;
 
@@ -254,10 +254,12 @@ impl Trainer {
             Ok(())
         };
         let mut end = End::Complete;
-        let (mut gradients, mut tape) = (self.model.gradients(), self.model.tape());
+        // A copy of the shape, so that the rest of the run can change beside it.
+        let model = self.model.clone();
+        let mut descent = Descent::new(&model);
         let tokens_before = self.progress.position.tokens;
         while !self.is_over() {
-            let trained = self.train_epoch(&mut gradients, &mut tape, tokens_before, &mut emit, stop)?;
+            let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
             let validated = match trained {
                 Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
                 Pass::Stopped => Pass::Stopped,
@@ -267,7 +269,7 @@ impl Trainer {
                 break;
             }
         }
-        drop((gradients, tape));
+        drop(descent);
         let mut test = None;
         if end != End::Interrupted {
             match self.test(&mut emit, stop)? {
@@ -292,29 +294,31 @@ impl Trainer {
     /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
     fn train_epoch(
         &mut self,
-        gradients: &mut Gradients,
-        tape: &mut LanguageTape,
+        descent: &mut Descent,
         tokens_before: u64,
         emit: &mut Emit,
         stop: &AtomicBool,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
-        let Self { config, data, model, folder, progress, saved, .. } = self;
+        let Self { config, data, folder, progress, saved, .. } = self;
         let batches = batches(config, data, epoch)?;
         let count = batches.len();
-        let mut batch = Batch::default();
         let mut last = None;
         while progress.position.batch < count && !is_spent(config, &progress.position) {
             let Progress { params, optimizer, state, position, .. } = &mut *progress;
-            batches.get(position.batch, &mut batch);
-            let masks = Masks { seed: config.seed, step: position.step };
-            let loss = model.train_step(params, &batch, state, Some(masks), tape, gradients);
+            let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
+            let Read { loss, steps } = descent.read(config, params, state, &batches, numbers.clone(), position.step);
             let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
             let (done, plateaus) = (share_done(config, position, count), position.plateaus);
-            let rate = config.schedule.rate(Moment { epoch, step: position.step, done, plateaus });
+            let mut rate = config.schedule.rate(Moment { epoch, step: position.step, done, plateaus });
+            if config.variable_segment {
+                // A shorter segment has a noisier gradient, and there are more of them (Merity 2017).
+                rate *= steps as f32 / (numbers.len() * config.segment) as f32;
+            }
+            let gradients = descent.gradients();
             // A gradient that is not finite changes nothing.
             let norm =
                 optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), rate, config.clip);
@@ -326,7 +330,7 @@ impl Trainer {
             last = Some(loss.mean());
             position.epoch_loss.add(loss);
             position.step += 1;
-            position.batch += 1;
+            position.batch = numbers.end;
             position.tokens += loss.tokens as u64;
             let session = self.started.elapsed().as_secs_f64();
             position.seconds = self.seconds_before + session;
@@ -500,7 +504,8 @@ fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolde
 /// The batches of one epoch.
 fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
     let RunConfig { batching, batch, segment, seed, .. } = *config;
-    Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)
+    let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
+    Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
 }
 
 /// Whether the steps or the seconds are used up.
@@ -520,8 +525,8 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
 fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
-    let batches = batches(config, data, 0)?.len() as u64;
-    let by_epochs = config.epochs.map(|epochs| batches.saturating_mul(epochs as u64));
+    let steps = batches(config, data, 0)?.len().div_ceil(config.accumulate) as u64;
+    let by_epochs = config.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
     // How many steps fit a time budget alone is not known before.
     if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
         config.schedule.fits(steps)?;
@@ -543,7 +548,8 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
 /// fit the free memory.
 fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let Some(free) = available_memory() else { return Ok(()) };
-    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + usize::from(config.averages());
+    let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
+    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
     let values = parameters.saturating_mul(copies);
     // A segment ends with its text; a window does not.

@@ -305,6 +305,59 @@ fn averages_go_on_with_the_same_bits() {
 }
 
 #[test]
+fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
+    let texts = texts(1000);
+    for (batching, accumulate, variable_segment) in
+        [(Batching::Stream, 3, false), (Batching::Stream, 2, true), (Batching::Windows(5), 4, false)]
+    {
+        let config = RunConfig { batching, accumulate, variable_segment, ..config(&texts) };
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 2, .. }),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+                |event| matches!(event, Event::Step { epoch: 1, of_epoch: (at, of), .. } if at == of),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
+    let texts = texts(1000);
+    let mut config = config(&texts);
+    (config.batching, config.batch, config.model.dropout) = (Batching::Windows(5), 12, DropoutRates::default());
+    (config.optimizer, config.schedule.rate, config.clip) = (OptimizerKind::Sgd, 1.0, Some(0.1));
+    let run = |batch, accumulate| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = RunConfig { batch, accumulate, ..config.clone() };
+        let mut trainer = create(&config, &folder.path().join("run")).unwrap();
+        let outcome = finish(&mut trainer);
+        (trainer.step(), outcome.train.tokens, outcome.valid.unwrap().mean())
+    };
+    let ((steps, tokens, loss), joined) = (run(12, 1), run(4, 3));
+    assert_eq!((steps, tokens), (joined.0, joined.1));
+    assert!((loss - joined.2).abs() < 1e-3, "{loss} and {}", joined.2);
+    assert!((loss - run(4, 1).2).abs() > 1e-2);
+}
+
+#[test]
+fn the_rate_follows_the_length_of_a_varied_segment() {
+    let texts = texts(2000);
+    let mut config = config(&texts);
+    (config.variable_segment, config.segment, config.epochs) = (true, 12, Some(1));
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 0.012, ..config.schedule };
+    let (rates, _) = rates(&config);
+    // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
+    let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
+    assert!(lengths.iter().all(|length| (length - length.round()).abs() < 1e-3 && *length < 27.5), "{lengths:?}");
+    assert!(lengths.iter().rev().skip(1).all(|length| *length > 4.5), "{lengths:?}");
+    let tokens = lengths.iter().map(|length| length.round() as usize).sum::<usize>() * 4;
+    assert_eq!(tokens, Data::read(&config, None).unwrap().train.ids.len() / 4 * 4);
+    assert!(lengths.iter().any(|length| *length < 11.5) && lengths.iter().any(|length| *length > 12.5));
+}
+
+#[test]
 fn a_moving_average_is_what_is_saved() {
     let texts = texts(600);
     let mut config = config(&texts);
