@@ -134,6 +134,15 @@ struct TrainingOptions {
     /// medium, large, awd: sgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
+    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps [default: 0.9]
+    #[arg(long)]
+    beta1: Option<f32>,
+    /// β₂ of adam and adamw, that of the mean squared gradient [default: 0.999]
+    #[arg(long)]
+    beta2: Option<f32>,
+    /// ε of adam and adamw, added to the root of the mean squared gradient [default: 1e-8]
+    #[arg(long)]
+    epsilon: Option<f32>,
     /// Let nt-asgd's trigger compare with all but so many of the latest validations [default: 5]
     #[arg(long, value_name = "EPOCHS")]
     non_monotone: Option<usize>,
@@ -417,6 +426,15 @@ impl TrainingOptions {
         if self.non_monotone.is_some() && !averages {
             bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
         }
+        let adam = [("--beta1", self.beta1), ("--beta2", self.beta2), ("--epsilon", self.epsilon)];
+        if let Some((option, _)) =
+            adam.into_iter().find(|(_, value)| value.is_some() && !config.optimizer.has_moments())
+        {
+            bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", config.optimizer);
+        }
+        set(&mut config.adam.beta1, self.beta1);
+        set(&mut config.adam.beta2, self.beta2);
+        set(&mut config.adam.epsilon, self.epsilon);
         if averages && self.decay.is_none() && self.decay_after.is_none() {
             config.schedule.kind = ScheduleKind::Constant;
         }

@@ -37,10 +37,16 @@ fn a_schedule_is_said_and_kept_with_the_run() {
     let said = line(folder.path(), &format!("train text.txt {TINY} --out run --schedule cosine --warmup 0.05"));
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.err.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run, until 2 epochs"), "{}", said.err);
-    let said = line(folder.path(), &format!("train text.txt {TINY} --out other --accumulate 3 --variable-segment"));
+    let said = line(
+        folder.path(),
+        &format!(
+            "train text.txt {TINY} --out other --accumulate 3 --variable-segment --beta1 0.5 --beta2 0.75 --epsilon 1e-6"
+        ),
+    );
     assert!(said.err.contains("stream, 4 rows of about 8 steps, 3 batches a step, adam"), "{}", said.err);
     let other = line(folder.path(), "show other --json").json()["config"].clone();
     assert_eq!((&other["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
+    assert_eq!((&other["adam"]["beta1"], &other["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
     let schedule = line(folder.path(), "show run --json").json()["config"]["schedule"].clone();
     assert_eq!((&schedule["kind"], &schedule["warmup"]), (&"cosine".into(), &"0.05".into()));
 }

@@ -70,7 +70,8 @@ impl Progress {
         Self {
             params: model.initialise(&config.init, config.seed),
             average: from_the_start.then(|| Params::zeros(model.layout().clone())),
-            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len()),
+            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len())
+                .with_adam(config.adam),
             state: model.state(config.batch),
             position: Position { data, averaged: from_the_start.then_some(0), ..Position::default() },
         }

@@ -1,7 +1,7 @@
 //! Presets: named bundles of every choice, from the papers they are known by.
 
 use super::average::Averaging;
-use super::optimizer::OptimizerKind;
+use super::optimizer::{AdamSettings, OptimizerKind};
 use super::run::{DataConfig, RunConfig};
 use super::schedule::Schedule;
 use crate::config::{Init, InitScheme, Readout};
@@ -60,6 +60,7 @@ impl Preset {
             patience: None,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
+            adam: AdamSettings::default(),
             non_monotone: 5,
             average: Averaging::None,
             weight_decay: 0.0,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::average::Averaging;
-use super::optimizer::OptimizerKind;
+use super::optimizer::{AdamSettings, OptimizerKind};
 use super::schedule::Schedule;
 use crate::config::{ConfigError, Init, above_zero, at_least_one};
 use crate::formats::{FormatError, write_bytes};
@@ -49,6 +49,9 @@ pub struct RunConfig {
     pub clip: Option<f32>,
     /// Which optimizer.
     pub optimizer: OptimizerKind,
+    /// The settings of Adam and AdamW.
+    #[serde(default)]
+    pub adam: AdamSettings,
     /// Of NT-ASGD: n, the latest validations that its trigger leaves out.
     #[serde(default = "default_non_monotone")]
     pub non_monotone: usize,
@@ -148,6 +151,7 @@ impl RunConfig {
                 "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
+        self.adam.validate()?;
         if self.optimizer == OptimizerKind::NtAsgd {
             at_least_one("non-monotone", self.non_monotone)?;
             if self.average != Averaging::None {

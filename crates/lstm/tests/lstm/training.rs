@@ -18,7 +18,7 @@ use lstm::train::average::Averaging;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
-use lstm::train::optimizer::OptimizerKind;
+use lstm::train::optimizer::{AdamSettings, OptimizerKind};
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
 use lstm::train::schedule::{Schedule, ScheduleKind, Warmup};
@@ -302,6 +302,18 @@ fn averages_go_on_with_the_same_bits() {
     ];
     (config.epochs, config.model.dropout) = (Some(10), DropoutRates::default());
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+}
+
+#[test]
+fn adam_s_settings_decide_the_run_and_are_kept_with_it() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.epochs = Some(1);
+    let plain = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
+    config.adam = AdamSettings { beta1: 0.5, beta2: 0.9, epsilon: 1e-6 };
+    let other = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
+    assert_ne!(plain["readout.weight"], other["readout.weight"]);
+    assert_ne!(plain["optimizer.second"], other["optimizer.second"]);
 }
 
 #[test]
