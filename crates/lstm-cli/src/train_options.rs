@@ -126,12 +126,12 @@ struct TrainingOptions {
     /// [default: 1]
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
-    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity et al. 2017) [default:
-    /// no]
-    #[arg(long)]
-    variable_segment: bool,
+    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017) [default: no; awd:
+    /// yes, which --variable-segment=false undoes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    variable_segment: Option<bool>,
     /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
-    /// medium, large, awd: sgd]
+    /// medium, large: sgd, awd: nt-asgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
     /// β₁ of adam and adamw, the share of the mean gradient that every step keeps [default: 0.9]
@@ -418,7 +418,9 @@ impl TrainingOptions {
         }
         set(&mut config.segment, self.segment);
         set(&mut config.accumulate, self.accumulate);
-        config.variable_segment |= self.variable_segment;
+        // A preset's varied segments are those of its stream.
+        config.variable_segment &= config.batching == Batching::Stream;
+        set(&mut config.variable_segment, self.variable_segment);
         set(&mut config.optimizer, self.optimizer);
         set(&mut config.average, self.average);
         set(&mut config.non_monotone, self.non_monotone);
@@ -435,8 +437,9 @@ impl TrainingOptions {
         set(&mut config.adam.beta1, self.beta1);
         set(&mut config.adam.beta2, self.beta2);
         set(&mut config.adam.epsilon, self.epsilon);
-        if averages && self.decay.is_none() && self.decay_after.is_none() {
-            config.schedule.kind = ScheduleKind::Constant;
+        if averages {
+            let divides = self.decay.is_some() || self.decay_after.is_some();
+            config.schedule.kind = if divides { ScheduleKind::Step } else { ScheduleKind::Constant };
         }
         set(&mut config.schedule.rate, self.rate);
         set(&mut config.schedule.kind, self.schedule);

@@ -3,7 +3,7 @@
 use super::average::Averaging;
 use super::optimizer::{AdamSettings, OptimizerKind};
 use super::run::{DataConfig, RunConfig};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, ScheduleKind};
 use crate::config::{Init, InitScheme, Readout};
 use crate::dropout::{DropoutKind, DropoutRates};
 use crate::model::LanguageModelConfig;
@@ -26,8 +26,8 @@ pub enum Preset {
     Medium,
     /// Zaremba et al. 2014, regularised.
     Large,
-    /// Merity et al. 2017: the sizes, rates and penalties of the authors' runs on the Penn Treebank, by plain SGD over
-    /// segments of one length.
+    /// Merity et al. 2017: the sizes, rates and penalties of the authors' runs on the Penn Treebank, by NT-ASGD over
+    /// segments of varying length.
     Awd,
     /// A character model.
     Char,
@@ -103,8 +103,10 @@ impl Preset {
             Self::Awd => RunConfig {
                 segment: 70,
                 epochs: Some(500),
+                optimizer: OptimizerKind::NtAsgd,
+                variable_segment: true,
                 weight_decay: 1.2e-6,
-                schedule: Schedule::step(30.0, 1.0, 1),
+                schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(30.0, 1.0, 1) },
                 init: Init { scheme: InitScheme::Torch, forget_bias: None },
                 model: LanguageModelConfig {
                     layers: 3,
