@@ -10,13 +10,14 @@ use lstm::config::Readout;
 use lstm::model::LayerWiring;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
-use lstm::train::average::Averaging;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, count, grouped, loss_json, perplexity, seconds, source, talk, use_threads};
+use crate::output::{
+    INTERRUPTED, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk, use_threads,
+};
 use crate::progress::Progress;
 use crate::stdin::Spool;
 use crate::train_options::Train;
@@ -124,24 +125,7 @@ fn describe(trainer: &Trainer) {
     .into_iter()
     .flatten()
     .collect();
-    let about = if config.variable_segment { "about " } else { "" };
-    let joined = match config.accumulate {
-        1 => String::new(),
-        batches => format!(", {batches} batches a step"),
-    };
-    let averaged = match config.average {
-        Averaging::None => String::new(),
-        average => format!(", averaged by {average}"),
-    };
-    talk(format_args!(
-        "training {}, {} of {about}{}{joined}, {} at {}{averaged}, until {}",
-        config.batching,
-        count(config.batch as u64, "row"),
-        count(config.segment as u64, "step"),
-        config.optimizer,
-        config.schedule,
-        bounds.join(" or ")
-    ));
+    talk(format_args!("training {}, {}, until {}", batches(config), optimizer(config), bounds.join(" or ")));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
     talk(format_args!("run      {}{from}", trainer.folder().display()));

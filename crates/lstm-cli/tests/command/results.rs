@@ -47,6 +47,10 @@ fn a_schedule_is_said_and_kept_with_the_run() {
     let other = line(folder.path(), "show other --json").json()["config"].clone();
     assert_eq!((&other["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
     assert_eq!((&other["adam"]["beta1"], &other["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
+    let shown = line(folder.path(), "show other").out;
+    assert!(shown.contains("stream, 4 rows of about 8 steps, 3 batches a step\n"), "{shown}");
+    let shown = line(folder.path(), "show run").out;
+    assert!(shown.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run; gradient clipped to 1\n"), "{shown}");
     let schedule = line(folder.path(), "show run --json").json()["config"]["schedule"].clone();
     assert_eq!((&schedule["kind"], &schedule["warmup"]), (&"cosine".into(), &"0.05".into()));
 }
