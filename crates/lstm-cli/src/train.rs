@@ -15,6 +15,7 @@ use lstm::train::event::{End, Outcome};
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
+use crate::find_rate;
 use crate::output::{
     INTERRUPTED, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk, use_threads,
 };
@@ -25,6 +26,9 @@ use crate::train_options::Train;
 /// Trains and prints.
 pub fn run(options: Train) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
+    if options.run.find_lr {
+        return find_rate::run(&options);
+    }
     let mut trainer = match &options.run.resume {
         Some(folder) => {
             let trainer = Trainer::resume(folder, options.extension())?;

@@ -211,6 +211,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions",
         "RegularisationOptions", "TrainingOptions", "preset", "out", "force"])]
     pub resume: Option<PathBuf>,
+    /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
+    /// (Smith 2017) [default: train]
+    #[arg(long, conflicts_with_all = ["LengthOptions", "rate", "schedule", "warmup", "decay", "decay_after", "average",
+        "non_monotone", "out", "force", "resume"])]
+    pub find_lr: bool,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     pub threads: Option<usize>,

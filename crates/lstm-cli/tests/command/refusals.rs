@@ -175,6 +175,7 @@ fn options_that_contradict_each_other() {
         ("text.txt --schedule plateau --split 90/0/10", "no validation text"),
         ("text.txt --optimizer nt-asgd --split 90/0/10", "no validation text"),
         ("text.txt --optimizer nt-asgd --average ema(0.9)", "averages the weights itself"),
+        ("text.txt --find-lr", "cannot be used with"),
         ("text.txt --optimizer sgd --beta2 0.9", "it is of adam and adamw"),
         ("text.txt --preset small --epsilon 1e-6", "it is of adam and adamw"),
         ("text.txt --variable-segment --batches lines", "not from lines"),
@@ -205,6 +206,27 @@ fn options_that_contradict_each_other() {
         ("--resume run --dropout 0.2", "cannot be used with"),
     ] {
         refused(folder.path(), options, &[expected]);
+    }
+}
+
+#[test]
+fn a_range_test_refuses_what_it_would_not_use_and_what_cannot_train() {
+    let folder = folder();
+    for (options, expected) in [
+        ("text.txt --rate 0.1", "cannot be used with"),
+        ("text.txt --schedule cosine", "cannot be used with"),
+        ("text.txt --warmup 5", "cannot be used with"),
+        ("text.txt --epochs 3", "cannot be used with"),
+        ("text.txt --budget 3m", "cannot be used with"),
+        ("text.txt --average ema(0.9)", "cannot be used with"),
+        ("--resume run", "cannot be used with"),
+        ("missing.txt", "missing.txt"),
+        ("text.txt --hidden 0", "`hidden` is 0"),
+        ("text.txt --batch 100000", "would fit"),
+    ] {
+        let said = line(folder.path(), &format!("train --find-lr {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
+        assert!(!folder.path().join("runs").exists(), "{options}");
     }
 }
 

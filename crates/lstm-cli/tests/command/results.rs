@@ -56,6 +56,30 @@ fn a_schedule_is_said_and_kept_with_the_run() {
 }
 
 #[test]
+fn a_range_test_prints_its_curve_and_suggestions_and_leaves_nothing() {
+    let folder = folder();
+    let options = TINY.replace("--epochs 2", "--find-lr");
+    let said = line(folder.path(), &format!("train text.txt {options}"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert!(rows[0].contains("rate") && rows[1].contains("1.00e-6"), "{}", said.out);
+    assert!(
+        rows[rows.len() - 2].starts_with("steepest ") && rows[rows.len() - 1].starts_with("tenth "),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("try: --rate "), "{}", said.err);
+    let result = line(folder.path(), &format!("train text.txt {options} --json")).json();
+    assert_eq!(result["curve"].as_array().unwrap().len(), rows.len() - 3);
+    for suggestion in ["steepest", "tenth_of_minimum"] {
+        assert!((1e-5..1.0).contains(&result[suggestion].as_f64().unwrap()), "{}", result[suggestion]);
+    }
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    assert_eq!(piped(folder.path(), &format!("train - {options} --json"), &text).json(), result);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn an_average_of_the_weights_is_what_is_used() {
     for options in ["--optimizer nt-asgd --non-monotone 1 --rate 15", "--average ema(0.99)"] {
         let folder = folder();

@@ -6,6 +6,7 @@ pub mod data;
 pub mod event;
 pub mod optimizer;
 pub mod preset;
+pub mod range_test;
 pub mod run;
 pub mod schedule;
 mod step;

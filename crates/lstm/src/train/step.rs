@@ -29,6 +29,14 @@ pub(super) struct Read {
     pub(super) steps: usize,
 }
 
+impl Read {
+    /// What the rate is multiplied by: where segments vary, a shorter one has a noisier gradient, and there are more of
+    /// them (Merity 2017). `batches`: those of the step.
+    pub(super) fn rate_factor(&self, config: &RunConfig, batches: usize) -> f32 {
+        if config.variable_segment { self.steps as f32 / (batches * config.segment) as f32 } else { 1.0 }
+    }
+}
+
 impl<'a> Descent<'a> {
     pub(super) fn new(model: &'a LanguageModel) -> Self {
         Self { model, batch: Batch::default(), tape: model.tape(), gradients: model.gradients(), latest: None }
@@ -85,7 +93,8 @@ mod tests {
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
         let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
         let mut config = Preset::Builtin.config();
-        (config.model.vocabulary, config.model.hidden, config.model.embedding) = (tokenizer.vocabulary_size(), 8.into(), 6);
+        (config.model.vocabulary, config.model.hidden, config.model.embedding) =
+            (tokenizer.vocabulary_size(), 8.into(), 6);
         (config.batching, config.batch, config.segment, config.accumulate) = (batching, batch, 60, accumulate);
         let batches = Batches::training(&corpus, &tokenizer, batching, batch, 60, 1, 0).unwrap();
         let model = LanguageModel::new(config.model.clone()).unwrap();

@@ -14,7 +14,7 @@ use super::event::{End, Event, MetricsFile, Outcome};
 use super::optimizer::OptimizerKind;
 use super::run::{RunConfig, RunFolder};
 use super::schedule::{Moment, ScheduleKind};
-use super::step::{Descent, Read};
+use super::step::Descent;
 use crate::config::ConfigError;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
@@ -307,17 +307,15 @@ impl Trainer {
         while progress.position.batch < count && !is_spent(config, &progress.position) {
             let Progress { params, optimizer, state, position, .. } = &mut *progress;
             let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
-            let Read { loss, steps } = descent.read(config, params, state, &batches, numbers.clone(), position.step);
+            let read = descent.read(config, params, state, &batches, numbers.clone(), position.step);
+            let loss = read.loss;
             let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
             let (done, plateaus) = (share_done(config, position, count), position.plateaus);
-            let mut rate = config.schedule.rate(Moment { epoch, step: position.step, done, plateaus });
-            if config.variable_segment {
-                // A shorter segment has a noisier gradient, and there are more of them (Merity 2017).
-                rate *= steps as f32 / (numbers.len() * config.segment) as f32;
-            }
+            let moment = Moment { epoch, step: position.step, done, plateaus };
+            let rate = config.schedule.rate(moment) * read.rate_factor(config, numbers.len());
             let gradients = descent.gradients();
             // A gradient that is not finite changes nothing.
             let norm =
@@ -502,7 +500,7 @@ fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolde
 }
 
 /// The batches of one epoch.
-fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
+pub(super) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
     let RunConfig { batching, batch, segment, seed, .. } = *config;
     let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
     Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
@@ -546,7 +544,7 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
 
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
-fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let Some(free) = available_memory() else { return Ok(()) };
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
