@@ -4,6 +4,7 @@ mod bench;
 #[cfg(feature = "download")]
 mod data;
 mod eval;
+mod find_rate;
 mod generate;
 mod output;
 mod progress;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::text::corpus::{Corpus, Source};
+use lstm::train::average::Averaging;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::run::RunConfig;
 use serde_json::{Value, json};
@@ -58,6 +59,23 @@ pub fn open(run: &Path, file: &Path, lossy: bool) -> Result<(LoadedRun, Corpus)>
 /// What a run was trained on.
 pub fn source(config: &RunConfig) -> String {
     config.data.train.as_ref().map_or("the built-in language".to_owned(), |path: &PathBuf| path.display().to_string())
+}
+
+/// What a training step of a run reads.
+pub fn batches(config: &RunConfig) -> String {
+    let RunConfig { batching, batch, segment, accumulate, .. } = config;
+    let about = if config.variable_segment { "about " } else { "" };
+    let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
+    format!("{batching}, {} of {about}{}{joined}", count(*batch as u64, "row"), count(*segment as u64, "step"))
+}
+
+/// How a run learns from it.
+pub fn optimizer(config: &RunConfig) -> String {
+    let averaged = match config.average {
+        Averaging::None => String::new(),
+        average => format!(", averaged by {average}"),
+    };
+    format!("{} at {}{averaged}", config.optimizer, config.schedule)
 }
 
 /// Digits in groups of three.

@@ -63,6 +63,9 @@ impl Progress {
                     perplexity(train.perplexity())
                 ));
             }
+            Event::Averaging { step } => {
+                self.say(&format!("averaging the weights from step {} on", grouped(*step)));
+            }
             // The final table says it.
             Event::Tested { .. } => {}
         }

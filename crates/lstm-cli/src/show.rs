@@ -8,11 +8,11 @@ use anyhow::Result;
 use lstm::penalty::Penalties;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::run::RunConfig;
-use lstm::train::schedule::Schedule;
+use lstm::train::schedule::{Schedule, ScheduleKind};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{count, grouped, loss_json, perplexity, source};
+use crate::output::{batches, count, grouped, loss_json, optimizer, perplexity, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
@@ -68,15 +68,16 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
     row("trained on", source(config))?;
-    row("batches", format!("{}, {} rows of {} steps", config.batching, config.batch, config.segment))?;
-    let Schedule { rate, decay, decay_after, planned_epochs } = config.schedule;
+    row("batches", batches(config))?;
+    let Schedule { kind, decay, decay_after, planned_epochs, .. } = config.schedule;
     let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();
-    let falling = match decay {
-        1.0 => String::new(),
-        _ => format!(", divided by {decay} each epoch after {decay_after}{of}"),
+    let falling = match kind {
+        ScheduleKind::Step if decay != 1.0 => format!(", divided by {decay} each epoch after {decay_after}{of}"),
+        ScheduleKind::Plateau => format!(", divided by {decay} after an epoch that does not improve the validation"),
+        _ => String::new(),
     };
     let clip = config.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
-    row("optimizer", format!("{} at rate {rate}{falling}; gradient {clip}", config.optimizer))?;
+    row("optimizer", format!("{}{falling}; gradient {clip}", optimizer(config)))?;
     row("dropout", model.dropout.to_string())?;
     let Penalties { activation, temporal, label_smoothing } = model.penalties;
     for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {

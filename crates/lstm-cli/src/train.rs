@@ -15,7 +15,10 @@ use lstm::train::event::{End, Outcome};
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, count, grouped, loss_json, perplexity, seconds, source, talk, use_threads};
+use crate::find_rate;
+use crate::output::{
+    INTERRUPTED, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk, use_threads,
+};
 use crate::progress::Progress;
 use crate::stdin::Spool;
 use crate::train_options::Train;
@@ -23,6 +26,9 @@ use crate::train_options::Train;
 /// Trains and prints.
 pub fn run(options: Train) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
+    if options.run.find_lr {
+        return find_rate::run(&options);
+    }
     let mut trainer = match &options.run.resume {
         Some(folder) => {
             let trainer = Trainer::resume(folder, options.extension())?;
@@ -123,15 +129,7 @@ fn describe(trainer: &Trainer) {
     .into_iter()
     .flatten()
     .collect();
-    talk(format_args!(
-        "training {}, {} of {}, {} at rate {}, until {}",
-        config.batching,
-        count(config.batch as u64, "row"),
-        count(config.segment as u64, "step"),
-        config.optimizer,
-        config.schedule.rate,
-        bounds.join(" or ")
-    ));
+    talk(format_args!("training {}, {}, until {}", batches(config), optimizer(config), bounds.join(" or ")));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
     talk(format_args!("run      {}{from}", trainer.folder().display()));

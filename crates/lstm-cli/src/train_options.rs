@@ -7,9 +7,11 @@ use lstm::config::{HiddenSizes, InitScheme, Readout};
 use lstm::model::LayerWiring;
 use lstm::text::batches::Batching;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::average::Averaging;
 use lstm::train::optimizer::OptimizerKind;
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
+use lstm::train::schedule::{ScheduleKind, Warmup};
 use lstm::train::trainer::Extension;
 
 use crate::regularisation_options::RegularisationOptions;
@@ -120,13 +122,47 @@ struct TrainingOptions {
     /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
     #[arg(long)]
     segment: Option<usize>,
-    /// sgd, adam, adamw [default: adam; small, medium, large, awd: sgd]
+    /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
+    /// [default: 1]
+    #[arg(long, value_name = "BATCHES")]
+    accumulate: Option<usize>,
+    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017) [default: no; awd:
+    /// yes, which --variable-segment=false undoes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    variable_segment: Option<bool>,
+    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
+    /// medium, large: sgd, awd: nt-asgd]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
+    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps [default: 0.9]
+    #[arg(long)]
+    beta1: Option<f32>,
+    /// β₂ of adam and adamw, that of the mean squared gradient [default: 0.999]
+    #[arg(long)]
+    beta2: Option<f32>,
+    /// ε of adam and adamw, added to the root of the mean squared gradient [default: 1e-8]
+    #[arg(long)]
+    epsilon: Option<f32>,
+    /// Let nt-asgd's trigger compare with all but so many of the latest validations [default: 5]
+    #[arg(long, value_name = "EPOCHS")]
+    non_monotone: Option<usize>,
+    /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
+    /// ema(0.999) [default: none; nt-asgd: its own]
+    #[arg(long)]
+    average: Option<Averaging>,
     /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
     #[arg(long)]
     rate: Option<f32>,
-    /// Divide the rate by this every epoch after --decay-after [default: 2; textlstm, awd: 1, medium: 1.2, large: 1.15, char: 1.5]
+    /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
+    /// linear, cosine, down to 0; one-cycle, up and down; plateau, by --decay after an epoch that does not improve the
+    /// validation [default: step; nt-asgd: constant]
+    #[arg(long)]
+    schedule: Option<ScheduleKind>,
+    /// Let the rate rise at first, for so many steps or such a share of the run below 1 [default: 0]
+    #[arg(long, value_name = "STEPS|SHARE")]
+    warmup: Option<Warmup>,
+    /// Divide the rate by this every epoch after --decay-after, or at a plateau [default: 2; textlstm, awd: 1, medium: 1.2,
+    /// large: 1.15, char: 1.5]
     #[arg(long)]
     decay: Option<f32>,
     /// Epochs at the full rate [default: 4 of 10; textlstm, awd: 1, medium, char: 6, large: 14]
@@ -175,6 +211,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions",
         "RegularisationOptions", "TrainingOptions", "preset", "out", "force"])]
     pub resume: Option<PathBuf>,
+    /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
+    /// (Smith 2017) [default: train]
+    #[arg(long, conflicts_with_all = ["LengthOptions", "rate", "schedule", "warmup", "decay", "decay_after", "average",
+        "non_monotone", "out", "force", "resume"])]
+    pub find_lr: bool,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -256,6 +297,12 @@ impl Train {
         self.regularisation.lay_over(&mut config.model)?;
         self.training.lay_over(&mut config)?;
         self.length.lay_over(&mut config);
+        let counted = config.schedule.planned_epochs.or(config.epochs).unwrap_or(usize::MAX);
+        if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
+            bail!(
+                "--decay-after {after} is longer than the {counted} epochs it is part of; choose fewer, or more --epochs"
+            );
+        }
         self.text_options.lay_over(&mut config)?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
@@ -375,8 +422,40 @@ impl TrainingOptions {
             bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
         }
         set(&mut config.segment, self.segment);
+        set(&mut config.accumulate, self.accumulate);
+        // A preset's varied segments are those of its stream.
+        config.variable_segment &= config.batching == Batching::Stream;
+        set(&mut config.variable_segment, self.variable_segment);
         set(&mut config.optimizer, self.optimizer);
+        set(&mut config.average, self.average);
+        set(&mut config.non_monotone, self.non_monotone);
+        let averages = config.optimizer == OptimizerKind::NtAsgd;
+        if self.non_monotone.is_some() && !averages {
+            bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
+        }
+        let adam = [("--beta1", self.beta1), ("--beta2", self.beta2), ("--epsilon", self.epsilon)];
+        if let Some((option, _)) =
+            adam.into_iter().find(|(_, value)| value.is_some() && !config.optimizer.has_moments())
+        {
+            bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", config.optimizer);
+        }
+        set(&mut config.adam.beta1, self.beta1);
+        set(&mut config.adam.beta2, self.beta2);
+        set(&mut config.adam.epsilon, self.epsilon);
+        if averages {
+            let divides = self.decay.is_some() || self.decay_after.is_some();
+            config.schedule.kind = if divides { ScheduleKind::Step } else { ScheduleKind::Constant };
+        }
         set(&mut config.schedule.rate, self.rate);
+        set(&mut config.schedule.kind, self.schedule);
+        set(&mut config.schedule.warmup, self.warmup);
+        let kind = config.schedule.kind;
+        if self.decay.is_some() && !matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau) {
+            bail!("--decay and the schedule {kind} contradict each other; --schedule step and plateau divide the rate");
+        }
+        if self.decay_after.is_some() && kind != ScheduleKind::Step {
+            bail!("--decay-after and the schedule {kind} contradict each other; --schedule step counts epochs");
+        }
         set(&mut config.schedule.decay, self.decay);
         set(&mut config.schedule.decay_after, self.decay_after);
         if self.clip == Some(0.0) {

@@ -45,6 +45,14 @@ pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), Confi
     if value == 0 { Err(ConfigError::Zero { name }) } else { Ok(()) }
 }
 
+/// Refuses a number for the setting `name` that is not above zero.
+pub(crate) fn above_zero(name: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value: value.to_string(), expected: "a number above 0" })
+}
+
 /// What a layer after the first takes as its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -181,6 +181,11 @@ impl Gradients {
             self.values.values[range.clone()].fill(0.0);
         }
         self.touched.clear();
+        self.note(rows);
+    }
+
+    /// Notes `rows` of the table as touched beside those that are.
+    fn note(&mut self, rows: &[u32]) {
         self.touched.extend_from_slice(rows);
         self.touched.sort_unstable();
         self.touched.dedup();
@@ -193,6 +198,18 @@ impl Gradients {
             }
         }
         self.ranges.push(self.table.len..self.values.values.len());
+    }
+
+    /// Takes those of another batch into the mean of several. `share`: its weight in the new mean.
+    pub(crate) fn average_in(&mut self, other: &Self, share: f32) {
+        if self.table.len > 0 {
+            self.note(&other.touched);
+        }
+        for range in &self.ranges {
+            let others = &other.values.values[range.clone()];
+            let values = self.values.values[range.clone()].iter_mut().zip(others);
+            values.for_each(|(value, other)| *value += share * (other - *value));
+        }
     }
 
     /// The gradients, as one buffer.

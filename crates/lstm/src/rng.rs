@@ -21,6 +21,8 @@ pub enum Purpose {
     Generate = 4,
     /// Sentences of the built-in language, numbered by split.
     BuiltinText = 5,
+    /// The lengths of varied segments, numbered by epoch.
+    Segments = 6,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

@@ -116,6 +116,17 @@ fn options_out_of_range() {
         ("--rate 0", "`rate` is 0"),
         ("--rate nan", "`rate` is NaN"),
         ("--decay 0", "`decay` is 0"),
+        ("--schedule wave", "constant, step, linear, cosine, one-cycle, plateau"),
+        ("--schedule plateau --decay 1", "`decay` is 1; it must be above 1"),
+        ("--warmup 1.5", "`warmup` is 1.5"),
+        ("--accumulate 0", "`accumulate` is 0"),
+        ("--beta1 1", "`beta1` is 1"),
+        ("--beta2=-0.5", "`beta2` is -0.5"),
+        ("--epsilon 0", "`epsilon` is 0"),
+        ("--optimizer rmsprop", "sgd, nt-asgd, adam, adamw"),
+        ("--optimizer nt-asgd --non-monotone 0", "`non-monotone` is 0"),
+        ("--average ema(1)", "such as ema(0.999)"),
+        ("--warmup=-5", "`warmup` is -5"),
         ("--clip=-1", "`clip` is -1"),
         ("--weight-decay=-1 --optimizer sgd", "`weight-decay` is -1"),
         ("--horizon 0", "at least 1"),
@@ -159,6 +170,22 @@ fn options_that_contradict_each_other() {
         ("text.txt --batches windows(5) --segment 20", "contradict"),
         ("text.txt --preset textlstm --segment 20", "contradict"),
         ("text.txt --optimizer adam --weight-decay 0.1", "adamw"),
+        ("text.txt --schedule cosine --decay 2", "--schedule step and plateau divide"),
+        ("text.txt --schedule plateau --decay-after 2", "--schedule step counts epochs"),
+        ("text.txt --schedule plateau --split 90/0/10", "no validation text"),
+        ("text.txt --optimizer nt-asgd --split 90/0/10", "no validation text"),
+        ("text.txt --optimizer nt-asgd --average ema(0.9)", "averages the weights itself"),
+        ("text.txt --find-lr", "cannot be used with"),
+        ("text.txt --optimizer sgd --beta2 0.9", "it is of adam and adamw"),
+        ("text.txt --preset small --epsilon 1e-6", "it is of adam and adamw"),
+        ("text.txt --variable-segment --batches lines", "not from lines"),
+        ("text.txt --variable-segment --batches windows(5)", "not from windows(5)"),
+        ("text.txt --optimizer sgd --non-monotone 3", "it is of nt-asgd"),
+        ("text.txt --schedule one-cycle --warmup 0.1", "rises by itself"),
+        ("text.txt --warmup 50 --steps 50", "no shorter than the run, which has 50"),
+        ("text.txt --warmup 100000 --epochs 3", "no shorter than the run"),
+        ("text.txt --preset small --decay-after 4 --epochs 3", "longer than the 3 epochs"),
+        ("text.txt --decay-after 11", "longer than the 10 epochs"),
         ("text.txt --tokenizer bytes --min-count 3", "contradict"),
         ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
         ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
@@ -179,6 +206,27 @@ fn options_that_contradict_each_other() {
         ("--resume run --dropout 0.2", "cannot be used with"),
     ] {
         refused(folder.path(), options, &[expected]);
+    }
+}
+
+#[test]
+fn a_range_test_refuses_what_it_would_not_use_and_what_cannot_train() {
+    let folder = folder();
+    for (options, expected) in [
+        ("text.txt --rate 0.1", "cannot be used with"),
+        ("text.txt --schedule cosine", "cannot be used with"),
+        ("text.txt --warmup 5", "cannot be used with"),
+        ("text.txt --epochs 3", "cannot be used with"),
+        ("text.txt --budget 3m", "cannot be used with"),
+        ("text.txt --average ema(0.9)", "cannot be used with"),
+        ("--resume run", "cannot be used with"),
+        ("missing.txt", "missing.txt"),
+        ("text.txt --hidden 0", "`hidden` is 0"),
+        ("text.txt --batch 100000", "would fit"),
+    ] {
+        let said = line(folder.path(), &format!("train --find-lr {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
+        assert!(!folder.path().join("runs").exists(), "{options}");
     }
 }
 

@@ -32,6 +32,78 @@ fn training_ends_with_a_table_or_one_json_object() {
 }
 
 #[test]
+fn a_schedule_is_said_and_kept_with_the_run() {
+    let folder = folder();
+    let said = line(folder.path(), &format!("train text.txt {TINY} --out run --schedule cosine --warmup 0.05"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run, until 2 epochs"), "{}", said.err);
+    let said = line(
+        folder.path(),
+        &format!(
+            "train text.txt {TINY} --out other --accumulate 3 --variable-segment --beta1 0.5 --beta2 0.75 --epsilon 1e-6"
+        ),
+    );
+    assert!(said.err.contains("stream, 4 rows of about 8 steps, 3 batches a step, adam"), "{}", said.err);
+    let other = line(folder.path(), "show other --json").json()["config"].clone();
+    assert_eq!((&other["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
+    assert_eq!((&other["adam"]["beta1"], &other["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
+    let shown = line(folder.path(), "show other").out;
+    assert!(shown.contains("stream, 4 rows of about 8 steps, 3 batches a step\n"), "{shown}");
+    let shown = line(folder.path(), "show run").out;
+    assert!(shown.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run; gradient clipped to 1\n"), "{shown}");
+    let schedule = line(folder.path(), "show run --json").json()["config"]["schedule"].clone();
+    assert_eq!((&schedule["kind"], &schedule["warmup"]), (&"cosine".into(), &"0.05".into()));
+}
+
+#[test]
+fn a_range_test_prints_its_curve_and_suggestions_and_leaves_nothing() {
+    let folder = folder();
+    let options = TINY.replace("--epochs 2", "--find-lr");
+    let said = line(folder.path(), &format!("train text.txt {options}"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert!(rows[0].contains("rate") && rows[1].contains("1.00e-6"), "{}", said.out);
+    assert!(
+        rows[rows.len() - 2].starts_with("steepest ") && rows[rows.len() - 1].starts_with("tenth "),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("try: --rate "), "{}", said.err);
+    let result = line(folder.path(), &format!("train text.txt {options} --json")).json();
+    assert_eq!(result["curve"].as_array().unwrap().len(), rows.len() - 3);
+    for suggestion in ["steepest", "tenth_of_minimum"] {
+        assert!((1e-5..1.0).contains(&result[suggestion].as_f64().unwrap()), "{}", result[suggestion]);
+    }
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    assert_eq!(piped(folder.path(), &format!("train - {options} --json"), &text).json(), result);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_average_of_the_weights_is_what_is_used() {
+    for options in ["--optimizer nt-asgd --non-monotone 1 --rate 15", "--average ema(0.99)"] {
+        let folder = folder();
+        let options =
+            format!("train text.txt {} --epochs 8 --out run --json {options}", TINY.replace("--epochs 2", ""));
+        let said = line(folder.path(), &options);
+        let result = said.json();
+        assert!(
+            said.err.contains(if options.contains("ema") {
+                "averaged by ema(0.99)"
+            } else {
+                "averaging the weights from step"
+            }),
+            "{}",
+            said.err
+        );
+        let show = line(folder.path(), "show run --json").json();
+        assert_eq!(show["results"]["test"]["perplexity"], result["test"]["perplexity"]);
+        let generated = line(folder.path(), "generate run --length 5");
+        assert_eq!(generated.code, Some(0), "{}", generated.err);
+    }
+}
+
+#[test]
 fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
     let folder = folder();
     let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();

@@ -108,6 +108,8 @@ pub struct Batches<'a> {
 enum Plan {
     /// Columns of `column` tokens in segments.
     Stream { column: usize, segment: usize },
+    /// The same in segments that start at these tokens.
+    Varied { column: usize, starts: Vec<usize> },
     /// (line, index of the window's target among the line's tokens with markers)
     Windows { n: usize, samples: Vec<(u32, u32)> },
     /// Rows of lines, and for each batch its rows and the part of them.
@@ -154,6 +156,23 @@ impl<'a> Batches<'a> {
             )));
         }
         Ok(batches)
+    }
+
+    /// Lets the segments of a stream vary in length (Merity 2017), so that not the same places are always cut: normal
+    /// around `segment`, in one case of twenty around half of it, with a deviation of 5; at least 5 steps, or `segment`
+    /// where that is less, and at most 15 more than it. `seed` and `epoch` give all lengths of the epoch.
+    pub fn varied(mut self, seed: u64, epoch: u64) -> Self {
+        let Plan::Stream { column, segment } = self.plan else { return self };
+        let mut rng = Rng::new(seed, Purpose::Segments, epoch);
+        let (mut starts, mut start) = (Vec::with_capacity(column / segment + 1), 0);
+        while start < column {
+            starts.push(start);
+            let middle = if rng.uniform() < 0.95 { segment as f32 } else { segment as f32 / 2.0 };
+            let length = (middle + 5.0 * rng.normal()).round().max(0.0) as usize;
+            start += length.clamp(segment.min(5), segment.saturating_add(15));
+        }
+        self.plan = Plan::Varied { column, starts };
+        self
     }
 
     /// Every token of a text predicted once, in order: a stream in one column with its state carried from the first
@@ -231,6 +250,7 @@ impl<'a> Batches<'a> {
     pub fn len(&self) -> usize {
         match &self.plan {
             Plan::Stream { column, segment } => column.div_ceil(*segment),
+            Plan::Varied { starts, .. } => starts.len(),
             Plan::Windows { samples, .. } => samples.len().div_ceil(self.batch),
             Plan::Lines { passes, .. } => passes.len(),
         }
@@ -254,22 +274,15 @@ impl<'a> Batches<'a> {
     /// Fills `out` with batch `index`. The last batch of windows or lines is filled up with rows of nothing, so that
     /// the state has the same rows throughout.
     pub fn get(&self, index: usize, out: &mut Batch) {
-        let ids = &self.corpus.ids;
         let pad = self.tokenizer.pad().unwrap_or(0);
         match &self.plan {
             Plan::Stream { column, segment } => {
                 let start = index * segment;
-                let steps = (*segment).min(column - start);
-                out.shape(steps, self.batch, pad);
-                out.fresh = index == 0;
-                for row in 0..self.batch {
-                    for t in 0..steps {
-                        let position = row * column + start + t;
-                        let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
-                        out.tokens[t * self.batch + row] = before;
-                        out.targets[t * self.batch + row] = ids.get(position);
-                    }
-                }
+                self.columns(*column, start, (*segment).min(column - start), out);
+            }
+            Plan::Varied { column, starts } => {
+                let end = starts.get(index + 1).unwrap_or(column);
+                self.columns(*column, starts[index], end - starts[index], out);
             }
             Plan::Windows { n, samples } => {
                 out.shape(*n, self.batch, pad);
@@ -303,6 +316,21 @@ impl<'a> Batches<'a> {
                     }
                 }
                 out.lengths = Some(lengths);
+            }
+        }
+    }
+
+    /// Fills `out` with `steps` steps of all columns of `column` tokens, from token `start` of each.
+    fn columns(&self, column: usize, start: usize, steps: usize, out: &mut Batch) {
+        let ids = &self.corpus.ids;
+        out.shape(steps, self.batch, self.tokenizer.pad().unwrap_or(0));
+        out.fresh = start == 0;
+        for row in 0..self.batch {
+            for t in 0..steps {
+                let position = row * column + start + t;
+                let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
+                out.tokens[t * self.batch + row] = before;
+                out.targets[t * self.batch + row] = ids.get(position);
             }
         }
     }
@@ -362,6 +390,43 @@ mod tests {
         assert_eq!(first.tokens[0], tokenizer.eos().unwrap());
         assert_eq!(first.tokens[2..], first.targets[..6]);
         assert_eq!(second.tokens[..2], first.targets[6..]);
+    }
+
+    #[test]
+    fn varied_segments_are_the_same_stream_cut_elsewhere_in_every_epoch() {
+        let text = "a b c d e f g h i j k l m n o p q r s t\n".repeat(2000);
+        let (tokenizer, corpus) = read(&text, false);
+        let fixed = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 40, 1, 0).unwrap();
+        let column = corpus.ids.len() / 2;
+        let mut batch = Batch::default();
+        let mut epochs = Vec::new();
+        for epoch in 0..2 {
+            let varied = fixed.clone().varied(9, epoch);
+            assert_eq!(varied.predicted(), fixed.predicted());
+            // From the last to the first: any batch can be had at any time.
+            let (mut targets, mut lengths) = (Vec::<u32>::new(), Vec::new());
+            for index in (0..varied.len()).rev() {
+                varied.get(index, &mut batch);
+                assert_eq!(batch.fresh, index == 0);
+                lengths.push(batch.steps);
+                targets.extend(batch.targets.iter().skip(1).step_by(2).rev());
+            }
+            targets.reverse();
+            assert!(targets.iter().enumerate().all(|(at, &target)| target == corpus.ids.get(column + at)));
+            assert_eq!((targets.len(), lengths.iter().sum::<usize>()), (column, column));
+            let whole = &lengths[1..];
+            assert!(whole.iter().all(|&steps| (5..=55).contains(&steps)), "{whole:?}");
+            let halves = whole.iter().filter(|&&steps| steps < 30).count() as f64 / whole.len() as f64;
+            let mean = whole.iter().sum::<usize>() as f64 / whole.len() as f64;
+            // 0.95 · 40 + 0.05 · 20, within four standard errors.
+            assert!((mean - 39.0).abs() < 1.1 && (0.01..0.1).contains(&halves), "{mean} {halves}");
+            epochs.push(lengths);
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        // Segments shorter than the least length stay as they are at the least.
+        let short = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 1, 1, 0).unwrap().varied(1, 0);
+        short.get(3, &mut batch);
+        assert!((1..=16).contains(&batch.steps));
     }
 
     #[test]

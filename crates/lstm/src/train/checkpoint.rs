@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::average::{Averaging, average_in};
 use super::data::training_text;
 use super::optimizer::Optimizer;
 use super::run::{RunConfig, RunFolder};
@@ -33,6 +34,15 @@ pub(crate) struct Position {
     pub(crate) last_train: Loss,
     pub(crate) best: Option<Loss>,
     pub(crate) epochs_since_best: usize,
+    /// The epochs whose validation was no better than the best before it.
+    #[serde(default)]
+    pub(crate) plateaus: usize,
+    /// The steps whose weights are in the average; `None` before there is one.
+    #[serde(default)]
+    pub(crate) averaged: Option<u64>,
+    /// The validation losses of the epochs, in nats per token, where NT-ASGD waits for its trigger.
+    #[serde(default)]
+    pub(crate) validations: Vec<f64>,
     pub(crate) seconds: f64,
     pub(crate) tokens: u64,
     /// The fingerprint of the texts.
@@ -43,28 +53,61 @@ pub(crate) struct Position {
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) params: Params,
+    /// The average of the parameters, from where it begins.
+    pub(crate) average: Option<Params>,
     pub(crate) optimizer: Optimizer,
     pub(crate) state: State,
     pub(crate) position: Position,
 }
 
 const STATES: [&str; 4] = ["state.h", "state.c", "optimizer.first", "optimizer.second"];
+const AVERAGE: &str = "average";
 
 impl Progress {
     /// The start of a run.
     pub(crate) fn new(config: &RunConfig, model: &LanguageModel, data: String) -> Self {
+        let from_the_start = config.average != Averaging::None;
         Self {
             params: model.initialise(&config.init, config.seed),
-            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len()),
+            average: from_the_start.then(|| Params::zeros(model.layout().clone())),
+            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len())
+                .with_adam(config.adam),
             state: model.state(config.batch),
-            position: Position { data, ..Position::default() },
+            position: Position { data, averaged: from_the_start.then_some(0), ..Position::default() },
         }
+    }
+
+    /// The parameters to evaluate and to save: the average, once there is one.
+    pub(crate) fn evaluated(&self) -> &Params {
+        match &self.average {
+            Some(average) if self.position.averaged != Some(0) => average,
+            _ => &self.params,
+        }
+    }
+
+    /// Takes the parameters into the average, if there is one.
+    pub(crate) fn average_in(&mut self, averaging: Averaging) {
+        let (Some(average), Some(averaged)) = (&mut self.average, &mut self.position.averaged) else { return };
+        *averaged += 1;
+        let keep = match averaging {
+            Averaging::Ema(keep) => keep,
+            // NT-ASGD's: the mean of all since the trigger.
+            Averaging::None => 1.0,
+        };
+        average_in(average.values_mut(), self.params.values(), *averaged, keep);
+    }
+
+    /// Begins an average with the next step.
+    pub(crate) fn begin_average(&mut self) {
+        self.average = Some(Params::zeros(self.params.layout().clone()));
+        self.position.averaged = Some(0);
     }
 
     /// Whether training can go on from here: one value that is no number spoils all that follows.
     pub(crate) fn is_finite(&self) -> bool {
-        let Self { params, optimizer, state, .. } = self;
-        let values = [params.values(), &optimizer.first, &optimizer.second, &state.h, &state.c];
+        let Self { params, average, optimizer, state, .. } = self;
+        let average = average.as_ref().map_or(&[][..], Params::values);
+        let values = [params.values(), average, &optimizer.first, &optimizer.second, &state.h, &state.c];
         values.iter().all(|values| values.iter().all(|value| value.is_finite()))
     }
 
@@ -74,6 +117,8 @@ impl Progress {
         let shapes = values.map(|values| [values.len()]);
         let mut tensors = tensors(&self.params);
         tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i].as_slice())));
+        let average = self.average.as_ref().map(|average| (average.values(), [average.values().len()]));
+        tensors.extend(average.as_ref().map(|(values, shape)| (AVERAGE, &shape[..], *values)));
         let document = serde_json::to_value(&self.position)
             .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
         to_bytes(path, &tensors, document)
@@ -87,9 +132,13 @@ impl Progress {
             .map_err(|e| unusable(format!("it is no checkpoint of this program ({e})")))?;
         let mut progress = Self::new(config, model, String::new());
         progress.params = read_params(model, &contents, path)?;
-        let Self { optimizer, state, .. } = &mut progress;
-        let targets = [&mut state.h, &mut state.c, &mut optimizer.first, &mut optimizer.second];
-        for (name, target) in STATES.into_iter().zip(targets) {
+        if position.averaged.is_some() {
+            progress.begin_average();
+        }
+        let Self { optimizer, state, average, .. } = &mut progress;
+        let states = [&mut state.h, &mut state.c, &mut optimizer.first, &mut optimizer.second];
+        let states = STATES.into_iter().zip(states.map(Vec::as_mut_slice));
+        for (name, target) in states.chain(average.as_mut().map(|average| (AVERAGE, average.values_mut()))) {
             match contents.tensors.get(name) {
                 Some((_, values)) if values.len() == target.len() => target.copy_from_slice(values),
                 found => {

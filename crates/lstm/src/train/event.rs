@@ -51,6 +51,11 @@ pub enum Event {
         /// Seconds of training since the run began.
         seconds: f64,
     },
+    /// Validation no longer improved, so NT-ASGD began to average the weights.
+    Averaging {
+        /// The steps taken since the run began.
+        step: u64,
+    },
     /// The best model was tested.
     Tested {
         /// The steps taken since the run began.
@@ -92,7 +97,8 @@ pub struct Outcome {
 /// Steps between two lines of the metrics file; the report prints as often.
 const STEPS_PER_LINE: u64 = 100;
 
-/// `metrics.jsonl`: a line every 100 steps, a line for every validation, one for the test.
+/// `metrics.jsonl`: a line every 100 steps, a line for every validation, one where averaging begins, one for
+/// the test.
 #[derive(Debug)]
 pub(crate) struct MetricsFile {
     path: PathBuf,
@@ -129,6 +135,7 @@ impl MetricsFile {
                 "step": step, "epoch": epoch + 1, "train": train.perplexity(),
                 "valid": valid.map(|loss| loss.perplexity()), "best": best, "seconds": seconds,
             }),
+            Event::Averaging { step } => json!({ "step": step, "averaging": true }),
             Event::Tested { step, test } => json!({ "step": step, "test": test.perplexity() }),
         };
         writeln!(self.file, "{line}").map_err(|source| FormatError::Write { path: self.path.clone(), source })

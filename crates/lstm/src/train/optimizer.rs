@@ -7,7 +7,7 @@ use std::str::FromStr;
 use lstm_kernels::{AdamStep, adam, sgd, sum_of_squares, zeros};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, above_zero};
 
 /// Which optimizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,10 @@ use crate::config::ConfigError;
 pub enum OptimizerKind {
     /// Stochastic gradient descent.
     Sgd,
-    /// Adam (Kingma & Ba 2015): β₁ 0.9, β₂ 0.999, ε 1e-8.
+    /// The same until validation no longer improves, and from then on the average of the weights
+    /// (non-monotonically triggered averaging, Merity 2017). The average is kept beside the optimizer.
+    NtAsgd,
+    /// Adam (Kingma & Ba 2015), see [`AdamSettings`].
     #[default]
     Adam,
     /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
@@ -27,6 +30,7 @@ impl fmt::Display for OptimizerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sgd => "sgd",
+            Self::NtAsgd => "nt-asgd",
             Self::Adam => "adam",
             Self::AdamW => "adamw",
         })
@@ -39,10 +43,56 @@ impl FromStr for OptimizerKind {
     fn from_str(value: &str) -> Result<Self, ConfigError> {
         match value {
             "sgd" => Ok(Self::Sgd),
+            "nt-asgd" => Ok(Self::NtAsgd),
             "adam" => Ok(Self::Adam),
             "adamw" => Ok(Self::AdamW),
-            _ => Err(ConfigError::Unknown { kind: "optimizer", value: value.to_owned(), choices: "sgd, adam, adamw" }),
+            _ => Err(ConfigError::Unknown {
+                kind: "optimizer",
+                value: value.to_owned(),
+                choices: "sgd, nt-asgd, adam, adamw",
+            }),
         }
+    }
+}
+
+impl OptimizerKind {
+    /// Whether it keeps moments of the gradient: Adam and its like.
+    pub fn has_moments(self) -> bool {
+        matches!(self, Self::Adam | Self::AdamW)
+    }
+}
+
+/// The settings of Adam and AdamW.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamSettings {
+    /// β₁, the share of the first moment, the mean of the gradients, that every step keeps.
+    pub beta1: f32,
+    /// β₂, that of the second moment, the mean of their squares.
+    pub beta2: f32,
+    /// ε, added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+impl Default for AdamSettings {
+    /// The paper's: β₁ 0.9, β₂ 0.999, ε 1e-8.
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    }
+}
+
+impl AdamSettings {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(ConfigError::Range { name, value: beta.to_string(), expected: "at least 0 and below 1" });
+            }
+        }
+        above_zero("epsilon", self.epsilon.into())
     }
 }
 
@@ -51,6 +101,7 @@ impl FromStr for OptimizerKind {
 pub struct Optimizer {
     kind: OptimizerKind,
     weight_decay: f32,
+    adam: AdamSettings,
     /// First moments; empty for SGD.
     pub first: Vec<f32>,
     /// Second moments; empty for SGD.
@@ -62,8 +113,14 @@ pub struct Optimizer {
 impl Optimizer {
     /// An optimizer for `len` parameters. `weight_decay` is coupled in SGD (an L2 penalty) and decoupled in AdamW.
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
-        let moments = if kind == OptimizerKind::Sgd { 0 } else { len };
-        Self { kind, weight_decay, first: zeros(moments), second: zeros(moments), steps: 0 }
+        let moments = if kind.has_moments() { len } else { 0 };
+        let adam = AdamSettings::default();
+        Self { kind, weight_decay, adam, first: zeros(moments), second: zeros(moments), steps: 0 }
+    }
+
+    /// The same with other settings of Adam; SGD has none of them.
+    pub fn with_adam(self, adam: AdamSettings) -> Self {
+        Self { adam, ..self }
     }
 
     /// One step at `rate`; a gradient whose norm exceeds `clip` is scaled down to it. Returns the norm before
@@ -91,7 +148,7 @@ impl Optimizer {
         let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
         self.steps += 1;
         match self.kind {
-            OptimizerKind::Sgd => {
+            OptimizerKind::Sgd | OptimizerKind::NtAsgd => {
                 // Decay reaches every parameter.
                 let all = 0..params.len();
                 let ranges = if self.weight_decay == 0.0 { ranges } else { std::slice::from_ref(&all) };
@@ -100,9 +157,9 @@ impl Optimizer {
             OptimizerKind::Adam | OptimizerKind::AdamW => {
                 let settings = AdamStep {
                     rate,
-                    beta1: 0.9,
-                    beta2: 0.999,
-                    epsilon: 1e-8,
+                    beta1: self.adam.beta1,
+                    beta2: self.adam.beta2,
+                    epsilon: self.adam.epsilon,
                     scale,
                     step: self.steps,
                     weight_decay: if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 },
@@ -167,10 +224,17 @@ mod tests {
 
     #[test]
     fn adam_is_its_formula() {
-        for (config, decay) in [(OptimizerKind::Adam, 0.0), (OptimizerKind::AdamW, 0.01)] {
+        let other = AdamSettings { beta1: 0.0, beta2: 0.9, epsilon: 0.1 };
+        for (config, decay, settings) in [
+            (OptimizerKind::Adam, 0.0, AdamSettings::default()),
+            (OptimizerKind::AdamW, 0.01, AdamSettings::default()),
+            (OptimizerKind::Adam, 0.0, other),
+            (OptimizerKind::AdamW, 0.01, AdamSettings { beta1: 0.5, ..other }),
+        ] {
+            let [beta1, beta2, epsilon] = [settings.beta1, settings.beta2, settings.epsilon].map(f64::from);
             let n = 131;
             let mut parameters = values(n, 0);
-            let mut optimizer = Optimizer::new(config, decay as f32, n);
+            let mut optimizer = Optimizer::new(config, decay as f32, n).with_adam(settings);
             let mut expected: Vec<f64> = parameters.iter().map(|&p| f64::from(p)).collect();
             let (mut first, mut second) = (vec![0.0f64; n], vec![0.0f64; n]);
             let (rate, clip) = (0.01, 1.5);
@@ -181,11 +245,11 @@ mod tests {
                 for i in 0..n {
                     let g = scale * f64::from(gradient[i]);
                     expected[i] -= rate * decay * expected[i];
-                    first[i] = 0.9 * first[i] + 0.1 * g;
-                    second[i] = 0.999 * second[i] + 0.001 * g * g;
-                    let corrected = first[i] / (1.0 - 0.9f64.powi(step as i32));
-                    let root = (second[i] / (1.0 - 0.999f64.powi(step as i32))).sqrt();
-                    expected[i] -= rate * corrected / (root + 1e-8);
+                    first[i] = beta1 * first[i] + (1.0 - beta1) * g;
+                    second[i] = beta2 * second[i] + (1.0 - beta2) * g * g;
+                    let corrected = first[i] / (1.0 - beta1.powi(step as i32));
+                    let root = (second[i] / (1.0 - beta2.powi(step as i32))).sqrt();
+                    expected[i] -= rate * corrected / (root + epsilon);
                 }
             }
             for (&actual, &expected) in parameters.iter().zip(&expected) {
@@ -195,6 +259,20 @@ mod tests {
             assert_close(&optimizer.second, &second);
             assert_eq!(optimizer.steps, 20);
         }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        let default = AdamSettings::default();
+        for (settings, expected) in [
+            (AdamSettings { beta1: 1.0, ..default }, "`beta1` is 1"),
+            (AdamSettings { beta2: -0.1, ..default }, "`beta2` is -0.1"),
+            (AdamSettings { beta2: f32::NAN, ..default }, "`beta2` is NaN"),
+            (AdamSettings { epsilon: 0.0, ..default }, "`epsilon` is 0"),
+        ] {
+            assert!(settings.validate().unwrap_err().to_string().contains(expected));
+        }
+        assert!(AdamSettings { beta1: 0.0, ..default }.validate().is_ok());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Presets: named bundles of every choice, from the papers they are known by.
 
-use super::optimizer::OptimizerKind;
+use super::average::Averaging;
+use super::optimizer::{AdamSettings, OptimizerKind};
 use super::run::{DataConfig, RunConfig};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, ScheduleKind};
 use crate::config::{Init, InitScheme, Readout};
 use crate::dropout::{DropoutKind, DropoutRates};
 use crate::model::LanguageModelConfig;
@@ -25,8 +26,8 @@ pub enum Preset {
     Medium,
     /// Zaremba et al. 2014, regularised.
     Large,
-    /// Merity et al. 2017: the sizes, rates and penalties of the authors' runs on the Penn Treebank, by plain SGD over
-    /// segments of one length.
+    /// Merity et al. 2017: the sizes, rates and penalties of the authors' runs on the Penn Treebank, by NT-ASGD over
+    /// segments of varying length.
     Awd,
     /// A character model.
     Char,
@@ -50,6 +51,8 @@ impl Preset {
             seed: 1,
             batch: 20,
             segment: 20,
+            accumulate: 1,
+            variable_segment: false,
             batching: Batching::Stream,
             epochs: Some(13),
             steps: None,
@@ -57,8 +60,11 @@ impl Preset {
             patience: None,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
+            adam: AdamSettings::default(),
+            non_monotone: 5,
+            average: Averaging::None,
             weight_decay: 0.0,
-            schedule: Schedule { rate: 20.0, decay: 2.0, decay_after: 4, planned_epochs: None },
+            schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             tokenizer: TokenizerKind::Words,
             vocabulary: VocabularyOptions::default(),
@@ -72,9 +78,7 @@ impl Preset {
             dropout: DropoutRates::all(dropout),
             ..base.model.clone()
         };
-        let adam = |rate, decay, decay_after| {
-            (OptimizerKind::Adam, Schedule { rate, decay, decay_after, planned_epochs: None })
-        };
+        let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule::step(rate, decay, decay_after));
         let uniform = |a| Init { scheme: InitScheme::Uniform(a), forget_bias: None };
         match self {
             Self::Small => base,
@@ -82,7 +86,7 @@ impl Preset {
                 segment: 35,
                 epochs: Some(39),
                 clip: Some(5.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.2, decay_after: 6, planned_epochs: None },
+                schedule: Schedule::step(35.0, 1.2, 6),
                 init: uniform(0.05),
                 model: model(650, 650, 2, 0.5),
                 ..base
@@ -91,7 +95,7 @@ impl Preset {
                 segment: 35,
                 epochs: Some(55),
                 clip: Some(10.0 / 35.0),
-                schedule: Schedule { rate: 35.0, decay: 1.15, decay_after: 14, planned_epochs: None },
+                schedule: Schedule::step(35.0, 1.15, 14),
                 init: uniform(0.04),
                 model: model(1500, 1500, 2, 0.65),
                 ..base
@@ -99,8 +103,10 @@ impl Preset {
             Self::Awd => RunConfig {
                 segment: 70,
                 epochs: Some(500),
+                optimizer: OptimizerKind::NtAsgd,
+                variable_segment: true,
                 weight_decay: 1.2e-6,
-                schedule: Schedule { rate: 30.0, decay: 1.0, decay_after: 1, planned_epochs: None },
+                schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(30.0, 1.0, 1) },
                 init: Init { scheme: InitScheme::Torch, forget_bias: None },
                 model: LanguageModelConfig {
                     layers: 3,

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::OptimizerKind;
+use super::average::Averaging;
+use super::optimizer::{AdamSettings, OptimizerKind};
 use super::schedule::Schedule;
-use crate::config::{ConfigError, Init, at_least_one};
+use crate::config::{ConfigError, Init, above_zero, at_least_one};
 use crate::formats::{FormatError, write_bytes};
 use crate::model::LanguageModelConfig;
 use crate::text::batches::Batching;
@@ -25,6 +26,14 @@ pub struct RunConfig {
     pub batch: usize,
     /// T, the steps of truncated back-propagation.
     pub segment: usize,
+    /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
+    #[serde(default = "default_accumulate")]
+    pub accumulate: usize,
+    /// Whether the steps of a stream's segments vary around T, and the rate with them, see [`Batches::varied`].
+    ///
+    /// [`Batches::varied`]: crate::text::batches::Batches::varied
+    #[serde(default)]
+    pub variable_segment: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
     /// The most epochs. The first of the three bounds that is reached ends the run; where none is given, [`Self::fit`]
@@ -34,13 +43,22 @@ pub struct RunConfig {
     pub steps: Option<u64>,
     /// The most seconds, validation included. With such a bound the result depends on the machine's speed.
     pub budget: Option<f64>,
-    /// Epochs without a better validation after which to stop.
+    /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
     pub patience: Option<usize>,
     /// The gradient's norm is clipped to it.
     pub clip: Option<f32>,
     /// Which optimizer.
     pub optimizer: OptimizerKind,
-    /// Its weight decay.
+    /// The settings of Adam and AdamW.
+    #[serde(default)]
+    pub adam: AdamSettings,
+    /// Of NT-ASGD: n, the latest validations that its trigger leaves out.
+    #[serde(default = "default_non_monotone")]
+    pub non_monotone: usize,
+    /// The average of the weights to evaluate and to save.
+    #[serde(default)]
+    pub average: Averaging,
+    /// The optimizer's weight decay.
     pub weight_decay: f32,
     /// The learning rate.
     pub schedule: Schedule,
@@ -61,7 +79,22 @@ const STEPS_WANTED: usize = 2_000;
 const MOST_EPOCHS: usize = 200;
 const FEWEST_EPOCHS: usize = 10;
 
+/// One batch a step.
+fn default_accumulate() -> usize {
+    1
+}
+
+/// Merity's n.
+fn default_non_monotone() -> usize {
+    5
+}
+
 impl RunConfig {
+    /// Whether the weights are averaged, from the start or from a trigger on.
+    pub(crate) fn averages(&self) -> bool {
+        self.optimizer == OptimizerKind::NtAsgd || self.average != Averaging::None
+    }
+
     /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
     /// epochs. `tokens`: of the training text.
     pub fn fit(&mut self, vocabulary: usize, tokens: usize) {
@@ -70,7 +103,8 @@ impl RunConfig {
             self.segment = n;
         }
         if self.epochs.is_none() && self.steps.is_none() && self.budget.is_none() {
-            let steps_per_epoch = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1)).max(1);
+            let batches = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1));
+            let steps_per_epoch = batches.div_ceil(self.accumulate.max(1)).max(1);
             self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
         }
     }
@@ -82,25 +116,26 @@ impl RunConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("batch", self.batch)?;
         at_least_one("segment", self.segment)?;
+        at_least_one("accumulate", self.accumulate)?;
+        if self.variable_segment && self.batching != Batching::Stream {
+            return Err(ConfigError::Conflict(format!(
+                "segments of variable length are cut from a stream, not from {}; leave --variable-segment out, or choose \
+                 --batches stream",
+                self.batching
+            )));
+        }
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;
         }
         if self.steps == Some(0) {
             return Err(ConfigError::Zero { name: "steps" });
         }
-        let positive = |name, value: f64| {
-            if value > 0.0 && value.is_finite() {
-                return Ok(());
-            }
-            Err(ConfigError::Range { name, value: value.to_string(), expected: "a number above 0" })
-        };
-        positive("rate", self.schedule.rate.into())?;
-        positive("decay", self.schedule.decay.into())?;
+        self.schedule.validate()?;
         if let Some(clip) = self.clip {
-            positive("clip", clip.into())?;
+            above_zero("clip", clip.into())?;
         }
         if let Some(budget) = self.budget {
-            positive("budget", budget)?;
+            above_zero("budget", budget)?;
         }
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             let value = self.weight_decay.to_string();
@@ -115,6 +150,15 @@ impl RunConfig {
             let why =
                 "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
             return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        self.adam.validate()?;
+        if self.optimizer == OptimizerKind::NtAsgd {
+            at_least_one("non-monotone", self.non_monotone)?;
+            if self.average != Averaging::None {
+                let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
+                           --average out, or choose the optimizer sgd";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
         }
         if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
             let value = bias.to_string();

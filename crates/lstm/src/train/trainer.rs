@@ -7,19 +7,21 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+use super::average::is_triggered;
 use super::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
 use super::data::Data;
 use super::event::{End, Event, MetricsFile, Outcome};
 use super::optimizer::OptimizerKind;
 use super::run::{RunConfig, RunFolder};
+use super::schedule::{Moment, ScheduleKind};
+use super::step::Descent;
 use crate::config::ConfigError;
-use crate::dropout::Masks;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
-use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss};
-use crate::params::{Gradients, Params};
+use crate::model::{LanguageModel, LanguageModelConfig, Loss};
+use crate::params::Params;
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches, Batching};
+use crate::text::batches::{Batches, Batching};
 use crate::text::corpus::{Corpus, available_memory};
 use crate::text::tokenizer::Tokenizer;
 
@@ -139,7 +141,7 @@ impl Trainer {
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &data, &model)?;
-        batches(&config, &data, 0)?;
+        check_schedule(&config, &data)?;
         let folder = RunFolder(folder.to_owned());
         let progress = Progress::new(&config, &model, data.fingerprint());
         let is_new = folder.claim(force)?;
@@ -184,6 +186,7 @@ impl Trainer {
         }
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &data, &model)?;
+        check_schedule(&config, &data)?;
         let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
         if progress.position.data != data.fingerprint() {
             return Err(TrainError::Unusable(
@@ -251,10 +254,12 @@ impl Trainer {
             Ok(())
         };
         let mut end = End::Complete;
-        let (mut gradients, mut tape) = (self.model.gradients(), self.model.tape());
+        // A copy of the shape, so that the rest of the run can change beside it.
+        let model = self.model.clone();
+        let mut descent = Descent::new(&model);
         let tokens_before = self.progress.position.tokens;
         while !self.is_over() {
-            let trained = self.train_epoch(&mut gradients, &mut tape, tokens_before, &mut emit, stop)?;
+            let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
             let validated = match trained {
                 Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
                 Pass::Stopped => Pass::Stopped,
@@ -264,7 +269,7 @@ impl Trainer {
                 break;
             }
         }
-        drop((gradients, tape));
+        drop(descent);
         let mut test = None;
         if end != End::Interrupted {
             match self.test(&mut emit, stop)? {
@@ -289,39 +294,41 @@ impl Trainer {
     /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
     fn train_epoch(
         &mut self,
-        gradients: &mut Gradients,
-        tape: &mut LanguageTape,
+        descent: &mut Descent,
         tokens_before: u64,
         emit: &mut Emit,
         stop: &AtomicBool,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
-        let Self { config, data, model, folder, progress, saved, .. } = self;
+        let Self { config, data, folder, progress, saved, .. } = self;
         let batches = batches(config, data, epoch)?;
         let count = batches.len();
-        let mut batch = Batch::default();
         let mut last = None;
         while progress.position.batch < count && !is_spent(config, &progress.position) {
-            let Progress { params, optimizer, state, position } = &mut *progress;
-            batches.get(position.batch, &mut batch);
-            let masks = Masks { seed: config.seed, step: position.step };
-            let loss = model.train_step(params, &batch, state, Some(masks), tape, gradients);
+            let Progress { params, optimizer, state, position, .. } = &mut *progress;
+            let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
+            let read = descent.read(config, params, state, &batches, numbers.clone(), position.step);
+            let loss = read.loss;
             let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
-            let done = share_done(config, position, count);
-            let rate = config.schedule.rate(epoch, done);
+            let (done, plateaus) = (share_done(config, position, count), position.plateaus);
+            let moment = Moment { epoch, step: position.step, done, plateaus };
+            let rate = config.schedule.rate(moment) * read.rate_factor(config, numbers.len());
+            let gradients = descent.gradients();
             // A gradient that is not finite changes nothing.
             let norm =
                 optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), rate, config.clip);
             if !norm.is_finite() {
                 return Err(broken("the norm of the gradient of step"));
             }
+            progress.average_in(config.average);
+            let position = &mut progress.position;
             last = Some(loss.mean());
             position.epoch_loss.add(loss);
             position.step += 1;
-            position.batch += 1;
+            position.batch = numbers.end;
             position.tokens += loss.tokens as u64;
             let session = self.started.elapsed().as_secs_f64();
             position.seconds = self.seconds_before + session;
@@ -355,7 +362,7 @@ impl Trainer {
             .data
             .valid
             .as_ref()
-            .map(|corpus| self.evaluate(&self.progress.params, corpus, stop))
+            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, stop))
             .transpose()?
         {
             Some(Pass::Stopped) => {
@@ -383,6 +390,7 @@ impl Trainer {
             position.epochs_since_best = 0;
         } else if whole_epoch {
             position.epochs_since_best += 1;
+            position.plateaus += 1;
         }
         let event = Event::Validated { epoch, step: position.step, train, valid, best, seconds: position.seconds };
         if whole_epoch {
@@ -401,11 +409,35 @@ impl Trainer {
                 test: None,
                 floor: self.data.floor,
             };
-            save_model(&self.folder.model(), &self.progress.params, &card)?;
+            save_model(&self.folder.model(), self.progress.evaluated(), &card)?;
         }
+        let triggered = whole_epoch && self.begins_to_average(valid);
         self.save_checkpoint()?;
         emit(&event)?;
+        if triggered {
+            emit(&Event::Averaging { step: self.step() })?;
+        }
         Ok(Pass::Done(()))
+    }
+
+    /// Whether this validation of an epoch is where NT-ASGD begins to average; then it does, and patience begins anew.
+    fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
+        let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
+        let position = &mut self.progress.position;
+        let triggered = is_triggered(valid, &position.validations, self.config.non_monotone);
+        if triggered {
+            position.validations.clear();
+            position.epochs_since_best = 0;
+            self.progress.begin_average();
+        } else {
+            position.validations.push(valid);
+        }
+        triggered
+    }
+
+    /// Whether NT-ASGD has not begun to average yet.
+    fn waits_to_average(&self) -> bool {
+        self.config.optimizer == OptimizerKind::NtAsgd && self.progress.position.averaged.is_none()
     }
 
     /// Tests the best model and keeps the result with it.
@@ -447,7 +479,9 @@ impl Trainer {
     }
 
     fn out_of_patience(&self) -> bool {
-        self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
+        // Before it averages, NT-ASGD waits for a validation that does not improve.
+        !self.waits_to_average()
+            && self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }
 
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
@@ -466,9 +500,10 @@ fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolde
 }
 
 /// The batches of one epoch.
-fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
+pub(super) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
     let RunConfig { batching, batch, segment, seed, .. } = *config;
-    Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)
+    let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
+    Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
 }
 
 /// Whether the steps or the seconds are used up.
@@ -486,11 +521,33 @@ fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
+/// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
+fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
+    let steps = batches(config, data, 0)?.len().div_ceil(config.accumulate) as u64;
+    let by_epochs = config.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
+    // How many steps fit a time budget alone is not known before.
+    if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
+        config.schedule.fits(steps)?;
+    }
+    let watches = match (config.schedule.kind, config.optimizer) {
+        _ if data.valid.is_some() => None,
+        (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
+        (_, OptimizerKind::NtAsgd) => Some("the optimizer nt-asgd"),
+        _ => None,
+    };
+    watches.map_or(Ok(()), |what| {
+        Err(TrainError::Unusable(format!(
+            "{what} watches the validation, but there is no validation text; give --valid or --split, or choose another"
+        )))
+    })
+}
+
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
-fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let Some(free) = available_memory() else { return Ok(()) };
-    let copies = if config.optimizer == OptimizerKind::Sgd { 2 } else { 4 };
+    let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
+    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
     let values = parameters.saturating_mul(copies);
     // A segment ends with its text; a window does not.

@@ -14,13 +14,14 @@ use lstm::text::builtin::Grammar;
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::average::Averaging;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
-use lstm::train::optimizer::OptimizerKind;
+use lstm::train::optimizer::{AdamSettings, OptimizerKind};
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
-use lstm::train::schedule::Schedule;
+use lstm::train::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::train::trainer::{Extension, TrainError, Trainer};
 use tempfile::TempDir;
 
@@ -90,8 +91,9 @@ fn left(folder: &Path) -> (Tensors, Tensors, Vec<serde_json::Value>) {
     (tensors("checkpoint.safetensors"), tensors("model.safetensors"), timeless.collect())
 }
 
-/// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same.
-fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) {
+/// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same; gives the tensors
+/// of the checkpoint.
+fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) -> Tensors {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     finish(&mut create(config, &whole).unwrap());
@@ -102,6 +104,7 @@ fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) {
     }
     finish(&mut trainer);
     assert_eq!(left(&whole), left(&broken), "{}", config.batching);
+    left(&whole).0
 }
 
 #[test]
@@ -127,6 +130,259 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
             ],
         );
     }
+}
+
+/// The learning rate of every step of a run, and the validation after every epoch: whether it was the best.
+fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut rates, mut best) = (Vec::new(), Vec::new());
+    let mut observer = |event: &Event| match event {
+        Event::Step { rate, .. } => rates.push(*rate),
+        Event::Validated { best: is_best, .. } => best.push(*is_best),
+        Event::Averaging { .. } | Event::Tested { .. } => {}
+    };
+    create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
+    (rates, best)
+}
+
+#[test]
+fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::OneCycle, ScheduleKind::Plateau] {
+        config.schedule.kind = kind;
+        config.schedule.warmup = if kind == ScheduleKind::OneCycle { Warmup::default() } else { Warmup::Share(0.1) };
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 2, .. }),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+                |event| matches!(event, Event::Step { step: 21, .. }),
+            ],
+        );
+    }
+    // 30 of the 38 steps of two epochs; three quarters of the first 20 are behind the warm-up.
+    (config.steps, config.epochs) = (Some(30), None);
+    config.schedule = Schedule { kind: ScheduleKind::Linear, rate: 0.004, warmup: Warmup::Steps(5), ..config.schedule };
+    let (rates, _) = rates(&config);
+    assert_eq!(rates.len(), 30);
+    for (step, rate) in rates.into_iter().enumerate() {
+        let warm = if step < 5 { 0.01 + 0.99 * step as f64 / 5.0 } else { 1.0 };
+        let expected = 0.004 * warm * (1.0 - step as f64 / 30.0);
+        assert!((f64::from(rate) - expected).abs() < 1e-8, "step {step}: {rate}, not {expected}");
+    }
+}
+
+#[test]
+fn a_plateau_divides_the_rate_after_an_epoch_that_does_not_improve() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.epochs = Some(8);
+    config.schedule = Schedule { kind: ScheduleKind::Plateau, rate: 0.3, decay: 4.0, ..config.schedule };
+    let (rates, best) = rates(&config);
+    let epochs: Vec<&[f32]> = rates.chunks(rates.len() / 8).collect();
+    assert!(best.contains(&false) && best.contains(&true), "{best:?}");
+    for (epoch, best) in best[..7].iter().enumerate() {
+        let (before, after) = (epochs[epoch], epochs[epoch + 1]);
+        let expected = if *best { before[0] } else { before[0] / 4.0 };
+        assert!(after.iter().all(|rate| (rate / expected - 1.0).abs() < 1e-6), "{epoch}: {rates:?}");
+    }
+}
+
+#[test]
+fn a_plateau_without_a_validation_text_and_a_warm_up_longer_than_the_run_are_refused() {
+    let texts = texts(600);
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |config: &RunConfig| create(config, &folder.path().join("run")).unwrap_err().to_string();
+    let mut config = config(&texts);
+    config.schedule.warmup = Warmup::Steps(38);
+    assert!(refused(&config).contains("no shorter than the run, which has 38"));
+    (config.schedule.warmup, config.schedule.kind) = (Warmup::default(), ScheduleKind::Plateau);
+    config.data.train = Some(texts.path().join("train.txt"));
+    config.data.split = Some(vec![90, 0, 10]);
+    assert!(refused(&config).contains("no validation text"));
+    assert!(!folder.path().join("run").exists());
+}
+
+/// The mean over steps of one tensor of the checkpoints that a run of `config` leaves after each of `steps`.
+fn mean_over(config: &RunConfig, steps: std::ops::RangeInclusive<u64>, name: &str) -> Vec<f64> {
+    let count = (steps.end() - steps.start() + 1) as f64;
+    let mut mean = Vec::new();
+    for step in steps {
+        let folder = tempfile::tempdir().unwrap();
+        let config = RunConfig { steps: Some(step), ..config.clone() };
+        finish(&mut create(&config, &folder.path().join("run")).unwrap());
+        let values = &left(&folder.path().join("run")).0[name].1;
+        mean.resize(values.len(), 0.0);
+        mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / count);
+    }
+    mean
+}
+
+fn assert_close(actual: &[f32], expected: &[f64]) {
+    assert_eq!(actual.len(), expected.len());
+    for (actual, expected) in actual.iter().zip(expected) {
+        assert!((f64::from(*actual) - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{actual} and {expected}");
+    }
+}
+
+#[test]
+fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.model.dropout = DropoutRates::default();
+    // So high a rate that validation soon gets worse; patience does not end the run before the average has begun.
+    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    (config.epochs, config.patience) = (Some(12), Some(4));
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (mut began, mut losses, mut last) = (None, Vec::new(), None);
+    let mut observer = |event: &Event| match event {
+        Event::Averaging { step } => began = Some((*step, losses.clone())),
+        Event::Validated { valid, .. } => {
+            losses.push(valid.unwrap().mean());
+            last = *valid;
+        }
+        _ => {}
+    };
+    let mut trainer = create(&config, &run).unwrap();
+    trainer.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    let (began, before) = began.expect("the average begins");
+    let (loss, earlier) = before.split_last().unwrap();
+    assert!(loss > &earlier[..earlier.len() - 1].iter().copied().fold(f64::INFINITY, f64::min), "{before:?}");
+    assert!(losses[before.len()..].iter().all(|averaged| averaged < loss), "{before:?} of {losses:?}");
+    let (_, model, metrics) = left(&run);
+    assert!(metrics.iter().any(|line| line["averaging"] == true && line["step"] == began));
+    // Three steps after the trigger the checkpoint has the weights, and beside them the mean of the last three; that is
+    // what is validated.
+    config.steps = Some(began + 3);
+    config.epochs = None;
+    let short = folder.path().join("short");
+    let mut trainer = create(&config, &short).unwrap();
+    finish(&mut trainer);
+    let checkpoint = left(&short).0;
+    let name = "readout.weight";
+    let mean = mean_over(&config, began + 1..=began + 3, name);
+    let layout = trainer.model().layout();
+    let place = layout.entries().iter().take_while(|entry| entry.name != name);
+    let start: usize = place.map(|entry| entry.shape.iter().product::<usize>()).sum();
+    let average = &checkpoint["average"].1;
+    assert_eq!(average.len(), layout.len());
+    assert_close(&average[start..start + mean.len()], &mean);
+    assert_ne!(&average[start..start + mean.len()], checkpoint[name].1);
+    // The best model of the whole run is an average: its loss is the one that was seen.
+    let best = LoadedRun::open(&run).unwrap();
+    assert_eq!(model[name].1, best.params.by_name(name).unwrap());
+    let best_loss = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!((best.card.valid.unwrap().mean() - best_loss).abs() < 1e-9);
+    assert!(losses[before.len()..].contains(&best_loss), "{losses:?}");
+}
+
+#[test]
+fn averages_go_on_with_the_same_bits() {
+    let texts = texts(600);
+    let breaks: [fn(&Event) -> bool; 4] = [
+        |event| matches!(event, Event::Step { step: 7, .. }),
+        |event| matches!(event, Event::Validated { epoch: 1, .. }),
+        |event| matches!(event, Event::Validated { epoch: 4, .. }),
+        |event| matches!(event, Event::Step { epoch: 5, of_epoch: (5, _), .. }),
+    ];
+    let mut config = config(&texts);
+    config.epochs = Some(6);
+    config.average = Averaging::Ema(0.9);
+    assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+    config.average = Averaging::None;
+    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    let breaks: [fn(&Event) -> bool; 3] = [
+        |event| matches!(event, Event::Validated { epoch: 0, .. }),
+        |event| matches!(event, Event::Averaging { .. }),
+        |event| matches!(event, Event::Step { epoch: 9, of_epoch: (5, _), .. }),
+    ];
+    (config.epochs, config.model.dropout) = (Some(10), DropoutRates::default());
+    assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+}
+
+#[test]
+fn adam_s_settings_decide_the_run_and_are_kept_with_it() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.epochs = Some(1);
+    let plain = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
+    config.adam = AdamSettings { beta1: 0.5, beta2: 0.9, epsilon: 1e-6 };
+    let other = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
+    assert_ne!(plain["readout.weight"], other["readout.weight"]);
+    assert_ne!(plain["optimizer.second"], other["optimizer.second"]);
+}
+
+#[test]
+fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
+    let texts = texts(1000);
+    for (batching, accumulate, variable_segment) in
+        [(Batching::Stream, 3, false), (Batching::Stream, 2, true), (Batching::Windows(5), 4, false)]
+    {
+        let config = RunConfig { batching, accumulate, variable_segment, ..config(&texts) };
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 2, .. }),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+                |event| matches!(event, Event::Step { epoch: 1, of_epoch: (at, of), .. } if at == of),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
+    let texts = texts(1000);
+    let mut config = config(&texts);
+    (config.batching, config.batch, config.model.dropout) = (Batching::Windows(5), 12, DropoutRates::default());
+    (config.optimizer, config.schedule.rate, config.clip) = (OptimizerKind::Sgd, 1.0, Some(0.1));
+    let run = |batch, accumulate| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = RunConfig { batch, accumulate, ..config.clone() };
+        let mut trainer = create(&config, &folder.path().join("run")).unwrap();
+        let outcome = finish(&mut trainer);
+        (trainer.step(), outcome.train.tokens, outcome.valid.unwrap().mean())
+    };
+    let ((steps, tokens, loss), joined) = (run(12, 1), run(4, 3));
+    assert_eq!((steps, tokens), (joined.0, joined.1));
+    assert!((loss - joined.2).abs() < 1e-3, "{loss} and {}", joined.2);
+    assert!((loss - run(4, 1).2).abs() > 1e-2);
+}
+
+#[test]
+fn the_rate_follows_the_length_of_a_varied_segment() {
+    let texts = texts(2000);
+    let mut config = config(&texts);
+    (config.variable_segment, config.segment, config.epochs) = (true, 12, Some(1));
+    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 0.012, ..config.schedule };
+    let (rates, _) = rates(&config);
+    // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
+    let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
+    assert!(lengths.iter().all(|length| (length - length.round()).abs() < 1e-3 && *length < 27.5), "{lengths:?}");
+    assert!(lengths.iter().rev().skip(1).all(|length| *length > 4.5), "{lengths:?}");
+    let tokens = lengths.iter().map(|length| length.round() as usize).sum::<usize>() * 4;
+    assert_eq!(tokens, Data::read(&config, None).unwrap().train.ids.len() / 4 * 4);
+    assert!(lengths.iter().any(|length| *length < 11.5) && lengths.iter().any(|length| *length > 12.5));
+}
+
+#[test]
+fn a_moving_average_is_what_is_saved() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    (config.epochs, config.steps, config.average) = (None, Some(4), Averaging::Ema(0.999));
+    config.schedule.kind = ScheduleKind::Constant;
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    finish(&mut create(&config, &run).unwrap());
+    let (checkpoint, model, _) = left(&run);
+    // So early it is the mean of all steps.
+    let name = "lstm.weight_hh_l0";
+    assert_close(&model[name].1, &mean_over(&config, 1..=4, name));
+    assert_ne!(model[name].1, checkpoint[name].1);
 }
 
 #[test]
@@ -212,7 +468,7 @@ fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
     let texts = texts(600);
     let mut config = config(&texts);
     // Constant: a schedule that is stretched over the steps would differ.
-    config.schedule = Schedule { rate: 4e-3, decay: 1.0, decay_after: 1, planned_epochs: None };
+    config.schedule = Schedule { kind: ScheduleKind::Constant, ..config.schedule };
     let folder = tempfile::tempdir().unwrap();
     let (whole, extended) = (folder.path().join("whole"), folder.path().join("extended"));
     config.steps = Some(25);

@@ -1,0 +1,62 @@
+//! `lstm train --find-lr`: which learning rates learn. Nothing is kept.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use lstm::train::data::Data;
+use lstm::train::range_test::{RangePoint, RangeTest};
+use serde_json::json;
+
+use crate::output::{INTERRUPTED, source, talk};
+use crate::stdin::Spool;
+use crate::train_options::Train;
+
+/// Runs the range test and prints its curve and its suggestions.
+pub fn run(options: &Train) -> Result<ExitCode> {
+    let mut config = options.config()?;
+    config.validate()?;
+    let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+    talk(format_args!("text     {from}"));
+    // Standard input is read more than once; its copy is removed at the end.
+    let copy = std::env::temp_dir().join(format!("lstm-{}", std::process::id()));
+    let spool = options.reads_stdin().then(|| Spool::read(&copy)).transpose()?;
+    if let Some(spool) = &spool {
+        config.data.train = Some(spool.path().to_owned());
+    }
+    let data = Data::read(&config, None)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    let optimizer = config.optimizer;
+    talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));
+    let Some(test) = RangeTest::run(config, &data, &stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+    report(&test, options.run.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(test: &RangeTest, as_json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let point = |point: &RangePoint| json!({ "rate": point.rate, "loss": point.loss });
+        let curve: Vec<_> = test.curve.iter().map(point).collect();
+        let result = json!({ "curve": curve, "steepest": test.steepest, "tenth_of_minimum": test.tenth_of_minimum });
+        writeln!(out, "{result}")?;
+        return Ok(());
+    }
+    writeln!(out, "          rate       loss")?;
+    for RangePoint { rate, loss } in &test.curve {
+        writeln!(out, "{rate:>14.2e} {loss:>10.4}")?;
+    }
+    match (test.steepest, test.tenth_of_minimum) {
+        (Some(steepest), Some(tenth)) => {
+            writeln!(out, "steepest {steepest:>5.2e}   where the loss falls fastest")?;
+            writeln!(out, "tenth    {tenth:>5.2e}   a tenth of the rate at which it is lowest")?;
+            talk(format_args!("try: --rate {steepest:.1e}"));
+        }
+        _ => talk("the loss fell at no rate; look at the text and the model, or give a longer text"),
+    }
+    Ok(())
+}
