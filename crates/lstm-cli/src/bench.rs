@@ -290,7 +290,10 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
     let mut results = Vec::new();
     for kind in [Kind::Train, Kind::Layer, Kind::Decode] {
         for (name, preset) in Preset::NAMED {
-            let Some(shape) = preset_shape(preset, kind) else { continue };
+            let Some(shape) = preset_shape(preset, kind) else {
+                eprintln!("{} {name} is left out: its layers have different sizes", kind.name());
+                continue;
+            };
             match Measured::new(kind, shape, budget) {
                 Ok(measured) if as_json => {
                     let mut result = measured.json(&machine);

@@ -1,4 +1,6 @@
 //! Models around the LSTM.
 
+mod config;
 mod language_model;
+pub use config::*;
 pub use language_model::*;

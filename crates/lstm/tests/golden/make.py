@@ -87,6 +87,36 @@ def language_model():
     save("language_model", tensors, layers=layers)
 
 
+def regularised():
+    """One step with tied embeddings, layers of different sizes, a residual connection, AR, TAR and label smoothing."""
+    torch.manual_seed(5)
+    vocabulary, embedding, sizes, steps, batch = 23, 5, [6, 6, 4], 5, 3
+    alpha, beta, epsilon = 2.0, 1.0, 0.1
+    table = nn.Parameter(torch.randn(vocabulary, embedding))
+    projection = nn.Parameter(torch.randn(embedding, sizes[-1]))
+    bias = nn.Parameter(torch.randn(vocabulary))
+    layers = [nn.LSTM(input, hidden) for input, hidden in zip([embedding, *sizes], sizes)]
+    tokens = stream(vocabulary, steps, batch)
+    x = table[tokens[:-1]]
+    for layer in layers:
+        h, _ = layer(x)
+        # The first layer reads the embedding, which is no layer.
+        x = h + x if layer is not layers[0] and h.shape == x.shape else h
+    scores = (x @ projection.T @ table.T + bias).flatten(0, 1)
+    targets = tokens[1:].flatten()
+    loss = cross_entropy(scores, targets)
+    descended = cross_entropy(scores, targets, label_smoothing=epsilon)
+    descended = descended + alpha * x.pow(2).mean() + beta * (x[1:] - x[:-1]).pow(2).mean()
+    descended.backward()
+    parameters = {"embedding.weight": table, "readout_projection.weight": projection, "readout.bias": bias}
+    for number, layer in enumerate(layers):
+        parameters |= {f"lstm.{key.replace('l0', f'l{number}')}": value for key, value in layer.named_parameters()}
+    tensors = {"tokens": tokens.int(), "loss": loss}
+    for key, value in parameters.items():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    save("regularised", tensors)
+
+
 def training_losses(model, optimizer, tokens, segment, clip):
     """Truncated back-propagation through time with carried state: the loss and gradient norm of every step."""
     optimizer = optimizer(model.parameters())
@@ -132,6 +162,7 @@ def main():
     lstm("lengths_bidirectional", input=3, hidden=5, layers=2, steps=7, batch=4, bidirectional=True, lengths=[3, 7, 1, 5])
     lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
     language_model()
+    regularised()
     training("training_sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.5), clip=0.5)
     training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
 

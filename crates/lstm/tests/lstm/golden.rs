@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lstm::config::LstmConfig;
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::params::{Accumulate, Layout, Params};
+use lstm::penalty::Penalties;
 use lstm::stack::{Lstm, Segment};
 use lstm::text::batches::Batch;
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
@@ -185,6 +186,29 @@ fn loss_and_gradients_of_a_language_model() {
     golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
     golden.check("h_n", &state.h, FORWARD);
     golden.check("c_n", &state.c, FORWARD);
+    golden.check_gradients(gradients.params());
+}
+
+#[test]
+fn loss_and_gradients_of_a_regularised_model() {
+    let golden = Golden::read("regularised");
+    let [vocabulary, embedding] = golden.shape("embedding.weight").try_into().expect("[V, E]");
+    let sizes = (0..3).map(|layer| golden.shape(&format!("lstm.weight_hh_l{layer}"))[1]);
+    let model = LanguageModel::new(LanguageModelConfig {
+        layers: 3,
+        residual: true,
+        tied: true,
+        penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.1 },
+        ..LanguageModelConfig::new(vocabulary, embedding, sizes.collect::<Vec<_>>())
+    })
+    .expect("a valid configuration");
+    let params = golden.params(model.layout());
+    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
+    let (mut state, mut gradients) = (model.state(columns), model.gradients());
+    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
+    let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
+    // The loss that is reported is the plain one.
+    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
     golden.check_gradients(gradients.params());
 }
 

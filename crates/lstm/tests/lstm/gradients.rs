@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use lstm::config::{LstmConfig, Readout, Wiring};
+use lstm::config::{Init, LstmConfig, Readout, Wiring};
+use lstm::dropout::{Dropout, DropoutKind, Masks};
 use lstm::params::{Accumulate, Params};
 use lstm::rng::{Purpose, Rng};
 use lstm::stack::{Lstm, Segment};
@@ -275,5 +276,50 @@ fn odd_sizes_forward() {
                 Case::new(config, steps, batch, lengths).check_forward();
             }
         }
+    }
+}
+
+#[test]
+fn dropped_recurrent_weights_are_as_if_they_were_zero() {
+    let config = LstmConfig { layers: 2, bidirectional: true, projection: Some(4), ..LstmConfig::new(3, 7) };
+    let lstm = Lstm::new(config).expect("a valid configuration");
+    let mut params = Params::zeros(Arc::clone(lstm.layout()));
+    lstm.initialise(&mut params, &Init::default(), 1);
+    let segment = Segment { steps: 5, batch: 2, lengths: None };
+    let rng = &mut Rng::new(3, Purpose::Init, 0);
+    let input = single(&random(rng, 5 * 2 * 3));
+    let d_output = single(&random(rng, 5 * 2 * 8));
+    let run = |params: &Params, weights: f32, passes: usize| {
+        let masks = Masks { seed: 1, step: 2 };
+        let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights, masks });
+        let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
+        for pass in 0..passes {
+            let accumulate = if pass == 0 { Accumulate::Replace } else { Accumulate::Add };
+            lstm.forward(params, &input, segment, &mut lstm.state(2), dropout, &mut tape);
+            lstm.backward(params, &input, segment, &d_output, None, &mut tape, &mut gradients, accumulate);
+        }
+        (tape.output().to_vec(), gradients)
+    };
+    let (output, gradients) = run(&params, 0.5, 1);
+    // A weight that was dropped has no gradient, the others count twice.
+    let mut left = params.clone();
+    let recurrent: Vec<_> = lstm.layout().entries().iter().filter(|entry| entry.name.contains("weight_hh")).collect();
+    for entry in &recurrent {
+        let factors: Vec<f32> = gradients.get(entry.slot).iter().map(|d| if *d == 0.0 { 0.0 } else { 2.0 }).collect();
+        let dropped = factors.iter().filter(|factor| **factor == 0.0).count();
+        assert!(dropped > factors.len() / 4 && dropped < factors.len() * 3 / 4, "{}: {dropped}", entry.name);
+        left.get_mut(entry.slot).iter_mut().zip(&factors).for_each(|(weight, factor)| *weight *= factor);
+    }
+    let (expected, mut plain) = run(&left, 0.0, 1);
+    assert_eq!(output, expected);
+    for entry in &recurrent {
+        let kept = |weight: &f32| if *weight == 0.0 { 0.0 } else { 2.0 };
+        let factors: Vec<f32> = left.get(entry.slot).iter().map(kept).collect();
+        plain.get_mut(entry.slot).iter_mut().zip(&factors).for_each(|(d, factor)| *d *= factor);
+    }
+    assert_eq!(gradients, plain);
+    let (_, twice) = run(&params, 0.5, 2);
+    for (twice, once) in twice.values().iter().zip(gradients.values()) {
+        assert!((twice - 2.0 * once).abs() <= 1e-5 * (1.0 + once.abs()), "{twice} and {once}");
     }
 }

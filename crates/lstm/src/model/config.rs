@@ -1,0 +1,102 @@
+//! The shape of a language model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, HiddenSizes, Readout};
+use crate::dropout::DropoutRates;
+use crate::penalty::Penalties;
+
+/// The wiring of a language model, whose scores are over its vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerWiring {
+    /// The hidden states of the layer below.
+    #[default]
+    Stacked,
+    /// The embedding joined to the hidden states of the layer below (Graves 2013).
+    Skip,
+    /// The scores of the layer below joined to its hidden states (the report's).
+    Scores,
+}
+
+impl fmt::Display for LayerWiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stacked => "stacked",
+            Self::Skip => "skip",
+            Self::Scores => "scores",
+        })
+    }
+}
+
+impl FromStr for LayerWiring {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        match value {
+            "stacked" => Ok(Self::Stacked),
+            "skip" => Ok(Self::Skip),
+            "scores" => Ok(Self::Scores),
+            _ => {
+                Err(ConfigError::Unknown { kind: "wiring", value: value.to_owned(), choices: "stacked, skip, scores" })
+            }
+        }
+    }
+}
+
+/// The shape of a language model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LanguageModelConfig {
+    /// V, the number of tokens.
+    pub vocabulary: usize,
+    /// E, the size of a token's embedding.
+    pub embedding: usize,
+    /// H, the hidden size, of all layers or of each.
+    pub hidden: HiddenSizes,
+    /// L, the number of layers.
+    pub layers: usize,
+    /// P, if the hidden state is projected.
+    pub projection: Option<usize>,
+    /// What a layer after the first takes as its input.
+    pub wiring: LayerWiring,
+    /// What is read out.
+    pub readout: Readout,
+    /// The steps after which the gradient through the states is cut; `None` for the whole segment.
+    pub horizon: Option<usize>,
+    /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
+    #[serde(default)]
+    pub residual: bool,
+    /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
+    pub dropout: DropoutRates,
+    /// What is added to the loss in training.
+    #[serde(default)]
+    pub penalties: Penalties,
+    /// Whether the readout's weights are the embedding's (Press & Wolf 2017): one table, whose gradient is the sum of
+    /// both uses. Where the last layer's output has not the embedding's size E, a learned projection
+    /// `readout_projection.weight [E, output]` without a bias brings it there (Inan 2017).
+    #[serde(default)]
+    pub tied: bool,
+}
+
+impl LanguageModelConfig {
+    /// One layer of `hidden` units, read out as they are, nothing dropped.
+    pub fn new(vocabulary: usize, embedding: usize, hidden: impl Into<HiddenSizes>) -> Self {
+        Self {
+            vocabulary,
+            embedding,
+            hidden: hidden.into(),
+            layers: 1,
+            projection: None,
+            wiring: LayerWiring::default(),
+            readout: Readout::default(),
+            horizon: None,
+            residual: false,
+            dropout: DropoutRates::default(),
+            penalties: Penalties::default(),
+            tied: false,
+        }
+    }
+}

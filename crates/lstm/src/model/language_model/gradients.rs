@@ -1,0 +1,167 @@
+//! The gradient of a training step against central differences of what it descends, for every choice of a model.
+
+use super::tests::{batch, config};
+use super::*;
+use crate::config::Readout;
+use crate::dropout::DropoutRates;
+
+/// What the last training step descended, from what it read, in double precision.
+fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {
+    let config = model.config();
+    let Penalties { activation, temporal, label_smoothing } = config.penalties;
+    let double = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| f64::from(value)).collect() };
+    let square = |value: f64| value * value;
+    let (output, width) = (double(tape.lstm.output()), model.lstm.output_size());
+    let read = if tape.is_whole { output.clone() } else { double(&tape.read) };
+    let mut total = loss.mean();
+    total += f64::from(activation) * read.iter().map(|&h| square(h)).sum::<f64>() / read.len() as f64;
+    let (mut changes, mut count) = (0.0, 0);
+    for row in 0..batch.batch {
+        let length = batch.lengths.as_ref().map_or(batch.steps, |lengths| lengths[row]);
+        for step in 1..length {
+            let at = |step: usize, unit: usize| output[(step * batch.batch + row) * width + unit];
+            changes += (0..width).map(|unit| square(at(step, unit) - at(step - 1, unit))).sum::<f64>();
+            count += width;
+        }
+    }
+    total += f64::from(temporal) * changes / count.max(1) as f64;
+    let read = if model.readout_projection.is_some() { double(&tape.projected) } else { read };
+    let (weight, bias) = (double(params.get(model.readout)), double(params.get(model.readout_bias)));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for (row, &target) in read.chunks(model.read_size()).zip(&tape.targets) {
+        let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;
+    }
+    total
+}
+
+/// The whole gradient against central differences of what a training step descends.
+fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
+    let masks = Some(Masks { seed: 2, step: 5 });
+    let model = LanguageModel::new(config).unwrap();
+    let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
+    let mut tape = model.tape();
+    let mut state = model.state(batch.batch);
+    let mut gradients = model.gradients();
+    // What was in the buffer must not matter.
+    gradients.touch(&(0..model.config.vocabulary as u32).collect::<Vec<_>>());
+    gradients.params_mut().values_mut().fill(f32::NAN);
+    let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
+    assert_eq!(loss.tokens, batch.targets.iter().filter(|&&target| target != NO_TARGET).count());
+    let mut scratch = model.gradients();
+    let step = 1.0 / 128.0;
+    for i in 0..params.values().len() {
+        let value = params.values()[i];
+        let mut at = |x: f32| {
+            params.values_mut()[i] = x;
+            let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut scratch);
+            objective(&model, &params, &tape, batch, loss)
+        };
+        let expected = (at(value + step) - at(value - step)) / f64::from(2.0 * step);
+        params.values_mut()[i] = value;
+        let actual = f64::from(gradients.values()[i]);
+        assert!((actual - expected).abs() < 2e-4, "parameter {i}: {actual}, difference {expected}");
+    }
+}
+
+#[test]
+fn the_gradient_is_that_of_the_mean_loss() {
+    assert_gradient(config(), &batch(4, 3, 7, false));
+}
+
+#[test]
+fn the_gradient_holds_for_every_wiring_and_readout() {
+    for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
+        for readout in [Readout::Hidden, Readout::OutputGate] {
+            let config = LanguageModelConfig { wiring, readout, projection: Some(2), ..config() };
+            assert_gradient(config, &batch(3, 2, 7, false));
+        }
+    }
+}
+
+#[test]
+fn the_gradient_holds_under_dropout_and_with_places_that_predict_nothing() {
+    let mut window = batch(4, 3, 7, false);
+    window.targets[..9].fill(NO_TARGET);
+    assert_gradient(config(), &window);
+    for kind in [DropoutKind::Standard, DropoutKind::Locked] {
+        let dropout = DropoutRates { kind, input: 0.2, hidden: 0.4, output: 0.5, ..Default::default() };
+        let config = LanguageModelConfig { dropout, ..config() };
+        for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
+            assert_gradient(config.clone(), batch);
+        }
+        let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: LayerWiring::Scores, ..config };
+        assert_gradient(gates, &batch(4, 3, 7, true));
+    }
+}
+
+#[test]
+fn the_gradient_holds_without_some_words_and_recurrent_weights() {
+    let words = DropoutRates { embedding: 0.4, ..Default::default() };
+    let weights = DropoutRates { weights: 0.4, ..Default::default() };
+    let all = DropoutRates { embedding: 0.4, weights: 0.4, kind: DropoutKind::Locked, ..DropoutRates::all(0.3) };
+    for dropout in [words, weights, all] {
+        for (tied, projection) in [(false, None), (true, None), (false, Some(2))] {
+            let config = LanguageModelConfig { dropout, tied, projection, ..config() };
+            assert_gradient(config, &batch(4, 3, 7, tied));
+        }
+    }
+}
+
+#[test]
+fn the_gradient_holds_under_every_penalty() {
+    let none = Penalties::default();
+    let activation = Penalties { activation: 2.0, ..none };
+    let temporal = Penalties { temporal: 3.0, ..none };
+    let label_smoothing = Penalties { label_smoothing: 0.3, ..none };
+    let all = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+    let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+    let mut lines = batch(4, 3, 7, false);
+    lines.lengths = Some(vec![4, 1, 0]);
+    (0..12).filter(|place| place / 3 >= [4, 1, 0][place % 3]).for_each(|place| lines.targets[place] = NO_TARGET);
+    for penalties in [activation, temporal, label_smoothing, all] {
+        let plain = LanguageModelConfig { penalties, ..config() };
+        assert_gradient(plain.clone(), &batch(4, 3, 7, false));
+        assert_gradient(plain.clone(), &lines);
+        assert_gradient(LanguageModelConfig { tied: true, dropout, ..plain.clone() }, &batch(4, 3, 7, true));
+        let gates = LanguageModelConfig { readout: Readout::OutputGate, ..plain };
+        assert_gradient(gates, &batch(4, 3, 7, true));
+    }
+}
+
+#[test]
+fn the_gradient_holds_for_layers_of_different_sizes_and_residual_connections() {
+    let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
+    for (sizes, residual) in [(vec![5, 4, 3], false), (vec![4, 4, 3], true), (vec![3, 5, 5], true)] {
+        let config = LanguageModelConfig { layers: 3, residual, tied: true, hidden: sizes.into(), ..config() };
+        assert_gradient(config.clone(), &batch(4, 3, 7, false));
+        assert_gradient(LanguageModelConfig { dropout, ..config }, &batch(4, 3, 7, true));
+    }
+}
+
+#[test]
+fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
+    let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+    for (embedding, projection) in [(5, None), (3, None), (3, Some(3)), (6, Some(2))] {
+        let config = LanguageModelConfig { embedding, projection, tied: true, ..config() };
+        assert_gradient(config.clone(), &batch(4, 3, 7, false));
+        assert_gradient(LanguageModelConfig { dropout, ..config.clone() }, &batch(4, 3, 7, true));
+        assert_gradient(LanguageModelConfig { wiring: LayerWiring::Scores, ..config }, &batch(3, 2, 7, true));
+    }
+}
+
+#[test]
+fn the_gradient_holds_for_lines_of_different_lengths() {
+    let mut lines = batch(4, 3, 7, false);
+    let lengths = [4, 1, 0];
+    for place in 0..12 {
+        if place / 3 >= lengths[place % 3] {
+            lines.targets[place] = NO_TARGET;
+        }
+    }
+    lines.lengths = Some(lengths.to_vec());
+    assert_gradient(config(), &lines);
+    let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+    assert_gradient(LanguageModelConfig { dropout, ..config() }, &lines);
+}
