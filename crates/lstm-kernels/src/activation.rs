@@ -1,6 +1,6 @@
 //! exp, sigmoid and tanh of a vector.
 //!
-//! Bounds against the correctly rounded value, tested for every float: exp 2 ULP, sigmoid 3 ULP, tanh 3 ULP. Arguments
+//! Bounds against the correctly rounded value, tested for every float: exp 2 ULP, sigmoid 4 ULP, tanh 3 ULP. Arguments
 //! whose exp is not a normal number are clamped: below -87.3 exp gives 1.2e-38, above 88.3 it gives 2.2e38; there a
 //! sigmoid is at most 1.2e-38. NaN stays NaN.
 
@@ -159,7 +159,7 @@ mod tests {
                 worst(isa, Function::Tanh, |x| 1.0 - 2.0 / ((2.0 * x).exp() + 1.0), rest, all.clone()),
             ];
             eprintln!("{name}: exp {exps:.3?}, sigmoid {sigmoids:.3?}, tanh {tanhs:.3?} ULP");
-            for (function, errors, bound) in [("exp", exps, 2.0), ("sigmoid", sigmoids, 3.0), ("tanh", tanhs, 3.0)] {
+            for (function, errors, bound) in [("exp", exps, 2.0), ("sigmoid", sigmoids, 4.0), ("tanh", tanhs, 3.0)] {
                 assert!(errors.iter().all(|&error| error <= bound), "{name} {function}: {errors:?} ULP");
             }
         }
