@@ -132,7 +132,15 @@ impl Progress {
             .map_err(|e| unusable(format!("it is no checkpoint of this program ({e})")))?;
         let mut progress = Self::new(config, model, String::new());
         progress.params = read_params(model, &contents, path)?;
-        if position.averaged.is_some() {
+        let has = position.averaged.is_some();
+        if has && !config.averages() || !has && config.average != Averaging::None {
+            let found = if has { "an" } else { "no" };
+            return Err(unusable(format!(
+                "it has {found} average of the weights, which does not fit config.toml: that was changed since it was \
+                 written; undo the change, or start a new run"
+            )));
+        }
+        if has {
             progress.begin_average();
         }
         let Self { optimizer, state, average, .. } = &mut progress;

@@ -379,6 +379,12 @@ fn a_moving_average_is_what_is_saved() {
     let run = folder.path().join("run");
     finish(&mut create(&config, &run).unwrap());
     let (checkpoint, model, _) = left(&run);
+    // The configuration cannot be given or lose an average on the way.
+    let config_file = run.join("config.toml");
+    let text = std::fs::read_to_string(&config_file).unwrap();
+    std::fs::write(&config_file, text.replace("ema(0.999)", "none")).unwrap();
+    let error = Trainer::resume(&run, Extension::default()).unwrap_err().to_string();
+    assert!(error.contains("it has an average of the weights") && error.contains("undo the change"), "{error}");
     // So early it is the mean of all steps.
     let name = "lstm.weight_hh_l0";
     assert_close(&model[name].1, &mean_over(&config, 1..=4, name));
