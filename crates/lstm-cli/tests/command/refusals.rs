@@ -3,9 +3,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-#[cfg(unix)]
-use crate::Said;
-use crate::{TINY, folder, line, lstm, piped, trained};
+use crate::{Said, TINY, command, folder, line, lstm, piped, trained};
 
 /// A training that is refused: what is said, and that no run was begun.
 fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
@@ -420,4 +418,13 @@ fn sampling_that_contradicts_itself() {
         let said = line(folder.path(), &format!("generate run {options}"));
         assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
     }
+}
+
+#[test]
+fn an_instruction_set_that_is_none() {
+    let folder = folder();
+    let said = Said::new(command(folder.path(), &["train"]).env("LSTM_ISA", "sse9").output().unwrap());
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("LSTM_ISA is `sse9`") && said.err.contains("scalar"), "{}", said.err);
+    assert!(!folder.path().join("runs").exists());
 }
