@@ -4,7 +4,7 @@
 //! whose exp is not a normal number are clamped: below -87.3 exp gives 1.2e-38, above 88.3 it gives 2.2e38; there a
 //! sigmoid is at most 1.2e-38. NaN stays NaN.
 
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::Simd;
 
 /// eˣ (Cody & Waite 1980: x = n·ln 2 + r, a polynomial in r, n into the exponent).
 #[inline(always)]
@@ -52,58 +52,46 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.select_less(a, s(0.625), near, far)
 }
 
-/// The functions of this file over slices.
-#[derive(Clone, Copy)]
-enum Function {
-    Sigmoid,
-    Tanh,
-    #[cfg(test)]
-    Exp,
-}
-
-struct InPlace<'a> {
-    function: Function,
-    values: &'a mut [f32],
-}
-
-impl Kernel for InPlace<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for chunk in self.values.chunks_mut(S::LANES) {
-            // SAFETY: as many values as the chunk has.
-            unsafe {
-                let x = simd.load_first(chunk.as_ptr(), chunk.len());
-                let y = match self.function {
-                    Function::Sigmoid => sigmoid(simd, x),
-                    Function::Tanh => tanh(simd, x),
-                    #[cfg(test)]
-                    Function::Exp => exp(simd, x),
-                };
-                simd.store_first(chunk.as_mut_ptr(), chunk.len(), y);
-            }
-        }
-    }
-}
-
-/// The logistic function of every value, in place.
-pub fn sigmoid_in_place(values: &mut [f32]) {
-    dispatch(InPlace { function: Function::Sigmoid, values });
-}
-
-/// The hyperbolic tangent of every value, in place.
-pub fn tanh_in_place(values: &mut [f32]) {
-    dispatch(InPlace { function: Function::Tanh, values });
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::simd::{Isa, available};
+    use crate::simd::{Isa, Kernel, available};
     use crate::team;
+
+    /// The functions of this file over slices.
+    #[derive(Clone, Copy)]
+    enum Function {
+        Sigmoid,
+        Tanh,
+        Exp,
+    }
+
+    struct InPlace<'a> {
+        function: Function,
+        values: &'a mut [f32],
+    }
+
+    impl Kernel for InPlace<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for chunk in self.values.chunks_mut(S::LANES) {
+                // SAFETY: as many values as the chunk has.
+                unsafe {
+                    let x = simd.load_first(chunk.as_ptr(), chunk.len());
+                    let y = match self.function {
+                        Function::Sigmoid => sigmoid(simd, x),
+                        Function::Tanh => tanh(simd, x),
+                        Function::Exp => exp(simd, x),
+                    };
+                    simd.store_first(chunk.as_mut_ptr(), chunk.len(), y);
+                }
+            }
+        }
+    }
 
     /// The largest error in ULP over every float of the given exponents, of both signs, within `range`.
     fn worst(

@@ -1,7 +1,75 @@
-//! A slice that is filled in chunks, by whichever thread is free.
+//! Slices shared among threads: in chunks that whichever thread is free takes.
+
+use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::team;
-use crate::vector::{Parts, chunk};
+
+/// The values of one task: large against handing it to a thread, small against the second-level cache.
+pub(crate) const CHUNK: usize = 1 << 15;
+
+/// A slice of which every task takes a part of its own.
+pub(crate) struct Parts<T> {
+    data: *mut T,
+    len: usize,
+}
+
+// SAFETY: every part is taken by one task alone, as `Parts::take` asks.
+unsafe impl<T: Send> Sync for Parts<T> {}
+
+impl<T> Parts<T> {
+    pub(crate) fn new(values: &mut [T]) -> Self {
+        Self { data: values.as_mut_ptr(), len: values.len() }
+    }
+
+    /// # Safety
+    /// No two live parts overlap, and the slice stays borrowed.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn take(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "a part of a slice");
+        // SAFETY: inside the slice, as just checked, and exclusive, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
+    }
+}
+
+/// The `index`-th chunk of `len` values.
+pub(crate) fn chunk(len: usize, index: usize, size: usize) -> Range<usize> {
+    len.min(index * size)..len.min((index + 1) * size)
+}
+
+/// Calls `task` for every piece of the ranges, at most [`CHUNK`] values long, with the piece's number. Pieces depend on
+/// the ranges alone; `ranges` do not overlap.
+pub(crate) fn for_each_piece(ranges: &[Range<usize>], task: impl Fn(usize, Range<usize>) + Sync) -> usize {
+    thread_local! {
+        /// Reused, so that a pass allocates nothing.
+        static PIECES: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
+    }
+    let mut pieces = PIECES.take();
+    pieces.clear();
+    for range in ranges {
+        let cuts = range.clone().step_by(CHUNK);
+        pieces.extend(cuts.map(|first| first..range.end.min(first + CHUNK)));
+    }
+    // Short pieces are handed out several at a time.
+    let per_task = 8;
+    let tasks = pieces.len().div_ceil(per_task);
+    let run = |group: &[Range<usize>], first: usize| {
+        group.iter().enumerate().for_each(|(i, piece)| task(first + i, piece.clone()));
+    };
+    if pieces.iter().map(Range::len).sum::<usize>() <= CHUNK {
+        run(&pieces, 0);
+    } else if ranges.len() == 1 {
+        team::for_each(pieces.len(), |index| run(&pieces[index..=index], index));
+    } else {
+        team::for_each(tasks, |index| {
+            let part = chunk(pieces.len(), index, per_task);
+            run(&pieces[part.clone()], part.start);
+        });
+    }
+    let count = pieces.len();
+    PIECES.set(pieces);
+    count
+}
 
 /// Calls `task` for every chunk of `size` values, the last may be shorter, with the chunk's number. What a chunk gets
 /// must depend on its number alone, so that the result is the same for any number of threads.

@@ -11,7 +11,7 @@
 //! | `pack.rs` | factors laid out for the tile |
 //! | `product.rs` | matrix products |
 //! | `activation.rs` | exp, sigmoid, tanh |
-//! | `recurrence.rs` | the recurrent loop over a segment, forward and backward |
+//! | `recurrence/` | the recurrent loop over a segment, forward and backward |
 //! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores |
 //! | `smoothing.rs` | label smoothing of their gradient |
@@ -21,7 +21,7 @@
 //! | `vector.rs` | column sums, norms |
 //! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
-pub mod activation;
+mod activation;
 mod chunks;
 mod memory;
 mod optimizer;

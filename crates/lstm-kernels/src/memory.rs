@@ -21,6 +21,15 @@ pub fn grow(values: &mut Vec<f32>, len: usize) {
     }
 }
 
+/// The buffer, at least `len` values long. Unlike [`grow`] it never shrinks, so that scratch of changing sizes is zeroed
+/// once.
+pub(crate) fn grown(buffer: &mut Vec<f32>, len: usize) -> *mut f32 {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    buffer.as_mut_ptr()
+}
+
 #[cfg(target_os = "linux")]
 fn prefer_large_pages(values: &mut [f32]) {
     const PAGE: usize = 4096;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::chunks::{Parts, for_each_piece};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::vector::{Parts, for_each_piece};
 
 /// p -= rate · (scale · g + weight_decay · p), in `ranges`.
 pub fn sgd(params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32, weight_decay: f32) {

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::memory::grown;
 use crate::pack::{Source, pack_panel, pack_tiles};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
@@ -122,8 +123,8 @@ pub fn product(out: MatrixMut, start: Start, a: Matrix, b: Matrix) {
     products(a, [(out, start, b)]);
 }
 
-/// Products of one left factor with several right ones: out `[M, N]` = start + a `[M, K]` · b `[K, N]` for each. The left factor is
-/// read once.
+/// Products of one left factor with several right ones: out `[M, N]` = start + a `[M, K]` · b `[K, N]` for each. The
+/// left factor is read once.
 ///
 /// # Panics
 /// When the shapes do not fit each other.
@@ -227,8 +228,8 @@ impl Kernel for Cut<'_> {
         if threads == 1 {
             return grid;
         }
-        // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks side
-        // by side write to the same cache lines where they meet, so rows are cut first.
+        // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks
+        // side by side write to the same cache lines where they meet, so rows are cut first.
         let (pack_panel, pack_row) =
             (if sides.iter().all(|side| side.right.column == 1) { 4 } else { 10 }, if left.row == 1 { 8 } else { 2 });
         let mut best = usize::MAX;
@@ -257,14 +258,6 @@ struct Block<'a> {
 thread_local! {
     /// A packed panel, and a packed block of rows.
     static PACKED: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
-}
-
-/// The buffer grown to hold `len` values.
-pub(crate) fn grown(buffer: &mut Vec<f32>, len: usize) -> *mut f32 {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    buffer.as_mut_ptr()
 }
 
 impl Kernel for Block<'_> {

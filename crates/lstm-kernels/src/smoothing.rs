@@ -1,8 +1,7 @@
 //! What label smoothing changes in the gradient of softmax cross-entropy.
 
+use crate::chunks::for_each_chunk;
 use crate::softmax::ScoreGradient;
-use crate::team;
-use crate::vector::Parts;
 
 /// Turns the gradient that [`cross_entropy`](crate::cross_entropy) left into that of smoothed targets (Szegedy 2016):
 /// `epsilon` of every target's weight is spread over all V tokens, so `scale · epsilon / V` is taken from every
@@ -21,10 +20,7 @@ pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, gradi
     let all = share * targets.len() as f32;
     bias.iter_mut().for_each(|d| *d -= all);
     targets.iter().for_each(|&target| bias[target as usize] += target_share);
-    let parts = Parts::new(d_scores);
-    team::for_each(targets.len(), |row| {
-        // SAFETY: rows are disjoint.
-        let d_scores = unsafe { parts.take(row * width..(row + 1) * width) };
+    for_each_chunk(d_scores, width, |row, d_scores| {
         d_scores.iter_mut().for_each(|d| *d -= share);
         d_scores[targets[row] as usize] += target_share;
     });

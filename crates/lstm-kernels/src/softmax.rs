@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 
 use crate::activation::exp;
-use crate::product::grown;
+use crate::chunks::{Parts, chunk};
+use crate::memory::grown;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-use crate::vector::{Parts, chunk, column_sums};
+use crate::vector::column_sums;
 
 /// The groups that rows are cut into; each keeps column sums of its own, so it depends on the number of rows alone.
 const GROUPS: usize = 16;

@@ -1,8 +1,8 @@
 //! The register tile of every product: a few rows times two vectors of columns, summed over k in registers.
 //!
 //! With 12 rows and two vectors the sums take 24 of AVX-512's 32 registers; a step of k is 12 broadcasts and 2 loads for
-//! 24 multiply-adds, less than the two loads a cycle the first-level cache gives. The left factor is read where it lies: a broadcast value
-//! needs no neighbours. The right one is packed into panels two vectors wide, `[panel][k][2 · lanes]`, so that it
+//! 24 multiply-adds, less than the two loads a cycle the first-level cache gives. The left factor is read where it lies: a
+//! broadcast value needs no neighbours. The right one is packed into panels two vectors wide, `[panel][k][2 · lanes]`, so that it
 //! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
 //! among tiles and threads changes no bits.
 
