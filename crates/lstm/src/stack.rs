@@ -42,7 +42,8 @@ pub struct Lstm {
 /// first use and reused: passes over segments of the same shape allocate nothing.
 #[derive(Clone, Debug)]
 pub struct Tape {
-    config: LstmConfig,
+    /// Whose passes it holds: what the readers below need of it.
+    lstm: Lstm,
     frozen: bool,
     layers: Vec<Vec<LayerTape>>,
     above: Vec<LayerOutput>,
@@ -53,7 +54,6 @@ pub struct Tape {
     d_gate_direction: Vec<f32>,
     d_input: Vec<f32>,
     state_gradient: State,
-    views: Vec<Lstm>,
     steps: usize,
     batch: usize,
 }
@@ -150,7 +150,7 @@ impl Lstm {
     /// A tape for training: it follows the parameters from call to call.
     pub fn tape(&self) -> Tape {
         Tape {
-            config: self.config.clone(),
+            lstm: self.clone(),
             frozen: false,
             layers: self.layers.iter().map(|layer| vec![LayerTape::default(); layer.len()]).collect(),
             above: vec![LayerOutput::default(); self.config.layers],
@@ -161,14 +161,13 @@ impl Lstm {
             d_gate_direction: Vec::new(),
             d_input: Vec::new(),
             state_gradient: self.state(0),
-            views: vec![self.clone()],
             steps: 0,
             batch: 0,
         }
     }
 
     /// A tape for inference: the recurrent weights are packed at its first use and never again, so every call must
-    /// bring the same parameters. One token at a time, packing would cost more than the step itself.
+    /// bring the same parameters. One step at a time, a [`Stream`](crate::stream::Stream) is faster still.
     pub fn frozen_tape(&self) -> Tape {
         Tape { frozen: true, ..self.tape() }
     }
@@ -571,19 +570,19 @@ impl Tape {
     /// The output of the last forward pass: `[T, B, output_size]`, zero where masked.
     pub fn output(&self) -> &[f32] {
         let Some((output, tapes)) = self.above.last().zip(self.layers.last()) else { return &[] };
-        let layer = &self.views[0].layers[self.layers.len() - 1];
+        let layer = &self.lstm.layers[self.layers.len() - 1];
         let hidden = output.hidden(layer, tapes, self.segment());
-        output.readout(self.config.readout, hidden)
+        output.readout(self.lstm.config.readout, hidden)
     }
 
     /// The hidden states of one layer and direction after each step: `[T, B, R]`; a masked row keeps its last.
     pub fn hidden(&self, layer: usize, direction: usize) -> &[f32] {
-        self.views[0].layers[layer][direction].hidden(self.segment(), &self.layers[layer][direction])
+        self.lstm.layers[layer][direction].hidden(self.segment(), &self.layers[layer][direction])
     }
 
     /// The cell states of one layer and direction after each step: `[T, B, H]`; a masked row keeps its last.
     pub fn cell(&self, layer: usize, direction: usize) -> &[f32] {
-        self.views[0].layers[layer][direction].cell(self.segment(), &self.layers[layer][direction])
+        self.lstm.layers[layer][direction].cell(self.segment(), &self.layers[layer][direction])
     }
 
     /// The activated gates i, f, g, o of one layer and direction: `[T, B, 4H]`, zero where masked. A backward pass

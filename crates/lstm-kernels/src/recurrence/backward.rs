@@ -29,7 +29,6 @@ pub(super) struct BackwardTask<'a> {
     pub(super) arrays: BackwardArrays,
     pub(super) grid: Grid,
     pub(super) member: &'a Member<'a>,
-    pub(super) part: usize,
 }
 
 impl Kernel for BackwardTask<'_> {
@@ -37,42 +36,27 @@ impl Kernel for BackwardTask<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, arrays, grid, member, part } = self;
-        let rows = share(recurrence.batch, grid.rows, member.index / grid.units);
+        let Self { recurrence, arrays, grid, member } = self;
+        let (rows, parts) = if member.count == grid.members() {
+            let part = member.index % grid.units;
+            (share(recurrence.batch, grid.rows, member.index / grid.units), part..part + 1)
+        } else if member.index == 0 {
+            // The panels are cut for more members than there are: one takes every part of a phase before the next.
+            (0..recurrence.batch, 0..grid.units)
+        } else {
+            return;
+        };
+        let others = parts.len() < grid.units;
         let backward = Backward { recurrence, arrays: &arrays, rows };
         for n in (0..recurrence.steps).rev() {
             for phase in 0..Backward::PHASES {
-                // SAFETY: members take different rows or different parts, and meet after every phase that others read.
-                let shared = unsafe { backward.phase(simd, phase, n, grid.units, part) };
-                if shared && grid.units > 1 {
-                    member.meet();
+                let mut shared = false;
+                for part in parts.clone() {
+                    // SAFETY: members take different rows or different parts, and meet after every phase that others read.
+                    shared |= unsafe { backward.phase(simd, phase, n, grid.units, part) };
                 }
-            }
-        }
-    }
-}
-
-/// Every part in one member.
-pub(super) struct BackwardAlone<'a> {
-    pub(super) recurrence: &'a Recurrence<'a>,
-    pub(super) arrays: BackwardArrays,
-    pub(super) units: usize,
-    pub(super) member: &'a Member<'a>,
-}
-
-impl Kernel for BackwardAlone<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, arrays, units, member } = self;
-        debug_assert_eq!(member.index, 0);
-        let backward = Backward { recurrence, arrays: &arrays, rows: 0..recurrence.batch };
-        for n in (0..recurrence.steps).rev() {
-            for phase in 0..Backward::PHASES {
-                for part in 0..units {
-                    // SAFETY: nobody else is at work.
-                    unsafe { backward.phase(simd, phase, n, units, part) };
+                if shared && others {
+                    member.meet();
                 }
             }
         }

@@ -14,7 +14,7 @@ mod units;
 
 use crate::simd::dispatch;
 use crate::team;
-use backward::{BackwardAlone, BackwardArrays, BackwardTask};
+use backward::{BackwardArrays, BackwardTask};
 use forward::{ForwardArrays, ForwardTask};
 use units::Grid;
 
@@ -134,15 +134,7 @@ impl Recurrence<'_> {
             chosen if chosen.units == units => chosen,
             _ => grid,
         };
-        team::run(grid.members(), |member| {
-            if member.count == grid.members() {
-                return dispatch(BackwardTask { recurrence: self, arrays, grid, member, part: member.index % units });
-            }
-            // Too few members: each step's parts one after the other, in a single member.
-            if member.index == 0 {
-                dispatch(BackwardAlone { recurrence: self, arrays, units, member });
-            }
-        });
+        team::run(grid.members(), |member| dispatch(BackwardTask { recurrence: self, arrays, grid, member }));
     }
 
     /// The n-th step to run, and the slots of the states it reads and writes.
