@@ -217,4 +217,42 @@ mod tests {
             }
         }
     }
+
+    /// Panels that were cut for two members, and a caller that finds the team at work: the same bits.
+    #[test]
+    fn a_lone_member_takes_the_parts_of_all() {
+        let (batch, hidden) = (1, 300);
+        let weight_hh = values(4 * hidden * hidden, 1);
+        let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr: None, hidden, recurrent: hidden };
+        let run = || {
+            let mut packed = PackedRecurrence::default();
+            packed.pack_backward(weights, batch);
+            assert_eq!(packed.units, 2, "a shape that is shared by units");
+            let recurrence = Recurrence {
+                steps: 3,
+                batch,
+                hidden,
+                recurrent: hidden,
+                reverse: false,
+                lengths: None,
+                packed: &packed,
+                horizon: None,
+            };
+            let (mut gates, c, tanh_c) = (values(12 * hidden, 2), values(4 * hidden, 3), values(3 * hidden, 4));
+            let (d_h, mut dh, mut dc) = (values(3 * hidden, 5), values(hidden, 6), values(hidden, 7));
+            recurrence.backward(&mut gates, &c, &tanh_c, &d_h, None, &mut dh, &mut dc, &mut [], &mut []);
+            (gates, dh, dc)
+        };
+        crate::with_threads(2, || {
+            let together = run();
+            let alone = std::sync::Mutex::new(None);
+            // The first member is the caller's own thread, which is at work while it runs this.
+            team::run(2, |member| {
+                if member.index == 0 {
+                    *alone.lock().unwrap() = Some(run());
+                }
+            });
+            assert!(alone.into_inner().unwrap() == Some(together));
+        });
+    }
 }
