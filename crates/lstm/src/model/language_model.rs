@@ -331,7 +331,7 @@ impl LanguageModel {
         let Some(slot) = self.readout_projection else { return };
         let (size, width) = (self.config.embedding, self.lstm.output_size());
         let LanguageTape { lstm, is_whole, read, projected, .. } = tape;
-        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let read = outputs(*is_whole, lstm, read);
         let rows = read.len() / width;
         grow(projected, rows * size);
         product(
@@ -347,7 +347,7 @@ impl LanguageModel {
         let Some(slot) = self.readout_projection else { return };
         let (size, width) = (self.config.embedding, self.lstm.output_size());
         let LanguageTape { lstm, is_whole, read, d_read, d_projected, .. } = tape;
-        let read: &[f32] = if *is_whole { lstm.output() } else { read };
+        let read = outputs(*is_whole, lstm, read);
         let rows = read.len() / width;
         let d_projected = Matrix::new(d_projected, rows, size);
         product(
@@ -441,10 +441,12 @@ impl LanguageModel {
         let LanguageTape { lstm, is_whole, targets, read, d_read, projected, d_projected, scores, nll, .. } = tape;
         let (read, d_read): (&[f32], _) = match self.readout_projection {
             Some(_) => (projected, d_projected),
-            None => (if *is_whole { lstm.output() } else { read }, d_read),
+            None => (outputs(*is_whole, lstm, read), d_read),
         };
         nll.resize(rows, 0.0);
-        grow(d_read, rows * width);
+        if gradients.is_some() {
+            grow(d_read, rows * width);
+        }
         let step = (SLAB / vocabulary).max(1);
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
@@ -525,6 +527,11 @@ impl LanguageTape {
             }
         }
     }
+}
+
+/// The outputs that are predicted from: those of all positions where they lie, or those that were gathered.
+fn outputs<'a>(is_whole: bool, lstm: &'a Tape, gathered: &'a [f32]) -> &'a [f32] {
+    if is_whole { lstm.output() } else { gathered }
 }
 
 /// Multiplies the rows of `values: [T·B, E]` by the factors of their tokens; an empty mask drops nothing.
