@@ -130,6 +130,13 @@ struct TrainingOptions {
     /// yes, which --variable-segment=false undoes]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     variable_segment: Option<bool>,
+    /// Score so many tokens in a step, drawn by their frequency and by what is to be predicted, instead of the whole
+    /// vocabulary: a sampled softmax (Jean 2015) [default: all]
+    #[arg(long, value_name = "TOKENS")]
+    candidates: Option<usize>,
+    /// Score every token after this share of the run all the same [default: 0.8]
+    #[arg(long, value_name = "SHARE", requires = "candidates")]
+    candidates_until: Option<f64>,
     /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
     /// medium, large: sgd, awd: nt-asgd]
     #[arg(long)]
@@ -426,6 +433,8 @@ impl TrainingOptions {
         // A preset's varied segments are those of its stream.
         config.variable_segment &= config.batching == Batching::Stream;
         set(&mut config.variable_segment, self.variable_segment);
+        config.candidates = self.candidates.or(config.candidates);
+        set(&mut config.candidates_until, self.candidates_until);
         set(&mut config.optimizer, self.optimizer);
         set(&mut config.average, self.average);
         set(&mut config.non_monotone, self.non_monotone);

@@ -23,6 +23,8 @@ pub enum Purpose {
     BuiltinText = 5,
     /// The lengths of varied segments, numbered by epoch.
     Segments = 6,
+    /// The candidates of a sampled softmax, numbered by training step.
+    Candidates = 7,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

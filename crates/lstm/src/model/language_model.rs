@@ -7,6 +7,7 @@ use lstm_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::candidates::{Candidates, Drawn, Sampler};
 use super::{LanguageModelConfig, LayerWiring};
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
@@ -59,6 +60,8 @@ pub struct LanguageTape {
     d_output: Vec<f32>,
     scores: Vec<f32>,
     nll: Vec<f32>,
+    /// What a training step scores instead of the whole vocabulary.
+    candidates: Option<Candidates>,
 }
 
 /// B independent streams of tokens through a language model: each step reads one token a row and scores what comes next.
@@ -241,7 +244,13 @@ impl LanguageModel {
         gradients.touch(&batch.tokens);
         let gradients = gradients.params_mut();
         self.forward(params, batch, state, masks, tape);
-        let loss = self.loss(params, tape, Some(gradients));
+        let mut candidates = tape.candidates.take();
+        let sampled = candidates.as_mut().zip(masks).map(|(candidates, masks)| {
+            candidates.draw(masks, &tape.targets, params, self.readout());
+            candidates
+        });
+        let loss = self.loss(params, tape, Some(gradients), sampled);
+        tape.candidates = candidates;
         let (width, segment) = (self.lstm.output_size(), segment(batch));
         self.project_backward(params, tape, gradients);
         let Penalties { activation, temporal, .. } = self.config.penalties;
@@ -287,7 +296,7 @@ impl LanguageModel {
         surprisal: Option<&mut Vec<f32>>,
     ) -> Loss {
         self.forward(params, batch, state, None, tape);
-        let loss = self.loss(params, tape, None);
+        let loss = self.loss(params, tape, None, None);
         if let Some(surprisal) = surprisal {
             surprisal.extend_from_slice(&tape.nll);
         }
@@ -419,23 +428,22 @@ impl LanguageModel {
         }
     }
 
-    /// scores `[rows, V]` = read `[rows, output]` · Wᵀ + b.
-    fn score(&self, params: &Params, read: &[f32], scores: &mut [f32]) {
-        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
-        let rows = read.len() / width;
-        product(
-            MatrixMut::new(scores, rows, vocabulary),
-            Start::Bias(params.get(self.readout_bias)),
-            Matrix::new(read, rows, width),
-            Matrix::new(params.get(self.readout), vocabulary, width).transposed(),
-        );
+    /// The readout's weights and bias.
+    fn readout(&self) -> (Slot, Slot) {
+        (self.readout, self.readout_bias)
     }
 
     /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read`, or
-    /// `tape.d_projected`, and the readout's gradients.
-    fn loss(&self, params: &Params, tape: &mut LanguageTape, mut gradients: Option<&mut Params>) -> Loss {
+    /// `tape.d_projected`, and the readout's gradients. With `candidates` the scores are theirs alone.
+    fn loss(
+        &self,
+        params: &Params,
+        tape: &mut LanguageTape,
+        mut gradients: Option<&mut Params>,
+        candidates: Option<&mut Candidates>,
+    ) -> Loss {
         self.project(params, tape);
-        let (vocabulary, width) = (self.config.vocabulary, self.read_size());
+        let width = self.read_size();
         let rows = tape.targets.len();
         let scale = 1.0 / rows.max(1) as f32;
         let LanguageTape { lstm, is_whole, targets, read, d_read, projected, d_projected, scores, nll, .. } = tape;
@@ -447,43 +455,61 @@ impl LanguageModel {
         if gradients.is_some() {
             grow(d_read, rows * width);
         }
-        let step = (SLAB / vocabulary).max(1);
+        let (candidates, mut part) = match candidates {
+            Some(Candidates { drawn, gradient }) => (Some(&*drawn), Some(gradient)),
+            None => (None, None),
+        };
+        // V, or the number of candidates.
+        let scored = candidates.map_or(self.config.vocabulary, Drawn::len);
+        let step = (SLAB / scored.max(1)).max(1);
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
             let read = &read[start * width..end * width];
-            grow(scores, (end - start) * vocabulary);
-            self.score(params, read, scores);
-            let (targets, nll) = (&targets[start..end], &mut nll[start..end]);
+            grow(scores, (end - start) * scored);
+            let whole = || (params.get(self.readout), params.get(self.readout_bias));
+            let (weight, bias) = candidates.map_or_else(whole, Drawn::readout);
+            let weight = Matrix::new(weight, scored, width);
+            let read = Matrix::new(read, end - start, width);
+            product(MatrixMut::new(scores, end - start, scored), Start::Bias(bias), read, weight.transposed());
+            let targets = match candidates {
+                Some(candidates) => candidates.lower_targets(scores, start..end),
+                None => &targets[start..end],
+            };
+            let nll = &mut nll[start..end];
             let Some(gradients) = gradients.as_deref_mut() else {
-                cross_entropy(scores, vocabulary, targets, nll, None);
+                cross_entropy(scores, scored, targets, nll, None);
                 continue;
             };
-            let bias = gradients.get_mut(self.readout_bias);
-            let asked = ScoreGradient { scale, bias, add: start > 0 };
-            cross_entropy(scores, vocabulary, targets, nll, Some(asked));
+            let (d_weight, d_bias) = match part.as_deref_mut() {
+                Some(part) => (&mut part.weight[..], &mut part.bias[..]),
+                None => gradients.pair_mut(self.readout, self.readout_bias),
+            };
+            let asked = ScoreGradient { scale, bias: &mut *d_bias, add: start > 0 };
+            cross_entropy(scores, scored, targets, nll, Some(asked));
             let epsilon = self.config.penalties.label_smoothing;
             if epsilon > 0.0 {
-                let bias = gradients.get_mut(self.readout_bias);
-                smooth_targets(scores, targets, epsilon, ScoreGradient { scale, bias, add: true });
+                smooth_targets(scores, targets, epsilon, ScoreGradient { scale, bias: d_bias, add: true });
             }
-            let d_scores = Matrix::new(scores, end - start, vocabulary);
+            let d_scores = Matrix::new(scores, end - start, scored);
             product(
-                MatrixMut::new(gradients.get_mut(self.readout), vocabulary, width),
+                MatrixMut::new(d_weight, scored, width),
                 Accumulate::Replace.part(start == 0).start(),
                 d_scores.transposed(),
-                Matrix::new(read, end - start, width),
+                read,
             );
-            product(
-                MatrixMut::new(&mut d_read[start * width..end * width], end - start, width),
-                Start::Zero,
-                d_scores,
-                Matrix::new(params.get(self.readout), vocabulary, width),
-            );
+            let d_read = MatrixMut::new(&mut d_read[start * width..end * width], end - start, width);
+            product(d_read, Start::Zero, d_scores, weight);
         }
-        if let Some(gradients) = gradients.filter(|_| rows == 0) {
-            // Nothing was predicted, so no slab replaced what they held.
-            gradients.get_mut(self.readout).fill(0.0);
-            gradients.get_mut(self.readout_bias).fill(0.0);
+        if let Some(gradients) = gradients {
+            match candidates.zip(part) {
+                // Nothing was predicted, so no slab replaced what they held.
+                _ if rows == 0 => {
+                    gradients.get_mut(self.readout).fill(0.0);
+                    gradients.get_mut(self.readout_bias).fill(0.0);
+                }
+                Some((candidates, part)) => candidates.scatter(part, gradients, self.readout()),
+                None => {}
+            }
         }
         Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
     }
@@ -507,7 +533,13 @@ impl LanguageTape {
             d_output: Vec::new(),
             scores: Vec::new(),
             nll: Vec::new(),
+            candidates: None,
         }
+    }
+
+    /// Lets training steps score the tokens that `sampler` draws, or all. A step without masks scores all.
+    pub fn sample(&mut self, sampler: Option<&Arc<Sampler>>) {
+        self.candidates = sampler.map(|sampler| Candidates::new(sampler.clone()));
     }
 
     /// Multiplies what is read, or its gradient, by the mask of the outputs, if one was drawn: `[rows, output]` of the

@@ -1,6 +1,8 @@
 //! Models around the LSTM.
 
+mod candidates;
 mod config;
 mod language_model;
+pub use candidates::Sampler;
 pub use config::*;
 pub use language_model::*;

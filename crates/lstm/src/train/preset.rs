@@ -58,6 +58,8 @@ impl Preset {
             steps: None,
             budget: None,
             patience: None,
+            candidates: None,
+            candidates_until: 0.8,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
             adam: AdamSettings::default(),

@@ -7,7 +7,7 @@ use super::data::Data;
 use super::optimizer::OptimizerKind;
 use super::run::RunConfig;
 use super::step::Descent;
-use super::trainer::{TrainError, batches, check_memory};
+use super::trainer::{TrainError, batches, check_memory, sampler};
 use crate::model::LanguageModel;
 
 /// One step of the test.
@@ -57,7 +57,8 @@ impl RangeTest {
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, data, &model)?;
         let Progress { mut params, mut optimizer, mut state, .. } = Progress::new(&config, &model, String::new());
-        let mut descent = Descent::new(&model);
+        let mut descent = Descent::new(&model, sampler(&config, data));
+        descent.sample(true);
         let (from, to) = decades(config.optimizer);
         let mut curve: Vec<RangePoint> = Vec::new();
         let (mut average, mut lowest) = (0.0, f64::INFINITY);

@@ -45,6 +45,12 @@ pub struct RunConfig {
     pub budget: Option<f64>,
     /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
     pub patience: Option<usize>,
+    /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
+    #[serde(default)]
+    pub candidates: Option<usize>,
+    /// The share of the run after which every token is scored.
+    #[serde(default = "default_candidates_until")]
+    pub candidates_until: f64,
     /// The gradient's norm is clipped to it.
     pub clip: Option<f32>,
     /// Which optimizer.
@@ -89,6 +95,11 @@ fn default_non_monotone() -> usize {
     5
 }
 
+/// The last fifth of a run scores every token: it is then that the small errors of a sampled softmax would stay.
+fn default_candidates_until() -> f64 {
+    0.8
+}
+
 impl RunConfig {
     /// Whether the weights are averaged, from the start or from a trigger on.
     pub(crate) fn averages(&self) -> bool {
@@ -123,6 +134,18 @@ impl RunConfig {
                  --batches stream",
                 self.batching
             )));
+        }
+        if let Some(candidates) = self.candidates {
+            at_least_one("candidates", candidates)?;
+            if self.model.penalties.label_smoothing > 0.0 {
+                let why = "label smoothing raises every token, but a sampled softmax scores a few; leave --candidates or \
+                           --label-smoothing out";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.candidates_until) {
+            let (name, value) = ("candidates-until", self.candidates_until.to_string());
+            return Err(ConfigError::Range { name, value, expected: "a share of the run from 0 to 1" });
         }
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;

@@ -1,10 +1,11 @@
 //! The gradient of one training step: of a batch, or of several that count as one.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::run::RunConfig;
 use crate::dropout::Masks;
-use crate::model::{LanguageModel, LanguageTape, Loss};
+use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
 use crate::params::{Gradients, Params};
 use crate::state::State;
 use crate::text::batches::{Batch, Batches};
@@ -18,6 +19,8 @@ pub(super) struct Descent<'a> {
     gradients: Gradients,
     /// That of the latest of several batches.
     latest: Option<Gradients>,
+    sampler: Option<Arc<Sampler>>,
+    sampling: bool,
 }
 
 /// What a step read.
@@ -38,8 +41,18 @@ impl Read {
 }
 
 impl<'a> Descent<'a> {
-    pub(super) fn new(model: &'a LanguageModel) -> Self {
-        Self { model, batch: Batch::default(), tape: model.tape(), gradients: model.gradients(), latest: None }
+    /// With a `sampler`, steps score the tokens it draws, see [`Self::sample`].
+    pub(super) fn new(model: &'a LanguageModel, sampler: Option<Arc<Sampler>>) -> Self {
+        let (batch, tape, gradients) = (Batch::default(), model.tape(), model.gradients());
+        Self { model, batch, tape, gradients, latest: None, sampler, sampling: false }
+    }
+
+    /// Whether the next steps score what the sampler draws, if there is one, or every token.
+    pub(super) fn sample(&mut self, sampling: bool) {
+        if self.sampling != sampling {
+            self.tape.sample(self.sampler.as_ref().filter(|_| sampling));
+            self.sampling = sampling;
+        }
     }
 
     /// Works out the gradient of the mean loss of all tokens that the batches `numbers` predict, as if they were one
@@ -59,7 +72,7 @@ impl<'a> Descent<'a> {
             // Every batch of a step has masks of its own.
             let step = step * config.accumulate as u64 + place as u64;
             let masks = Masks { seed: config.seed, step };
-            let Self { model, batch, tape, gradients, latest } = self;
+            let Self { model, batch, tape, gradients, latest, .. } = self;
             let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| model.gradients()) };
             let loss = model.train_step(params, batch, state, Some(masks), tape, target);
             all.loss.add(loss);
@@ -99,7 +112,7 @@ mod tests {
         let batches = Batches::training(&corpus, &tokenizer, batching, batch, 60, 1, 0).unwrap();
         let model = LanguageModel::new(config.model.clone()).unwrap();
         let params = model.initialise(&config.init, 1);
-        let (mut descent, mut state) = (Descent::new(&model), model.state(batch));
+        let (mut descent, mut state) = (Descent::new(&model, None), model.state(batch));
         // What an earlier step left must not matter.
         descent.read(&config, &params, &mut state, &batches, 0..accumulate, 0);
         let numbers = number * accumulate..(number + 1) * accumulate;

@@ -2,6 +2,7 @@
 //! It emits events and prints nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use super::step::Descent;
 use crate::config::ConfigError;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
-use crate::model::{LanguageModel, LanguageModelConfig, Loss};
+use crate::model::{LanguageModel, LanguageModelConfig, Loss, Sampler};
 use crate::params::Params;
 use crate::text::TextError;
 use crate::text::batches::{Batches, Batching};
@@ -256,7 +257,7 @@ impl Trainer {
         let mut end = End::Complete;
         // A copy of the shape, so that the rest of the run can change beside it.
         let model = self.model.clone();
-        let mut descent = Descent::new(&model);
+        let mut descent = Descent::new(&model, sampler(&self.config, &self.data));
         let tokens_before = self.progress.position.tokens;
         while !self.is_over() {
             let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
@@ -306,6 +307,8 @@ impl Trainer {
         let mut last = None;
         while progress.position.batch < count && !is_spent(config, &progress.position) {
             let Progress { params, optimizer, state, position, .. } = &mut *progress;
+            let done = share_done(config, position, count);
+            descent.sample(done < config.candidates_until);
             let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
             let read = descent.read(config, params, state, &batches, numbers.clone(), position.step);
             let loss = read.loss;
@@ -313,8 +316,7 @@ impl Trainer {
             if !loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
-            let (done, plateaus) = (share_done(config, position, count), position.plateaus);
-            let moment = Moment { epoch, step: position.step, done, plateaus };
+            let moment = Moment { epoch, step: position.step, done, plateaus: position.plateaus };
             let rate = config.schedule.rate(moment) * read.rate_factor(config, numbers.len());
             let gradients = descent.gradients();
             // A gradient that is not finite changes nothing.
@@ -504,6 +506,14 @@ pub(super) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> R
     let RunConfig { batching, batch, segment, seed, .. } = *config;
     let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
     Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
+}
+
+/// What draws the candidates of a sampled softmax, by how often tokens occur in the training text.
+pub(super) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
+    let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
+    let mut counts = vec![0; config.model.vocabulary];
+    (0..data.train.ids.len()).for_each(|at| counts[data.train.ids.get(at) as usize] += 1);
+    Some(Arc::new(Sampler::new(&counts, candidates)))
 }
 
 /// Whether the steps or the seconds are used up.

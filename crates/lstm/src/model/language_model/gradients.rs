@@ -38,10 +38,16 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
 
 /// The whole gradient against central differences of what a training step descends.
 fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
+    assert_sampled_gradient(config, batch, None);
+}
+
+/// The same of a step that scores what a sampler draws.
+fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: Option<&Arc<Sampler>>) {
     let masks = Some(Masks { seed: 2, step: 5 });
     let model = LanguageModel::new(config).unwrap();
     let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
     let mut tape = model.tape();
+    tape.sample(sampler);
     let mut state = model.state(batch.batch);
     let mut gradients = model.gradients();
     // What was in the buffer must not matter.
@@ -164,4 +170,15 @@ fn the_gradient_holds_for_lines_of_different_lengths() {
     assert_gradient(config(), &lines);
     let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
     assert_gradient(LanguageModelConfig { dropout, ..config() }, &lines);
+}
+
+#[test]
+fn the_gradient_holds_for_a_sampled_softmax() {
+    let sampler = Arc::new(Sampler::new(&[9, 1, 5, 0, 3, 2, 7], 3));
+    let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
+    for (embedding, tied) in [(3, false), (5, true), (3, true)] {
+        let config = LanguageModelConfig { embedding, tied, ..config() };
+        assert_sampled_gradient(config.clone(), &batch(4, 3, 7, false), Some(&sampler));
+        assert_sampled_gradient(LanguageModelConfig { dropout, ..config }, &batch(2, 2, 7, true), Some(&sampler));
+    }
 }
