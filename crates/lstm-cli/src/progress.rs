@@ -63,6 +63,9 @@ impl Progress {
                     perplexity(train.perplexity())
                 ));
             }
+            Event::EpochEnded { epoch, train, .. } => {
+                self.say(&format!("epoch {:>3}  perplexity: train {}", epoch + 1, perplexity(train.perplexity())));
+            }
             Event::Averaging { step } => {
                 self.say(&format!("averaging the weights from step {} on", grouped(*step)));
             }

@@ -45,8 +45,20 @@ pub(crate) struct Position {
     pub(crate) validations: Vec<f64>,
     pub(crate) seconds: f64,
     pub(crate) tokens: u64,
+    /// The tokens that were validated on, and the seconds that took.
+    #[serde(default)]
+    pub(crate) evaluated: (u64, f64),
     /// The fingerprint of the texts.
     pub(crate) data: String,
+}
+
+impl Position {
+    /// Goes on to the first batch of the next epoch.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        self.batch = 0;
+        self.epoch_loss = Loss::default();
+    }
 }
 
 /// What changes during training.

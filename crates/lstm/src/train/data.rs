@@ -1,6 +1,7 @@
 //! The texts of a run: where they come from, read into ids by one tokenizer.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::run::{DataConfig, RunConfig};
 use crate::text::TextError;
@@ -28,6 +29,8 @@ pub struct Data {
     pub floor: Option<f64>,
     /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
+    /// How long reading all this took.
+    pub seconds: f64,
 }
 
 impl Data {
@@ -36,6 +39,7 @@ impl Data {
     /// # Errors
     /// A text that cannot be used.
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        let started = Instant::now();
         let (splits, floor) = splits(config)?;
         let lossy = config.data.lossy;
         let lines = config.batching != Batching::Stream;
@@ -82,7 +86,7 @@ impl Data {
             }
             _ => None,
         };
-        Ok(Self { tokenizer, train, valid, test, floor, trigram })
+        Ok(Self { tokenizer, train, valid, test, floor, trigram, seconds: started.elapsed().as_secs_f64() })
     }
 
     /// One checksum of all texts, to notice that they changed.

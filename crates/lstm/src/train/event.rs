@@ -51,6 +51,17 @@ pub enum Event {
         /// Seconds of training since the run began.
         seconds: f64,
     },
+    /// An epoch ended that a run with a time budget has no time to validate.
+    EpochEnded {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The steps taken since the run began.
+        step: u64,
+        /// Its training loss.
+        train: Loss,
+        /// Seconds of training since the run began.
+        seconds: f64,
+    },
     /// Validation no longer improved, so NT-ASGD began to average the weights.
     Averaging {
         /// The steps taken since the run began.
@@ -97,7 +108,7 @@ pub struct Outcome {
 /// Steps between two lines of the metrics file; the report prints as often.
 const STEPS_PER_LINE: u64 = 100;
 
-/// `metrics.jsonl`: a line every 100 steps, a line for every validation, one where averaging begins, one for
+/// `metrics.jsonl`: a line every 100 steps, a line for every epoch and validation, one where averaging begins, one for
 /// the test.
 #[derive(Debug)]
 pub(crate) struct MetricsFile {
@@ -134,6 +145,9 @@ impl MetricsFile {
             Event::Validated { epoch, step, train, valid, best, seconds } => json!({
                 "step": step, "epoch": epoch + 1, "train": train.perplexity(),
                 "valid": valid.map(|loss| loss.perplexity()), "best": best, "seconds": seconds,
+            }),
+            Event::EpochEnded { epoch, step, train, seconds } => json!({
+                "step": step, "epoch": epoch + 1, "train": train.perplexity(), "seconds": seconds,
             }),
             Event::Averaging { step } => json!({ "step": step, "averaging": true }),
             Event::Tested { step, test } => json!({ "step": step, "test": test.perplexity() }),

@@ -41,7 +41,8 @@ pub struct RunConfig {
     pub epochs: Option<usize>,
     /// The most training steps.
     pub steps: Option<u64>,
-    /// The most seconds, validation included. With such a bound the result depends on the machine's speed.
+    /// The most seconds, from the reading of the text to the end of the test. With such a bound the result depends on the
+    /// machine's speed.
     pub budget: Option<f64>,
     /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
     pub patience: Option<usize>,

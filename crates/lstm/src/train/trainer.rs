@@ -121,6 +121,12 @@ pub struct Extension {
 /// Seconds between checkpoints within an epoch: what a crash may cost.
 const CHECKPOINT_SECONDS: f64 = 60.0;
 
+/// The most of a time budget that goes into validations whose result decides nothing.
+const VALIDATION_SHARE: f64 = 0.03;
+
+/// How much longer a token takes in training than in an evaluation, which goes forward only, but in one row.
+const TRAINING_PER_EVALUATION: f64 = 1.5;
+
 /// Where events go: to the metrics file and the observer.
 type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
 
@@ -144,7 +150,8 @@ impl Trainer {
         check_memory(&config, &data, &model)?;
         check_schedule(&config, &data)?;
         let folder = RunFolder(folder.to_owned());
-        let progress = Progress::new(&config, &model, data.fingerprint());
+        let mut progress = Progress::new(&config, &model, data.fingerprint());
+        progress.position.seconds = data.seconds;
         let is_new = folder.claim(force)?;
         let begun = begin(&config, &data, &progress, &folder);
         if begun.is_err() && is_new {
@@ -262,6 +269,7 @@ impl Trainer {
         while !self.is_over() {
             let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
             let validated = match trained {
+                Pass::Done(true) if self.has_no_time_to_validate() => self.end_epoch(&mut emit)?,
                 Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
                 Pass::Stopped => Pass::Stopped,
             };
@@ -305,9 +313,9 @@ impl Trainer {
         let batches = batches(config, data, epoch)?;
         let count = batches.len();
         let mut last = None;
-        while progress.position.batch < count && !is_spent(config, &progress.position) {
+        while progress.position.batch < count && !is_spent(config, data, &progress.position) {
             let Progress { params, optimizer, state, position, .. } = &mut *progress;
-            let done = share_done(config, position, count);
+            let done = share_done(config, data, position, count);
             descent.sample(done < config.candidates_until);
             let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
             let read = descent.read(config, params, state, &batches, numbers.clone(), position.step);
@@ -343,7 +351,7 @@ impl Trainer {
                 norm,
                 rate,
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
-                progress: share_done(config, position, count),
+                progress: share_done(config, data, position, count),
                 seconds: position.seconds,
             })?;
             let stopped = stop.load(Ordering::Relaxed);
@@ -357,9 +365,34 @@ impl Trainer {
         Ok(Pass::Done(progress.position.batch == count))
     }
 
+    /// Whether a time budget is better spent on training than on validating at the end of this epoch. The end of the run
+    /// is validated, and so is every epoch where something depends on it.
+    fn has_no_time_to_validate(&self) -> bool {
+        let (config, position) = (&self.config, &self.progress.position);
+        let Some(valid) = &self.data.valid else { return false };
+        let watched = config.patience.is_some()
+            || config.optimizer == OptimizerKind::NtAsgd
+            || config.schedule.kind == ScheduleKind::Plateau;
+        let is_last =
+            config.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs) || is_spent(config, &self.data, position);
+        let spent = position.evaluated.1 + evaluation_seconds(valid.tokens(), position);
+        config.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
+    }
+
+    /// Closes an epoch without a validation.
+    fn end_epoch(&mut self, emit: &mut Emit) -> Result<Pass<()>, TrainError> {
+        let position = &mut self.progress.position;
+        position.last_train = position.epoch_loss;
+        let (epoch, step, train, seconds) = (position.epoch, position.step, position.epoch_loss, position.seconds);
+        position.begin_epoch();
+        emit(&Event::EpochEnded { epoch, step, train, seconds })?;
+        Ok(Pass::Done(()))
+    }
+
     /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
     fn validate(&mut self, whole_epoch: bool, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<()>, TrainError> {
         self.saved.check(&self.progress)?;
+        let before = Instant::now();
         let valid = match self
             .data
             .valid
@@ -380,6 +413,8 @@ impl Trainer {
             return Err(TrainError::NotFinite { what: "the validation loss after step", step, last: None, saved });
         }
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        position.evaluated.0 += valid.map_or(0, |loss| loss.tokens as u64);
+        position.evaluated.1 += before.elapsed().as_secs_f64();
         let best = match (valid, position.best) {
             (Some(valid), Some(best)) => valid.nll < best.nll,
             _ => true,
@@ -396,9 +431,7 @@ impl Trainer {
         }
         let event = Event::Validated { epoch, step: position.step, train, valid, best, seconds: position.seconds };
         if whole_epoch {
-            position.epoch_loss = Loss::default();
-            position.epoch += 1;
-            position.batch = 0;
+            position.begin_epoch();
         }
         if best {
             let card = ModelCard {
@@ -476,7 +509,7 @@ impl Trainer {
         let validated = position.validated == Some(position.step);
         validated
             && (self.config.epochs.is_some_and(|epochs| position.epoch >= epochs)
-                || is_spent(&self.config, position)
+                || is_spent(&self.config, &self.data, position)
                 || self.out_of_patience())
     }
 
@@ -517,17 +550,32 @@ pub(super) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
 }
 
 /// Whether the steps or the seconds are used up.
-fn is_spent(config: &RunConfig, position: &Position) -> bool {
-    config.budget.is_some_and(|budget| position.seconds >= budget)
+fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
+    config.budget.is_some_and(|budget| position.seconds >= budget - reserve(budget, data, position))
         || config.steps.is_some_and(|steps| position.step >= steps)
 }
 
+/// The seconds to evaluate so many tokens: as long as the validations took; before the first, a guess by the training.
+fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
+    let (count, seconds) = match position.evaluated {
+        (0, _) => (position.tokens.max(1), position.seconds / TRAINING_PER_EVALUATION),
+        evaluated => evaluated,
+    };
+    tokens as f64 * seconds / count as f64
+}
+
+/// The seconds of a time budget that are kept for the last validation and the test.
+fn reserve(budget: f64, data: &Data, position: &Position) -> f64 {
+    let tokens = [&data.valid, &data.test].into_iter().flatten().map(Corpus::tokens).sum();
+    evaluation_seconds(tokens, position).min(budget / 2.0)
+}
+
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
-fn share_done(config: &RunConfig, position: &Position, batches: usize) -> f64 {
+fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
     let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
     let by_epochs = config.epochs.map(|all| epochs / all as f64);
     let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
-    let by_time = config.budget.map(|all| position.seconds / all);
+    let by_time = config.budget.map(|all| position.seconds / (all - reserve(all, data, position)));
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 

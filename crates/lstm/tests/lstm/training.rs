@@ -139,7 +139,7 @@ fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
     let mut observer = |event: &Event| match event {
         Event::Step { rate, .. } => rates.push(*rate),
         Event::Validated { best: is_best, .. } => best.push(*is_best),
-        Event::Averaging { .. } | Event::Tested { .. } => {}
+        Event::EpochEnded { .. } | Event::Averaging { .. } | Event::Tested { .. } => {}
     };
     create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
     (rates, best)
@@ -519,12 +519,26 @@ fn a_run_out_of_patience_stays_so() {
 fn a_time_budget_ends_the_run() {
     let texts = texts(3000);
     let mut config = config(&texts);
-    (config.epochs, config.budget) = (None, Some(0.3));
+    (config.epochs, config.budget, config.patience) = (None, Some(1.0), None);
+    // Validating as much as training is too much.
+    config.data.valid = Some(texts.path().join("train.txt"));
     let folder = tempfile::tempdir().unwrap();
     let mut trainer = create(&config, &folder.path().join("run")).unwrap();
-    let outcome = finish(&mut trainer);
-    assert!(outcome.end == End::Complete && outcome.seconds >= 0.3 && outcome.valid.is_some());
-    assert!(trainer.step() > 0);
+    let (mut ended, mut validated) = (0, 0);
+    let outcome = trainer.run(
+        &mut |event| match event {
+            Event::EpochEnded { .. } => ended += 1,
+            Event::Validated { .. } => validated += 1,
+            _ => {}
+        },
+        &AtomicBool::new(false),
+    );
+    let outcome = outcome.unwrap();
+    // Half of it is trained at least, the rest is for the validation of its end and for the test.
+    assert!(outcome.end == End::Complete && outcome.seconds >= 0.5, "{outcome:?}");
+    assert!(outcome.valid.is_some() && outcome.test.is_some());
+    // Epochs go by without a validation, the last one does not.
+    assert!(trainer.step() > 0 && validated > 0 && ended > validated, "{ended} ended, {validated} validated");
 }
 
 #[test]
