@@ -150,6 +150,10 @@ struct TrainingOptions {
     /// ε of adam and adamw, added to the root of the mean squared gradient [default: 1e-8]
     #[arg(long)]
     epsilon: Option<f32>,
+    /// Let adam and adamw leave alone what a step does not touch: the rows of the embedding of tokens that are neither read nor,
+    /// where they are the readout's, scored [default: no]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    lazy: Option<bool>,
     /// Let nt-asgd's trigger compare with all but so many of the latest validations [default: 5]
     #[arg(long, value_name = "EPOCHS")]
     non_monotone: Option<usize>,
@@ -442,15 +446,19 @@ impl TrainingOptions {
         if self.non_monotone.is_some() && !averages {
             bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
         }
-        let adam = [("--beta1", self.beta1), ("--beta2", self.beta2), ("--epsilon", self.epsilon)];
-        if let Some((option, _)) =
-            adam.into_iter().find(|(_, value)| value.is_some() && !config.optimizer.has_moments())
-        {
+        let adam = [
+            ("--beta1", self.beta1.is_some()),
+            ("--beta2", self.beta2.is_some()),
+            ("--epsilon", self.epsilon.is_some()),
+            ("--lazy", self.lazy == Some(true)),
+        ];
+        if let Some((option, _)) = adam.into_iter().find(|(_, given)| *given && !config.optimizer.has_moments()) {
             bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", config.optimizer);
         }
         set(&mut config.adam.beta1, self.beta1);
         set(&mut config.adam.beta2, self.beta2);
         set(&mut config.adam.epsilon, self.epsilon);
+        set(&mut config.adam.lazy, self.lazy);
         if averages {
             let divides = self.decay.is_some() || self.decay_after.is_some();
             config.schedule.kind = if divides { ScheduleKind::Step } else { ScheduleKind::Constant };

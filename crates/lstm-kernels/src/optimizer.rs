@@ -64,15 +64,22 @@ pub struct AdamStep {
     pub weight_decay: f32,
 }
 
-/// Adam (Kingma & Ba 2015) with bias correction, PyTorch's formula.
+/// Adam (Kingma & Ba 2015) with bias correction, PyTorch's formula, in `ranges`.
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn adam(params: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], settings: AdamStep) {
+pub fn adam(
+    params: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    ranges: &[Range<usize>],
+    settings: AdamStep,
+) {
     let len = params.len();
     assert!([gradient.len(), first.len(), second.len()] == [len; 3], "a gradient and moments for every parameter");
     let (params, first, second) = (Parts::new(params), Parts::new(first), Parts::new(second));
-    for_each_piece(std::slice::from_ref(&(0..len)), |_, piece| {
+    for_each_piece(ranges, |_, piece| {
         // SAFETY: pieces are disjoint.
         let [params, first, second] = [&params, &first, &second].map(|parts| unsafe { parts.take(piece.clone()) });
         dispatch(Adam { params, gradient: &gradient[piece], first, second, settings });
@@ -131,14 +138,25 @@ mod tests {
         let settings =
             AdamStep { rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-3, scale: 0.5, step: 3, weight_decay: 0.2 };
         let (mut new_p, mut new_m, mut new_v) = (p.clone(), m.clone(), v.clone());
-        adam(&mut new_p, &g, &mut new_m, &mut new_v, settings);
+        adam(&mut new_p, &g, &mut new_m, &mut new_v, &[0..1003], settings);
         let m: Vec<f32> = (0..1003).map(|i| 0.9 * m[i] + 0.1 * 0.5 * g[i]).collect();
         let v: Vec<f32> = (0..1003).map(|i| 0.999 * v[i] + 0.001 * 0.25 * g[i] * g[i]).collect();
         let (correct_m, correct_v) = (1.0 - 0.9f32.powi(3), 1.0 - 0.999f32.powi(3));
         let step = |i: usize| 0.1 * (m[i] / correct_m) / ((v[i] / correct_v).sqrt() + 1e-3);
         close(&new_m, &m, 1e-6);
         close(&new_v, &v, 1e-6);
-        close(&new_p, &(0..1003).map(|i| p[i] * (1.0 - 0.1 * 0.2) - step(i)).collect::<Vec<_>>(), 2e-5);
+        let all: Vec<f32> = (0..1003).map(|i| p[i] * (1.0 - 0.1 * 0.2) - step(i)).collect();
+        close(&new_p, &all, 2e-5);
+        // What is outside of the ranges stays, moments and all.
+        let (mut part_p, mut part_m, mut part_v) = (p.clone(), values(1003, 3), v.clone());
+        part_v.copy_from_slice(&values(1003, 4).iter().map(|x| x * x).collect::<Vec<_>>());
+        let (before_m, before_v) = (part_m.clone(), part_v.clone());
+        adam(&mut part_p, &g, &mut part_m, &mut part_v, &[5..40, 900..1003], settings);
+        for i in 0..1003 {
+            let touched = (5..40).contains(&i) || i >= 900;
+            let [before, after] = [[p[i], before_m[i], before_v[i]], [new_p[i], new_m[i], new_v[i]]];
+            assert_eq!([part_p[i], part_m[i], part_v[i]], if touched { after } else { before });
+        }
     }
 
     #[test]

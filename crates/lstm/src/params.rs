@@ -165,28 +165,25 @@ impl Gradients {
         Self { values: Params::zeros(layout), table, width, ranges: vec![rest], touched: Vec::new() }
     }
 
-    /// All zeros, of a model without such a table.
-    pub(crate) fn whole(layout: Arc<Layout>) -> Self {
-        Self::zeros(layout, Slot { offset: 0, len: 0 }, 0)
-    }
-
     /// Zeroes the table's rows that were touched, and notes those of `rows` as touched.
-    pub(crate) fn touch(&mut self, rows: &[u32]) {
+    pub(crate) fn touch(&mut self, rows: impl IntoIterator<Item = u32>) {
         debug_assert_eq!(self.table.offset, 0);
-        if self.table.len == 0 {
-            return;
-        }
-        let touched = self.ranges.len() - 1;
-        for range in &self.ranges[..touched] {
-            self.values.values[range.clone()].fill(0.0);
+        for range in self.ranges.iter().take_while(|range| range.start < self.table.len) {
+            self.values.values[range.start..range.end.min(self.table.len)].fill(0.0);
         }
         self.touched.clear();
         self.note(rows);
     }
 
+    /// Notes every row of the table as touched; a pass shall replace them all.
+    pub(crate) fn touch_all(&mut self) {
+        self.touched.clear();
+        self.note(0..(self.table.len / self.width) as u32);
+    }
+
     /// Notes `rows` of the table as touched beside those that are.
-    fn note(&mut self, rows: &[u32]) {
-        self.touched.extend_from_slice(rows);
+    fn note(&mut self, rows: impl IntoIterator<Item = u32>) {
+        self.touched.extend(rows);
         self.touched.sort_unstable();
         self.touched.dedup();
         self.ranges.clear();
@@ -197,14 +194,17 @@ impl Gradients {
                 _ => self.ranges.push(start..start + self.width),
             }
         }
-        self.ranges.push(self.table.len..self.values.values.len());
+        let rest = self.table.len..self.values.values.len();
+        match self.ranges.last_mut() {
+            // A whole buffer is one part.
+            Some(last) if last.end == rest.start => last.end = rest.end,
+            _ => self.ranges.push(rest),
+        }
     }
 
     /// Takes those of another batch into the mean of several. `share`: its weight in the new mean.
     pub(crate) fn average_in(&mut self, other: &Self, share: f32) {
-        if self.table.len > 0 {
-            self.note(&other.touched);
-        }
+        self.note(other.touched.iter().copied());
         for range in &self.ranges {
             let others = &other.values.values[range.clone()];
             let values = self.values.values[range.clone()].iter_mut().zip(others);

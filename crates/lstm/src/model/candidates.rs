@@ -127,6 +127,11 @@ impl Drawn {
         self.tokens.len()
     }
 
+    /// Which they are.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u32> {
+        self.tokens.iter().copied()
+    }
+
     /// The candidates' weights `[K, E]`, and their bias `[K]`, raised.
     pub(super) fn readout(&self) -> (&[f32], &[f32]) {
         (&self.readout.weight, &self.readout.bias)
@@ -174,13 +179,19 @@ impl Drawn {
     }
 
     /// Makes the gradient of the whole readout of `part`, that of the candidates. slots: of the readout's weights and
-    /// bias.
-    pub(super) fn scatter(&self, part: &Part, gradients: &mut Params, slots: (Slot, Slot)) {
+    /// bias; `rest_is_zero`: of the weights' gradient, so that only the candidates' rows are written.
+    pub(super) fn scatter(&self, part: &Part, gradients: &mut Params, slots: (Slot, Slot), rest_is_zero: bool) {
         let bias = gradients.get_mut(slots.1);
         bias.fill(0.0);
         self.tokens.iter().zip(&part.bias).for_each(|(&token, gradient)| bias[token as usize] = *gradient);
         let weight = gradients.get_mut(slots.0);
         let width = weight.len() / self.columns.len();
+        if rest_is_zero {
+            for (&token, row) in self.tokens.iter().zip(part.weight.chunks_exact(width)) {
+                weight[token as usize * width..][..width].copy_from_slice(row);
+            }
+            return;
+        }
         for_each_chunk(weight, SCATTERED * width, |chunk, rows| {
             for (row, column) in rows.chunks_exact_mut(width).zip(&self.columns[chunk * SCATTERED..]) {
                 match *column {
@@ -269,6 +280,34 @@ mod tests {
             let few = Arc::new(Sampler::new(&COUNTS, 2));
             assert_eq!(step(Some(&few), None), whole);
             assert_ne!(step(Some(&few), masks), whole);
+        }
+    }
+
+    #[test]
+    fn a_gradient_buffer_may_be_used_for_sampled_and_whole_steps_in_turn() {
+        for tied in [false, true] {
+            let config = LanguageModelConfig { tied, ..LanguageModelConfig::new(9, 5, 5) };
+            let model = LanguageModel::new(config).unwrap();
+            let params = model.initialise(&Init::default(), 1);
+            let sampler = Arc::new(Sampler::new(&COUNTS, 2));
+            let step = |number: u64, gradients: &mut crate::params::Gradients| {
+                let mut tape = model.tape();
+                tape.sample(Some(&sampler).filter(|_| number % 3 != 2));
+                let masks = Some(Masks { seed: 1, step: number });
+                model.train_step(&params, &batch(), &mut model.state(1), masks, &mut tape, gradients);
+                let mut outside = gradients.values().to_vec();
+                gradients.ranges().iter().for_each(|range| outside[range.clone()].fill(0.0));
+                assert!(outside.iter().all(|&value| value == 0.0));
+            };
+            let mut reused = model.gradients();
+            for number in 0..8 {
+                let mut fresh = model.gradients();
+                step(number, &mut reused);
+                step(number, &mut fresh);
+                assert_eq!(reused.values(), fresh.values());
+                assert_eq!(reused.ranges(), fresh.ranges());
+                assert_eq!(reused.ranges().len() == 1, tied && number % 3 == 2);
+            }
         }
     }
 }

@@ -211,10 +211,6 @@ impl LanguageModel {
 
     /// Gradients for [`Self::train_step`].
     pub fn gradients(&self) -> Gradients {
-        if self.config.tied {
-            // As a readout, every row of the table has a gradient.
-            return Gradients::whole(self.layout.clone());
-        }
         Gradients::zeros(self.layout.clone(), self.embedding, self.config.embedding)
     }
 
@@ -241,14 +237,20 @@ impl LanguageModel {
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
-        gradients.touch(&batch.tokens);
-        let gradients = gradients.params_mut();
         self.forward(params, batch, state, masks, tape);
         let mut candidates = tape.candidates.take();
         let sampled = candidates.as_mut().zip(masks).map(|(candidates, masks)| {
             candidates.draw(masks, &tape.targets, params, self.readout());
             candidates
         });
+        let tokens = batch.tokens.iter().copied();
+        match &sampled {
+            Some(candidates) if self.config.tied => gradients.touch(tokens.chain(candidates.drawn.tokens())),
+            // As a readout, every row of the table has a gradient.
+            None if self.config.tied => gradients.touch_all(),
+            _ => gradients.touch(tokens),
+        }
+        let gradients = gradients.params_mut();
         let loss = self.loss(params, tape, Some(gradients), sampled);
         tape.candidates = candidates;
         let (width, segment) = (self.lstm.output_size(), segment(batch));
@@ -507,7 +509,7 @@ impl LanguageModel {
                     gradients.get_mut(self.readout).fill(0.0);
                     gradients.get_mut(self.readout_bias).fill(0.0);
                 }
-                Some((candidates, part)) => candidates.scatter(part, gradients, self.readout()),
+                Some((candidates, part)) => candidates.scatter(part, gradients, self.readout(), self.config.tied),
                 None => {}
             }
         }
@@ -648,7 +650,6 @@ mod tests {
         for model in [&same, &other] {
             assert_eq!(shape(model, "readout.weight"), None);
             assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
-            assert_eq!(model.gradients().ranges(), std::slice::from_ref(&(0..model.layout().len())));
             let params = model.initialise(&Init::default(), 1);
             let bound = 1.0 / (model.config.embedding as f32).sqrt();
             assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));
@@ -670,7 +671,7 @@ mod tests {
         tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
         assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
         let mut gradients = model.gradients();
-        gradients.touch(&(0..7).collect::<Vec<_>>());
+        gradients.touch(0..7);
         gradients.params_mut().values_mut().fill(1.0);
         let (mut state, mut tape) = (model.state(2), model.tape());
         let loss = model.train_step(&params, &nothing, &mut state, None, &mut tape, &mut gradients);

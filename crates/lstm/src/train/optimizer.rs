@@ -72,12 +72,14 @@ pub struct AdamSettings {
     pub beta2: f32,
     /// ε, added to the root of the second moment.
     pub epsilon: f32,
+    /// Whether a row of the embedding that a step does not touch stays as it is, its moments too.
+    pub lazy: bool,
 }
 
 impl Default for AdamSettings {
-    /// The paper's: β₁ 0.9, β₂ 0.999, ε 1e-8.
+    /// The paper's: β₁ 0.9, β₂ 0.999, ε 1e-8, every parameter.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, lazy: false }
     }
 }
 
@@ -164,7 +166,9 @@ impl Optimizer {
                     step: self.steps,
                     weight_decay: if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 },
                 };
-                adam(params, gradient, &mut self.first, &mut self.second, settings);
+                let all = 0..params.len();
+                let ranges = if self.adam.lazy { ranges } else { std::slice::from_ref(&all) };
+                adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
             }
         }
         norm
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn adam_is_its_formula() {
-        let other = AdamSettings { beta1: 0.0, beta2: 0.9, epsilon: 0.1 };
+        let other = AdamSettings { beta1: 0.0, beta2: 0.9, epsilon: 0.1, lazy: false };
         for (config, decay, settings) in [
             (OptimizerKind::Adam, 0.0, AdamSettings::default()),
             (OptimizerKind::AdamW, 0.01, AdamSettings::default()),

@@ -51,7 +51,7 @@ fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: 
     let mut state = model.state(batch.batch);
     let mut gradients = model.gradients();
     // What was in the buffer must not matter.
-    gradients.touch(&(0..model.config.vocabulary as u32).collect::<Vec<_>>());
+    gradients.touch(0..model.config.vocabulary as u32);
     gradients.params_mut().values_mut().fill(f32::NAN);
     let loss = model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
     assert_eq!(loss.tokens, batch.targets.iter().filter(|&&target| target != NO_TARGET).count());
