@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use lstm::train::data::Data;
 use lstm::train::range_test::{RangePoint, RangeTest};
 use serde_json::json;
 
 use crate::output::{INTERRUPTED, source, talk};
 use crate::stdin::Spool;
+use crate::train::read;
 use crate::train_options::Train;
 
 /// Runs the range test and prints its curve and its suggestions.
@@ -26,7 +26,7 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     if let Some(spool) = &spool {
         config.data.train = Some(spool.path().to_owned());
     }
-    let data = Data::read(&config, None)?;
+    let data = read(options, &mut config)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;

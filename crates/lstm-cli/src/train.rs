@@ -12,6 +12,8 @@ use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
+use lstm::train::plan::{self, Facts, Plan};
+use lstm::train::run::RunConfig;
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
@@ -46,7 +48,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
             if let Some(spool) = &spool {
                 config.data.train = Some(spool.path().to_owned());
             }
-            let data = Data::read(&config, None)?;
+            let data = read(&options, &mut config)?;
             if options.waits_for_validation() && data.valid.is_none() {
                 bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
             }
@@ -80,6 +82,73 @@ pub fn run(options: Train) -> Result<ExitCode> {
     }
     report(&trainer, &outcome, options.run.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the texts, and chooses the run for them where no preset says what it is.
+pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
+    let mut data = Data::read(config, None)?;
+    if !options.is_planned() {
+        return Ok(data);
+    }
+    let mut unknown = None;
+    if let Some(subwords) = plan::subwords(&data.train).filter(|_| options.chooses_tokens()) {
+        unknown = Some(data.train.unknown as f64 / data.train.ids.len() as f64);
+        config.tokenizer = TokenizerKind::Bpe;
+        config.vocabulary.max_size = config.vocabulary.max_size.or(Some(subwords));
+        let seconds = data.seconds;
+        data = Data::read(config, None)?;
+        data.seconds += seconds;
+    }
+    let (facts, plan) = options.plan(config, &data)?;
+    explain(&facts, &plan, &data, unknown);
+    *config = plan.config;
+    Ok(data)
+}
+
+/// What was chosen, and why. `unknown`: the share of words that kept a text from being read in words.
+fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Option<f64>) {
+    let model = &config.model;
+    let noun = config.tokenizer.noun();
+    let time = config.budget.map_or(String::new(), |budget| format!(" in {}", seconds(budget)));
+    talk(format_args!(
+        "plan     this machine trains at {:.0} GFLOP/s, enough for {} {noun}{time} with the model below",
+        facts.rate * 6e-9,
+        grouped(size.tokens as u64)
+    ));
+    let per_line = data.train.tokens() as f64 / data.train.lines.max(1) as f64;
+    let why = match unknown {
+        Some(unknown) => format!(": {:.0} % of its words would be unknown", 100.0 * unknown),
+        None => String::new(),
+    };
+    talk(format_args!(
+        "         the text is {} {noun} of {} kinds, {per_line:.0} a line{why}",
+        grouped(data.train.tokens() as u64),
+        grouped(model.vocabulary as u64)
+    ));
+    let scored = config.candidates.map_or(String::new(), |candidates| {
+        let share = 100.0 * config.candidates_until;
+        format!(", {} of them scored in a step for {share:.0} % of the time", grouped(candidates as u64))
+    });
+    talk(format_args!(
+        "         {} of {}: every {} passes {} weights{scored}",
+        count(model.layers as u64, "layer"),
+        model.hidden,
+        noun.trim_end_matches('s'),
+        grouped(size.weights as u64)
+    ));
+    let times = if size.epochs < 1.0 {
+        format!("{:.0} % of the text is read, once", 100.0 * size.epochs)
+    } else {
+        format!("the text is read {:.1} times", size.epochs)
+    };
+    let most =
+        if config.epochs.is_some() && config.budget.is_some() { ", which takes less time than there is" } else { "" };
+    talk(format_args!("         {times}{most}, so dropout is {}", model.dropout));
+    talk(format_args!(
+        "         {}, {}; every choice can be made otherwise by its option",
+        batches(config),
+        optimizer(config)
+    ));
 }
 
 /// What was understood of the input, and what will be trained.

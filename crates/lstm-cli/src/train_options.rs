@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use lstm::config::{HiddenSizes, InitScheme, Readout};
-use lstm::model::LayerWiring;
+use lstm::model::{LanguageModel, LayerWiring};
 use lstm::text::batches::Batching;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::average::Averaging;
+use lstm::train::data::Data;
 use lstm::train::optimizer::OptimizerKind;
+use lstm::train::plan::{DEFAULT_SECONDS, Facts, Plan};
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
 use lstm::train::schedule::{ScheduleKind, Warmup};
@@ -23,7 +25,7 @@ pub struct Train {
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
     /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
-    /// awd (Merity et al. 2017), char (a character model) [default: one layer of 200, Adam, as many epochs as the text asks for]
+    /// awd (Merity et al. 2017), char (a character model) [default: chosen for the text, the time and this machine, and explained]
     #[arg(long, value_parser = Preset::NAMED.map(|(name, _)| name))]
     preset: Option<String>,
     #[command(flatten)]
@@ -298,15 +300,34 @@ fn set<T: Copy>(target: &mut T, value: Option<T>) {
 }
 
 impl Train {
-    /// The preset with the options laid over it.
+    /// The preset with the options laid over it. Of a run that is [planned](Self::plan), what the text is read with.
     pub fn config(&self) -> Result<RunConfig> {
         let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
         let unnamed = if self.text.is_none() { Preset::Builtin } else { Preset::Default };
         let preset = named.map_or(unnamed, |(_, preset)| preset);
-        let mut config = preset.config();
+        let config = preset.config();
+        if self.is_planned() {
+            // What needs two layers is not refused before it is known that there are as many.
+            let mut deep = config.clone();
+            deep.model.layers = 2;
+            return self.over(deep, preset).or_else(|_| self.over(config, preset));
+        }
+        self.over(config, preset)
+    }
+
+    /// The options laid over the choices of a preset or a plan.
+    fn over(&self, mut config: RunConfig, preset: Preset) -> Result<RunConfig> {
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
+        let has_moments = config.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
+        if config.optimizer.has_moments() != has_moments && self.training.rate.is_none() && !self.run.find_lr {
+            bail!(
+                "--optimizer {} needs a --rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
+                 finds one",
+                config.optimizer
+            );
+        }
         self.length.lay_over(&mut config);
         let counted = config.schedule.planned_epochs.or(config.epochs).unwrap_or(usize::MAX);
         if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
@@ -317,6 +338,36 @@ impl Train {
         self.text_options.lay_over(&mut config)?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
+    }
+
+    /// Whether the run is chosen for its time and its text, because no preset says what it is.
+    pub fn is_planned(&self) -> bool {
+        self.text.is_some() && self.preset.is_none()
+    }
+
+    /// Whether it is also chosen what a token is.
+    pub fn chooses_tokens(&self) -> bool {
+        let TextOptions { tokenizer, min_count, .. } = &self.text_options;
+        let stream = self.training.batches.is_none_or(|batches| batches == Batching::Stream);
+        self.is_planned() && stream && tokenizer.is_none() && min_count.is_none()
+    }
+
+    /// Chooses the run for its time and its text, and everything given by options as given. `config`: what `data` was
+    /// read with.
+    pub fn plan(&self, config: &RunConfig, data: &Data) -> Result<(Facts, Plan)> {
+        let LengthOptions { epochs, steps, budget, .. } = self.length;
+        let timed = budget.is_some() || epochs.is_none() && steps.is_none();
+        let seconds = budget.unwrap_or(DEFAULT_SECONDS);
+        let facts = if timed { Facts::measured(seconds, data)? } else { Facts::nominal(data) };
+        let plan = facts.plan(|chosen| -> Result<_> {
+            let mut chosen = self.over(chosen, Preset::Default)?;
+            (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
+            chosen.data = config.data.clone();
+            chosen.budget = timed.then_some(seconds);
+            LanguageModel::new(chosen.model.clone())?;
+            Ok(chosen)
+        })?;
+        Ok((facts, plan))
     }
 
     /// Whether the text comes from standard input.

@@ -44,8 +44,12 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "text.txt --valid latin.txt", &["latin.txt", "byte 9", "--lossy"]);
     refused(folder.path(), "text.txt --valid none", &["none is a folder"]);
     refused(folder.path(), "short.txt --valid text.txt --batch 20", &["--batch 5 would fit"]);
-    refused(folder.path(), "short.txt --valid text.txt --batches lines", &["3 lines", "--batch 3 would fit"]);
-    refused(folder.path(), "short.txt --valid text.txt --batches windows(2)", &["windows", "would fit"]);
+    refused(
+        folder.path(),
+        "short.txt --valid text.txt --batches lines --batch 20",
+        &["3 lines", "--batch 3 would fit"],
+    );
+    refused(folder.path(), "short.txt --valid text.txt --batches windows(2) --batch 20", &["windows", "would fit"]);
     let lossy = line(folder.path(), "train latin.txt --valid text.txt --lossy --batch 2 --hidden 8 --epochs 1");
     assert_eq!(lossy.code, Some(0), "{}", lossy.err);
 }
@@ -122,11 +126,11 @@ fn options_out_of_range() {
         ("--beta2=-0.5", "`beta2` is -0.5"),
         ("--epsilon 0", "`epsilon` is 0"),
         ("--optimizer rmsprop", "sgd, nt-asgd, adam, adamw"),
-        ("--optimizer nt-asgd --non-monotone 0", "`non-monotone` is 0"),
+        ("--optimizer nt-asgd --rate 30 --non-monotone 0", "`non-monotone` is 0"),
         ("--average ema(1)", "such as ema(0.999)"),
         ("--warmup=-5", "`warmup` is -5"),
         ("--clip=-1", "`clip` is -1"),
-        ("--weight-decay=-1 --optimizer sgd", "`weight-decay` is -1"),
+        ("--weight-decay=-1 --optimizer sgd --rate 1", "`weight-decay` is -1"),
         ("--horizon 0", "at least 1"),
         ("--horizon never", "`segment`"),
         ("--budget 10", "write it like 90s"),
@@ -171,8 +175,9 @@ fn options_that_contradict_each_other() {
         ("text.txt --schedule cosine --decay 2", "--schedule step and plateau divide"),
         ("text.txt --schedule plateau --decay-after 2", "--schedule step counts epochs"),
         ("text.txt --schedule plateau --split 90/0/10", "no validation text"),
-        ("text.txt --optimizer nt-asgd --split 90/0/10", "no validation text"),
-        ("text.txt --optimizer nt-asgd --average ema(0.9)", "averages the weights itself"),
+        ("text.txt --optimizer nt-asgd --rate 30 --split 90/0/10", "no validation text"),
+        ("text.txt --optimizer sgd", "--find-lr finds one"),
+        ("text.txt --optimizer nt-asgd --rate 30 --average ema(0.9)", "averages the weights itself"),
         ("text.txt --find-lr", "cannot be used with"),
         ("text.txt --optimizer sgd --beta2 0.9", "it is of adam and adamw"),
         ("text.txt --preset small --epsilon 1e-6", "it is of adam and adamw"),
@@ -192,11 +197,11 @@ fn options_that_contradict_each_other() {
         ("text.txt --layers 1 --wiring skip", "at least 2"),
         ("text.txt --hidden 8,9 --layers 3", "2 sizes for 3 layers"),
         ("text.txt --hidden 8,9 --projection 8", "smaller than the hidden size"),
-        ("text.txt --residual", "no layer after the first has the size of the one below"),
+        ("text.txt --layers 1 --residual", "no layer after the first has the size of the one below"),
         ("text.txt --hidden 8,9 --residual", "no layer after the first has the size of the one below"),
         ("text.txt --layers 2 --residual --wiring skip", "use the wiring stacked"),
         ("text.txt --layers 2 --residual --readout output-gate", "use the readout hidden"),
-        ("text.txt --dropout-hidden 0.2", "--layers of at least 2"),
+        ("text.txt --layers 1 --dropout-hidden 0.2", "--layers of at least 2"),
         ("text.txt --segment 1 --tar 1", "a segment has one step"),
         ("text.txt --dropout 0 --dropout-kind locked", "nothing is dropped"),
         ("text.txt --resume run", "cannot be used with"),

@@ -32,9 +32,48 @@ fn training_ends_with_a_table_or_one_json_object() {
 }
 
 #[test]
+fn a_run_without_a_preset_is_chosen_for_its_time_and_said_to_be() {
+    let folder = folder();
+    let said = line(folder.path(), "train text.txt --budget 2s --out run --json");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let plan: Vec<&str> = said.err.lines().skip_while(|line| !line.starts_with("plan")).collect();
+    let named = ["GFLOP/s, enough for", "of 11 kinds, 7 a line", "weights", "so dropout is locked", "by its option"];
+    for (line, expected) in plan.iter().zip(named) {
+        assert!(line.contains(expected), "{line}: {expected}");
+    }
+    assert!(!plan[5].starts_with(' '), "{}", plan[5]);
+    // With less time than that, it still ends with a model.
+    assert!(said.json()["test"]["perplexity"].as_f64().unwrap() > 1.0);
+    let said = line(folder.path(), "train text.txt --budget 2s --hidden 24 --dropout 0.25 --batch 3 --out other");
+    assert!(said.err.contains("1 layer of 24") && said.err.contains("dropout is locked, 0.25"), "{}", said.err);
+    let config = line(folder.path(), "show other --json").json()["config"].clone();
+    assert_eq!((&config["batch"], &config["model"]["hidden"]), (&3.into(), &24.into()));
+    // Without a time the machine decides nothing: the same command gives the same run.
+    let runs = ["first", "second"].map(|run| {
+        let said = line(folder.path(), &format!("train text.txt --epochs 1 --out {run} --json"));
+        said.json()["test"]["nll"].clone()
+    });
+    assert_eq!(runs[0], runs[1]);
+}
+
+#[test]
+fn a_text_of_rare_words_is_read_in_subwords() {
+    let folder = folder();
+    let numbers: Vec<String> = (0..3_000u32).map(|n| format!("{} and {}", n * 7919 % 10_007, n % 3)).collect();
+    std::fs::write(folder.path().join("rare.txt"), numbers.join("\n")).unwrap();
+    let said = line(folder.path(), "train rare.txt --epochs 1 --hidden 8 --out run");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("subwords") && said.err.contains("of its words would be unknown"), "{}", said.err);
+    assert_eq!(line(folder.path(), "show run --json").json()["config"]["tokenizer"], "bpe");
+    let said = line(folder.path(), "train rare.txt --tokenizer words --epochs 1 --hidden 8 --out words");
+    assert!(!said.err.contains("subwords"), "{}", said.err);
+}
+
+#[test]
 fn a_schedule_is_said_and_kept_with_the_run() {
     let folder = folder();
-    let said = line(folder.path(), &format!("train text.txt {TINY} --out run --schedule cosine --warmup 0.05"));
+    let said =
+        line(folder.path(), &format!("train text.txt {TINY} --out run --rate 0.002 --schedule cosine --warmup 0.05"));
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.err.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run, until 2 epochs"), "{}", said.err);
     let said = line(

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod event;
 pub mod optimizer;
+pub mod plan;
 pub mod preset;
 pub mod range_test;
 pub mod run;

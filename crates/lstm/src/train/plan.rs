@@ -1,0 +1,384 @@
+//! From a time, a machine and a text to a run: what `lstm train` does when no preset is named.
+//!
+//! The time buys so many multiply-adds. A larger model learns more from a token, a smaller one reads more of them. The
+//! rules here were found by trying both on texts of different sizes; `docs/budget.md` shows it.
+
+use std::time::Duration;
+
+use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
+
+use super::data::Data;
+use super::run::RunConfig;
+use super::schedule::{Schedule, ScheduleKind, Warmup};
+use crate::bench::{Shape, train};
+use crate::config::ConfigError;
+use crate::dropout::{DropoutKind, DropoutRates};
+use crate::model::LanguageModelConfig;
+use crate::text::corpus::Corpus;
+use crate::train::preset::Preset;
+
+/// The seconds of a run to which nothing sets a bound.
+pub const DEFAULT_SECONDS: f64 = 600.0;
+
+/// The share of this machine's peak that training is taken to reach if less is measured: something else is at work then,
+/// and need not be for the whole run.
+const LEAST_OF_PEAK: f64 = 0.4;
+
+/// The share of words that occur once above which a text is read in subwords: so many words of a new text would be
+/// unknown, and a model that predicts `<unk>` predicts nothing.
+const UNKNOWN_WORDS: f64 = 0.03;
+
+/// The words of a text for each of its subwords, so that each is met often enough, and the bounds of their number.
+const WORDS_PER_SUBWORD: usize = 50;
+const SUBWORDS: (usize, usize) = (1_000, 8_000);
+
+/// The widths to choose from: multiples of the vectors of every instruction set, a step of a quarter apart.
+const WIDTHS: [usize; 15] = [48, 64, 96, 128, 160, 208, 256, 320, 400, 512, 640, 800, 1024, 1280, 1536];
+
+/// Tokens read for every weight a token passes, where the text is long enough for the time.
+const TOKENS_PER_WEIGHT: f64 = 3.0;
+
+/// The most times a text is read: more would be learned by heart rather than understood, whatever is dropped.
+const MOST_EPOCHS: f64 = 60.0;
+
+/// The most weights a token passes for every token of the text, for the same reason.
+const WEIGHTS_PER_TEXT: f64 = 10.0;
+
+/// The weights a token passes above which they are better in two layers than in one.
+const TWO_LAYERS: f64 = 2.5e6;
+
+/// How much further away a run is that has not the number of layers it should have: beyond all widths.
+const OTHER_DEPTH: f64 = 100.0;
+
+/// The vocabulary above which a step scores candidates, and its share of the vocabulary that they are, within bounds.
+const SAMPLED_ABOVE: usize = 4_000;
+const CANDIDATES: (usize, usize, usize) = (5, 2_000, 8_000);
+
+/// The vocabulary up to which it is one of characters, whose embedding is small beside the layers.
+const CHARACTERS: usize = 1_024;
+
+/// What a run has to work with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// The seconds for training, validation and test.
+    pub seconds: f64,
+    /// Multiply-adds of a training step a second.
+    pub rate: f64,
+    /// Bytes read from memory a second.
+    pub bandwidth: f64,
+    /// The tokens of the training text.
+    pub tokens: f64,
+    /// The tokens to validate on and to test with.
+    pub evaluated: f64,
+    /// The lines of the training text.
+    pub lines: f64,
+    /// V.
+    pub vocabulary: usize,
+}
+
+/// A run chosen for a time, a machine and a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The run.
+    pub config: RunConfig,
+    /// The size of it.
+    pub size: Size,
+}
+
+/// What a run costs, and how far the time goes with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Size {
+    /// The multiply-adds of a token going forward: the weights it passes, of the readout those of the candidates.
+    pub weights: f64,
+    /// How many times the text is read.
+    pub epochs: f64,
+    /// The tokens read.
+    pub tokens: f64,
+}
+
+/// How many subwords to read a text in when nothing is said; `None` if words are better. words: the training text, read
+/// as words.
+pub fn subwords(words: &Corpus) -> Option<usize> {
+    let unknown = words.unknown as f64 > UNKNOWN_WORDS * words.ids.len() as f64;
+    unknown.then(|| (words.words / WORDS_PER_SUBWORD).clamp(SUBWORDS.0, SUBWORDS.1))
+}
+
+impl Facts {
+    /// Measures this machine, for about a second. seconds: of the whole command.
+    ///
+    /// # Errors
+    /// Too little memory to measure.
+    pub fn measured(seconds: f64, data: &Data) -> Result<Self, ConfigError> {
+        let shape = Shape { vocabulary: 2_500, embedding: 320, hidden: 320, layers: 1, segment: 35, batch: 20 };
+        let timing = train(shape, Duration::from_millis(500))?.step;
+        Ok(Self {
+            seconds: (seconds - data.seconds).max(0.5 * seconds),
+            // Three passes of two operations each, see the module `bench`.
+            rate: timing.gflops().max(LEAST_OF_PEAK * peak_gflops()) * 1e9 / 6.0,
+            bandwidth: read_gigabytes_per_second(1 << 26) * 1e9,
+            ..Self::nominal(data)
+        })
+    }
+
+    /// Of a run that time does not bound: what one would have on a machine with two fast cores in
+    /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
+    pub fn nominal(data: &Data) -> Self {
+        let evaluated = [&data.valid, &data.test].into_iter().flatten().map(Corpus::tokens).sum::<usize>();
+        Self {
+            seconds: DEFAULT_SECONDS,
+            rate: 5e10,
+            bandwidth: 3e10,
+            tokens: data.train.tokens() as f64,
+            evaluated: evaluated as f64,
+            lines: data.train.lines as f64,
+            vocabulary: data.tokenizer.vocabulary_size(),
+        }
+    }
+
+    /// How far the time goes with a run.
+    fn size(&self, config: &RunConfig) -> Size {
+        let model = &config.model;
+        let mut input = model.embedding;
+        let mut stack = 0.0;
+        for layer in 0..model.layers {
+            let hidden = model.hidden.of(layer);
+            let output = model.projection.unwrap_or(hidden);
+            stack += 4.0 * hidden as f64 * (input + output) as f64;
+            input = output;
+        }
+        let read = if model.tied { model.embedding } else { input } as f64;
+        let vocabulary = self.vocabulary as f64;
+        let scored = config.candidates.map_or(vocabulary, |candidates| vocabulary.min(candidates as f64));
+        let in_step = (config.batch * config.segment * config.accumulate) as f64;
+        // Adam reads and writes three values for every parameter it steps, and reads a gradient.
+        let stepped = |rows: f64| 28.0 * (stack + rows * read) / self.bandwidth / in_step;
+        let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows);
+        let (sampled, whole) = (seconds(scored), seconds(vocabulary));
+        let evaluation = self.evaluated * whole / 1.5;
+        let until = if config.candidates.is_some() { config.candidates_until } else { 0.0 };
+        let time = (0.97 * self.seconds - evaluation).max(0.5 * self.seconds);
+        let within_time = time * (until / sampled + (1.0 - until) / whole);
+        let within_epochs = config.epochs.map_or(f64::INFINITY, |epochs| epochs as f64 * self.tokens);
+        let tokens = within_time.min(within_epochs);
+        Size { weights: stack + scored * read, epochs: tokens / self.tokens, tokens }
+    }
+
+    /// The weights that a token should pass, of a run whose size is `size`.
+    fn wanted(&self, size: Size) -> f64 {
+        let all = size.weights * size.tokens;
+        let balanced = (all / TOKENS_PER_WEIGHT).sqrt();
+        balanced.max(all / (MOST_EPOCHS * self.tokens)).min(WEIGHTS_PER_TEXT * self.tokens)
+    }
+
+    /// Chooses a run. `overlay` lays over it whatever else was decided, which the choice follows.
+    ///
+    /// # Errors
+    /// Those of `overlay`.
+    pub fn plan<E>(&self, overlay: impl Fn(RunConfig) -> Result<RunConfig, E>) -> Result<Plan, E> {
+        let overlay = |config| {
+            let mut config = overlay(config)?;
+            if config.model.penalties.label_smoothing > 0.0 {
+                // It raises the score of every token.
+                config.candidates = None;
+            }
+            Ok(config)
+        };
+        let mut best: Option<(f64, RunConfig)> = None;
+        let mut refused = None;
+        for (layers, width) in WIDTHS.into_iter().flat_map(|width| [(1, width), (2, width)]) {
+            let overlaid = overlay(self.run_of(layers, width));
+            // Where the width was decided, the rest follows that.
+            let follow = |config: RunConfig| overlay(self.run_of(config.model.layers, config.model.hidden.of(0)));
+            let config = match overlaid.and_then(follow) {
+                Ok(config) => config,
+                // What was decided may need two layers.
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            };
+            let size = self.size(&config);
+            let wanted = self.wanted(size);
+            let is_deep = config.model.layers > 1;
+            let misfit = if is_deep == (wanted > TWO_LAYERS) { 0.0 } else { OTHER_DEPTH };
+            let distance = (size.weights / wanted).ln().abs() + misfit;
+            if best.as_ref().is_none_or(|(least, _)| distance < *least) {
+                best = Some((distance, config));
+            }
+        }
+        let config = match (best, refused) {
+            (Some((_, config)), _) => config,
+            (None, Some(error)) => return Err(error),
+            (None, None) => unreachable!("every width is either taken or refused"),
+        };
+        // What follows from the size.
+        let mut run = self.run_of(config.model.layers, config.model.hidden.of(0));
+        run.model.dropout = dropout(self.size(&config).epochs.min(MOST_EPOCHS));
+        let mut config = overlay(run)?;
+        if config.epochs.is_none() && self.size(&config).epochs > MOST_EPOCHS {
+            config.epochs = Some(MOST_EPOCHS as usize);
+        }
+        let size = self.size(&config);
+        Ok(Plan { config, size })
+    }
+
+    /// A run with layers of this width, before its regularisation.
+    fn run_of(&self, layers: usize, width: usize) -> RunConfig {
+        let words = self.vocabulary > CHARACTERS;
+        let (share, fewest, most) = CANDIDATES;
+        let candidates = (self.vocabulary / share).clamp(fewest, most);
+        let base = Preset::Default.config();
+        let line = 1.5 * self.tokens / self.lines.max(1.0);
+        let (batch, segment) = if words { (20, (line as usize).clamp(SEGMENT.0, SEGMENT.1)) } else { (32, 64) };
+        // A short text in smaller batches, so that it takes some steps to read it.
+        let batch = batch.min((self.tokens / (segment * FEWEST_STEPS) as f64) as usize).max(4);
+        RunConfig {
+            batch,
+            segment,
+            candidates: (words && self.vocabulary > SAMPLED_ABOVE).then_some(candidates),
+            schedule: Schedule {
+                kind: ScheduleKind::Cosine,
+                rate: rate(width),
+                warmup: Warmup::Share(0.03),
+                planned_epochs: None,
+                ..base.schedule
+            },
+            epochs: None,
+            patience: None,
+            model: LanguageModelConfig {
+                vocabulary: self.vocabulary,
+                layers,
+                tied: words,
+                // Not yet chosen.
+                dropout: dropout(2.0),
+                ..LanguageModelConfig::new(self.vocabulary, if words { width } else { width.min(128) }, width)
+            },
+            ..base
+        }
+    }
+}
+
+/// The bounds of a segment of words, between which it is half as long again as a line.
+const SEGMENT: (usize, usize) = (35, 50);
+
+/// The fewest steps of an epoch.
+const FEWEST_STEPS: usize = 50;
+
+/// Adam's rate for layers of this width: 0.004 at 256, less for wider ones, whose scores each step changes by more.
+fn rate(width: usize) -> f32 {
+    let rate = 0.004 * (256.0 / width.max(128) as f64).sqrt();
+    ((rate * 1e4).round() * 1e-4) as f32
+}
+
+/// What is dropped when a text is read so many times: nothing of what is read once, more with every doubling.
+fn dropout(epochs: f64) -> DropoutRates {
+    let doublings = epochs.max(1.0).log2();
+    let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).clamp(0.0, 0.65) as f32;
+    DropoutRates {
+        kind: DropoutKind::Locked,
+        weights: rounded(0.1 * (doublings - 2.0)),
+        ..DropoutRates::all(rounded(0.1 * doublings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::model::LanguageModel;
+
+    /// The Penn Treebank on two cores.
+    const PTB: Facts = Facts {
+        seconds: 180.0,
+        rate: 5e10,
+        bandwidth: 3e10,
+        tokens: 930e3,
+        evaluated: 156e3,
+        lines: 42e3,
+        vocabulary: 10_000,
+    };
+
+    fn plan(facts: Facts) -> Plan {
+        let Ok(plan) = facts.plan(Ok::<_, Infallible>);
+        plan
+    }
+
+    fn shape(plan: &Plan) -> (usize, usize) {
+        (plan.config.model.layers, plan.config.model.hidden.of(0))
+    }
+
+    #[test]
+    fn every_plan_can_be_run() {
+        for seconds in [1.0, 60.0, 1e3, 1e5] {
+            for rate in [1e9, 1e11, 1e13] {
+                for tokens in [2.0, 1e4, 1e6, 1e9] {
+                    for vocabulary in [2, 66, 10_000, 300_000] {
+                        let facts = Facts { seconds, rate, tokens, vocabulary, ..PTB };
+                        let Plan { config, size } = plan(facts);
+                        config.validate().unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                        LanguageModel::new(config.model).unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                        assert!(size.epochs > 0.0 && size.epochs <= MOST_EPOCHS, "{facts:?}: {size:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_time_buys_a_larger_model_and_more_reading_which_asks_for_more_dropout() {
+        let plans = [60.0, 600.0, 6_000.0].map(|seconds| plan(Facts { seconds, ..PTB }));
+        for pair in plans.windows(2) {
+            assert!(shape(&pair[0]) < shape(&pair[1]));
+            assert!(pair[0].size.epochs < pair[1].size.epochs);
+            assert!(pair[0].config.model.dropout.input < pair[1].config.model.dropout.input);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_read_once_and_a_short_one_in_a_small_model() {
+        let long = plan(Facts { tokens: 100e6, ..PTB });
+        assert!(long.size.epochs < 1.0 && long.config.model.dropout.input == 0.0);
+        let short = plan(Facts { tokens: 5e3, ..PTB });
+        assert!(shape(&short) < shape(&plan(PTB)));
+        assert_eq!(short.config.epochs, Some(MOST_EPOCHS as usize));
+        assert!(short.config.batch < long.config.batch);
+    }
+
+    #[test]
+    fn large_vocabularies_are_sampled_and_characters_are_not_tied() {
+        let candidates =
+            [66, 3_000, 10_000, 33_000, 300_000].map(|vocabulary| plan(Facts { vocabulary, ..PTB }).config.candidates);
+        assert_eq!(candidates, [None, None, Some(2_000), Some(6_600), Some(8_000)]);
+        assert!(!plan(Facts { vocabulary: 66, ..PTB }).config.model.tied);
+        assert!(plan(PTB).config.model.tied);
+    }
+
+    #[test]
+    fn what_was_decided_is_followed() {
+        let with = |change: fn(&mut RunConfig)| {
+            let Ok(plan) = PTB.plan(|mut config| {
+                change(&mut config);
+                Ok::<_, Infallible>(config)
+            });
+            plan
+        };
+        let wide = with(|config| config.model.hidden = 650.into());
+        assert_eq!((shape(&wide).1, wide.config.model.embedding), (650, 650));
+        assert!(wide.size.epochs < plan(PTB).size.epochs);
+        assert!(wide.config.schedule.rate < plan(PTB).config.schedule.rate);
+        assert_eq!(shape(&with(|config| config.model.layers = 3)).0, 3);
+        // Every token is scored where every one is smoothed, and the model is smaller for it.
+        let smoothed = with(|config| config.model.penalties.label_smoothing = 0.1);
+        assert_eq!(smoothed.config.candidates, None);
+        assert!(smoothed.size.epochs < plan(PTB).size.epochs);
+        // What needs two layers gets them.
+        let residual = PTB.plan(|mut config| {
+            config.model.residual = true;
+            LanguageModel::new(config.model.clone()).map(|_| config)
+        });
+        assert_eq!(shape(&residual.unwrap()).0, 2);
+        let refused = PTB.plan(|config| Err::<RunConfig, _>(format!("not {}", config.model.layers)));
+        assert_eq!(refused.unwrap_err(), "not 1");
+    }
+}
