@@ -267,7 +267,7 @@ const FEWEST_STEPS: usize = 50;
 /// Adam's rate for layers of this width: 0.004 at 256, less for wider ones, whose scores each step changes by more.
 fn rate(width: usize) -> f32 {
     let rate = 0.004 * (256.0 / width.max(128) as f64).sqrt();
-    ((rate * 1e4).round() * 1e-4) as f32
+    ((rate * 1e4).round().max(1.0) * 1e-4) as f32
 }
 
 /// What is dropped when a text is read so many times: nothing of what is read once, more with every doubling.
