@@ -8,6 +8,7 @@ use std::time::Duration;
 use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
 
 use super::data::Data;
+use super::optimizer::AdamSettings;
 use super::run::RunConfig;
 use super::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::bench::{Shape, train};
@@ -245,6 +246,7 @@ impl Facts {
             },
             epochs: None,
             patience: None,
+            adam: AdamSettings { lazy: words, ..base.adam },
             model: LanguageModelConfig {
                 vocabulary: self.vocabulary,
                 layers,
