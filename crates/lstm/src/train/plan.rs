@@ -279,7 +279,7 @@ fn dropout(epochs: f64) -> DropoutRates {
     DropoutRates {
         kind: DropoutKind::Locked,
         weights: rounded(0.1 * (doublings - 2.0)),
-        ..DropoutRates::all(rounded(0.1 * doublings))
+        ..DropoutRates::all(rounded(0.125 * doublings))
     }
 }
 
