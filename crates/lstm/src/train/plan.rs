@@ -266,9 +266,9 @@ const SEGMENT: (usize, usize) = (35, 50);
 /// The fewest steps of an epoch.
 const FEWEST_STEPS: usize = 50;
 
-/// Adam's rate for layers of this width: 0.0055 at 256, less for wider ones, whose scores each step changes by more.
+/// Adam's rate for layers of this width: 0.0045 at 256, less for wider ones, whose scores each step changes by more.
 fn rate(width: usize) -> f32 {
-    let rate = 0.0055 * (256.0 / width.max(128) as f64).sqrt();
+    let rate = 0.0045 * (256.0 / width.max(128) as f64).sqrt();
     ((rate * 1e4).round().max(1.0) * 1e-4) as f32
 }
 
