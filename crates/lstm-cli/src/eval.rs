@@ -10,6 +10,7 @@ use lstm::evaluate::Evaluation;
 use lstm::text::ngram::Ngram;
 use serde_json::Value;
 
+use crate::adapt::Adapt;
 use crate::output::{count, grouped, loss_json, open, perplexity, use_threads};
 
 /// The tokens that the baseline counts together.
@@ -28,6 +29,8 @@ pub struct Eval {
     /// Compare with a Kneser-Ney 5-gram that is counted on the same training text [default: the model alone]
     #[arg(long)]
     baseline: bool,
+    #[command(flatten)]
+    adapt: Adapt,
     /// Print one JSON object [default: a sentence]
     #[arg(long)]
     json: bool,
@@ -40,10 +43,12 @@ pub struct Eval {
 pub fn run(options: Eval) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let (run, corpus) = open(&options.run, &options.file, options.lossy)?;
+    let ready = options.adapt.prepare(&run, &options.run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.batch);
     let loss = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?.finish();
     let seconds = started.elapsed().as_secs_f64();
+    let adapted = ready.map(|ready| ready.run(&run, &corpus)).transpose()?;
     let baseline = options.baseline.then(|| -> Result<_> {
         let started = Instant::now();
         let model = Ngram::of_corpus(BASELINE_ORDER, &run.training_text()?, &run.tokenizer)?;
@@ -54,6 +59,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     if options.json {
         let mut result = loss_json(Some(loss), Some(&corpus));
         result["seconds"] = seconds.into();
+        result["adapted"] = adapted.map_or(Ok(Value::Null), |adapted| adapted.json(&corpus))?;
         result["baseline"] = baseline.map_or(Value::Null, |(loss, seconds)| {
             let mut baseline = loss_json(Some(loss), Some(&corpus));
             baseline["order"] = BASELINE_ORDER.into();
@@ -78,6 +84,10 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             )
         };
         writeln!(out, "{}", per_word(loss))?;
+        if let Some(adapted) = adapted {
+            writeln!(out, "{}", adapted.line())?;
+            writeln!(out, "{}", per_word(adapted.loss))?;
+        }
         if let Some((loss, seconds)) = baseline {
             let (perplexity, nats) = (loss.perplexity(), loss.mean());
             writeln!(

@@ -1,5 +1,6 @@
 //! The `lstm` command: train, evaluate, generate, score, show, measure.
 
+mod adapt;
 mod bench;
 #[cfg(feature = "download")]
 mod data;

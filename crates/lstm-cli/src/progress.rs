@@ -1,17 +1,21 @@
-//! How training is watched: a live line on a terminal, plain lines elsewhere.
+//! How training and long passes are watched: a live line on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lstm::model::Loss;
 use lstm::train::event::Event;
 
 use crate::output::{grouped, perplexity, seconds, talk};
 
-/// Shows the events of a trainer on standard error.
+/// Shows the events of a trainer, or how far a pass is, on standard error.
 pub struct Progress {
     bar: Option<ProgressBar>,
     last: Instant,
+    /// When the pass that is watched began, and its tokens done.
+    started: Instant,
+    done: usize,
 }
 
 impl Progress {
@@ -24,18 +28,16 @@ impl Progress {
             }
             bar
         });
-        Self { bar, last: Instant::now() }
+        Self { bar, last: Instant::now(), started: Instant::now(), done: 0 }
     }
 
     /// Shows an event; steps only now and then.
     pub fn show(&mut self, event: &Event) {
         match event {
             Event::Step { epoch, of_epoch, epoch_loss, tokens_per_second, progress, seconds: spent, .. } => {
-                let wait = if self.bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(10) };
-                if self.last.elapsed() < wait {
+                if !self.is_due() {
                     return;
                 }
-                self.last = Instant::now();
                 let line = format!(
                     "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
                     epoch + 1,
@@ -45,13 +47,7 @@ impl Progress {
                     grouped(*tokens_per_second as u64),
                     seconds(spent / progress.max(1e-6) - spent),
                 );
-                match &self.bar {
-                    Some(bar) => {
-                        bar.set_position((progress * 1000.0) as u64);
-                        bar.set_message(line);
-                    }
-                    None => talk(line),
-                }
+                self.live(*progress, line);
             }
             Event::Validated { epoch, train, valid, best, .. } => {
                 let valid = valid
@@ -71,6 +67,43 @@ impl Progress {
             }
             // The final table says it.
             Event::Tested { .. } => {}
+        }
+    }
+
+    /// Shows how far a pass over a text is, now and then.
+    pub fn pass(&mut self, what: &str, tokens: usize, of: usize, loss: Option<Loss>) {
+        if tokens < self.done {
+            (self.last, self.started) = (Instant::now(), Instant::now());
+        }
+        self.done = tokens;
+        if !self.is_due() {
+            return;
+        }
+        let share = tokens as f64 / of.max(1) as f64;
+        let spent = self.started.elapsed().as_secs_f64();
+        let loss = loss.map_or(String::new(), |loss| format!("  perplexity {}", perplexity(loss.perplexity())));
+        let (done, of, left) = (grouped(tokens as u64), grouped(of as u64), seconds(spent / share.max(1e-6) - spent));
+        self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"));
+    }
+
+    /// Whether it is time for the next line that does not stay.
+    fn is_due(&mut self) -> bool {
+        let wait = if self.bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(10) };
+        let due = self.last.elapsed() >= wait;
+        if due {
+            self.last = Instant::now();
+        }
+        due
+    }
+
+    /// Shows a line that does not stay on a terminal. progress: the share that is done.
+    fn live(&self, progress: f64, line: String) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((progress * 1000.0) as u64);
+                bar.set_message(line);
+            }
+            None => talk(line),
         }
     }
 

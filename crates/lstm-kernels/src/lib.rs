@@ -13,11 +13,11 @@
 //! | `activation.rs` | exp, sigmoid, tanh |
 //! | `recurrence/` | the recurrent loop over a segment, forward and backward |
 //! | `step.rs` | one step of a network, for generation and streams |
-//! | `softmax.rs` | softmax cross-entropy over rows of scores |
+//! | `softmax.rs` | softmax cross-entropy over rows of scores, the logarithm of a sum of exponentials |
 //! | `smoothing.rs` | label smoothing of their gradient |
 //! | `chunks.rs` | slices shared among threads |
 //! | `memory.rs` | large buffers |
-//! | `optimizer.rs` | SGD and Adam, one pass over the flat buffer |
+//! | `optimizer.rs` | SGD, Adam and the step of dynamic evaluation, one pass over the flat buffer |
 //! | `vector.rs` | column sums, norms |
 //! | `peak.rs` | what this machine can do at most, to measure the rest by |
 
@@ -39,13 +39,13 @@ mod vector;
 
 pub use chunks::for_each_chunk;
 pub use memory::{grow, zeros};
-pub use optimizer::{AdamStep, adam, sgd};
+pub use optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use smoothing::smooth_targets;
-pub use softmax::{ScoreGradient, cross_entropy};
+pub use softmax::{ScoreGradient, cross_entropy, log_sum_exp};
 pub use step::{CellWeights, Columns, StepPlan};
 pub use team::{set_threads, threads, with_threads};
 pub use vector::{column_sums, multiply, sum_of_squares};

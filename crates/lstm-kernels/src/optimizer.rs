@@ -1,4 +1,5 @@
-//! Optimizer steps: one threaded pass over the flat buffers, or over the parts of them that have a gradient.
+//! Optimizer steps, and those of dynamic evaluation: one threaded pass over the flat buffers, or over the parts of them
+//! that have a gradient.
 
 use std::ops::Range;
 
@@ -126,6 +127,67 @@ impl Kernel for Adam<'_> {
     }
 }
 
+/// The settings of one step of dynamic evaluation.
+#[derive(Clone, Copy, Debug)]
+pub struct AdaptStep {
+    /// η, the learning rate.
+    pub rate: f32,
+    /// ε, added to the root of the mean squared gradient.
+    pub epsilon: f32,
+    /// What that root is multiplied by for the share of the way back that a parameter goes, at most all of it.
+    pub pull: f32,
+}
+
+/// One step of dynamic evaluation with the update rule RMS + decay (Krause 2018), `rms` being the root of a parameter's
+/// mean squared gradient and `anchor` its trained value:
+/// `p += min(pull · rms, 1) · (anchor - p) - rate · g / (rms + epsilon)`.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn adapt(params: &mut [f32], gradient: &[f32], rms: &[f32], anchor: &[f32], settings: AdaptStep) {
+    let len = params.len();
+    assert!([gradient.len(), rms.len(), anchor.len()] == [len; 3], "a gradient, its root and an anchor for every one");
+    let params = Parts::new(params);
+    for_each_piece(std::slice::from_ref(&(0..len)), |_, piece| {
+        // SAFETY: pieces are disjoint.
+        let params = unsafe { params.take(piece.clone()) };
+        let [gradient, rms, anchor] = [gradient, rms, anchor].map(|values| &values[piece.clone()]);
+        dispatch(Adapt { params, gradient, rms, anchor, settings });
+    });
+}
+
+struct Adapt<'a> {
+    params: &'a mut [f32],
+    gradient: &'a [f32],
+    rms: &'a [f32],
+    anchor: &'a [f32],
+    settings: AdaptStep,
+}
+
+impl Kernel for Adapt<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let AdaptStep { rate, epsilon, pull } = self.settings;
+        let s = |value: f32| simd.splat(value);
+        let values = self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES));
+        let known = self.rms.chunks(S::LANES).zip(self.anchor.chunks(S::LANES));
+        for ((params, gradient), (rms, anchor)) in values.zip(known) {
+            let count = params.len();
+            // SAFETY: all four chunks have `count` values.
+            unsafe {
+                let (p, g) = (simd.load_first(params.as_ptr(), count), simd.load_first(gradient.as_ptr(), count));
+                let (rms, anchor) = (simd.load_first(rms.as_ptr(), count), simd.load_first(anchor.as_ptr(), count));
+                let share = simd.min(simd.mul(s(pull), rms), s(1.0));
+                let pulled = simd.mul_add(share, simd.sub(anchor, p), p);
+                let step = simd.div(simd.mul(s(rate), g), simd.add(rms, s(epsilon)));
+                simd.store_first(params.as_mut_ptr(), count, simd.sub(pulled, step));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +231,22 @@ mod tests {
             .map(|i| if ranges.iter().any(|r| r.contains(&i)) { p[i] - 0.5 * (0.1 * g[i] + 0.2 * p[i]) } else { p[i] })
             .collect();
         close(&new, &expected, 1e-6);
+    }
+
+    #[test]
+    fn a_step_of_dynamic_evaluation_is_its_formula() {
+        for len in [1, 7, 33, 129, 100_001] {
+            let (p, g, anchor) = (values(len, 1), values(len, 2), values(len, 3));
+            let rms: Vec<f32> = values(len, 4).iter().map(|x| x.abs()).collect();
+            let mut new = p.clone();
+            adapt(&mut new, &g, &rms, &anchor, AdaptStep { rate: 0.1, epsilon: 0.5, pull: 2.0 });
+            let pulled = |i: usize| p[i] + (2.0 * rms[i]).min(1.0) * (anchor[i] - p[i]);
+            let expected: Vec<f32> = (0..len).map(|i| pulled(i) - 0.1 * g[i] / (rms[i] + 0.5)).collect();
+            close(&new, &expected, 1e-6);
+            // Without a rate, parameters at their anchor stay there to the bit.
+            let mut still = p.clone();
+            adapt(&mut still, &g, &rms, &p, AdaptStep { rate: 0.0, epsilon: 0.5, pull: 2.0 });
+            assert_eq!(still, p);
+        }
     }
 }

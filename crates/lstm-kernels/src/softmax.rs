@@ -1,4 +1,5 @@
-//! Softmax and cross-entropy over rows of scores, forward and backward in one visit while a row is in cache.
+//! Softmax and cross-entropy over rows of scores, forward and backward in one visit while a row is in cache; the
+//! logarithm of a sum of exponentials.
 
 use std::cell::RefCell;
 
@@ -163,6 +164,58 @@ impl Kernel for Row<'_> {
     }
 }
 
+/// ln Σ exp(scale · x) over `values`, in nats; -∞ of none. The largest is taken out first, so nothing overflows.
+/// `scale` is not negative. It is computed by the calling thread alone.
+pub fn log_sum_exp(values: &[f32], scale: f32) -> f64 {
+    if values.is_empty() { f64::NEG_INFINITY } else { dispatch(LogSumExp { values, scale }) }
+}
+
+struct LogSumExp<'a> {
+    values: &'a [f32],
+    scale: f32,
+}
+
+impl Kernel for LogSumExp<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        let Self { values, scale } = self;
+        let group = 4 * S::LANES;
+        let (groups, rest) = values.split_at(values.len() - values.len() % group);
+        // Four vectors side by side, as in a row of scores.
+        let mut most = [simd.splat(f32::NEG_INFINITY); 4];
+        for group in groups.chunks_exact(group) {
+            for (v, most) in most.iter_mut().enumerate() {
+                // SAFETY: whole vectors of the group.
+                *most = simd.max(unsafe { simd.load(group.as_ptr().add(v * S::LANES)) }, *most);
+            }
+        }
+        let [a, b, c, d] = most;
+        let most = simd.lanes(simd.max(simd.max(a, b), simd.max(c, d)));
+        let most = most[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+        let (factor, shift) = (simd.splat(scale), simd.splat(most));
+        let mut totals = [simd.splat(0.0); 4];
+        for group in groups.chunks_exact(group) {
+            for (v, total) in totals.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let x = unsafe { simd.load(group.as_ptr().add(v * S::LANES)) };
+                *total = simd.add(*total, exp(simd, simd.mul(factor, simd.sub(x, shift))));
+            }
+        }
+        let [a, b, c, d] = totals;
+        let lanes = simd.lanes(simd.add(simd.add(a, b), simd.add(c, d)));
+        let mut total: f32 = lanes[..S::LANES].iter().sum();
+        for part in rest.chunks(S::LANES) {
+            // SAFETY: as many values as the part has.
+            let x = unsafe { simd.load_first(part.as_ptr(), part.len()) };
+            let lanes = simd.lanes(exp(simd, simd.mul(factor, simd.sub(x, shift))));
+            total += lanes[..part.len()].iter().sum::<f32>();
+        }
+        f64::from(scale) * f64::from(most) + f64::from(total).ln()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +246,21 @@ mod tests {
                 columns.iter_mut().zip(&expected).for_each(|(sum, x)| *sum += x);
             }
             close(&bias, &columns, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_sum_of_exponentials_agrees_with_double_precision() {
+        assert_eq!(log_sum_exp(&[], 1.0), f64::NEG_INFINITY);
+        for len in [1, 7, 33, 64, 129, 1029] {
+            let scores: Vec<f32> = values(len, 4).iter().map(|x| 400.0 * x).collect();
+            for scale in [0.0, 0.1, 1.0, 3.0] {
+                let scaled = || scores.iter().map(|x| f64::from(scale) * f64::from(*x));
+                let most = scaled().fold(f64::NEG_INFINITY, f64::max);
+                let expected = most + scaled().map(|x| (x - most).exp()).sum::<f64>().ln();
+                let got = log_sum_exp(&scores, scale);
+                assert!((got - expected).abs() < 1e-5, "{len}, {scale}: {got} and {expected}");
+            }
         }
     }
 }

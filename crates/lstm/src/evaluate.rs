@@ -1,6 +1,6 @@
 //! A trained model's loss on a text.
 
-use crate::model::{LanguageModel, LanguageTape, Loss};
+use crate::model::{LanguageModel, LanguageTape, Loss, Predicted};
 use crate::params::Params;
 use crate::state::State;
 use crate::text::TextError;
@@ -72,6 +72,16 @@ impl<'a> Evaluation<'a> {
     pub fn predicted(&self) -> impl Iterator<Item = (u32, f32)> {
         let targets = self.batch.targets.iter().copied().filter(|&target| target != NO_TARGET);
         targets.zip(self.surprisal.iter().copied())
+    }
+
+    /// The predicted positions of the last batch with the outputs they were predicted from.
+    pub(crate) fn scored(&self) -> Predicted<'_> {
+        self.tape.predicted()
+    }
+
+    /// The tokens that the whole pass predicts.
+    pub(crate) fn tokens(&self) -> usize {
+        self.batches.predicted()
     }
 
     /// The loss so far.

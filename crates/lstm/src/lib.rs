@@ -20,6 +20,7 @@
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
 //! | [`train`] | what a run is, the loop, its events and checkpoints |
 //! | [`evaluate`], [`generate`] | a trained model at work |
+//! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
 //!
@@ -50,6 +51,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod adapt;
 pub mod bench;
 pub mod cell;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The `lstm` command as its users meet it, one binary.
 
+/// Evaluation that follows the text.
+mod adapt;
 /// Measuring the machine.
 mod bench;
 /// Getting corpora from a server on this machine.

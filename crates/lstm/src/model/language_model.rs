@@ -64,6 +64,17 @@ pub struct LanguageTape {
     candidates: Option<Candidates>,
 }
 
+/// The predicted positions of a pass, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Predicted<'a> {
+    /// What they were predicted from: the LSTM's outputs `[rows, output]`, after dropout.
+    pub(crate) outputs: &'a [f32],
+    /// What came: `[rows]`.
+    pub(crate) targets: &'a [u32],
+    /// How surprising that was: `[rows]`, in nats.
+    pub(crate) nll: &'a [f32],
+}
+
 /// B independent streams of tokens through a language model: each step reads one token a row and scores what comes next.
 /// Weights are packed once, and nothing is allocated from step to step.
 #[derive(Clone, Debug)]
@@ -202,6 +213,11 @@ impl LanguageModel {
             _ => params.fill_uniform(self.readout_bias, bound, seed),
         }
         params
+    }
+
+    /// The size of the LSTM's output, from which tokens are predicted.
+    pub(crate) fn output_size(&self) -> usize {
+        self.lstm.output_size()
     }
 
     /// Zero states for `batch` rows.
@@ -542,6 +558,12 @@ impl LanguageTape {
     /// Lets training steps score the tokens that `sampler` draws, or all. A step without masks scores all.
     pub fn sample(&mut self, sampler: Option<&Arc<Sampler>>) {
         self.candidates = sampler.map(|sampler| Candidates::new(sampler.clone()));
+    }
+
+    /// The predicted positions of the last pass.
+    pub(crate) fn predicted(&self) -> Predicted<'_> {
+        let outputs = outputs(self.is_whole, &self.lstm, &self.read);
+        Predicted { outputs, targets: &self.targets, nll: &self.nll }
     }
 
     /// Multiplies what is read, or its gradient, by the mask of the outputs, if one was drawn: `[rows, output]` of the

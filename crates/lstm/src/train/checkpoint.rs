@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::average::{Averaging, average_in};
-use super::data::training_text;
+use super::data::{training_text, validation_text};
 use super::optimizer::Optimizer;
 use super::run::{RunConfig, RunFolder};
 use super::trainer::TrainError;
@@ -303,5 +303,13 @@ impl LoadedRun {
             ));
         }
         Ok(text)
+    }
+
+    /// The text it was validated on, read again, if it has one.
+    ///
+    /// # Errors
+    /// A text that is no longer there.
+    pub fn validation_text(&self) -> Result<Option<Corpus>, TrainError> {
+        Ok(validation_text(&self.config, &self.tokenizer)?)
     }
 }

@@ -104,6 +104,15 @@ pub(super) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result
     Corpus::read(&splits(config)?.0.train, tokenizer, config.data.lossy)
 }
 
+/// The validation text of `config`, if it has one.
+///
+/// # Errors
+/// A text that cannot be used.
+pub(super) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
+    let valid = splits(config)?.0.valid;
+    valid.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
+}
+
 /// The texts of `config`, and the perplexity no model can beat where it is known.
 fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
     let DataConfig { train, valid, test, split, lossy, .. } = &config.data;

@@ -277,6 +277,11 @@ impl RunFolder {
         self.0.join("text.txt")
     }
 
+    /// `adaptation.toml`: the settings that were tuned for adaptation.
+    pub fn adaptation(&self) -> PathBuf {
+        self.0.join("adaptation.toml")
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0

@@ -1,0 +1,214 @@
+//! The settings of adaptation, and the file of a run folder that keeps them: `adaptation.toml`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, at_least_one};
+use crate::formats::{FormatError, write_bytes};
+use crate::params::Params;
+use crate::train::run::RunFolder;
+
+/// The version of the `adaptation.toml` this program writes.
+const VERSION: u32 = 1;
+
+/// How a model follows the text it is measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adaptation {
+    /// The continuous cache: what followed similar outputs (Grave 2017).
+    Cache,
+    /// Dynamic evaluation: it goes on learning (Krause 2018).
+    Dynamic,
+    /// A cache beside the model that goes on learning.
+    Both,
+}
+
+impl Adaptation {
+    /// Whether a cache takes part.
+    pub fn has_cache(self) -> bool {
+        self != Self::Dynamic
+    }
+
+    /// Whether the model goes on learning.
+    pub fn is_dynamic(self) -> bool {
+        self != Self::Cache
+    }
+}
+
+impl fmt::Display for Adaptation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cache => "cache",
+            Self::Dynamic => "dynamic",
+            Self::Both => "both",
+        })
+    }
+}
+
+impl FromStr for Adaptation {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        match value {
+            "cache" => Ok(Self::Cache),
+            "dynamic" => Ok(Self::Dynamic),
+            "both" => Ok(Self::Both),
+            _ => Err(ConfigError::Unknown {
+                kind: "adaptation",
+                value: value.to_owned(),
+                choices: "cache, dynamic, both",
+            }),
+        }
+    }
+}
+
+/// The settings of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// θ, how much more an output that is alike counts.
+    pub theta: f32,
+    /// λ, the weight of the cache; the model's is 1 - λ.
+    pub weight: f32,
+    /// W, the latest positions that are looked back at.
+    pub window: usize,
+}
+
+impl CacheSettings {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_zero("cache-theta", self.theta)?;
+        if !(0.0..1.0).contains(&self.weight) {
+            let value = self.weight.to_string();
+            return Err(ConfigError::Range { name: "cache-weight", value, expected: "at least 0 and below 1" });
+        }
+        at_least_one("cache-window", self.window)
+    }
+}
+
+/// The settings of dynamic evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DynamicSettings {
+    /// η, the learning rate.
+    pub rate: f32,
+    /// λ, how strongly parameters are drawn back to their trained values.
+    pub decay: f32,
+    /// n, the tokens that are scored before they are learned from.
+    pub segment: usize,
+}
+
+impl DynamicSettings {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_zero("dynamic-rate", self.rate)?;
+        at_least_zero("dynamic-decay", self.decay)?;
+        at_least_one("dynamic-segment", self.segment)
+    }
+}
+
+fn at_least_zero(name: &'static str, value: f32) -> Result<(), ConfigError> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value: value.to_string(), expected: "a number of at least 0" })
+}
+
+/// What takes part in an adaptation, with its settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Of the cache.
+    pub cache: Option<CacheSettings>,
+    /// Of dynamic evaluation.
+    pub dynamic: Option<DynamicSettings>,
+}
+
+impl Settings {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.cache.map_or(Ok(()), |cache| cache.validate())?;
+        self.dynamic.map_or(Ok(()), |dynamic| dynamic.validate())
+    }
+}
+
+/// The settings that were tuned for a model: `adaptation.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    version: u32,
+    /// The checksum of the parameters they belong to.
+    model: String,
+    /// Of a cache alone.
+    pub cache: Option<CacheSettings>,
+    /// Of dynamic evaluation.
+    pub dynamic: Option<DynamicSettings>,
+    /// Of a cache beside a model that goes on learning.
+    pub cache_with_dynamic: Option<CacheSettings>,
+}
+
+impl Tuned {
+    /// Nothing tuned yet.
+    pub fn new(params: &Params) -> Self {
+        Self { version: VERSION, model: checksum(params), ..Self::default() }
+    }
+
+    /// Reads what was tuned for these parameters; nothing, where there is no file or it is another model's.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn load(folder: &RunFolder, params: &Params) -> Result<Self, FormatError> {
+        let path = folder.adaptation();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::new(params)),
+            Err(source) => return Err(FormatError::Read { path, source }),
+        };
+        let unusable = |why: String| FormatError::Unusable {
+            path: path.clone(),
+            why: format!("{why}; remove it, and the settings are tuned again"),
+        };
+        let tuned: Self = toml::from_str(&text).map_err(|e| unusable(e.message().to_owned()))?;
+        if tuned.version != VERSION {
+            return Err(unusable(format!("its version is {}, not {VERSION}", tuned.version)));
+        }
+        let caches = [tuned.cache, tuned.cache_with_dynamic];
+        for settings in caches.map(|cache| Settings { cache, dynamic: tuned.dynamic }) {
+            settings.validate().map_err(|e| unusable(e.to_string()))?;
+        }
+        Ok(if tuned.model == checksum(params) { tuned } else { Self::new(params) })
+    }
+
+    /// Writes `adaptation.toml`.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to.
+    pub fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
+        let path = folder.adaptation();
+        let text = toml::to_string(self)
+            .map_err(|e| FormatError::Unusable { path: path.clone(), why: format!("cannot be described: {e}") })?;
+        write_bytes(&path, text.as_bytes())
+    }
+
+    /// What was tuned for `adaptation`; parts may be missing.
+    pub fn of(&self, adaptation: Adaptation) -> Settings {
+        match adaptation {
+            Adaptation::Cache => Settings { cache: self.cache, dynamic: None },
+            Adaptation::Dynamic => Settings { cache: None, dynamic: self.dynamic },
+            Adaptation::Both => Settings { cache: self.cache_with_dynamic, dynamic: self.dynamic },
+        }
+    }
+}
+
+fn checksum(params: &Params) -> String {
+    format!("{:08x}", crc32fast::hash(bytemuck::cast_slice(params.values())))
+}
