@@ -23,6 +23,8 @@ pub enum Purpose {
     BuiltinText = 5,
     /// The lengths of varied segments, numbered by epoch.
     Segments = 6,
+    /// Masks of zoneout, numbered by training step and place.
+    Zoneout = 7,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.
