@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use lstm::dropout::{DropoutKind, DropoutRates};
 use lstm::model::LanguageModelConfig;
 
-/// How it is regularised. Everything here is off in evaluation.
+/// How it is regularised. Everything here is off in evaluation, but for zoneout, which then takes its expectation.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Regularisation")]
 pub struct RegularisationOptions {
@@ -31,6 +31,16 @@ pub struct RegularisationOptions {
     /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0; awd: 0.5]
     #[arg(long, value_name = "RATE")]
     dropout_weights: Option<f32>,
+    /// Zoneout: the probability with which each unit of the cell and hidden states keeps its value in a step; in evaluation
+    /// the expectation (Krueger et al. 2017) [default: 0]
+    #[arg(long, value_name = "RATE")]
+    zoneout: Option<f32>,
+    /// Zoneout of the cell states [default: as --zoneout]
+    #[arg(long, value_name = "RATE")]
+    zoneout_cell: Option<f32>,
+    /// Zoneout of the hidden states [default: as --zoneout]
+    #[arg(long, value_name = "RATE")]
+    zoneout_hidden: Option<f32>,
     /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0; awd: 2]
     #[arg(long, value_name = "ALPHA")]
     ar: Option<f32>,
@@ -56,6 +66,9 @@ impl RegularisationOptions {
         rates.kind = self.dropout_kind.unwrap_or(rates.kind);
         rates.embedding = self.dropout_embedding.unwrap_or(rates.embedding);
         rates.weights = self.dropout_weights.unwrap_or(rates.weights);
+        let zoneout = &mut model.variant.zoneout;
+        zoneout.cell = self.zoneout_cell.or(self.zoneout).unwrap_or(zoneout.cell);
+        zoneout.hidden = self.zoneout_hidden.or(self.zoneout).unwrap_or(zoneout.hidden);
         let penalties = &mut model.penalties;
         penalties.activation = self.ar.unwrap_or(penalties.activation);
         penalties.temporal = self.tar.unwrap_or(penalties.temporal);

@@ -58,6 +58,9 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
     row("layers", format!("{} × {} hidden, embedding {}{projection}", model.layers, model.hidden, model.embedding))?;
     row("wiring", format!("{}, readout {}, gradient through {horizon}", model.wiring, model.readout))?;
+    if !model.variant.is_plain() {
+        row("cells", model.variant.to_string())?;
+    }
     if model.residual {
         row("residual", "layers add their input where sizes agree".to_owned())?;
     }

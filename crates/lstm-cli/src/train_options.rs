@@ -93,6 +93,17 @@ struct ModelOptions {
     /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no]
     #[arg(long)]
     residual: bool,
+    /// Let every unit's gates see its own cell: the input and forget gates the one before, the output gate the new one (Gers &
+    /// Schmidhuber 2000) [default: no]
+    #[arg(long)]
+    peepholes: bool,
+    /// Couple the input gate to the forget gate, i = 1 - f (Greff et al. 2017) [default: no]
+    #[arg(long)]
+    coupled: bool,
+    /// Normalise what the gates get from the input and from the hidden state, and the cell state that is read, each with a
+    /// gain and a bias (Ba et al. 2016) [default: no]
+    #[arg(long)]
+    layer_norm: bool,
     /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
     #[arg(long)]
     readout: Option<Readout>,
@@ -458,6 +469,9 @@ impl ModelOptions {
             }
         }
         model.residual |= self.residual;
+        model.variant.peepholes |= self.peepholes;
+        model.variant.coupled |= self.coupled;
+        model.variant.layer_norm |= self.layer_norm;
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
         set(&mut model.tied, self.tied);

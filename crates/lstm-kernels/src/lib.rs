@@ -12,6 +12,8 @@
 //! | `product.rs` | matrix products |
 //! | `activation.rs` | exp, sigmoid, tanh |
 //! | `recurrence/` | the recurrent loop over a segment, forward and backward |
+//! | `variant.rs`, `normalise.rs` | one step of the cell variants beside its products; layer normalisation |
+//! | `packed_product.rs` | products with one right factor again and again |
 //! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores, the logarithm of a sum of exponentials |
 //! | `smoothing.rs` | label smoothing of their gradient |
@@ -24,8 +26,10 @@
 mod activation;
 mod chunks;
 mod memory;
+mod normalise;
 mod optimizer;
 mod pack;
+mod packed_product;
 mod peak;
 mod product;
 mod recurrence;
@@ -35,11 +39,14 @@ mod softmax;
 mod step;
 mod team;
 mod tile;
+mod variant;
 mod vector;
 
 pub use chunks::for_each_chunk;
 pub use memory::{grow, zeros};
+pub use normalise::{column_products, layer_norm, layer_norm_backward};
 pub use optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
+pub use packed_product::PackedFactor;
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use product::{Matrix, MatrixMut, Start, product, products};
 pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
@@ -48,4 +55,7 @@ pub use smoothing::smooth_targets;
 pub use softmax::{ScoreGradient, cross_entropy, log_sum_exp};
 pub use step::{CellWeights, Columns, StepPlan};
 pub use team::{set_threads, threads, with_threads};
+pub use variant::{
+    CellNorm, Ended, Keep, NormGradient, NormTape, VariantBackward, VariantCell, VariantForward, hold, hold_backward,
+};
 pub use vector::{column_sums, multiply, sum_of_squares};

@@ -48,11 +48,11 @@ impl<'a> Matrix<'a> {
     }
 
     /// (rows, columns) as the product sees them.
-    fn shape(self) -> (usize, usize) {
+    pub(crate) fn shape(self) -> (usize, usize) {
         if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
     }
 
-    fn source(self) -> Source {
+    pub(crate) fn source(self) -> Source {
         let (row, column) = if self.transposed { (1, self.stride) } else { (self.stride, 1) };
         Source { data: self.data.as_ptr(), row, column }
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::normalise::NormaliseRow;
 use crate::pack::Source;
 use crate::product::share;
 use crate::recurrence::{
@@ -13,6 +14,7 @@ use crate::recurrence::{
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
 use crate::tile::{From, Left, Out, PANEL};
+use crate::variant::{Blend, CellNorm, CellRow, Keep, NormRow, VariantCell, cell_row};
 
 /// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
 const WORTH_A_THREAD: usize = 1 << 16;
@@ -57,7 +59,7 @@ pub struct StepPlan {
     batch: usize,
     values: Vec<f32>,
     buffers: Vec<Buffer>,
-    /// Shared by clones.
+    /// Packed weights, and gains and biases as they are. Shared by clones.
     packed: Vec<Arc<Vec<f32>>>,
     phases: Vec<Phase>,
     /// The weights read by a step.
@@ -78,10 +80,51 @@ enum Phase {
     Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
     /// out = input · Wᵀ + bias.
     Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns },
+    /// gates, c, out of a variant's cell from its pre-activations and the cell state before; where it is normalised, from
+    /// W_hh h in `norm` as well, beside a buffer for the normalised cell state. `parameters`: its peepholes, then its
+    /// gains and bias.
+    Variant {
+        parameters: usize,
+        form: Form,
+        gates: Columns,
+        norm: Option<(Columns, Columns)>,
+        c_before: Columns,
+        c: Columns,
+        tanh_c: Columns,
+        out: Columns,
+    },
+    /// Layer normalisation in place. `parameters`: the gain, then the bias.
+    Normalise { parameters: usize, values: Columns },
+    /// values = rate · before + (1 − rate) · values.
+    Blend { values: Columns, before: Columns, rate: f32 },
     /// out = a + b.
     Sum { a: Columns, b: Columns, out: Columns },
     /// to = from; `later` if only the next step reads it.
     Copy { from: Columns, to: Columns, later: bool },
+}
+
+/// Which variant a cell is.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    hidden: usize,
+    coupled: bool,
+    peepholes: bool,
+    norm: bool,
+}
+
+impl Form {
+    /// The cell of this form with the parameters that lie one after the other.
+    fn cell(self, parameters: &[f32]) -> VariantCell<'_> {
+        let Self { hidden, coupled, peepholes, norm } = self;
+        let plain = VariantCell { hidden, coupled, peepholes: None, norm: None };
+        let width = plain.gates() * hidden;
+        let (peephole, rest) = parameters.split_at(if peepholes { width - hidden } else { 0 });
+        let norm = norm.then(|| {
+            let (gain_hh, cell) = rest.split_at(width);
+            CellNorm { gain_hh, gain_cell: &cell[..hidden], bias_cell: &cell[hidden..] }
+        });
+        VariantCell { peepholes: peepholes.then_some(peephole), norm, ..plain }
+    }
 }
 
 impl StepPlan {
@@ -150,6 +193,62 @@ impl StepPlan {
         let packed = self.packed.len() - 1;
         self.phases.push(Phase::Cells { packed, bias, joined, gates, c, tanh_c, out });
         gates
+    }
+
+    /// Appends a layer of a variant's cells: from gates `[B, K·H]`, in the pre-activations, out the activated gates, and
+    /// `c_before: [B, H]` to c and out `[B, H]`; c may be `c_before`. `sums: [B, K·H]` holds W_hh h for a normalised cell, else
+    /// it is in the gates already.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn variant(
+        &mut self,
+        cell: VariantCell,
+        gates: Columns,
+        sums: Option<Columns>,
+        c_before: Columns,
+        c: Columns,
+        out: Columns,
+    ) {
+        let VariantCell { hidden, coupled, peepholes, norm } = cell;
+        cell.check();
+        assert_eq!([c_before.width, c.width, out.width], [hidden; 3], "columns of states");
+        assert!(gates.width == cell.gates() * hidden && sums.is_none_or(|sums| sums.width == gates.width), "gates");
+        assert_eq!(sums.is_some(), norm.is_some(), "W_hh h apart for a normalised cell");
+        let mut parameters = peepholes.unwrap_or_default().to_vec();
+        let norms = norm.map(|norm| [norm.gain_hh, norm.gain_cell, norm.bias_cell]);
+        norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
+        self.packed.push(Arc::new(parameters));
+        let (tanh_c, cells) = (self.buffer(hidden), sums.map(|_| self.buffer(hidden)));
+        self.phases.push(Phase::Variant {
+            parameters: self.packed.len() - 1,
+            form: Form { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() },
+            gates,
+            norm: sums.zip(cells),
+            c_before,
+            c,
+            tanh_c,
+            out,
+        });
+    }
+
+    /// Appends a layer normalisation in place: values `[B, N]` = gain ∘ N(values) + bias.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn normalise(&mut self, values: Columns, gain: &[f32], bias: &[f32]) {
+        assert_eq!([gain.len(), bias.len()], [values.width; 2], "a gain and a bias for every column");
+        self.packed.push(Arc::new([gain, bias].concat()));
+        self.phases.push(Phase::Normalise { parameters: self.packed.len() - 1, values });
+    }
+
+    /// Appends values = rate · before + (1 − rate) · values: the expectation of zoneout.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn blend(&mut self, values: Columns, before: Columns, rate: f32) {
+        assert_eq!(values.width, before.width, "columns to blend");
+        self.phases.push(Phase::Blend { values, before, rate });
     }
 
     /// Appends out `[B, N]` = input `[B, K]` · weightᵀ + bias, weight: `[N, K]`.
@@ -301,6 +400,44 @@ impl Kernel for Step<'_> {
                         let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
                         let weights = packed[*weights].as_ptr();
                         columns_of_rows(simd, batch, input.width, left, weights, columns, PANEL * S::LANES, out);
+                    }
+                    Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
+                        let cell = form.cell(&packed[*parameters]);
+                        for row in share(batch, member.count, member.index) {
+                            // Nothing reads the scales without a backward pass.
+                            let mut scales = [0.0; 2];
+                            let [sum_scale, cell_scale] = &mut scales;
+                            let norm = norm.as_ref().map(|(sums, cells)| NormRow {
+                                sums: at(sums, row),
+                                sum_scale,
+                                cells: at(cells, row),
+                                cell_scale,
+                            });
+                            let row = CellRow {
+                                gates: at(gates, row),
+                                c_before: at(c_before, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                shown: at(out, row),
+                                norm,
+                            };
+                            cell_row(simd, &cell, row);
+                        }
+                    }
+                    Phase::Normalise { parameters, values } => {
+                        let (gain, bias) = packed[*parameters].split_at(values.width);
+                        for row in share(batch, member.count, member.index) {
+                            let (mut scale, values) = (0.0, at(values, row));
+                            let row = NormaliseRow { values, normalised: values, scale: &raw mut scale, gain, bias };
+                            row.run(simd);
+                        }
+                    }
+                    Phase::Blend { values, before, rate } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (to, before) = (at(values, row), at(before, row));
+                            let keep = Keep::Rate(*rate);
+                            Blend { values: to, before, len: values.width, keep, first: 0 }.run(simd);
+                        }
                     }
                     Phase::Sum { a, b, out } => {
                         for row in share(batch, member.count, member.index) {

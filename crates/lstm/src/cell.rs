@@ -14,7 +14,8 @@
 //! ```
 //!
 //! With a projection (Sak, Senior & Beaufays 2014) the hidden state is `h' = W_hr (o ∘ tanh(c'))`, of size R = P
-//! instead of R = H.
+//! instead of R = H. Cells that differ more, by peepholes, coupled gates, layer normalisation or zoneout, are
+//! [`variant`]'s.
 //!
 //! # Why it remembers
 //!
@@ -70,25 +71,35 @@
 //! assert!((state.c[0] - 0.06).abs() < 1e-4);
 //! ```
 
-use std::ops::{Add, AddAssign, Mul, Sub};
+pub mod variant;
+
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 /// The arithmetic an LSTM step needs: `f32` or `f64`.
-pub trait Float: Copy + PartialEq + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + AddAssign {
+pub trait Float:
+    Copy + PartialEq + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign
+{
     /// 0.
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// 10⁻⁵, which layer normalisation adds to a variance.
+    const EPSILON: Self;
 
     /// The logistic function σ(x) = 1 / (1 + e⁻ˣ).
     fn sigmoid(self) -> Self;
 
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
+
+    /// The square root.
+    fn sqrt(self) -> Self;
 }
 
 impl Float for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+    const EPSILON: Self = 1e-5;
 
     fn sigmoid(self) -> Self {
         1.0 / (1.0 + (-self).exp())
@@ -96,12 +107,17 @@ impl Float for f32 {
 
     fn tanh(self) -> Self {
         self.tanh()
+    }
+
+    fn sqrt(self) -> Self {
+        self.sqrt()
     }
 }
 
 impl Float for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+    const EPSILON: Self = 1e-5;
 
     fn sigmoid(self) -> Self {
         1.0 / (1.0 + (-self).exp())
@@ -109,6 +125,10 @@ impl Float for f64 {
 
     fn tanh(self) -> Self {
         self.tanh()
+    }
+
+    fn sqrt(self) -> Self {
+        self.sqrt()
     }
 }
 

@@ -164,6 +164,77 @@ impl<'de> Deserialize<'de> for InitScheme {
     }
 }
 
+/// What of the cell differs from the plain LSTM's; by default nothing. The equations are those of [`crate::cell::variant`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CellVariant {
+    /// Whether every unit's gates see its cell: i and f the one before, o the new one (Gers & Schmidhuber 2000).
+    pub peepholes: bool,
+    /// Whether the input gate is what the forget gate leaves, i = 1 − f, and has no parameters (Greff et al. 2017).
+    pub coupled: bool,
+    /// Whether `W x`, `W h` and the cell state that is read are layer-normalised (Ba, Kiros & Hinton 2016).
+    pub layer_norm: bool,
+    /// How much of the states stays as it was (Krueger et al. 2017).
+    pub zoneout: Zoneout,
+}
+
+/// The rates of zoneout, each in `[0, 1)`: the probability with which a unit keeps its value in a step of training, and
+/// the share of it that it keeps in evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Zoneout {
+    /// Of the cell state.
+    pub cell: f32,
+    /// Of the hidden state.
+    pub hidden: f32,
+}
+
+impl CellVariant {
+    /// Whether nothing differs.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// K, the number of gates with parameters: i, f, g, o, or f, g, o if they are coupled.
+    pub fn gates(&self) -> usize {
+        if self.coupled { 3 } else { 4 }
+    }
+
+    /// Checks the rates.
+    fn validate(&self) -> Result<(), ConfigError> {
+        let Zoneout { cell, hidden } = self.zoneout;
+        if cell == hidden {
+            return rate("zoneout", cell);
+        }
+        rate("zoneout-cell", cell)?;
+        rate("zoneout-hidden", hidden)
+    }
+}
+
+impl fmt::Display for CellVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { peepholes, coupled, layer_norm, zoneout } = self;
+        let zoneout = match (zoneout.cell, zoneout.hidden) {
+            (0.0, 0.0) => None,
+            (cell, hidden) if cell == hidden => Some(format!("zoneout {cell}")),
+            (cell, hidden) => Some(format!("zoneout of cells {cell}, of hidden states {hidden}")),
+        };
+        let named = [(peepholes, "peepholes"), (coupled, "coupled gates"), (layer_norm, "layer normalisation")];
+        let named = named.into_iter().filter(|(chosen, _)| **chosen).map(|(_, name)| name.to_owned());
+        let all: Vec<String> = named.chain(zoneout).collect();
+        f.write_str(if all.is_empty() { "plain" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// Refuses a rate outside `[0, 1)`.
+pub(crate) fn rate(name: &'static str, rate: f32) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&rate) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value: rate.to_string(), expected: "at least 0 and below 1" })
+}
+
 /// H, the hidden size: one for all layers, or one for each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "hidden is a size, or a list with one for each layer")]
@@ -255,6 +326,9 @@ pub struct LstmConfig {
     /// what it gives on is `h + x`, what recurs stays `h`.
     #[serde(default)]
     pub residual: bool,
+    /// What of the cells differs from the plain LSTM's.
+    #[serde(default)]
+    pub variant: CellVariant,
 }
 
 impl LstmConfig {
@@ -270,6 +344,7 @@ impl LstmConfig {
             readout: Readout::Hidden,
             horizon: None,
             residual: false,
+            variant: CellVariant::default(),
         }
     }
 
@@ -338,6 +413,12 @@ impl LstmConfig {
         if self.horizon == Some(0) {
             return Err(ConfigError::Zero { name: "horizon" });
         }
+        self.variant.validate()?;
+        if self.variant.layer_norm && (0..self.layers).any(|layer| self.hidden.of(layer) == 1) {
+            let why = "layer normalisation takes the mean of a layer's cells from each, which leaves nothing of one cell; give \
+                       --hidden of at least 2, or no --layer-norm";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         if self.residual {
             let agrees = (1..self.layers).any(|layer| self.adds_input(layer));
             let why = match (self.wiring, self.readout) {
@@ -398,6 +479,27 @@ mod tests {
         }
         let wide = LstmConfig { projection: Some(4), ..valid };
         assert!(wide.validate().unwrap_err().to_string().contains("smaller than the hidden size"));
+    }
+
+    #[test]
+    fn variants_are_written_read_and_refused() {
+        let zoneout = Zoneout { cell: 0.5, hidden: 0.25 };
+        let all = CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout };
+        assert_eq!(toml::from_str::<CellVariant>(&toml::to_string(&all).unwrap()).unwrap(), all);
+        assert_eq!(toml::from_str::<CellVariant>("coupled = true").unwrap().gates(), 3);
+        assert_eq!(
+            all.to_string(),
+            "peepholes, coupled gates, layer normalisation, zoneout of cells 0.5, of hidden states 0.25"
+        );
+        assert_eq!(CellVariant::default().to_string(), "plain");
+        let refused = |variant, hidden: usize| {
+            LstmConfig { variant, ..LstmConfig::new(2, hidden) }.validate().unwrap_err().to_string()
+        };
+        assert!(refused(all, 1).contains("nothing of one cell"));
+        let zoneout = |cell, hidden| CellVariant { zoneout: Zoneout { cell, hidden }, ..CellVariant::default() };
+        assert!(refused(zoneout(1.0, 1.0), 4).contains("`zoneout` is 1"));
+        assert!(refused(zoneout(0.0, -0.5), 4).contains("`zoneout-hidden` is -0.5"));
+        assert!(refused(zoneout(f32::NAN, 0.0), 4).contains("`zoneout-cell` is NaN"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use lstm_kernels::{for_each_chunk, multiply};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, rate};
 use crate::rng::{Purpose, Rng};
 
 /// How the masks of dropout are drawn.
@@ -127,14 +127,6 @@ impl From<Written> for DropoutRates {
     }
 }
 
-/// Refuses a rate outside `[0, 1)`.
-fn rate(name: &'static str, rate: f32) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&rate) {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name, value: rate.to_string(), expected: "at least 0 and below 1" })
-}
-
 /// The places of masks: those of a model, before those of its layers.
 pub(crate) const INPUT: u32 = 0;
 pub(crate) const OUTPUT: u32 = 1;
@@ -143,6 +135,12 @@ pub(crate) const WORDS: u32 = 2;
 /// The places of a layer: its hidden states, its gates, and the recurrent weights of both directions.
 pub(crate) fn layer_place(layer: usize, which: usize) -> u32 {
     (3 + 4 * layer + which) as u32
+}
+
+/// The places of a layer's zoneout, of one direction: its cell state and its hidden state.
+pub(crate) fn zoneout_places(layer: usize, reverse: bool) -> [u32; 2] {
+    let first = (4 * layer + 2 * usize::from(reverse)) as u32;
+    [first, first + 1]
 }
 
 /// The values of a mask that one thread draws at a time, of 32 KiB of random bits.
@@ -161,10 +159,20 @@ impl Masks {
     /// Fills `mask` with `len` factors: 0 with probability `rate`, else `1 / (1 - rate)`. `place` tells the masks of
     /// one step apart.
     pub fn fill(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
+        self.draw((Purpose::Dropout, place), rate, [0.0, 1.0 / (1.0 - rate)], mask, len);
+    }
+
+    /// Fills `mask` with `len` values for zoneout: 1, to keep what was, with probability `rate`, else 0.
+    pub(crate) fn keep(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
+        self.draw((Purpose::Zoneout, place), rate, [1.0, 0.0], mask, len);
+    }
+
+    /// Fills `mask` with `len` of two values, the first with probability `rate`.
+    fn draw(&self, (purpose, place): (Purpose, u32), rate: f32, values: [f32; 2], mask: &mut Vec<f32>, len: usize) {
         // 16 bits a value: the probability is exact to 2⁻¹⁶, and half the random bytes are needed.
         let threshold = (f64::from(rate) * 65536.0).round() as u32;
-        let scale = 1.0 / (1.0 - rate);
-        let stream = Rng::new(self.seed, Purpose::Dropout, (self.step << 16) | u64::from(place));
+        let [chosen, other] = values;
+        let stream = Rng::new(self.seed, purpose, (self.step << 16) | u64::from(place));
         mask.resize(len, 0.0);
         for_each_chunk(mask, DRAWN, |index, mask| {
             let mut rng = stream.clone().from_word((index * DRAWN / 2) as u64);
@@ -172,7 +180,7 @@ impl Masks {
             for values in mask.chunks_mut(bytes.len() / 2) {
                 rng.fill(&mut bytes);
                 for (value, bits) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *value = if u32::from(u16::from_le_bytes(*bits)) < threshold { 0.0 } else { scale };
+                    *value = if u32::from(u16::from_le_bytes(*bits)) < threshold { chosen } else { other };
                 }
             }
         });
@@ -188,7 +196,7 @@ pub struct Dropout {
     pub rate: f32,
     /// The rate at which hidden-to-hidden weights are dropped, in `[0, 1)`.
     pub weights: f32,
-    /// Where the masks come from.
+    /// Where the masks come from, those of zoneout too.
     pub masks: Masks,
 }
 
@@ -230,6 +238,12 @@ mod tests {
         assert!(first.iter().all(|&x| x == 0.0 || x == 1.0 / 0.75));
         Masks { seed: 1, step: 10 }.fill(0, 0.25, &mut other, 40_000);
         assert_ne!(first, other);
+        // Zoneout's are drawn from a stream of their own: 1 is kept.
+        masks.keep(0, 0.25, &mut other, 40_000);
+        assert!(other.iter().all(|&x| x == 0.0 || x == 1.0));
+        let agreeing = first.iter().zip(&other).filter(|(dropped, kept)| (**dropped == 0.0) == (**kept == 1.0)).count();
+        assert!(agreeing < 30_000, "{agreeing}");
+        assert!((other.iter().sum::<f32>() / 40_000.0 - 0.25).abs() < 0.02);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! One direction of one layer over a segment: `[T, B, I]` → `[T, B, R]`, forward and backward.
 //!
 //! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
-//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again.
+//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again. The
+//! recurrence of cells that differ from the plain one is `layer/variant.rs`'s.
+
+mod variant;
 
 use std::ops::Range;
 
@@ -14,6 +17,8 @@ use crate::config::LstmConfig;
 use crate::dropout::{Dropout, layer_place};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::stack::Segment;
+pub(crate) use variant::VariantLayer;
+use variant::VariantTape;
 
 /// One direction of one layer: where its parameters lie, and how it runs.
 #[derive(Clone, Debug)]
@@ -23,6 +28,10 @@ pub(crate) struct Layer {
     pub(crate) bias_ih: Slot,
     pub(crate) bias_hh: Slot,
     pub(crate) weight_hr: Option<Slot>,
+    /// What its cells have beyond the plain one's.
+    pub(crate) variant: Option<VariantLayer>,
+    /// K, the gates with parameters.
+    gates: usize,
     input: usize,
     hidden: usize,
     recurrent: usize,
@@ -33,7 +42,8 @@ pub(crate) struct Layer {
 /// What the forward pass of a layer leaves for its backward pass, and the scratch of both.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LayerTape {
-    /// `[T, B, 4H]`: activated gates; after the backward pass the gradients of their pre-activations.
+    /// `[T, B, K·H]`: activated gates; after the backward pass the gradients of their pre-activations, of a normalised cell
+    /// those of W_ih x.
     pub(crate) gates: Vec<f32>,
     /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
     h: Vec<f32>,
@@ -45,19 +55,20 @@ pub(crate) struct LayerTape {
     raw: Vec<f32>,
     raw_gradient: Vec<f32>,
     d_projected: Vec<f32>,
-    /// `[4H]`: the sum of both biases; in the backward pass its gradient.
+    /// `[K·H]`: the sum of both biases; in the backward pass its gradient.
     bias: Vec<f32>,
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
     is_packed: bool,
-    /// `[4H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
+    /// `[K·H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
     /// backward pass their gradient.
     weight_mask: Vec<f32>,
     weights_left: Vec<f32>,
+    variant: VariantTape,
 }
 
 impl Layer {
-    /// Adds the parameters of layer `layer` to `layout` under PyTorch's names.
+    /// Adds the parameters of layer `layer` to `layout` under PyTorch's names, and those it does not know under our own.
     pub(crate) fn in_layout(
         config: &LstmConfig,
         layer: usize,
@@ -66,15 +77,18 @@ impl Layer {
         layout: &mut Layout,
     ) -> Self {
         let (hidden, input, recurrent) = (config.hidden.of(layer), config.layer_input(layer), config.recurrent(layer));
-        let gates = hidden.saturating_mul(4);
+        let gates = hidden.saturating_mul(config.variant.gates());
         let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
-        let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
+        let add =
+            |layout: &mut Layout, name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
         Self {
-            weight_ih: add("weight_ih", &[gates, input]),
-            weight_hh: add("weight_hh", &[gates, recurrent]),
-            bias_ih: add("bias_ih", &[gates]),
-            bias_hh: add("bias_hh", &[gates]),
-            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
+            weight_ih: add(layout, "weight_ih", &[gates, input]),
+            weight_hh: add(layout, "weight_hh", &[gates, recurrent]),
+            bias_ih: add(layout, "bias_ih", &[gates]),
+            bias_hh: add(layout, "bias_hh", &[gates]),
+            weight_hr: config.projection.map(|size| add(layout, "weight_hr", &[size, hidden])),
+            variant: VariantLayer::in_layout(config.variant, hidden, layout, add),
+            gates: config.variant.gates(),
             input,
             hidden,
             recurrent,
@@ -83,11 +97,16 @@ impl Layer {
         }
     }
 
+    /// K·H, the width of the gates.
+    pub(crate) fn width(&self) -> usize {
+        self.gates * self.hidden
+    }
+
     /// Sizes the tape for the segment and adds up both biases.
     pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
         let rows = segment.steps * segment.batch;
         let slots = rows + segment.batch;
-        grow(&mut tape.gates, rows * 4 * self.hidden);
+        grow(&mut tape.gates, rows * self.width());
         grow(&mut tape.h, slots * self.recurrent);
         grow(&mut tape.c, slots * self.hidden);
         grow(&mut tape.tanh_c, rows * self.hidden);
@@ -99,7 +118,7 @@ impl Layer {
     }
 
     /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
-    /// `first` part, into the gates `[T, B, 4H]`; added to them for the others.
+    /// `first` part, into the gates `[T, B, K·H]`; added to them for the others. Biases of a normalised cell come later.
     ///
     /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
     pub(crate) fn add_input(
@@ -111,11 +130,16 @@ impl Layer {
         first: bool,
         tape: &mut LayerTape,
     ) {
-        let width = 4 * self.hidden;
+        let width = self.width();
         let gates = &mut tape.gates[rows.start * width..rows.end * width];
+        let start = match (first, self.is_normalised()) {
+            (true, false) => Start::Bias(&tape.bias),
+            (true, true) => Start::Zero,
+            (false, _) => Start::Out,
+        };
         product(
             MatrixMut::new(gates, rows.len(), width),
-            if first { Start::Bias(&tape.bias) } else { Start::Out },
+            start,
             Matrix::new(source, rows.len(), columns.len()),
             self.input_columns(params.get(self.weight_ih), &columns).transposed(),
         );
@@ -144,13 +168,22 @@ impl Layer {
         frozen: bool,
         tape: &mut LayerTape,
     ) {
+        let (first, last) = self.end_slots(segment.steps);
+        tape.h[first * h.len()..][..h.len()].copy_from_slice(h);
+        tape.c[first * c.len()..][..c.len()].copy_from_slice(c);
+        match &self.variant {
+            Some(own) => self.recur_variant(own, params, segment, frozen, tape),
+            None => self.recur_plain(params, segment, frozen, tape),
+        }
+        h.copy_from_slice(&tape.h[last * h.len()..][..h.len()]);
+        c.copy_from_slice(&tape.c[last * c.len()..][..c.len()]);
+    }
+
+    fn recur_plain(&self, params: &Params, segment: Segment, frozen: bool, tape: &mut LayerTape) {
         if !(frozen && tape.is_packed) {
             tape.packed.pack_forward(self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left));
             tape.is_packed = true;
         }
-        let (first, last) = self.end_slots(segment.steps);
-        tape.h[first * h.len()..][..h.len()].copy_from_slice(h);
-        tape.c[first * c.len()..][..c.len()].copy_from_slice(c);
         self.recurrence(segment, &tape.packed).forward(
             &mut tape.gates,
             &mut tape.h,
@@ -158,8 +191,6 @@ impl Layer {
             &mut tape.tanh_c,
             &mut tape.raw,
         );
-        h.copy_from_slice(&tape.h[last * h.len()..][..h.len()]);
-        c.copy_from_slice(&tape.c[last * c.len()..][..c.len()]);
     }
 
     /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
@@ -181,10 +212,73 @@ impl Layer {
         accumulate: Accumulate,
     ) {
         let rows = segment.steps * segment.batch;
-        let width = 4 * self.hidden;
+        let width = self.width();
         if self.weight_hr.is_some() {
-            grow(&mut tape.raw_gradient, rows * self.hidden);
             grow(&mut tape.d_projected, rows * self.recurrent);
+        }
+        match &self.variant {
+            Some(own) => {
+                let d_state = (dh, dc);
+                self.recur_variant_backward(
+                    own, params, segment, d_hidden, d_gate, d_state, tape, gradients, accumulate,
+                );
+            }
+            None => self.recur_plain_backward(params, segment, d_hidden, d_gate, (dh, dc), tape),
+        }
+        let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
+        let d_input_weight = &mut d_input_weight[columns.start..];
+        let dropped = !tape.weight_mask.is_empty();
+        let (target, start) = match dropped {
+            true => (&mut tape.weights_left[..], Start::Zero),
+            false => (&mut *d_weight, accumulate.start()),
+        };
+        let hidden_weight = (
+            MatrixMut::new(target, width, self.recurrent),
+            start,
+            Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
+        );
+        let input_weight = (
+            MatrixMut::with_stride(d_input_weight, width, columns.len(), self.input),
+            accumulate.start(),
+            Matrix::new(source, rows, columns.len()),
+        );
+        let d_gates = Matrix::new(&tape.gates, rows, width).transposed();
+        if self.is_normalised() {
+            products(Matrix::new(&tape.variant.d_sums, rows, width).transposed(), [hidden_weight]);
+            products(d_gates, [input_weight]);
+        } else {
+            products(d_gates, [hidden_weight, input_weight]);
+        }
+        if dropped {
+            multiply(&mut tape.weights_left, &tape.weight_mask);
+            accumulate.values(d_weight, &tape.weights_left);
+        }
+        if let Some(slot) = self.weight_hr {
+            product(
+                MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
+                accumulate.start(),
+                Matrix::new(&tape.d_projected, rows, self.recurrent).transposed(),
+                Matrix::new(&tape.raw, rows, self.hidden),
+            );
+        }
+        // Both biases enter the same sum, so they share one gradient.
+        for slot in [self.bias_ih, self.bias_hh] {
+            accumulate.values(gradients.get_mut(slot), &tape.bias);
+        }
+    }
+
+    /// The loop of [`Layer::recur_backward`]; leaves the gradient of the biases in `tape.bias`.
+    fn recur_plain_backward(
+        &self,
+        params: &Params,
+        segment: Segment,
+        d_hidden: &[f32],
+        d_gate: Option<&[f32]>,
+        (dh, dc): (&mut [f32], &mut [f32]),
+        tape: &mut LayerTape,
+    ) {
+        if self.weight_hr.is_some() {
+            grow(&mut tape.raw_gradient, segment.steps * segment.batch * self.hidden);
         }
         let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
         tape.packed_backward.pack_backward(weights, segment.batch);
@@ -199,45 +293,7 @@ impl Layer {
             &mut tape.raw_gradient,
             &mut tape.d_projected,
         );
-        let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
-        let d_input_weight = &mut d_input_weight[columns.start..];
-        let dropped = !tape.weight_mask.is_empty();
-        let (target, start) = match dropped {
-            true => (&mut tape.weights_left[..], Start::Zero),
-            false => (&mut *d_weight, accumulate.start()),
-        };
-        products(
-            Matrix::new(&tape.gates, rows, width).transposed(),
-            [
-                (
-                    MatrixMut::new(target, width, self.recurrent),
-                    start,
-                    Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
-                ),
-                (
-                    MatrixMut::with_stride(d_input_weight, width, columns.len(), self.input),
-                    accumulate.start(),
-                    Matrix::new(source, rows, columns.len()),
-                ),
-            ],
-        );
-        if dropped {
-            multiply(&mut tape.weights_left, &tape.weight_mask);
-            accumulate.values(d_weight, &tape.weights_left);
-        }
-        if let Some(slot) = self.weight_hr {
-            product(
-                MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
-                accumulate.start(),
-                Matrix::new(&tape.d_projected, rows, self.recurrent).transposed(),
-                Matrix::new(&tape.raw, rows, self.hidden),
-            );
-        }
-        // Both biases enter the same sum, so they share one gradient.
         column_sums(&mut tape.bias, &tape.gates, false);
-        for slot in [self.bias_ih, self.bias_hh] {
-            accumulate.values(gradients.get_mut(slot), &tape.bias);
-        }
     }
 
     /// The gradient of the input weights' `columns`, which met the part `source: [rows, columns]` of the input; after
@@ -253,7 +309,7 @@ impl Layer {
     ) {
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
         product(
-            MatrixMut::with_stride(d_weight, 4 * self.hidden, columns.len(), self.input),
+            MatrixMut::with_stride(d_weight, self.width(), columns.len(), self.input),
             accumulate.start(),
             self.d_gates(&rows, tape).transposed(),
             Matrix::new(source, rows.len(), columns.len()),
@@ -282,7 +338,7 @@ impl Layer {
 
     /// The gradients of the gates' pre-activations of some of the T·B rows.
     fn d_gates<'a>(&self, rows: &Range<usize>, tape: &'a LayerTape) -> Matrix<'a> {
-        let width = 4 * self.hidden;
+        let width = self.width();
         Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width)
     }
 
@@ -306,7 +362,7 @@ impl Layer {
     }
 
     fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {
-        Matrix::with_stride(&weight[columns.start..], 4 * self.hidden, columns.len(), self.input)
+        Matrix::with_stride(&weight[columns.start..], self.width(), columns.len(), self.input)
     }
 
     fn recurrence<'a>(&self, segment: Segment<'a>, packed: &'a PackedRecurrence) -> Recurrence<'a> {

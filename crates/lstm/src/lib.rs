@@ -10,6 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`cell`] | one step of one LSTM, gate by gate, forward and backward: the definition |
+//! | [`cell::variant`] | the same with peepholes, coupled gates, layer normalisation, zoneout |
 //! | [`config`] | the choices a model can make |
 //! | [`params`] | the flat buffer and the layout that names its parts |
 //! | [`state`] | what streaming carries |

@@ -25,6 +25,8 @@ pub enum Purpose {
     Segments = 6,
     /// The candidates of a sampled softmax, numbered by training step.
     Candidates = 7,
+    /// Masks of zoneout, numbered by training step and place.
+    Zoneout = 8,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

@@ -194,8 +194,20 @@ impl Lstm {
                         _ => params.fill_uniform(slot, bounds(1), seed),
                     }
                     if let Some(sum) = init.forget_bias {
-                        params.get_mut(slot)[hidden..2 * hidden].fill(sum / 2.0);
+                        // The forget gate is the third from the last, whether or not an input gate is before it.
+                        let first = direction.width() - 3 * hidden;
+                        params.get_mut(slot)[first..first + hidden].fill(sum / 2.0);
                     }
+                }
+                let Some(own) = &direction.variant else { continue };
+                if let Some(slot) = own.peepholes {
+                    params.fill_uniform(slot, bounds(hidden), seed);
+                }
+                if let Some(norm) = own.norm {
+                    for gain in [norm.gain_ih, norm.gain_hh, norm.gain_cell] {
+                        params.get_mut(gain).fill(1.0);
+                    }
+                    params.get_mut(norm.bias_cell).fill(0.0);
                 }
             }
         }
@@ -215,7 +227,8 @@ impl Lstm {
     /// Runs a segment.
     ///
     /// input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
-    /// gives to the next, and on recurrent weights, in training. The outputs are the tape's.
+    /// gives to the next, and on recurrent weights, in training, where zoneout draws masks; without it zoneout is its
+    /// expectation. The outputs are the tape's.
     ///
     /// # Panics
     /// When `input`, `state` or `lengths` do not have the segment's shape.
@@ -264,6 +277,7 @@ impl Lstm {
                 let state_index = index * directions + direction;
                 let (h, c) = state.both_mut(state_index);
                 part.drop_weights(params, dropout, index, part_tape);
+                part.draw_zoneout(dropout, index, segment, part_tape);
                 part.recur(params, segment, h, c, tape.frozen, part_tape);
             }
             let output = &mut above[0];
@@ -284,11 +298,12 @@ impl Lstm {
             }
             if self.config.readout == Readout::OutputGate {
                 grow(&mut output.gate, rows * directions * hidden);
+                let width = layer[0].width();
                 for (direction, part) in tapes.iter().enumerate() {
                     // The gates of a masked step are zero already.
-                    for (row, gates) in part.gates.chunks_exact(4 * hidden).enumerate() {
+                    for (row, gates) in part.gates.chunks_exact(width).enumerate() {
                         output.gate[row * directions * hidden + direction * hidden..][..hidden]
-                            .copy_from_slice(&gates[3 * hidden..]);
+                            .copy_from_slice(&gates[width - hidden..]);
                     }
                 }
             }
@@ -491,22 +506,30 @@ impl Lstm {
                 bias_hh: params.get(layer.bias_hh),
                 hidden,
             };
+            let (cells, joined) = (c[index], joined[index]);
+            let plan_cells = |plan: &mut StepPlan, out: Columns| match &layer.variant {
+                Some(own) => layer.plan_variant(own, params, plan, joined, cells, out),
+                None => plan.cells(weights, joined, cells, out),
+            };
             let gates = match layer.weight_hr {
-                None => plan.cells(weights, joined[index], c[index], own),
+                None => plan_cells(plan, own),
                 Some(weight_hr) => {
                     let raw = plan.buffer(hidden);
-                    let gates = plan.cells(weights, joined[index], c[index], raw);
+                    let gates = plan_cells(plan, raw);
                     plan.linear(params.get(weight_hr), None, raw, own);
                     gates
                 }
             };
+            if self.config.variant.zoneout.hidden > 0.0 {
+                plan.blend(own, h[index], self.config.variant.zoneout.hidden);
+            }
             plan.carry(own, h[index]);
             if self.config.adds_input(index) {
-                plan.sum(own, joined[index].part(0..sizes[index]), above);
+                plan.sum(own, joined.part(0..sizes[index]), above);
             }
             let readout = match self.config.readout {
                 Readout::Hidden => above,
-                Readout::OutputGate => gates.part(3 * hidden..4 * hidden),
+                Readout::OutputGate => gates.part(layer.width() - hidden..layer.width()),
             };
             match next {
                 None => output = readout,
@@ -585,8 +608,8 @@ impl Tape {
         self.lstm.layers[layer][direction].cell(self.segment(), &self.layers[layer][direction])
     }
 
-    /// The activated gates i, f, g, o of one layer and direction: `[T, B, 4H]`, zero where masked. A backward pass
-    /// overwrites them with their gradients.
+    /// The activated gates i, f, g, o of one layer and direction: `[T, B, 4H]`, zero where masked; f, g, o and `[T, B, 3H]` if
+    /// they are coupled. A backward pass overwrites them with their gradients.
     pub fn gates(&self, layer: usize, direction: usize) -> &[f32] {
         &self.layers[layer][direction].gates
     }

@@ -153,7 +153,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Init, LstmConfig, Readout, Wiring};
+    use crate::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
     use crate::rng::{Purpose, Rng};
     use crate::stack::Segment;
 
@@ -181,6 +181,24 @@ mod tests {
             {
                 check(LstmConfig { layers: 3, wiring, readout, projection, ..LstmConfig::new(5, 19) });
             }
+        }
+    }
+
+    #[test]
+    fn a_stream_of_every_variant_gives_what_a_segment_gives() {
+        for bits in 1..16 {
+            let variant = CellVariant {
+                peepholes: bits & 1 > 0,
+                coupled: bits & 2 > 0,
+                layer_norm: bits & 4 > 0,
+                zoneout: if bits & 8 > 0 { Zoneout { cell: 0.4, hidden: 0.2 } } else { Zoneout::default() },
+            };
+            let base = LstmConfig { layers: 3, variant, ..LstmConfig::new(5, 19) };
+            for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+                check(LstmConfig { wiring, ..base.clone() });
+                check(LstmConfig { wiring, readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
+            }
+            check(LstmConfig { residual: true, hidden: vec![7, 7, 4].into(), ..base });
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::alloc::System;
 
-use lstm::config::{Init, Readout};
+use lstm::config::{CellVariant, Init, Readout, Zoneout};
 use lstm::dropout::{DropoutKind, DropoutRates, Masks};
 use lstm::model::{LanguageModel, LanguageModelConfig, LayerWiring};
 use lstm::penalty::Penalties;
@@ -35,12 +35,16 @@ fn nothing_is_allocated_after_the_first_steps() {
         penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.1 },
         ..plain.clone()
     };
+    let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
+    let variant = CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout };
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),
         (LanguageModelConfig { wiring: LayerWiring::Skip, dropout, ..plain.clone() }, OptimizerKind::Sgd),
-        (LanguageModelConfig { wiring, readout, ..plain }, OptimizerKind::Adam),
-        (awd, OptimizerKind::Sgd),
+        (LanguageModelConfig { wiring, readout, ..plain.clone() }, OptimizerKind::Adam),
+        (awd.clone(), OptimizerKind::Sgd),
+        (LanguageModelConfig { variant, projection: Some(30), dropout, ..plain }, OptimizerKind::Adam),
+        (LanguageModelConfig { variant, ..awd }, OptimizerKind::Sgd),
     ] {
         let case = format!("{config:?} {kind}");
         let model = LanguageModel::new(config).unwrap();

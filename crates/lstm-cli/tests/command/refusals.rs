@@ -112,6 +112,11 @@ fn options_out_of_range() {
         ("--dropout-kind sometimes", "standard, locked"),
         ("--dropout-embedding 1", "`dropout-embedding` is 1"),
         ("--dropout-weights=-1", "`dropout-weights` is -1"),
+        ("--zoneout 1", "`zoneout` is 1"),
+        ("--zoneout-cell=-0.1", "`zoneout-cell` is -0.1"),
+        ("--zoneout 0.1 --zoneout-hidden nan", "`zoneout-hidden` is NaN"),
+        ("--layer-norm --hidden 1", "nothing of one cell"),
+        ("--layer-norm --hidden 8,1", "nothing of one cell"),
         ("--ar=-1", "`ar` is -1"),
         ("--tar inf", "`tar` is inf"),
         ("--label-smoothing 1", "`label-smoothing` is 1"),
@@ -211,6 +216,8 @@ fn options_that_contradict_each_other() {
         ("text.txt --resume run", "cannot be used with"),
         ("--resume run --hidden 5", "cannot be used with"),
         ("--resume run --dropout 0.2", "cannot be used with"),
+        ("--resume run --zoneout 0.2", "cannot be used with"),
+        ("--resume run --peepholes", "cannot be used with"),
     ] {
         refused(folder.path(), options, &[expected]);
     }

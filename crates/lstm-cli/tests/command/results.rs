@@ -143,6 +143,37 @@ fn an_average_of_the_weights_is_what_is_used() {
 }
 
 #[test]
+fn cells_that_differ_train_go_on_and_are_used() {
+    for (options, shown) in [
+        ("--peepholes", "peepholes"),
+        ("--coupled", "coupled gates"),
+        ("--layer-norm", "layer normalisation"),
+        ("--zoneout 0.1", "zoneout 0.1"),
+        ("--zoneout 0.1 --zoneout-cell 0.3", "zoneout of cells 0.3, of hidden states 0.1"),
+        (
+            "--peepholes --coupled --layer-norm --zoneout-hidden 0.1 --projection 5 --wiring scores --batches lines",
+            "peepholes, coupled gates, layer normalisation, zoneout of cells 0, of hidden states 0.1",
+        ),
+    ] {
+        let folder = trained(options);
+        let show = line(folder.path(), "show run");
+        assert!(show.out.contains(&format!("cells       {shown}\n")), "{options}: {}", show.out);
+        let said = line(folder.path(), "train --resume run --epochs 3 --json");
+        assert!(said.err.contains(&format!("cells with {shown}")), "{options}: {}", said.err);
+        let result = said.json();
+        assert!(result["valid"]["perplexity"].as_f64().unwrap() < 9.5, "{options}: {result}");
+        let eval = line(folder.path(), "eval run text.txt --json").json();
+        let score = line(folder.path(), "score run text.txt --json");
+        assert_eq!(score.code, Some(0), "{options}: {}", score.err);
+        assert!(eval["perplexity"].as_f64().unwrap() < 9.5, "{options}: {eval}");
+        for generate in ["generate run --length 9", "generate run --length 9 --beam 3"] {
+            let said = line(folder.path(), generate);
+            assert!(said.code == Some(0) && !said.out.is_empty(), "{options}: {}", said.err);
+        }
+    }
+}
+
+#[test]
 fn a_text_from_a_pipe_or_an_archive_trains_as_the_file_does() {
     let folder = folder();
     let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();

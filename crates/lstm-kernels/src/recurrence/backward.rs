@@ -7,7 +7,7 @@ use super::cells::columns_of_rows;
 use super::shared::{Shared, zero};
 use super::units::{Grid, column_share, panels_before};
 use crate::product::share;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
 use crate::tile::{From, Left, Out, PANEL};
 
@@ -221,44 +221,6 @@ impl Backward<'_> {
                 columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, 0..columns.len(), width, out);
             }
         }
-    }
-}
-
-/// How many lanes of a vector are meant.
-trait Lane: Copy {
-    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V;
-    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V);
-}
-
-#[derive(Clone, Copy)]
-struct WholeVector;
-
-#[derive(Clone, Copy)]
-struct FirstLanes(usize);
-
-impl Lane for WholeVector {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V {
-        // SAFETY: as the caller promises.
-        unsafe { simd.load(at) }
-    }
-    #[inline(always)]
-    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V) {
-        // SAFETY: as the caller promises.
-        unsafe { simd.store(at, value) }
-    }
-}
-
-impl Lane for FirstLanes {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(self, simd: S, at: *const f32) -> S::V {
-        // SAFETY: as the caller promises.
-        unsafe { simd.load_first(at, self.0) }
-    }
-    #[inline(always)]
-    unsafe fn store<S: Simd>(self, simd: S, at: *mut f32, value: S::V) {
-        // SAFETY: as the caller promises.
-        unsafe { simd.store_first(at, self.0, value) }
     }
 }
 

@@ -16,13 +16,12 @@ use crate::simd::dispatch;
 use crate::team;
 use backward::{BackwardArrays, BackwardTask};
 use forward::{ForwardArrays, ForwardTask};
-use units::Grid;
 
 pub(crate) use cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of_rows};
 pub use packed::{PackedRecurrence, RecurrentWeights};
 pub(crate) use packed::{pack_blocks, pack_columns};
-pub(crate) use shared::Shared;
-pub(crate) use units::{column_share, own_blocks};
+pub(crate) use shared::{Shared, zero};
+pub(crate) use units::{Grid, column_share, own_blocks};
 
 /// One direction of one layer's recurrence over a segment.
 #[derive(Clone, Copy, Debug)]

@@ -18,11 +18,11 @@ impl Shared {
     }
 
     /// For an array that nobody writes.
-    pub(super) fn read_only(data: &[f32]) -> Self {
+    pub(crate) fn read_only(data: &[f32]) -> Self {
         Self { data: data.as_ptr().cast_mut(), len: data.len() }
     }
 
-    pub(super) fn assert_holds(self, len: usize, what: &str) {
+    pub(crate) fn assert_holds(self, len: usize, what: &str) {
         assert!(self.len >= len, "{what} has {} values, but its shape needs {len}", self.len);
     }
 
@@ -36,7 +36,7 @@ impl Shared {
 }
 
 #[inline(always)]
-pub(super) unsafe fn zero(at: *mut f32, len: usize) {
+pub(crate) unsafe fn zero(at: *mut f32, len: usize) {
     // SAFETY: writable, as the caller promises.
     unsafe { std::ptr::write_bytes(at, 0, len) };
 }

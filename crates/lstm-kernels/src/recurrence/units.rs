@@ -94,15 +94,15 @@ pub(super) fn panels_before(columns: usize, parts: usize, part: usize, width: us
 
 /// How members share a step: `rows · units` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Grid {
-    pub(super) rows: usize,
-    pub(super) units: usize,
+pub(crate) struct Grid {
+    pub(crate) rows: usize,
+    pub(crate) units: usize,
 }
 
 impl Grid {
     /// The grid that takes least time for steps of `batch` rows, products `[depth] · [depth, columns]` and the current
     /// number of threads. Only speed depends on it.
-    pub(super) fn choose(batch: usize, depth: usize, columns: usize) -> Self {
+    pub(crate) fn choose(batch: usize, depth: usize, columns: usize) -> Self {
         // In cycles: what a core computes, what it reads of weights (from its second-level cache or beyond), what a
         // meeting costs. Rows go in tiles of at most 12; fewer than 4 rows take as long as 4.
         let cost = |grid: &Grid| {
@@ -125,7 +125,7 @@ impl Grid {
         grids.min_by_key(cost).unwrap_or(Grid { rows: 1, units: 1 })
     }
 
-    pub(super) fn members(self) -> usize {
+    pub(crate) fn members(self) -> usize {
         self.rows * self.units
     }
 }

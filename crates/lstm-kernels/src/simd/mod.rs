@@ -4,6 +4,7 @@
 //! one, so a kernel that takes it may use them. A kernel must be `#[inline(always)]` down to its innermost function, for
 //! only what is inlined into [`dispatch`] is compiled with the instructions; that holds for closures too.
 
+mod lane;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -12,6 +13,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
+pub(crate) use lane::{FirstLanes, Lane, WholeVector, for_vectors};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use scalar::Scalar;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, HiddenSizes, Readout};
+use crate::config::{CellVariant, ConfigError, HiddenSizes, Readout};
 use crate::dropout::DropoutRates;
 use crate::penalty::Penalties;
 
@@ -69,6 +69,9 @@ pub struct LanguageModelConfig {
     /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
     #[serde(default)]
     pub residual: bool,
+    /// What of the cells differs from the plain LSTM's.
+    #[serde(default)]
+    pub variant: CellVariant,
     /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
     /// What is added to the loss in training.
@@ -94,6 +97,7 @@ impl LanguageModelConfig {
             readout: Readout::default(),
             horizon: None,
             residual: false,
+            variant: CellVariant::default(),
             dropout: DropoutRates::default(),
             penalties: Penalties::default(),
             tied: false,

@@ -164,6 +164,7 @@ impl LanguageModel {
             readout: config.readout,
             horizon: config.horizon,
             residual: config.residual,
+            variant: config.variant,
             ..LstmConfig::new(config.embedding, config.hidden.clone())
         };
         let mut layout = Layout::default();
@@ -619,11 +620,18 @@ mod gradients;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{CellVariant, Zoneout};
     use crate::dropout::DropoutRates;
     use crate::rng::{Purpose, Rng};
 
     pub(super) fn config() -> LanguageModelConfig {
         LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(7, 3, 5) }
+    }
+
+    /// Everything a cell can have beyond the plain one.
+    fn variant() -> CellVariant {
+        let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
+        CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout }
     }
 
     /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
@@ -705,6 +713,7 @@ mod tests {
     fn evaluation_agrees_with_training_and_with_the_scores() {
         evaluation_agrees(config());
         evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
+        evaluation_agrees(LanguageModelConfig { variant: variant(), ..config() });
     }
 
     fn evaluation_agrees(config: LanguageModelConfig) {
@@ -765,6 +774,19 @@ mod tests {
     fn the_same_bits_for_any_number_of_threads() {
         let dropout = DropoutRates::all(0.2);
         let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
+        assert_same_bits(config.clone());
+        // Large enough for the shares of a variant's rows and weights.
+        for projection in [None, Some(40)] {
+            assert_same_bits(LanguageModelConfig {
+                variant: variant(),
+                hidden: 260.into(),
+                projection,
+                ..config.clone()
+            });
+        }
+    }
+
+    fn assert_same_bits(config: LanguageModelConfig) {
         let batch = batch(9, 7, 301, true);
         let run = |threads| {
             lstm_kernels::with_threads(threads, || {
@@ -819,6 +841,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_before_there_were_variants_is_of_the_plain_cell() {
+        let mut table = toml::Table::try_from(config()).unwrap();
+        assert!(table.remove("variant").is_some());
+        assert_eq!(table.try_into::<LanguageModelConfig>().unwrap(), config());
+    }
+
+    #[test]
+    fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
+        let model = LanguageModel::new(LanguageModelConfig { variant: variant(), ..config() }).unwrap();
+        let shape = |name: &str| {
+            let entry = model.layout().entries().iter().find(|entry| entry.name == format!("lstm.{name}_l1"));
+            entry.map(|entry| entry.shape.clone())
+        };
+        assert_eq!(shape("weight_ih"), Some(vec![15, 5]));
+        assert_eq!(shape("weight_hh"), Some(vec![15, 5]));
+        assert_eq!(shape("bias_hh"), Some(vec![15]));
+        assert_eq!(shape("weight_peephole"), Some(vec![10]));
+        assert_eq!([shape("gain_ih"), shape("gain_hh")], [Some(vec![15]), Some(vec![15])]);
+        assert_eq!([shape("gain_cell"), shape("bias_cell")], [Some(vec![5]), Some(vec![5])]);
+        let params = model.initialise(&Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(1.0) }, 1);
+        let values = |name: &str| params.by_name(&format!("lstm.{name}_l1")).unwrap();
+        assert_eq!([values("gain_ih"), values("gain_hh"), values("gain_cell")].concat(), [1.0; 35]);
+        assert_eq!(values("bias_cell"), [0.0; 5]);
+        assert_eq!(values("bias_hh")[..5], [0.5; 5]);
+        assert!(values("weight_peephole").iter().all(|weight| weight.abs() <= 0.1));
+        let peepholes = CellVariant { peepholes: true, ..CellVariant::default() };
+        let model = LanguageModel::new(LanguageModelConfig { variant: peepholes, ..config() }).unwrap();
+        let params = model.initialise(&Init::default(), 1);
+        assert_eq!(params.by_name("lstm.weight_peephole_l0").unwrap().len(), 15);
+        assert_eq!(params.by_name("lstm.gain_ih_l0"), None);
+    }
+
+    #[test]
     fn what_cannot_be_built_is_a_sentence() {
         let refused = |config: LanguageModelConfig| LanguageModel::new(config).unwrap_err().to_string();
         assert!(refused(LanguageModelConfig { vocabulary: 0, ..config() }).contains("`vocabulary` is 0"));
@@ -835,7 +890,8 @@ mod tests {
         assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
         assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
         let penalties = Penalties { activation: 2.0, ..none };
-        let full = LanguageModelConfig { tied: true, hidden: vec![4, 5].into(), penalties, ..config() };
+        let hidden = vec![4, 5].into();
+        let full = LanguageModelConfig { tied: true, hidden, penalties, variant: variant(), ..config() };
         for config in [config(), full] {
             let text = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lstm::config::{Init, LstmConfig, Readout, Wiring};
+use lstm::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::dropout::{Dropout, DropoutKind, Masks};
 use lstm::params::{Accumulate, Params};
 use lstm::rng::{Purpose, Rng};
@@ -277,6 +277,135 @@ fn odd_sizes_forward() {
             }
         }
     }
+}
+
+/// The combinations of peepholes, coupled gates, layer normalisation and zoneout but the plain cell.
+fn variants() -> impl Iterator<Item = CellVariant> {
+    (1..16).map(|bits| CellVariant {
+        peepholes: bits & 1 > 0,
+        coupled: bits & 2 > 0,
+        layer_norm: bits & 4 > 0,
+        zoneout: if bits & 8 > 0 { Zoneout { cell: 0.25, hidden: 0.125 } } else { Zoneout::default() },
+    })
+}
+
+#[test]
+fn every_variant_with_every_choice() {
+    for (number, variant) in variants().enumerate() {
+        for bits in 0..16 {
+            let chosen = |bit: usize| bits >> bit & 1 == 1;
+            let wirings = [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 3 }];
+            let config = LstmConfig {
+                layers: 2,
+                wiring: wirings[(number + bits) % 3],
+                projection: chosen(0).then_some(2),
+                bidirectional: chosen(1),
+                readout: if chosen(2) { Readout::OutputGate } else { Readout::Hidden },
+                horizon: [None, Some(1), Some(2)][(number / 3 + bits / 2) % 3],
+                variant,
+                ..LstmConfig::new(3, 5)
+            };
+            let lengths = chosen(3).then(|| vec![3, 5, 0, 2]);
+            let batch = if chosen(3) { 4 } else { 1 };
+            Case::new(config, 5, batch, lengths).check();
+        }
+    }
+}
+
+#[test]
+fn every_variant_with_residual_connections_and_odd_sizes() {
+    for variant in variants() {
+        let config = LstmConfig { layers: 3, residual: true, variant, ..LstmConfig::new(2, vec![3, 3, 4]) };
+        Case::new(config.clone(), 4, 3, Some(vec![4, 1, 3])).check();
+        Case::new(LstmConfig { bidirectional: true, projection: Some(2), ..config }, 4, 2, None).check();
+        for (input, hidden, steps, batch) in [(7, 33, 9, 7), (129, 129, 3, 33), (20, 65, 7, 5)] {
+            let config = LstmConfig { layers: 2, variant, ..LstmConfig::new(input, hidden) };
+            Case::new(config, steps, batch, None).check_forward();
+        }
+    }
+}
+
+#[test]
+fn gradients_of_variants_add_up_and_respect_dropped_weights() {
+    for variant in variants() {
+        let config = LstmConfig { layers: 2, projection: Some(4), variant, ..LstmConfig::new(3, 7) };
+        let lstm = Lstm::new(config).expect("a valid configuration");
+        let mut params = Params::zeros(Arc::clone(lstm.layout()));
+        lstm.initialise(&mut params, &Init::default(), 1);
+        let segment = Segment { steps: 5, batch: 2, lengths: None };
+        let rng = &mut Rng::new(3, Purpose::Init, 0);
+        let (input, d_output) = (single(&random(rng, 5 * 2 * 3)), single(&random(rng, 5 * 2 * 4)));
+        let masks = Masks { seed: 1, step: 2 };
+        let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights: 0.5, masks });
+        let run = |passes: &[Accumulate]| {
+            let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
+            gradients.values_mut().fill(f32::NAN);
+            for &accumulate in passes {
+                lstm.forward(&params, &input, segment, &mut lstm.state(2), dropout, &mut tape);
+                lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, accumulate);
+            }
+            gradients
+        };
+        let (once, twice) = (run(&[Accumulate::Replace]), run(&[Accumulate::Replace, Accumulate::Add]));
+        for (twice, once) in twice.values().iter().zip(once.values()) {
+            assert!((twice - 2.0 * once).abs() <= 1e-5 * (1.0 + once.abs()), "{twice} and {once}, {variant}");
+        }
+        let dropped = once.by_name("weight_hh_l0").unwrap();
+        let share = dropped.iter().filter(|d| **d == 0.0).count() as f32 / dropped.len() as f32;
+        assert!(share > 0.25 && share < 0.75, "{share}, {variant}");
+    }
+}
+
+#[test]
+fn zoneout_draws_masks_in_training_and_takes_their_mean_in_evaluation() {
+    let (hidden, batch, steps) = (40, 4, 6);
+    let zoneout = Zoneout { cell: 0.5, hidden: 0.25 };
+    let config =
+        LstmConfig { variant: CellVariant { zoneout, ..CellVariant::default() }, ..LstmConfig::new(3, hidden) };
+    let lstm = Lstm::new(config).expect("a valid configuration");
+    let mut params = Params::zeros(Arc::clone(lstm.layout()));
+    lstm.initialise(&mut params, &Init::default(), 1);
+    let rng = &mut Rng::new(3, Purpose::Init, 0);
+    let input = single(&random(rng, steps * batch * 3));
+    let mut initial = lstm.state(batch);
+    initial.h = single(&random(rng, initial.h.len()));
+    initial.c = single(&random(rng, initial.c.len()));
+    let run = |seed_and_step: Option<(u64, u64)>| {
+        let masks = |(seed, step)| Masks { seed, step };
+        let dropout = seed_and_step.map(masks).map(|masks| Dropout {
+            kind: DropoutKind::Standard,
+            rate: 0.0,
+            weights: 0.0,
+            masks,
+        });
+        let (mut tape, mut state) = (lstm.tape(), initial.clone());
+        lstm.forward(&params, &input, Segment { steps, batch, lengths: None }, &mut state, dropout, &mut tape);
+        (tape.hidden(0, 0).to_vec(), tape.cell(0, 0).to_vec())
+    };
+    let size = batch * hidden;
+    // The share of units whose value is that of the step before.
+    let held = |values: &[f32]| {
+        let pairs = values.iter().zip(&values[size..]);
+        pairs.filter(|(before, after)| before == after).count() as f32 / (values.len() - size) as f32
+    };
+    let (h, c) = run(Some((1, 0)));
+    assert!((held(&h) - 0.25).abs() < 0.06 && (held(&c) - 0.5).abs() < 0.06, "{} {}", held(&h), held(&c));
+    assert_eq!(run(Some((1, 0))), (h.clone(), c.clone()));
+    assert_ne!(run(Some((1, 1))).1, c);
+    assert_ne!(run(Some((2, 0))).1, c);
+
+    let (mean_h, mean_c) = run(None);
+    assert!(held(&mean_h) < 0.01 && held(&mean_c) < 0.01);
+    // The first step starts from the same state every time, so its states are linear in the masks.
+    let draws = 400;
+    let (mut sum_h, mut sum_c) = (vec![0.0; size], vec![0.0; size]);
+    for step in 0..draws {
+        let (h, c) = run(Some((1, step)));
+        sum_h.iter_mut().zip(&h).for_each(|(sum, h)| *sum += h / draws as f32);
+        sum_c.iter_mut().zip(&c).for_each(|(sum, c)| *sum += c / draws as f32);
+    }
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / size as f32;
+    assert!(distance(&sum_h, &mean_h) < 0.02 && distance(&sum_c, &mean_c) < 0.02);
 }
 
 #[test]

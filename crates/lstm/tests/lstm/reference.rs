@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use lstm::cell::variant::VariantCell;
 use lstm::cell::{Cell, CellState, Stacked};
 use lstm::config::{LstmConfig, Readout, Wiring};
 
@@ -72,7 +73,7 @@ impl Reference<'_> {
             let mut this = Layer { hidden: vec![Vec::new(); rows], gate: vec![Vec::new(); rows] };
             for direction in 0..directions {
                 let index = layer * directions + direction;
-                let cell = cell(values, layer, direction, config.layer_input(layer));
+                let cell = AnyCell::of(config, values, layer, direction);
                 let mut states: Vec<CellState<f64>> = (0..self.batch)
                     .map(|row| CellState {
                         h: values["h_0"][first_h + (direction * self.batch + row) * recurrent..][..recurrent].to_vec(),
@@ -96,9 +97,9 @@ impl Reference<'_> {
                             this.gate[at].extend(vec![0.0; hidden]);
                             continue;
                         }
-                        let (next, gates) = cell.forward(&x[at], state);
+                        let (next, o) = cell.forward(&x[at], state);
                         this.hidden[at].extend(&next.h);
-                        this.gate[at].extend(&gates.o);
+                        this.gate[at].extend(&o);
                         *state = next;
                     }
                 }
@@ -138,15 +139,44 @@ impl Reference<'_> {
     }
 }
 
-fn cell(values: &Values, layer: usize, direction: usize, input: usize) -> Cell<f64> {
-    let suffix = if direction == 0 { "" } else { "_reverse" };
-    let named = |name: &str| values[&format!("{name}_l{layer}{suffix}")].clone();
-    let stacked = Stacked {
-        weight_ih: named("weight_ih"),
-        weight_hh: named("weight_hh"),
-        bias_ih: named("bias_ih"),
-        bias_hh: named("bias_hh"),
-        weight_hr: values.get(&format!("weight_hr_l{layer}{suffix}")).cloned(),
-    };
-    Cell::from_stacked(input, &stacked)
+/// A layer's cell: the plain one, or one that differs, with what zoneout keeps in evaluation.
+enum AnyCell {
+    Plain(Cell<f64>),
+    Variant(VariantCell<f64>, CellState<f64>),
+}
+
+impl AnyCell {
+    fn of(config: &LstmConfig, values: &Values, layer: usize, direction: usize) -> Self {
+        let suffix = if direction == 0 { "" } else { "_reverse" };
+        let named = |name: &str| values[&format!("{name}_l{layer}{suffix}")].clone();
+        let (input, hidden) = (config.layer_input(layer), config.hidden.of(layer));
+        if !config.variant.is_plain() {
+            let cell = VariantCell::from_stacked(input, hidden, config.projection, &config.variant, named);
+            let [kept_h, kept_c] = [config.variant.zoneout.hidden, config.variant.zoneout.cell].map(f64::from);
+            let kept = CellState { h: vec![kept_h; config.recurrent(layer)], c: vec![kept_c; hidden] };
+            return Self::Variant(cell, kept);
+        }
+        let stacked = Stacked {
+            weight_ih: named("weight_ih"),
+            weight_hh: named("weight_hh"),
+            bias_ih: named("bias_ih"),
+            bias_hh: named("bias_hh"),
+            weight_hr: config.projection.map(|_| named("weight_hr")),
+        };
+        Self::Plain(Cell::from_stacked(input, &stacked))
+    }
+
+    /// The next state, and the output gate.
+    fn forward(&self, x: &[f64], before: &CellState<f64>) -> (CellState<f64>, Vec<f64>) {
+        match self {
+            Self::Plain(cell) => {
+                let (next, gates) = cell.forward(x, before);
+                (next, gates.o)
+            }
+            Self::Variant(cell, kept) => {
+                let (next, step) = cell.forward(x, before, kept);
+                (next, step.gates.o)
+            }
+        }
+    }
 }
