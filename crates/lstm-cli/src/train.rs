@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::config::Readout;
@@ -99,7 +100,10 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
         data = Data::read(config, None)?;
         data.seconds += seconds;
     }
+    let started = Instant::now();
     let (facts, plan) = options.plan(config, &data)?;
+    // Measuring is a part of the time that there is.
+    data.seconds += started.elapsed().as_secs_f64();
     explain(&facts, &plan, &data, unknown);
     *config = plan.config;
     Ok(data)
