@@ -155,17 +155,17 @@ fn cells_that_differ_train_go_on_and_are_used() {
             "peepholes, coupled gates, layer normalisation, zoneout of cells 0, of hidden states 0.1",
         ),
     ] {
-        let folder = trained(options);
+        let folder = trained(&format!("--rate 0.02 --dropout 0 {options}"));
         let show = line(folder.path(), "show run");
         assert!(show.out.contains(&format!("cells       {shown}\n")), "{options}: {}", show.out);
         let said = line(folder.path(), "train --resume run --epochs 3 --json");
         assert!(said.err.contains(&format!("cells with {shown}")), "{options}: {}", said.err);
         let result = said.json();
-        assert!(result["valid"]["perplexity"].as_f64().unwrap() < 9.5, "{options}: {result}");
+        assert!(result["valid"]["perplexity"].as_f64().unwrap() < 9.9, "{options}: {result}");
         let eval = line(folder.path(), "eval run text.txt --json").json();
         let score = line(folder.path(), "score run text.txt --json");
         assert_eq!(score.code, Some(0), "{options}: {}", score.err);
-        assert!(eval["perplexity"].as_f64().unwrap() < 9.5, "{options}: {eval}");
+        assert!(eval["perplexity"].as_f64().unwrap() < 9.9, "{options}: {eval}");
         for generate in ["generate run --length 9", "generate run --length 9 --beam 3"] {
             let said = line(folder.path(), generate);
             assert!(said.code == Some(0) && !said.out.is_empty(), "{options}: {}", said.err);

@@ -114,6 +114,9 @@ pub struct VariantStep<F> {
     pub c: Vec<F>,
 }
 
+/// An array of a gate.
+type Field<F> = fn(&mut Gate<F>) -> &mut Vec<F>;
+
 /// N(s), and 1 / √(var(s) + ε).
 struct Normalised<F> {
     values: Vec<F>,
@@ -178,7 +181,7 @@ impl<F: Float> VariantCell<F> {
         named: impl Fn(&str) -> Vec<F>,
     ) -> Self {
         let mut cell = Self::zeros(input, hidden, projection, variant);
-        let fields: [(&str, fn(&mut Gate<F>) -> &mut Vec<F>); 7] = [
+        let fields: [(&str, Field<F>); 7] = [
             ("weight_ih", |gate| &mut gate.w_x),
             ("weight_hh", |gate| &mut gate.w_h),
             ("bias_ih", |gate| &mut gate.b_x),
@@ -395,32 +398,31 @@ impl<F: Float> VariantCell<F> {
         // (18), (12) and (13), of x and of h.
         let sums = sums[first..].concat();
         let mut d_x = vec![F::ZERO; self.input];
-        type Part<F> = fn(&mut Gate<F>) -> (&mut Vec<F>, &mut Vec<F>);
-        let sides: [(&[F], &mut Vec<F>, Part<F>); 2] = [
-            (x, &mut d_x, |gate| (&mut gate.w_x, &mut gate.gain_x)),
-            (&before.h, &mut d_h, |gate| (&mut gate.w_h, &mut gate.gain_h)),
-        ];
-        for (v, d_v, part) in sides {
-            let mut gates = self.gates.clone();
-            let weights: Vec<(&mut Vec<F>, &mut Vec<F>)> = gates.iter_mut().map(part).collect();
-            let mut d_linear = sums.clone();
-            if self.is_normalised() {
-                let linear: Vec<F> = weights.iter().flat_map(|(weight, _)| multiply(weight, v)).collect();
-                let normalised = Normalised::of(&linear);
-                for (at, gate) in gradients.gates.iter_mut().enumerate() {
-                    let own = at * hidden..(at + 1) * hidden;
-                    add_products(part(gate).1, &sums[own.clone()], &normalised.values[own]);
-                }
-                let gains: Vec<F> = weights.iter().flat_map(|(_, gain)| gain.iter().copied()).collect();
-                d_linear = normalised.backward(&products(&sums, &gains));
-            }
-            for (at, gate) in gradients.gates.iter_mut().enumerate() {
-                let own = &d_linear[at * hidden..(at + 1) * hidden];
-                add_outer(part(gate).0, own, v);
-                add_transposed(d_v, weights[at].0, own);
-            }
-        }
+        self.linear_backward(x, &sums, [|gate| &mut gate.w_x, |gate| &mut gate.gain_x], gradients, &mut d_x);
+        self.linear_backward(&before.h, &sums, [|gate| &mut gate.w_h, |gate| &mut gate.gain_h], gradients, &mut d_h);
         (d_x, CellState { h: d_h, c: d_c_before })
+    }
+
+    /// From the gradient of what is inside the gates' non-linearities, `[K·H]`, back through the normalisation of W v, if
+    /// there is one, and through W v to v, whose gradient is added to `d_v`.
+    fn linear_backward(&self, v: &[F], sums: &[F], [weight, gain]: [Field<F>; 2], gradients: &mut Self, d_v: &mut [F]) {
+        let hidden = self.hidden;
+        let mut gates = self.gates.clone();
+        let mut d_linear = sums.to_vec();
+        if self.is_normalised() {
+            let normalised =
+                Normalised::of(&gates.iter_mut().flat_map(|gate| multiply(weight(gate), v)).collect::<Vec<F>>());
+            for (at, gate) in gradients.gates.iter_mut().enumerate() {
+                let own = at * hidden..(at + 1) * hidden;
+                add_products(gain(gate), &sums[own.clone()], &normalised.values[own]);
+            }
+            let gains: Vec<F> = gates.iter_mut().flat_map(|gate| gain(gate).clone()).collect();
+            d_linear = normalised.backward(&products(sums, &gains));
+        }
+        for (own, (gate, gradient)) in d_linear.chunks_exact(hidden).zip(gates.iter_mut().zip(&mut gradients.gates)) {
+            add_outer(weight(gradient), own, v);
+            add_transposed(d_v, weight(gate), own);
+        }
     }
 }
 

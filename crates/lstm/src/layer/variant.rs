@@ -174,13 +174,12 @@ impl Layer {
             let (h_before, h) = two_slots(&mut tape.h, h_size, before, after);
             let (c_before, c) = two_slots(&mut tape.c, c_size, before, after);
             let gates = part_mut(&mut tape.gates, gates_size, t);
-            let norm = own.norm.map(|_| NormTape {
+            let mut norm = own.norm.map(|_| NormTape {
                 sums: part_mut(&mut own_tape.sums.values, gates_size, t),
                 sum_scales: part_mut(&mut own_tape.sums.scales, batch, t),
                 cells: part_mut(&mut own_tape.cells.values, c_size, t),
                 cell_scales: part_mut(&mut own_tape.cells.scales, batch, t),
             });
-            let mut norm = norm;
             match &mut norm {
                 Some(norm) => own_tape.recurrent.product(norm.sums, false, h_before),
                 None => own_tape.recurrent.product(gates, true, h_before),

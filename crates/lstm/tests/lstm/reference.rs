@@ -141,7 +141,7 @@ impl Reference<'_> {
 
 /// A layer's cell: the plain one, or one that differs, with what zoneout keeps in evaluation.
 enum AnyCell {
-    Plain(Cell<f64>),
+    Plain(Box<Cell<f64>>),
     Variant(VariantCell<f64>, CellState<f64>),
 }
 
@@ -163,7 +163,7 @@ impl AnyCell {
             bias_hh: named("bias_hh"),
             weight_hr: config.projection.map(|_| named("weight_hr")),
         };
-        Self::Plain(Cell::from_stacked(input, &stacked))
+        Self::Plain(Box::new(Cell::from_stacked(input, &stacked)))
     }
 
     /// The next state, and the output gate.
