@@ -200,7 +200,7 @@ mod tests {
         let settings =
             AdamStep { rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-3, scale: 0.5, step: 3, weight_decay: 0.2 };
         let (mut new_p, mut new_m, mut new_v) = (p.clone(), m.clone(), v.clone());
-        adam(&mut new_p, &g, &mut new_m, &mut new_v, &[0..1003], settings);
+        adam(&mut new_p, &g, &mut new_m, &mut new_v, std::slice::from_ref(&(0..1003)), settings);
         let m: Vec<f32> = (0..1003).map(|i| 0.9 * m[i] + 0.1 * 0.5 * g[i]).collect();
         let v: Vec<f32> = (0..1003).map(|i| 0.999 * v[i] + 0.001 * 0.25 * g[i] * g[i]).collect();
         let (correct_m, correct_v) = (1.0 - 0.9f32.powi(3), 1.0 - 0.999f32.powi(3));
