@@ -64,11 +64,12 @@ fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: 
             objective(&model, &params, &tape, batch, loss)
         };
         let mut difference = |step: f32| (at(value + step) - at(value - step)) / f64::from(2.0 * step);
-        // Of normalised values the loss bends more: two differences, whose error is of the fourth order, and more rounding.
+        // Of normalised values, which may be small before they are, the loss bends much more: two finer differences, whose
+        // error is of the fourth order, and more rounding.
         let (expected, tolerance) = match model.config.variant.layer_norm {
             true => {
-                let [coarse, fine] = [1.0 / 256.0, 1.0 / 512.0].map(&mut difference);
-                ((4.0 * fine - coarse) / 3.0, 1e-3)
+                let [coarse, fine] = [1.0 / 2048.0, 1.0 / 4096.0].map(&mut difference);
+                ((4.0 * fine - coarse) / 3.0, 3e-3)
             }
             false => (difference(1.0 / 128.0), 2e-4),
         };
