@@ -177,8 +177,12 @@ impl Gradients {
 
     /// Notes every row of the table as touched; a pass shall replace them all.
     pub(crate) fn touch_all(&mut self) {
-        self.touched.clear();
-        self.note(0..(self.table.len / self.width) as u32);
+        let rows = self.table.len / self.width;
+        // Once they all are, they stay so until the next step that touches some.
+        if self.touched.len() < rows {
+            self.touched.clear();
+            self.note(0..rows as u32);
+        }
     }
 
     /// Notes `rows` of the table as touched beside those that are.

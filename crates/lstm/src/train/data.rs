@@ -89,6 +89,11 @@ impl Data {
         Ok(Self { tokenizer, train, valid, test, floor, trigram, seconds: started.elapsed().as_secs_f64() })
     }
 
+    /// The tokens to validate on and to test with.
+    pub(super) fn evaluated_tokens(&self) -> usize {
+        [&self.valid, &self.test].into_iter().flatten().map(Corpus::tokens).sum()
+    }
+
     /// One checksum of all texts, to notice that they changed.
     pub fn fingerprint(&self) -> String {
         let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();

@@ -1,7 +1,7 @@
 //! From a time, a machine and a text to a run: what `lstm train` does when no preset is named.
 //!
 //! The time buys so many multiply-adds. A larger model learns more from a token, a smaller one reads more of them. The
-//! rules here were found by trying both on texts of different sizes; `docs/budget.md` shows it.
+//! rules here were found by trying both on the Penn Treebank; `docs/budget.md` shows it.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::data::Data;
 use super::optimizer::AdamSettings;
 use super::run::RunConfig;
 use super::schedule::{Schedule, ScheduleKind, Warmup};
+use super::trainer::TRAINING_PER_EVALUATION;
 use crate::bench::{Shape, train};
 use crate::config::ConfigError;
 use crate::dropout::{DropoutKind, DropoutRates};
@@ -124,13 +125,12 @@ impl Facts {
     /// Of a run that time does not bound: what one would have on a machine with two fast cores in
     /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
     pub fn nominal(data: &Data) -> Self {
-        let evaluated = [&data.valid, &data.test].into_iter().flatten().map(Corpus::tokens).sum::<usize>();
         Self {
             seconds: DEFAULT_SECONDS,
             rate: 5e10,
             bandwidth: 3e10,
             tokens: data.train.tokens() as f64,
-            evaluated: evaluated as f64,
+            evaluated: data.evaluated_tokens() as f64,
             lines: data.train.lines as f64,
             vocabulary: data.tokenizer.vocabulary_size(),
         }
@@ -155,7 +155,7 @@ impl Facts {
         let stepped = |rows: f64| 28.0 * (stack + rows * read) / self.bandwidth / in_step;
         let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows);
         let (sampled, whole) = (seconds(scored), seconds(vocabulary));
-        let evaluation = self.evaluated * whole / 1.5;
+        let evaluation = self.evaluated * whole / TRAINING_PER_EVALUATION;
         let until = if config.candidates.is_some() { config.candidates_until } else { 0.0 };
         let time = (0.97 * self.seconds - evaluation).max(0.5 * self.seconds);
         let within_time = time * (until / sampled + (1.0 - until) / whole);

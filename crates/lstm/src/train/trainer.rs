@@ -125,7 +125,7 @@ const CHECKPOINT_SECONDS: f64 = 60.0;
 const VALIDATION_SHARE: f64 = 0.03;
 
 /// How much longer a token takes in training than in an evaluation, which goes forward only, but in one row.
-const TRAINING_PER_EVALUATION: f64 = 1.5;
+pub(super) const TRAINING_PER_EVALUATION: f64 = 1.5;
 
 /// Where events go: to the metrics file and the observer.
 type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
@@ -566,8 +566,7 @@ fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
 
 /// The seconds of a time budget that are kept for the last validation and the test.
 fn reserve(budget: f64, data: &Data, position: &Position) -> f64 {
-    let tokens = [&data.valid, &data.test].into_iter().flatten().map(Corpus::tokens).sum();
-    evaluation_seconds(tokens, position).min(budget / 2.0)
+    evaluation_seconds(data.evaluated_tokens(), position).min(budget / 2.0)
 }
 
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
