@@ -388,7 +388,7 @@ impl Kernel for Step<'_> {
                             };
                             let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
                             let depth = joined.width;
-                            blocks_of_rows(simd, count, depth, left, weights, &own, c.width, &cells, &mut scratch);
+                            blocks_of_rows(simd, count, depth, left, weights, &own, &cells, &mut scratch);
                             row += count;
                         }
                     }

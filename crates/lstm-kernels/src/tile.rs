@@ -263,8 +263,21 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
         }
         weights = weights.wrapping_add(PANEL * S::LANES);
     }
-    // Each case is a loop that is unrolled whole: an index that is not constant would keep the sums in memory, where
-    // every multiply-add above would store them.
+    // SAFETY: as the caller promises.
+    unsafe { finish_any(simd, sums, columns, out) }
+}
+
+/// Adds what the sums start from and stores them: [`finish`], for what is known only at run time.
+///
+/// Each case is a loop that is unrolled whole: an index that is not constant would keep the sums in memory, where every
+/// multiply-add before would store them.
+#[inline(always)]
+unsafe fn finish_any<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    sums: [[S::V; VECTORS]; ROWS],
+    columns: usize,
+    out: Out,
+) {
     // SAFETY: the columns are inside the output and the bias, as the caller promises.
     unsafe {
         match (out.from, columns == VECTORS * S::LANES) {
@@ -357,9 +370,11 @@ impl<const ASK: bool> Kernel for FewRows<ASK> {
         let width = PANEL * S::LANES;
         let mut first = 0;
         while first < panels {
+            // As many as keep the multiply-adds busy, and no last one alone.
             let together = match (rows, panels - first) {
+                (1, 3 | 5) => 3,
                 (1, 4..) => 4,
-                (2 | 3, 2..) => 2,
+                (_, 2..) => 2,
                 _ => 1,
             };
             let (weights, out) = (weights.wrapping_add(first * stride), out.at(0, first * width));
@@ -367,6 +382,8 @@ impl<const ASK: bool> Kernel for FewRows<ASK> {
             unsafe {
                 match (rows, together) {
                     (1, 4) => wide::<S, 1, 4, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, 3) => wide::<S, 1, 3, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, 2) => wide::<S, 1, 2, ASK>(simd, depth, left, (weights, stride), out),
                     (2, 2) => wide::<S, 2, 2, ASK>(simd, depth, left, (weights, stride), out),
                     (3, 2) => wide::<S, 3, 2, ASK>(simd, depth, left, (weights, stride), out),
                     (1, _) => wide::<S, 1, 1, ASK>(simd, depth, left, (weights, stride), out),
@@ -429,3 +446,104 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>
 
 /// How far ahead [`wide`] asks for weights, in values.
 const AHEAD: usize = 512;
+
+/// out `[columns]` = from + left `[parts · depth]` · panels, of one row. Its K is summed in as many parts as there are gates,
+/// for one sum of a column would wait for itself: the sums are others than those of more rows.
+///
+/// # Safety
+/// As for [`panel`]; `left` is dense.
+#[inline(always)]
+pub(crate) unsafe fn one_row<S: Simd>(
+    simd: S,
+    depth: usize,
+    columns: usize,
+    left: *const f32,
+    weights: *const f32,
+    out: Out,
+) {
+    if columns * PARTS * depth > STREAM {
+        simd.call(OneRow::<true> { depth, columns, left, weights, out });
+    } else {
+        simd.call(OneRow::<false> { depth, columns, left, weights, out });
+    }
+}
+
+/// The parts of [`one_row`].
+const PARTS: usize = 4;
+
+struct OneRow<const ASK: bool> {
+    depth: usize,
+    columns: usize,
+    left: *const f32,
+    weights: *const f32,
+    out: Out,
+}
+
+impl<const ASK: bool> Kernel for OneRow<ASK> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { depth, columns, left, weights, out } = self;
+        let width = PANEL * S::LANES;
+        let mut first = 0;
+        while first < columns {
+            let (weights, out) = (weights.wrapping_add(first * PARTS * depth), out.at(0, first));
+            let rest = columns - first;
+            // SAFETY: as the caller of `one_row` promises.
+            unsafe {
+                first += match rest.div_ceil(width) {
+                    1 => one_row_panels::<S, 1, ASK>(simd, depth, rest, left, weights, out),
+                    3 => one_row_panels::<S, 3, ASK>(simd, depth, rest, left, weights, out),
+                    _ => one_row_panels::<S, 2, ASK>(simd, depth, rest, left, weights, out),
+                }
+            }
+        }
+    }
+}
+
+/// Some panels of [`one_row`]; gives their columns.
+#[inline(always)]
+unsafe fn one_row_panels<S: Simd, const PANELS: usize, const ASK: bool>(
+    simd: S,
+    depth: usize,
+    columns: usize,
+    left: *const f32,
+    weights: *const f32,
+    out: Out,
+) -> usize {
+    let width = PANEL * S::LANES;
+    let mut sums = [[[simd.splat(0.0); PANEL]; PANELS]; PARTS];
+    for k in 0..depth {
+        for part in 0..PARTS {
+            // SAFETY: inside the factors, as the caller promises.
+            unsafe {
+                let factor = simd.splat(*left.add(part * depth + k));
+                for p in 0..PANELS {
+                    let at = weights.wrapping_add(((p * PARTS + part) * depth + k) * width);
+                    if ASK {
+                        simd.prefetch(at.wrapping_add(AHEAD));
+                        simd.prefetch(at.wrapping_add(AHEAD + LINE));
+                    }
+                    for v in 0..PANEL {
+                        let vector = simd.load(at.add(v * S::LANES));
+                        sums[part][p][v] = simd.mul_add(factor, vector, sums[part][p][v]);
+                    }
+                }
+            }
+        }
+    }
+    for p in 0..PANELS {
+        let total = |v: usize| simd.add(simd.add(sums[0][p][v], sums[1][p][v]), simd.add(sums[2][p][v], sums[3][p][v]));
+        let (out, columns) = (out.at(0, p * width), width.min(columns - p * width));
+        // SAFETY: as the caller promises.
+        unsafe {
+            if columns > S::LANES {
+                finish_any(simd, [[total(0), total(1)]], columns, out);
+            } else {
+                finish_any(simd, [[total(0)]], columns, out);
+            }
+        }
+    }
+    columns.min(PANELS * width)
+}

@@ -9,7 +9,7 @@ use super::units::{Grid, column_share, panels_before};
 use crate::product::share;
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
-use crate::tile::{From, Left, Out, PANEL};
+use crate::tile::{self, From, Left, Out, PANEL};
 
 #[derive(Clone, Copy)]
 pub(super) struct BackwardArrays {
@@ -218,7 +218,11 @@ impl Backward<'_> {
                 let left = Left { data: gates, row: 4 * hidden, depth: 1 };
                 let before = panels_before(recurrent, units, part, width);
                 let panels = self.recurrence.packed.recurrent.as_ptr().add(before * 4 * hidden * width);
-                columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, 0..columns.len(), width, out);
+                if batch == 1 {
+                    tile::one_row(simd, hidden, columns.len(), gates, panels, out);
+                } else {
+                    columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, 0..columns.len(), width, out);
+                }
             }
         }
     }

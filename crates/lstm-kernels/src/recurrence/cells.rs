@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::units::{Block, OwnBlocks, blocks, vectors};
+use super::units::{Block, OwnBlocks};
 use crate::activation::{sigmoid, tanh};
 use crate::product::share;
 use crate::simd::Simd;
@@ -48,35 +48,30 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
     left: Left,
     weights: *const f32,
     own: &OwnBlocks,
-    hidden: usize,
     cells: &Cells,
     scratch: &mut Scratch,
 ) {
     let width = PANEL * S::LANES;
-    let list = blocks(hidden, S::LANES).skip(own.first).take(own.count);
+    let OwnBlocks { blocks, own, .. } = own;
     let scratch = scratch.as_mut_ptr();
     // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the caller
     // promises.
     unsafe {
         if rows <= FEW_ROWS {
-            let mut group = list.clone();
-            let mut first = list;
-            loop {
-                let mut panels = 0;
-                let Some(begin) = first.clone().next() else { return };
-                for block in group.by_ref().take(GROUP) {
-                    panels = block.panel + vectors(block, S::LANES).div_ceil(PANEL) - begin.panel;
-                }
-                let weights = weights.add(begin.panel * depth * width);
+            for first in own.clone().step_by(GROUP) {
+                let group = first..own.end.min(first + GROUP);
+                let begin = blocks.at(first).panel;
+                let panels = blocks.at(group.end).panel - begin;
                 let out = Out { data: scratch, row: panels * width, from: From::Zero };
-                few_rows(simd, rows, depth, panels, left, weights, out);
-                for block in first.by_ref().take(GROUP) {
-                    let scratch = scratch.add((block.panel - begin.panel) * width);
+                few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
+                for block in group.map(|index| blocks.at(index)) {
+                    let scratch = scratch.add((block.panel - begin) * width);
                     activate(simd, rows, block, scratch, panels * width, cells);
                 }
             }
+            return;
         }
-        for block in list {
+        for block in own.clone().map(|index| blocks.at(index)) {
             let columns = 4 * block.width;
             for panel in 0..columns.div_ceil(width) {
                 let weights = weights.add((block.panel + panel) * depth * width);

@@ -61,7 +61,7 @@ impl Kernel for ForwardTask<'_> {
                     let h_before = arrays.h.at((before * batch + first) * recurrent);
                     let left = Left { data: h_before, row: recurrent, depth: 1 };
                     let weights = recurrence.packed.recurrent.as_ptr();
-                    blocks_of_rows(simd, count, recurrent, left, weights, &own, hidden, &cells, &mut scratch);
+                    blocks_of_rows(simd, count, recurrent, left, weights, &own, &cells, &mut scratch);
                 }
                 first += count;
             }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::shared::Shared;
-use super::units::{Block, Grid, Lanes, blocks, column_share, vectors};
+use super::units::{Block, Blocks, Grid, Lanes, column_share};
 use crate::pack::{Source, pack_panel, pack_vectors};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
@@ -62,13 +62,11 @@ pub(crate) fn pack_blocks(packed: &mut Vec<f32>, parts: &[(&[f32], usize)], hidd
     parts.iter().for_each(|(weight, k)| assert_eq!(weight.len(), 4 * hidden * k, "a gate matrix is [4H, K]"));
     let lanes = dispatch(Lanes);
     let width = PANEL * lanes;
-    let last = blocks(hidden, lanes).last();
-    let panels = last.map_or(0, |block| block.panel + vectors(block, lanes).div_ceil(PANEL));
-    packed.resize(panels * depth * width, 0.0);
+    let blocks = Blocks::new(hidden, lanes);
+    packed.resize(blocks.at(blocks.len()).panel * depth * width, 0.0);
     let shared = Shared::new(packed);
-    let list = blocks(hidden, lanes);
-    team::for_each(list.clone().count(), |index| {
-        let Some(block) = list.clone().nth(index) else { return };
+    team::for_each(blocks.len(), |index| {
+        let block = blocks.at(index);
         let mut first = 0;
         for &(weight, k) in parts {
             // SAFETY: a block's panels are its own.

@@ -20,19 +20,45 @@ pub(super) struct Block {
 }
 
 /// The blocks of `hidden` units: whole vectors, then a half and a quarter as the rest needs them.
-pub(super) fn blocks(hidden: usize, lanes: usize) -> impl Iterator<Item = Block> + Clone {
-    let (whole, rest) = (hidden / lanes, hidden % lanes);
-    let (whole, rest) = if rest > 3 * lanes / 4 { (whole + 1, 0) } else { (whole, rest) };
-    let half = rest > lanes / 4;
-    let quarter = rest > if half { lanes / 2 } else { 0 };
-    let tail = [(half, lanes / 2), (quarter, lanes / 4)].into_iter().filter(|(present, _)| *present);
-    let widths = std::iter::repeat_n(lanes, whole).chain(tail.map(|(_, width)| width));
-    widths.scan((0, 0), move |(unit, panel), width| {
-        let block = Block { unit: *unit, width, panel: *panel };
-        *unit += width;
-        *panel += (4 * width).div_ceil(PANEL * lanes);
-        Some(block)
-    })
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    lanes: usize,
+    whole: usize,
+    half: bool,
+    quarter: bool,
+}
+
+impl Blocks {
+    pub(super) fn new(hidden: usize, lanes: usize) -> Self {
+        let (whole, rest) = (hidden / lanes, hidden % lanes);
+        let (whole, rest) = if rest > 3 * lanes / 4 { (whole + 1, 0) } else { (whole, rest) };
+        let half = rest > lanes / 4;
+        let quarter = rest > if half { lanes / 2 } else { 0 };
+        Self { lanes, whole, half, quarter }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.whole + usize::from(self.half) + usize::from(self.quarter)
+    }
+
+    /// The `index`-th block; with their number for an index, where one more would begin.
+    #[inline(always)]
+    pub(super) fn at(self, index: usize) -> Block {
+        let Self { lanes, whole, half, .. } = self;
+        let after = index.saturating_sub(whole);
+        let width = match (after, half) {
+            (0, _) if index < whole => lanes,
+            (0, true) => lanes / 2,
+            _ => lanes / 4,
+        };
+        // A half fills a panel of two vectors, a quarter begins one.
+        let before = if after > 0 && half { lanes / 2 } else { 0 } + if after > usize::from(half) { lanes / 4 } else { 0 };
+        Block { unit: index.min(whole) * lanes + before, width, panel: index.min(whole) * (4 / PANEL) + after }
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Block> {
+        (0..self.len()).map(move |index| self.at(index))
+    }
 }
 
 /// The vectors of columns of a block.
@@ -42,29 +68,30 @@ pub(super) fn vectors(block: Block, lanes: usize) -> usize {
 
 /// The blocks a member owns.
 pub(crate) struct OwnBlocks {
-    /// At which block they begin, and how many they are.
-    pub(super) first: usize,
-    pub(super) count: usize,
+    /// All blocks, and which of them.
+    pub(super) blocks: Blocks,
+    pub(super) own: Range<usize>,
     /// Their units.
     pub(crate) units: Range<usize>,
 }
 
 pub(crate) fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize) -> OwnBlocks {
-    let all: usize = blocks(hidden, lanes).map(|block| vectors(block, lanes)).sum();
+    let blocks = Blocks::new(hidden, lanes);
+    let all: usize = blocks.iter().map(|block| vectors(block, lanes)).sum();
     // A block belongs to the part its middle lies in.
     let owner = |before: usize, block: Block| (2 * before + vectors(block, lanes)) * parts / (2 * all.max(1));
-    let (mut own, mut before) = (OwnBlocks { first: 0, count: 0, units: 0..0 }, 0);
-    for (index, block) in blocks(hidden, lanes).enumerate() {
+    let (mut own, mut units, mut before) = (0..0, 0..0, 0);
+    for (index, block) in blocks.iter().enumerate() {
         if owner(before, block) == part {
-            if own.count == 0 {
-                (own.first, own.units.start) = (index, block.unit);
+            if own.is_empty() {
+                (own.start, units.start) = (index, block.unit);
             }
-            own.count += 1;
-            own.units.end = hidden.min(block.unit + block.width);
+            own.end = index + 1;
+            units.end = hidden.min(block.unit + block.width);
         }
         before += vectors(block, lanes);
     }
-    own
+    OwnBlocks { blocks, own, units }
 }
 
 /// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
@@ -114,7 +141,7 @@ impl Grid {
             let compute = rows.max(4) * depth * columns / 320 * alone;
             let bytes = 4 * depth * columns;
             let read = if bytes > 700 << 10 { bytes / 12 } else { bytes / 40 };
-            let meeting = if grid.units > 1 { 1000 } else { 0 };
+            let meeting = if grid.units > 1 { 300 } else { 0 };
             // A segment's start, over some steps.
             let team = if grid.rows * grid.units > 1 { 400 } else { 0 };
             compute.max(read) + meeting + team
@@ -138,16 +165,18 @@ mod tests {
     fn blocks_cover_the_units_once() {
         for lanes in [4, 8, 16] {
             for hidden in 1..100 {
-                let list: Vec<Block> = blocks(hidden, lanes).collect();
-                let mut unit = 0;
+                let list: Vec<Block> = Blocks::new(hidden, lanes).iter().collect();
+                let (mut unit, mut panel) = (0, 0);
                 for block in &list {
-                    assert_eq!(block.unit, unit);
+                    assert_eq!((block.unit, block.panel), (unit, panel));
                     unit += block.width;
+                    panel += vectors(*block, lanes).div_ceil(PANEL);
                 }
+                assert_eq!(Blocks::new(hidden, lanes).at(list.len()).panel, panel);
                 assert!(unit >= hidden && unit < hidden + lanes.div_ceil(4), "{hidden} units in {list:?}");
                 for parts in 1..5 {
                     let own: Vec<OwnBlocks> = (0..parts).map(|part| own_blocks(hidden, lanes, parts, part)).collect();
-                    assert_eq!(own.iter().map(|own| own.count).sum::<usize>(), list.len());
+                    assert_eq!(own.iter().map(|own| own.own.len()).sum::<usize>(), list.len());
                     assert_eq!(own.iter().map(|own| own.units.len()).sum::<usize>(), hidden);
                 }
             }
