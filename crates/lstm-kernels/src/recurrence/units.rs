@@ -52,7 +52,8 @@ impl Blocks {
             _ => lanes / 4,
         };
         // A half fills a panel of two vectors, a quarter begins one.
-        let before = if after > 0 && half { lanes / 2 } else { 0 } + if after > usize::from(half) { lanes / 4 } else { 0 };
+        let before =
+            if after > 0 && half { lanes / 2 } else { 0 } + if after > usize::from(half) { lanes / 4 } else { 0 };
         Block { unit: index.min(whole) * lanes + before, width, panel: index.min(whole) * (4 / PANEL) + after }
     }
 
