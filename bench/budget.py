@@ -41,15 +41,10 @@ def sweep(args):
 
 
 def draw(picture, files):
-    import matplotlib
+    from drawing import axes_of, save
 
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "lstm"
-    matplotlib.rcParams["svg.fonttype"] = "none"
     records = [json.loads(line) for file in files for line in Path(file).read_text().splitlines()]
-    figure, axes = plt.subplots(figsize=(6.4, 3.8))
+    figure, axes = axes_of(6.4, 3.8)
     curves = dict.fromkeys((record["text"], record["budget"]) for record in records)
     for number, (text, budget) in enumerate(curves):
         points = sorted((r for r in records if (r["text"], r["budget"]) == (text, budget)), key=lambda r: r["hidden"])
@@ -64,11 +59,7 @@ def draw(picture, files):
     axes.minorticks_off()
     axes.set_xlabel("hidden size; beside a point its layers")
     axes.set_ylabel("validation perplexity")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    Path(picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, metadata={"Date": None, "Creator": None})
+    save(figure, axes, picture)
 
 
 def main():

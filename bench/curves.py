@@ -1,8 +1,9 @@
-"""Draws how a run learned: the training perplexity of its log, its validations, and a line for what it is compared with.
+"""Draws how runs learned: the training perplexity of a run's log, its validations, and a line for what it is compared with.
 
     python3 bench/curves.py docs/images/ptb-3m.svg runs/ptb --title "Penn Treebank, 3 minutes" --line "Zaremba small 115.9"
+    python3 bench/curves.py rates.svg runs/a runs/b --name "rate 20" --name "rate 35" --steps
 
-Needs matplotlib. With several runs each is drawn in its own colour and named by its folder.
+Needs matplotlib. Of several runs each is drawn in its own colour, its validations alone.
 """
 
 import argparse
@@ -10,26 +11,19 @@ import json
 import math
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-# The same file for the same run: no date, no random names.
-matplotlib.rcParams["svg.hashsalt"] = "lstm"
-matplotlib.rcParams["svg.fonttype"] = "none"
+from drawing import axes_of, save
 
 
-def read(run):
-    """(minutes, perplexity) of the training log and of the validations of a run folder."""
+def read(run, by_steps):
+    """(minutes or thousands of steps, perplexity) of the training log and of the validations of a run folder."""
     train, valid = [], []
     for line in (Path(run) / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
-        minutes = record.get("seconds", 0) / 60
+        at = record.get("step", 0) / 1000 if by_steps else record.get("seconds", 0) / 60
         if "loss" in record:
-            train.append((minutes, math.exp(record["loss"])))
+            train.append((at, math.exp(record["loss"])))
         elif record.get("valid"):
-            valid.append((minutes, record["valid"]))
+            valid.append((at, record["valid"]))
     return train, valid
 
 
@@ -38,38 +32,38 @@ def main():
     parser.add_argument("picture", help="the SVG file to write")
     parser.add_argument("runs", nargs="+", help="run folders")
     parser.add_argument("--title", default="")
+    parser.add_argument("--name", action="append", default=[], help="what a run is called, one for each [default: its folder]")
     parser.add_argument("--line", action="append", default=[], help="a horizontal line: a name and its perplexity")
+    parser.add_argument("--steps", action="store_true", help="over steps instead of minutes")
     parser.add_argument("--nats", action="store_true", help="nats instead of perplexity")
     args = parser.parse_args()
     scale = (lambda value: math.log(value)) if args.nats else (lambda value: value)
-    figure, axes = plt.subplots(figsize=(7, 3.6))
+    figure, axes = axes_of(7, 3.6)
     lowest = []
+    alone = len(args.runs) == 1
     for number, run in enumerate(args.runs):
-        train, valid = read(run)
-        name = Path(run).name + " " if len(args.runs) > 1 else ""
-        colour = f"C{number}"
-        axes.plot(*zip(*[(x, scale(y)) for x, y in train]), color=colour, linewidth=1, alpha=0.5,
-                  label=f"{name}training, mean of the epoch so far")
+        train, valid = read(run, args.steps)
+        name = args.name[number] if number < len(args.name) else Path(run).name
+        if alone:
+            axes.plot(*zip(*[(x, scale(y)) for x, y in train]), color="C0", linewidth=1, alpha=0.5,
+                      label="training, mean of the epoch so far")
+            lowest.append(min(scale(y) for _, y in train))
         if valid:
-            axes.plot(*zip(*[(x, scale(y)) for x, y in valid]), "o-", color=colour, markersize=4,
-                      label=f"{name}validation")
+            axes.plot(*zip(*[(x, scale(y)) for x, y in valid]), "o-", color=f"C{number}", markersize=4,
+                      label="validation" if alone else f"{name}: {min(scale(y) for _, y in valid):.1f}")
             lowest.append(min(scale(y) for _, y in valid))
-        lowest.append(min(scale(y) for _, y in train))
     for line in args.line:
         name, _, value = line.rpartition(" ")
         axes.axhline(float(value), color="0.4", linewidth=1, linestyle="--", label=f"{name}: {value}")
         lowest.append(float(value))
     bottom = min(lowest)
-    axes.set_ylim(bottom * (0.95 if args.nats else 0.85), bottom * (1.8 if args.nats else 3.2))
+    low, high = (0.95, 1.8) if args.nats else (0.85, 3.2) if alone else (0.95, 1.7)
+    axes.set_ylim(bottom * low, bottom * high)
     axes.set_xlim(left=0)
-    axes.set_xlabel("minutes")
-    axes.set_ylabel("nats" if args.nats else "perplexity")
+    axes.set_xlabel("thousands of steps" if args.steps else "minutes")
+    axes.set_ylabel(("nats" if args.nats else "perplexity") + ("" if alone else " of the validation"))
     axes.set_title(args.title, fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
-    Path(args.picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.picture, metadata={"Date": None, "Creator": None})
+    save(figure, axes, args.picture)
 
 
 if __name__ == "__main__":

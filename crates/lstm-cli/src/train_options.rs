@@ -151,7 +151,7 @@ struct TrainingOptions {
     #[arg(long, value_name = "SHARE", requires = "candidates")]
     candidates_until: Option<f64>,
     /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
-    /// medium, large: sgd, awd: nt-asgd]
+    /// medium, large: sgd, awd: nt-asgd; of a text without a preset what --rate says: below 0.1 it is Adam's]
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
     /// β₁ of adam and adamw, the share of the mean gradient that every step keeps [default: 0.9]
@@ -259,6 +259,9 @@ fn horizon(text: &str) -> Result<Horizon, String> {
         _ => Err(format!("`{text}` is neither a number of steps of at least 1 nor `segment`")),
     }
 }
+
+/// Where no optimizer is named, a rate below this is Adam's.
+const LEAST_RATE_OF_SGD: f32 = 0.1;
 
 /// The percentages of a split.
 #[derive(Clone)]
@@ -370,7 +373,7 @@ impl Train {
         let timed = budget.is_some() || epochs.is_none() && steps.is_none();
         let seconds = budget.unwrap_or(DEFAULT_SECONDS);
         let facts = if timed { Facts::measured(seconds, data)? } else { Facts::nominal(data) };
-        let plan = facts.plan(|chosen| -> Result<_> {
+        let plan = facts.plan(self.training.planned_optimizer(), |chosen| -> Result<_> {
             let mut chosen = self.over(chosen, Preset::Default)?;
             (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
             chosen.data = config.data.clone();
@@ -491,6 +494,24 @@ impl ModelOptions {
 }
 
 impl TrainingOptions {
+    /// The options of Adam alone, and whether they are given.
+    fn of_adam(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--beta1", self.beta1.is_some()),
+            ("--beta2", self.beta2.is_some()),
+            ("--epsilon", self.epsilon.is_some()),
+            ("--lazy", self.lazy == Some(true)),
+        ]
+    }
+
+    /// The optimizer where no preset has one: what is said, or what the options can only mean, for the rates of SGD are some
+    /// ten thousand times Adam's.
+    fn planned_optimizer(&self) -> Option<OptimizerKind> {
+        let adam = self.of_adam().iter().any(|(_, given)| *given).then_some(OptimizerKind::Adam);
+        let by_rate = |rate: f32| if rate < LEAST_RATE_OF_SGD { OptimizerKind::Adam } else { OptimizerKind::Sgd };
+        self.optimizer.or(adam).or(self.rate.map(by_rate))
+    }
+
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
         set(&mut config.batching, self.batches);
         set(&mut config.batch, self.batch);
@@ -511,13 +532,9 @@ impl TrainingOptions {
         if self.non_monotone.is_some() && !averages {
             bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
         }
-        let adam = [
-            ("--beta1", self.beta1.is_some()),
-            ("--beta2", self.beta2.is_some()),
-            ("--epsilon", self.epsilon.is_some()),
-            ("--lazy", self.lazy == Some(true)),
-        ];
-        if let Some((option, _)) = adam.into_iter().find(|(_, given)| *given && !config.optimizer.has_moments()) {
+        if let Some((option, _)) =
+            self.of_adam().into_iter().find(|(_, given)| *given && !config.optimizer.has_moments())
+        {
             bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", config.optimizer);
         }
         set(&mut config.adam.beta1, self.beta1);

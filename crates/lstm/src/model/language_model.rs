@@ -1,22 +1,24 @@
 //! A language model: embedding → [`Lstm`] → readout → softmax cross-entropy, forward and backward.
 
+#[cfg(test)]
+mod gradients;
+mod token_stream;
+
 use std::sync::Arc;
 
-use lstm_kernels::{
-    Columns, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product, smooth_targets,
-};
-use serde::{Deserialize, Serialize};
+use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product, smooth_targets};
 
 use super::candidates::{Candidates, Drawn, Sampler};
-use super::{LanguageModelConfig, LayerWiring};
+use super::{LanguageModelConfig, LayerWiring, Loss};
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
 use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
 use crate::penalty::{self, Penalties};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
-use crate::stream::Stream;
 use crate::text::batches::{Batch, NO_TARGET};
+
+pub use token_stream::TokenStream;
 
 /// The most floats of a slab of scores (32 MiB): the loss goes through the rows slab by slab, so that a large vocabulary
 /// needs no `T·B·V` floats. The readout's weight and gradient are read and written once a slab: a training step of 700
@@ -73,74 +75,6 @@ pub(crate) struct Predicted<'a> {
     pub(crate) targets: &'a [u32],
     /// How surprising that was: `[rows]`, in nats.
     pub(crate) nll: &'a [f32],
-}
-
-/// B independent streams of tokens through a language model: each step reads one token a row and scores what comes next.
-/// Weights are packed once, and nothing is allocated from step to step.
-#[derive(Clone, Debug)]
-pub struct TokenStream<'a> {
-    table: &'a [f32],
-    size: usize,
-    stream: Stream,
-    scores: Columns,
-}
-
-impl TokenStream<'_> {
-    /// Every row reads its token. tokens: `[B]`; gives the scores of what comes next, `[B, V]`.
-    ///
-    /// # Panics
-    /// When there is not one token a row, or one is not below V.
-    pub fn read(&mut self, tokens: &[u32]) -> &[f32] {
-        assert_eq!(tokens.len(), self.stream.batch(), "a token for every row");
-        for (row, &token) in tokens.iter().enumerate() {
-            let embedding = &self.table[token as usize * self.size..][..self.size];
-            self.stream.input_mut(row).copy_from_slice(embedding);
-        }
-        self.stream.step();
-        self.stream.plan().rows(self.scores)
-    }
-
-    /// The streams behind the tokens: their number and states.
-    pub fn streams(&self) -> &Stream {
-        &self.stream
-    }
-
-    /// The streams, to change their states.
-    pub fn streams_mut(&mut self) -> &mut Stream {
-        &mut self.stream
-    }
-
-    /// As many streams as asked for through the same model, from zero states.
-    pub fn with_batch(&self, batch: usize) -> Self {
-        Self { stream: self.stream.with_batch(batch), ..self.clone() }
-    }
-}
-
-/// The summed negative log-likelihood of some predicted tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Loss {
-    /// Total, in nats.
-    pub nll: f64,
-    /// The number of predicted tokens.
-    pub tokens: usize,
-}
-
-impl Loss {
-    /// Nats per token.
-    pub fn mean(&self) -> f64 {
-        self.nll / self.tokens.max(1) as f64
-    }
-
-    /// exp of the mean.
-    pub fn perplexity(&self) -> f64 {
-        self.mean().exp()
-    }
-
-    /// Adds another part of the same total.
-    pub fn add(&mut self, other: Loss) {
-        self.nll += other.nll;
-        self.tokens += other.tokens;
-    }
 }
 
 impl LanguageModel {
@@ -320,25 +254,6 @@ impl LanguageModel {
             surprisal.extend_from_slice(&tape.nll);
         }
         loss
-    }
-
-    /// B streams of tokens through this model, from zero states.
-    ///
-    /// # Errors
-    /// A model that cannot be run token by token.
-    pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
-        let (stream, scores) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
-            let mut read = stack.output;
-            if let Some(slot) = self.readout_projection {
-                let projected = plan.buffer(self.config.embedding);
-                plan.linear(params.get(slot), None, read, projected);
-                read = projected;
-            }
-            let scores = plan.buffer(self.config.vocabulary);
-            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), read, scores);
-            scores
-        })?;
-        Ok(TokenStream { table: params.get(self.embedding), size: self.config.embedding, stream, scores })
     }
 
     fn embed(&self, params: &Params, tokens: &[u32], tape: &mut LanguageTape) {
@@ -613,9 +528,6 @@ enum Pass {
 fn segment(batch: &Batch) -> Segment<'_> {
     Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref() }
 }
-
-#[cfg(test)]
-mod gradients;
 
 #[cfg(test)]
 mod tests {

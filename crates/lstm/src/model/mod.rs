@@ -3,6 +3,8 @@
 mod candidates;
 mod config;
 mod language_model;
+mod loss;
 pub use candidates::Sampler;
 pub use config::*;
 pub use language_model::*;
+pub use loss::Loss;
