@@ -222,7 +222,7 @@ impl Facts {
         // What follows from the size.
         let epochs = self.size(&config).epochs;
         let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs);
-        run.model.dropout = dropout(epochs, self.vocabulary > CHARACTERS);
+        run.model.dropout = dropout(epochs);
         let mut config = overlay(run)?;
         if config.epochs.is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.epochs = Some(MOST_EPOCHS as usize);
@@ -304,23 +304,16 @@ fn adam_rate(width: usize) -> f32 {
     ((rate * 1e4).round().max(1.0) * 1e-4) as f32
 }
 
-/// What more is dropped for every doubling of the times a text is read.
+/// What more is dropped for every doubling of the times a text is read, and the most: with nine readings of the Penn Treebank by a
+/// layer of 512 the validation perplexity is 94.5 at 0.2, of weights 0.1, 90.5 at 0.3 and 0.2, and 93.5 at 0.4 and 0.2.
 const DROPOUT: f64 = 0.1;
-
-/// Of what is dropped of the recurrent weights, how much is of whole words.
-const DROPPED_WORDS: f64 = 0.2;
+const MOST_DROPOUT: f64 = 0.35;
 
 /// What is dropped: nothing of what is read once, more with every reading.
-fn dropout(epochs: f64, words: bool) -> DropoutRates {
-    let doublings = epochs.clamp(1.0, MOST_EPOCHS).log2();
-    let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).clamp(0.0, 0.65) as f32;
-    let weights = DROPOUT * (doublings - 1.0);
-    DropoutRates {
-        kind: DropoutKind::Locked,
-        weights: rounded(weights),
-        embedding: if words { rounded(DROPPED_WORDS * weights) } else { 0.0 },
-        ..DropoutRates::all(rounded(DROPOUT * doublings))
-    }
+fn dropout(epochs: f64) -> DropoutRates {
+    let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).max(0.0) as f32;
+    let rate = (DROPOUT * epochs.max(1.0).log2()).min(MOST_DROPOUT);
+    DropoutRates { kind: DropoutKind::Locked, weights: rounded(rate - DROPOUT), ..DropoutRates::all(rounded(rate)) }
 }
 
 #[cfg(test)]
