@@ -25,7 +25,7 @@ ROWS = [
     ("the base", "", {}),
     ("another seed", "", {"seed": 2}),
     None,
-    ("no dropout", "", {"dropout": 0}),
+    ("no dropout", "", {"dropout": 0, "dropout-kind": None}),
     ("standard instead of locked dropout", "Zaremba 2014", {"dropout-kind": "standard"}),
     ("weight dropout 0.3", "Merity 2017", {"dropout-weights": 0.3}),
     ("embedding dropout 0.1", "Gal & Ghahramani 2016", {"dropout-embedding": 0.1}),

@@ -79,7 +79,8 @@ fn nothing_is_allocated_after_the_first_steps() {
 
         let mut stream = model.stream(&params, 4).unwrap();
         stream.read(&[1, 2, 3, 4]);
-        let count = asked_for_at_last(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
+        let count =
+            asked_for_at_last(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
         assert_eq!(count, 0, "a stream, {case}");
     }
 }
