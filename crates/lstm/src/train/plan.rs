@@ -365,8 +365,10 @@ mod tests {
         for pair in plans.windows(2) {
             assert!(shape(&pair[0]) < shape(&pair[1]));
             assert!(pair[0].size.epochs < pair[1].size.epochs);
-            assert!(pair[0].config.model.dropout.input < pair[1].config.model.dropout.input);
+            assert!(pair[0].config.model.dropout.input <= pair[1].config.model.dropout.input);
         }
+        let [shortest, .., longest] = plans.map(|plan| plan.config.model.dropout.input);
+        assert!(shortest < longest && longest == MOST_DROPOUT as f32);
     }
 
     #[test]
