@@ -20,7 +20,7 @@ BASE = {
     "schedule": "cosine", "warmup": 0.03, "epochs": 10, "patience": 0,
 }
 
-# (what, source, options that differ; None takes one away). Rows are paragraphs of the table.
+# (what, source, options that differ from the base's; None takes one away). None parts the table into paragraphs.
 ROWS = [
     ("the base", "", {}),
     ("another seed", "", {"seed": 2}),
@@ -35,7 +35,7 @@ ROWS = [
     ("label smoothing 0.1", "Szegedy 2016", {"label-smoothing": 0.1}),
     ("weight decay 1e-5", "", {"weight-decay": 1e-5}),
     None,
-    ("embeddings not tied", "Press & Wolf 2017", {"tied": None}),
+    ("embeddings not tied", "Press & Wolf 2017", {"tied": False}),
     ("one layer", "", {"layers": 1}),
     ("three layers", "", {"layers": 3}),
     ("a size for each layer, 300 and 200", "Merity 2017", {"hidden": "300,200"}),
@@ -49,17 +49,18 @@ ROWS = [
     ("Adam 0.004", "Kingma & Ba 2015", {"optimizer": "adam", "rate": 0.004, "clip": 1}),
     ("AdamW 0.004, decay 0.01", "Loshchilov & Hutter 2019",
      {"optimizer": "adamw", "rate": 0.004, "clip": 1, "weight-decay": 0.01}),
-    ("SGD, the rate quartered at a plateau", "", {"schedule": "plateau", "decay": 4, "warmup": None}),
-    ("NT-ASGD", "Merity 2017", {"optimizer": "nt-asgd", "schedule": None, "warmup": None}),
+    ("SGD, the rate quartered at a plateau", "", {"schedule": "plateau", "decay": 4, "warmup": 0}),
+    ("NT-ASGD", "Merity 2017", {"optimizer": "nt-asgd", "schedule": "constant", "warmup": 0}),
     ("constant rate", "", {"schedule": "constant"}),
     ("constant rate, averaged weights", "Polyak & Juditsky 1992", {"schedule": "constant", "average": "ema(0.998)"}),
     ("linear to 0", "", {"schedule": "linear"}),
-    ("one-cycle", "Smith 2018", {"schedule": "one-cycle", "warmup": None}),
-    ("no warm-up", "", {"warmup": None}),
+    ("one-cycle", "Smith 2018", {"schedule": "one-cycle", "warmup": 0}),
+    ("no warm-up", "", {"warmup": 0}),
     ("no clipping", "", {"clip": 0}),
     ("segments of varied length", "Merity 2017", {"variable-segment": True}),
     ("two batches a step", "", {"accumulate": 2}),
-    ("1,000 candidates for 80 % of the run", "Jean 2015", {"candidates": 1000}),
+    ("1,000 candidates", "Jean 2015", {"candidates": 1000}),
+    ("every word scored in every step", "", {"candidates-until": 0}),
 ]
 
 
@@ -70,7 +71,7 @@ def run(args, number, row):
     options = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     command = [args.lstm, "train", args.text, "--threads", "1", "--out", str(work / f"run-{number}"), "--force", "--json"]
     for name, value in options.items():
-        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        command += [f"--{name}={str(value).lower()}"] if isinstance(value, bool) else [f"--{name}", str(value)]
     if kept.exists() and json.loads(kept.read_text())["command"] == command:
         return json.loads(kept.read_text())
     said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -99,7 +100,7 @@ def table(records):
         what, source, changes = row
         record = next(record for record in records if record["what"] == what)
         option = " ".join(
-            f"no --{name}" if value is None else f"--{name}" if value is True else f"--{name} {value}"
+            f"no --{name}" if value is None else f"--{name}={str(value).lower()}" if isinstance(value, bool) else f"--{name} {value}"
             for name, value in changes.items()
         )
         share = 100 * (record["test"] / base["test"] - 1)

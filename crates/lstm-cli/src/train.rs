@@ -113,12 +113,18 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
 fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Option<f64>) {
     let model = &config.model;
     let noun = config.tokenizer.noun();
-    let time = config.budget.map_or(String::new(), |budget| format!(" in {}", seconds(budget)));
-    talk(format_args!(
-        "plan     this machine trains at {:.0} GFLOP/s, enough for {} {noun}{time} with the model below",
-        facts.rate * 6e-9,
-        grouped(size.tokens as u64)
-    ));
+    let read = grouped(size.tokens as u64);
+    match config.budget {
+        Some(budget) => talk(format_args!(
+            "plan     this machine trains at {:.0} GFLOP/s, enough for {read} {noun} in {} with the model below",
+            facts.rate * 6e-9,
+            seconds(budget)
+        )),
+        None => talk(format_args!(
+            "plan     {read} {noun} are read, by a model of the size that two fast cores train in {}",
+            seconds(facts.seconds)
+        )),
+    }
     let per_line = data.train.tokens() as f64 / data.train.lines.max(1) as f64;
     let why = match unknown {
         Some(unknown) => format!(": {:.0} % of its words would be unknown", 100.0 * unknown),

@@ -137,6 +137,21 @@ impl Facts {
         }
     }
 
+    /// The tokens that are read if the number of epochs or steps was decided.
+    fn asked(&self, config: &RunConfig) -> Option<f64> {
+        let epochs = config.epochs.map(|epochs| epochs as f64 * self.tokens);
+        let in_step = (config.batch * config.segment * config.accumulate) as f64;
+        let steps = config.steps.map(|steps| steps as f64 * in_step);
+        epochs.into_iter().chain(steps).reduce(f64::min)
+    }
+
+    /// How far a run goes that has no budget of time if the number of epochs or steps was decided.
+    fn whole_size(&self, config: &RunConfig) -> Size {
+        let size = self.size(config);
+        let tokens = self.asked(config).filter(|_| config.budget.is_none()).unwrap_or(size.tokens);
+        Size { tokens, epochs: tokens / self.tokens, ..size }
+    }
+
     /// How far the time goes with a run.
     fn size(&self, config: &RunConfig) -> Size {
         let (stack, read) = passed(&config.model);
@@ -152,8 +167,7 @@ impl Facts {
         let until = if config.candidates.is_some() { config.candidates_until } else { 0.0 };
         let time = (0.97 * self.seconds - evaluation).max(0.5 * self.seconds);
         let within_time = time * (until / sampled + (1.0 - until) / whole);
-        let within_epochs = config.epochs.map_or(f64::INFINITY, |epochs| epochs as f64 * self.tokens);
-        let tokens = within_time.min(within_epochs);
+        let tokens = within_time.min(self.asked(config).unwrap_or(f64::INFINITY));
         Size { weights: stack + scored * read, epochs: tokens / self.tokens, tokens }
     }
 
@@ -220,14 +234,14 @@ impl Facts {
             (None, None) => unreachable!("every width is either taken or refused"),
         };
         // What follows from the size.
-        let epochs = self.size(&config).epochs;
+        let epochs = self.whole_size(&config).epochs;
         let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs);
         run.model.dropout = dropout(epochs);
         let mut config = overlay(run)?;
         if config.epochs.is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.epochs = Some(MOST_EPOCHS as usize);
         }
-        let size = self.size(&config);
+        let size = self.whole_size(&config);
         Ok(Plan { config, size })
     }
 
@@ -419,6 +433,10 @@ mod tests {
         assert_eq!((shape(&wide).1, wide.config.model.embedding), (650, 650));
         assert!(wide.size.epochs < plan(PTB).size.epochs);
         assert_eq!(shape(&with(|config| config.model.layers = 3)).0, 3);
+        // What time does not bound is as long as it was decided to be, and dropout goes with that.
+        let longer = with(|config| config.steps = Some(13_280));
+        assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
+        assert_eq!(longer.config.model.dropout.input, 0.33);
         // Every token is scored where every one is smoothed, and the model is smaller for it.
         let smoothed = with(|config| config.model.penalties.label_smoothing = 0.1);
         assert_eq!(smoothed.config.candidates, None);
