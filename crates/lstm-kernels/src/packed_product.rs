@@ -1,7 +1,7 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
 use crate::product::Matrix;
-use crate::recurrence::{Grid, Shared, column_share, columns_of_rows, pack_columns};
+use crate::recurrence::{Grid, Shared, Sweep, column_share, columns_of_rows, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
 use crate::tile::{From, Left, Out, PANEL};
@@ -68,7 +68,7 @@ impl Kernel for Share<'_> {
         unsafe {
             let out = Out { data: out.at(rows.start * all + columns.start), row: all, from };
             let left = left.at(rows.start, 0);
-            columns_of_rows(simd, rows.len(), depth, left, values.as_ptr(), columns, PANEL * S::LANES, out);
+            columns_of_rows(simd, rows.len(), depth, left, values.as_ptr(), columns, PANEL * S::LANES, Sweep::Up, out);
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::normalise::NormaliseRow;
 use crate::pack::Source;
 use crate::product::share;
 use crate::recurrence::{
-    Cells, ROWS, SCRATCH, Scratch, Shared, blocks_of_rows, column_share, columns_of_rows, own_blocks, pack_blocks,
-    pack_columns,
+    Cells, ROWS, SCRATCH, Scratch, Shared, Sweep, blocks_of_rows, column_share, columns_of_rows, own_blocks,
+    pack_blocks, pack_columns,
 };
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
@@ -388,7 +388,7 @@ impl Kernel for Step<'_> {
                             };
                             let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
                             let depth = joined.width;
-                            blocks_of_rows(simd, count, depth, left, weights, &own, &cells, &mut scratch);
+                            blocks_of_rows(simd, count, depth, left, weights, &own, Sweep::Up, &cells, &mut scratch);
                             row += count;
                         }
                     }
@@ -399,7 +399,17 @@ impl Kernel for Step<'_> {
                         let out = Out { data: at(out, 0).add(first), row: stride(out), from };
                         let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
                         let weights = packed[*weights].as_ptr();
-                        columns_of_rows(simd, batch, input.width, left, weights, columns, PANEL * S::LANES, out);
+                        columns_of_rows(
+                            simd,
+                            batch,
+                            input.width,
+                            left,
+                            weights,
+                            columns,
+                            PANEL * S::LANES,
+                            Sweep::Up,
+                            out,
+                        );
                     }
                     Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
                         let cell = form.cell(&packed[*parameters]);

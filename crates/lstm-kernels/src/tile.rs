@@ -101,13 +101,15 @@ pub(crate) unsafe fn panel<S: Simd>(
 ) {
     // A call, not inlined: the tiles of every shape are many instructions.
     match ahead {
-        Ahead::Regions(regions) => simd.call(Panel::<0> { rows, depth, columns, left, panel, out, regions }),
-        Ahead::Stream => {
+        Ahead::Regions(regions) => {
+            simd.call(Panel::<0> { rows, depth, columns, left, panel, out, regions, next: panel })
+        }
+        Ahead::Stream(next) => {
             let regions = [Region::NONE; 2];
             if rows > S::TILE_ROWS {
-                simd.call(Panel::<1> { rows, depth, columns, left, panel, out, regions });
+                simd.call(Panel::<1> { rows, depth, columns, left, panel, out, regions, next });
             } else {
-                simd.call(Panel::<2> { rows, depth, columns, left, panel, out, regions });
+                simd.call(Panel::<2> { rows, depth, columns, left, panel, out, regions, next });
             }
         }
     }
@@ -118,8 +120,8 @@ pub(crate) unsafe fn panel<S: Simd>(
 pub(crate) enum Ahead {
     /// Some memory elsewhere.
     Regions([Region; 2]),
-    /// As many weights as the panel's, right behind it.
-    Stream,
+    /// As many weights as the panel's, from here on.
+    Stream(*const f32),
 }
 
 /// Stretches of memory at a distance from each other.
@@ -157,7 +159,7 @@ impl Region {
 /// The values of a cache line.
 const LINE: usize = 16;
 
-/// A panel; `LINES` of the stream behind it are asked for at every k.
+/// A panel; `LINES` of what comes next are asked for at every k.
 struct Panel<const LINES: usize> {
     rows: usize,
     depth: usize,
@@ -166,6 +168,7 @@ struct Panel<const LINES: usize> {
     panel: *const f32,
     out: Out,
     regions: [Region; 2],
+    next: *const f32,
 }
 
 impl<const LINES: usize> Kernel for Panel<LINES> {
@@ -173,7 +176,7 @@ impl<const LINES: usize> Kernel for Panel<LINES> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, columns, left, panel, out, regions } = self;
+        let Self { rows, depth, columns, left, panel, out, regions, next } = self;
         let mut row = 0;
         let (mut turn, turns) = (0, rows.div_ceil(S::TILE_ROWS));
         // Each tile asks for its share of the stream.
@@ -183,7 +186,7 @@ impl<const LINES: usize> Kernel for Panel<LINES> {
             for region in regions {
                 region.share(turns, turn).prefetch(simd);
             }
-            let ahead = panel.wrapping_add(depth * width + turn * depth * step);
+            let ahead = next.wrapping_add(turn * depth * step);
             turn += 1;
             let tile = tile_rows(rows - row, S::TILE_ROWS);
             let left = match left {

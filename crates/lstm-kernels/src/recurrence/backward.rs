@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Recurrence;
 use super::cells::columns_of_rows;
 use super::shared::{Shared, zero};
-use super::units::{Grid, column_share, panels_before};
+use super::units::{Grid, Sweep, column_share, panels_before};
 use crate::product::share;
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
@@ -147,7 +147,8 @@ impl Backward<'_> {
             let width = PANEL * S::LANES;
             let before = panels_before(hidden, units, part, width);
             let panels = self.recurrence.packed.projection.as_ptr().add(before * recurrent * width);
-            columns_of_rows(simd, self.rows.len(), recurrent, left, panels, 0..columns.len(), width, out);
+            let (columns, sweep) = (0..columns.len(), sweep(n));
+            columns_of_rows(simd, self.rows.len(), recurrent, left, panels, columns, width, sweep, out);
         }
     }
 
@@ -221,11 +222,17 @@ impl Backward<'_> {
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, panels, out);
                 } else {
-                    columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, 0..columns.len(), width, out);
+                    let (columns, sweep) = (0..columns.len(), sweep(n));
+                    columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, columns, width, sweep, out);
                 }
             }
         }
     }
+}
+
+/// The sweep over the weights of the n-th step.
+fn sweep(n: usize) -> Sweep {
+    if n.is_multiple_of(2) { Sweep::Up } else { Sweep::Down }
 }
 
 /// Where the values of one row lie at one step, each `[H]` but the gates `[4H]`.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::units::{Block, OwnBlocks};
+use super::units::{Block, OwnBlocks, Sweep};
 use crate::activation::{sigmoid, tanh};
 use crate::product::share;
 use crate::simd::Simd;
@@ -48,6 +48,7 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
     left: Left,
     weights: *const f32,
     own: &OwnBlocks,
+    sweep: Sweep,
     cells: &Cells,
     scratch: &mut Scratch,
 ) {
@@ -58,7 +59,8 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
     // promises.
     unsafe {
         if rows <= FEW_ROWS {
-            for first in own.clone().step_by(GROUP) {
+            for group in sweep.over(0..own.len().div_ceil(GROUP)) {
+                let first = own.start + group * GROUP;
                 let group = first..own.end.min(first + GROUP);
                 let begin = blocks.at(first).panel;
                 let panels = blocks.at(group.end).panel - begin;
@@ -71,20 +73,28 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
             }
             return;
         }
-        for block in own.clone().map(|index| blocks.at(index)) {
+        for index in sweep.over(own.clone()) {
+            let block = blocks.at(index);
             let columns = 4 * block.width;
-            for panel in 0..columns.div_ceil(width) {
-                let weights = weights.add((block.panel + panel) * depth * width);
+            let panels = columns.div_ceil(width);
+            for panel in 0..panels {
+                let at = |panel: usize| weights.add(panel * depth * width);
+                let next = if panel + 1 < panels {
+                    at(block.panel + panel + 1)
+                } else {
+                    at(blocks.at(sweep.after(index, own)).panel)
+                };
+                let weights = at(block.panel + panel);
                 let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
-                streamed(simd, rows, depth, columns.min(width), left, weights, out);
+                streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
             }
             activate(simd, rows, block, scratch, columns, cells);
         }
     }
 }
 
-/// One panel of weights that streams from the second-level cache or beyond: as many k at a time as stay near until the
-/// last rows have met them, while the next ones are on their way.
+/// One panel of weights that streams from the second-level cache or beyond, and the panel after it: as many k at a time
+/// as stay near until the last rows have met them, while the next ones are on their way.
 #[inline(always)]
 unsafe fn streamed<S: Simd>(
     simd: S,
@@ -92,7 +102,7 @@ unsafe fn streamed<S: Simd>(
     depth: usize,
     columns: usize,
     left: Left,
-    panel: *const f32,
+    (panel, next): (*const f32, *const f32),
     mut out: Out,
 ) {
     let blocks = depth.div_ceil(DEPTH).max(1);
@@ -100,9 +110,10 @@ unsafe fn streamed<S: Simd>(
         let ks = share(depth, blocks, block);
         // SAFETY: as the caller promises.
         unsafe {
-            let panel = panel.add(ks.start * PANEL * S::LANES);
+            let at = |k: usize| panel.add(k * PANEL * S::LANES);
+            let next = Ahead::Stream(if ks.end < depth { at(ks.end) } else { next });
             let left = Rows::Strided(left.at(0, ks.start));
-            tile::panel(simd, rows, ks.len(), columns, left, panel, out, Ahead::Stream);
+            tile::panel(simd, rows, ks.len(), columns, left, at(ks.start), out, next);
         }
         out.from = From::Out;
     }
@@ -192,7 +203,7 @@ fn cell_step<S: Simd>(simd: S, [i, f, g, o]: [S::V; 4], c_before: S::V) -> CellS
 }
 
 /// out `[rows, columns]` = left · panels, for a range of columns that begins with a whole vector. out begins at
-/// the first of them; `panels` at column 0, from where panels are `width` wide.
+/// the first of them; `panels` at column 0, from where panels are `width` wide. Few rows take no notice of the sweep.
 #[inline(always)]
 pub(crate) unsafe fn columns_of_rows<S: Simd>(
     simd: S,
@@ -202,6 +213,7 @@ pub(crate) unsafe fn columns_of_rows<S: Simd>(
     panels: *const f32,
     columns: Range<usize>,
     width: usize,
+    sweep: Sweep,
     out: Out,
 ) {
     let mut first = columns.start;
@@ -213,15 +225,17 @@ pub(crate) unsafe fn columns_of_rows<S: Simd>(
         }
         first += whole * width;
     }
-    while first < columns.end {
+    let range = first / width..columns.end.div_ceil(width).max(first / width);
+    for index in sweep.over(range.clone()) {
         // A share may begin in the middle of a panel.
-        let inside = first % width;
-        let count = (width - inside).min(columns.end - first);
+        let from = first.max(index * width);
+        let count = ((index + 1) * width).min(columns.end) - from;
         // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
         unsafe {
-            let panel = panels.add(first / width * depth * width + inside);
-            streamed(simd, rows, depth, count, left, panel, out.at(0, first - columns.start));
+            let at = |index: usize| panels.add(index * depth * width);
+            let panel = at(index).add(from - index * width);
+            let next = at(sweep.after(index, &range));
+            streamed(simd, rows, depth, count, left, (panel, next), out.at(0, from - columns.start));
         }
-        first += count;
     }
 }

@@ -3,7 +3,7 @@
 use super::Recurrence;
 use super::cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of_rows};
 use super::shared::{Shared, zero};
-use super::units::{Grid, column_share, own_blocks};
+use super::units::{Grid, Sweep, column_share, own_blocks};
 use crate::product::share;
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
@@ -37,6 +37,7 @@ impl Kernel for ForwardTask<'_> {
         let own = own_blocks(hidden, S::LANES, grid.units, part);
         let projected = column_share(recurrent, grid.units, part);
         let mut scratch: Scratch = [0.0; SCRATCH];
+        let (mut sweep, mut projecting) = (Sweep::Up, Sweep::Up);
         for n in 0..recurrence.steps {
             let (t, before, after) = recurrence.step(n);
             let mut first = rows.start;
@@ -61,7 +62,7 @@ impl Kernel for ForwardTask<'_> {
                     let h_before = arrays.h.at((before * batch + first) * recurrent);
                     let left = Left { data: h_before, row: recurrent, depth: 1 };
                     let weights = recurrence.packed.recurrent.as_ptr();
-                    blocks_of_rows(simd, count, recurrent, left, weights, &own, &cells, &mut scratch);
+                    blocks_of_rows(simd, count, recurrent, left, weights, &own, sweep.turn(), &cells, &mut scratch);
                 }
                 first += count;
             }
@@ -77,7 +78,8 @@ impl Kernel for ForwardTask<'_> {
                     let width = PANEL * S::LANES;
                     // Shares begin at whole vectors; the forward panels are cut as one share.
                     let panels = recurrence.packed.projection.as_ptr();
-                    columns_of_rows(simd, rows.len(), hidden, left, panels, projected.clone(), width, out);
+                    let (columns, sweep) = (projected.clone(), projecting.turn());
+                    columns_of_rows(simd, rows.len(), hidden, left, panels, columns, width, sweep, out);
                 }
             }
             if recurrence.lengths.is_some() {

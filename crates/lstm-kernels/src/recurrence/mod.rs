@@ -21,7 +21,7 @@ pub(crate) use cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of
 pub use packed::{PackedRecurrence, RecurrentWeights};
 pub(crate) use packed::{pack_blocks, pack_columns};
 pub(crate) use shared::{Shared, zero};
-pub(crate) use units::{Grid, column_share, own_blocks};
+pub(crate) use units::{Grid, Sweep, column_share, own_blocks};
 
 /// One direction of one layer's recurrence over a segment.
 #[derive(Clone, Copy, Debug)]

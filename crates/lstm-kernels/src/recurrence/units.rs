@@ -95,6 +95,35 @@ pub(crate) fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize)
     OwnBlocks { blocks, own, units }
 }
 
+/// In which order weights are passed that are passed at every step: there and back, so that a step begins with what the caches hold
+/// of the last one, where always from the first to the last would find none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    Up,
+    Down,
+}
+
+impl Sweep {
+    /// This one; the next is the other.
+    pub(super) fn turn(&mut self) -> Self {
+        let now = *self;
+        *self = if now == Self::Up { Self::Down } else { Self::Up };
+        now
+    }
+
+    /// The indices in this order.
+    #[inline(always)]
+    pub(super) fn over(self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        range.clone().map(move |index| if self == Self::Up { index } else { range.start + range.end - 1 - index })
+    }
+
+    /// The index that comes after `index`; the last again where the next sweep begins with it.
+    #[inline(always)]
+    pub(super) fn after(self, index: usize, range: &Range<usize>) -> usize {
+        if self == Self::Up { (index + 1).min(range.end - 1) } else { index.saturating_sub(1).max(range.start) }
+    }
+}
+
 /// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
 pub(crate) fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
     let lanes = dispatch(Lanes);
@@ -161,6 +190,18 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sweeps_go_there_and_back() {
+        let mut sweep = Sweep::Up;
+        let passes = [sweep.turn(), sweep.turn(), sweep.turn()];
+        let over: Vec<Vec<usize>> = passes.iter().map(|pass| pass.over(3..6).collect()).collect();
+        assert_eq!(over, [[3, 4, 5], [5, 4, 3], [3, 4, 5]]);
+        for (pass, over) in passes.iter().zip(over) {
+            let after: Vec<usize> = over.iter().map(|index| pass.after(*index, &(3..6))).collect();
+            assert_eq!(after, [over[1], over[2], over[2]]);
+        }
+    }
 
     #[test]
     fn blocks_cover_the_units_once() {
