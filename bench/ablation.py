@@ -64,6 +64,13 @@ ROWS = [
 ]
 
 
+def words(name, value):
+    """An option as the command takes it."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--{name}=false"]
+    return [f"--{name}", str(value)]
+
+
 def run(args, number, row):
     work = Path(args.work)
     kept = work / f"{number}.json"
@@ -71,7 +78,7 @@ def run(args, number, row):
     options = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     command = [args.lstm, "train", args.text, "--threads", "1", "--out", str(work / f"run-{number}"), "--force", "--json"]
     for name, value in options.items():
-        command += [f"--{name}={str(value).lower()}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+        command += words(name, value)
     if kept.exists() and json.loads(kept.read_text())["command"] == command:
         return json.loads(kept.read_text())
     said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -100,7 +107,7 @@ def table(records):
         what, source, changes = row
         record = next(record for record in records if record["what"] == what)
         option = " ".join(
-            f"no --{name}" if value is None else f"--{name}={str(value).lower()}" if isinstance(value, bool) else f"--{name} {value}"
+            f"no --{name}" if value is None else " ".join(words(name, value))
             for name, value in changes.items()
         )
         share = 100 * (record["test"] / base["test"] - 1)
