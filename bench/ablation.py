@@ -60,7 +60,7 @@ ROWS = [
     ("segments of varied length", "Merity 2017", {"variable-segment": True}),
     ("two batches a step", "", {"accumulate": 2}),
     ("1,000 candidates", "Jean 2015", {"candidates": 1000}),
-    ("every word scored in every step", "", {"candidates-until": 0}),
+    ("every word scored in every step", "", {"candidates": 2000, "candidates-until": 0}),
 ]
 
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::config::Readout;
-use lstm::model::LayerWiring;
+use lstm::model::{LanguageModelConfig, LayerWiring};
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -140,9 +140,10 @@ fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Op
         format!(", {} of them scored in a step for {share:.0} % of the time", grouped(candidates as u64))
     });
     talk(format_args!(
-        "         {} of {}: every {} passes {} weights{scored}",
+        "         {} of {}{}: every {} passes {} weights{scored}",
         count(model.layers as u64, "layer"),
         model.hidden,
+        residual(model),
         noun.trim_end_matches('s'),
         grouped(size.weights as u64)
     ));
@@ -159,6 +160,11 @@ fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Op
         batches(config),
         optimizer(config)
     ));
+}
+
+/// Said of layers that have them.
+fn residual(model: &LanguageModelConfig) -> &'static str {
+    if model.residual { " with residual connections" } else { "" }
 }
 
 /// What was understood of the input, and what will be trained.
@@ -193,10 +199,11 @@ fn describe(trainer: &Trainer) {
     let cells = if model.variant.is_plain() { String::new() } else { format!(", cells with {}", model.variant) };
     let horizon = model.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
     talk(format_args!(
-        "model    vocabulary {}, embedding {}, {of} of {}{projection}{cells}{readout}{}: {} parameters",
+        "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{}: {} parameters",
         grouped(model.vocabulary as u64),
         model.embedding,
         model.hidden,
+        residual(model),
         horizon.unwrap_or_default(),
         grouped(trainer.model().layout().len() as u64)
     ));
