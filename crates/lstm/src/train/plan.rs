@@ -51,7 +51,7 @@ const TWO_LAYERS_OF_CHARACTERS: f64 = 2.5e6;
 
 /// How often a text of words is read from where on two layers with residual connections end lower than one wide layer, which
 /// learns faster and more by heart.
-const TWO_LAYERS_OF_WORDS: f64 = 9.0;
+const TWO_LAYERS_OF_WORDS: f64 = 10.0;
 
 /// The weights a word passes up to which they are in one layer: two of such a width would have too little room each.
 const FEW_WEIGHTS: f64 = 0.5e6;
