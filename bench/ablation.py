@@ -64,7 +64,7 @@ ROWS = [
 ]
 
 
-def words(name, value):
+def arguments(name, value):
     """An option as the command takes it."""
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--{name}=false"]
@@ -78,7 +78,7 @@ def run(args, number, row):
     options = {name: value for name, value in {**BASE, **changes}.items() if value is not None}
     command = [args.lstm, "train", args.text, "--threads", "1", "--out", str(work / f"run-{number}"), "--force", "--json"]
     for name, value in options.items():
-        command += words(name, value)
+        command += arguments(name, value)
     if kept.exists() and json.loads(kept.read_text())["command"] == command:
         return json.loads(kept.read_text())
     said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -107,7 +107,7 @@ def table(records):
         what, source, changes = row
         record = next(record for record in records if record["what"] == what)
         option = " ".join(
-            f"no --{name}" if value is None else " ".join(words(name, value))
+            f"no --{name}" if value is None else " ".join(arguments(name, value))
             for name, value in changes.items()
         )
         share = 100 * (record["test"] / base["test"] - 1)

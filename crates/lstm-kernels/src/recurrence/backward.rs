@@ -147,7 +147,7 @@ impl Backward<'_> {
             let width = PANEL * S::LANES;
             let before = panels_before(hidden, units, part, width);
             let panels = self.recurrence.packed.projection.as_ptr().add(before * recurrent * width);
-            let (columns, sweep) = (0..columns.len(), sweep(n));
+            let (columns, sweep) = (0..columns.len(), Sweep::of(n));
             columns_of_rows(simd, self.rows.len(), recurrent, left, panels, columns, width, sweep, out);
         }
     }
@@ -222,17 +222,12 @@ impl Backward<'_> {
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, panels, out);
                 } else {
-                    let (columns, sweep) = (0..columns.len(), sweep(n));
+                    let (columns, sweep) = (0..columns.len(), Sweep::of(n));
                     columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, columns, width, sweep, out);
                 }
             }
         }
     }
-}
-
-/// The sweep over the weights of the n-th step.
-fn sweep(n: usize) -> Sweep {
-    if n.is_multiple_of(2) { Sweep::Up } else { Sweep::Down }
 }
 
 /// Where the values of one row lie at one step, each `[H]` but the gates `[4H]`.

@@ -37,11 +37,11 @@ impl Kernel for ForwardTask<'_> {
         let own = own_blocks(hidden, S::LANES, grid.units, part);
         let projected = column_share(recurrent, grid.units, part);
         let mut scratch: Scratch = [0.0; SCRATCH];
-        let (mut sweep, mut projecting) = (Sweep::Up, Sweep::Up);
+        let passes = rows.len().div_ceil(ROWS);
         for n in 0..recurrence.steps {
             let (t, before, after) = recurrence.step(n);
-            let mut first = rows.start;
-            while first < rows.end {
+            for pass in 0..passes {
+                let first = rows.start + pass * ROWS;
                 let count = (rows.end - first).min(ROWS);
                 // SAFETY: rows and steps inside the arrays, which were checked; this member's rows and units alone are
                 // written, and what others wrote of the step before was met for.
@@ -62,9 +62,18 @@ impl Kernel for ForwardTask<'_> {
                     let h_before = arrays.h.at((before * batch + first) * recurrent);
                     let left = Left { data: h_before, row: recurrent, depth: 1 };
                     let weights = recurrence.packed.recurrent.as_ptr();
-                    blocks_of_rows(simd, count, recurrent, left, weights, &own, sweep.turn(), &cells, &mut scratch);
+                    blocks_of_rows(
+                        simd,
+                        count,
+                        recurrent,
+                        left,
+                        weights,
+                        &own,
+                        Sweep::of(n * passes + pass),
+                        &cells,
+                        &mut scratch,
+                    );
                 }
-                first += count;
             }
             if let Some(raw) = arrays.raw {
                 if grid.units > 1 {
@@ -78,7 +87,7 @@ impl Kernel for ForwardTask<'_> {
                     let width = PANEL * S::LANES;
                     // Shares begin at whole vectors; the forward panels are cut as one share.
                     let panels = recurrence.packed.projection.as_ptr();
-                    let (columns, sweep) = (projected.clone(), projecting.turn());
+                    let (columns, sweep) = (projected.clone(), Sweep::of(n));
                     columns_of_rows(simd, rows.len(), hidden, left, panels, columns, width, sweep, out);
                 }
             }

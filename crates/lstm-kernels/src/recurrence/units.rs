@@ -104,11 +104,9 @@ pub(crate) enum Sweep {
 }
 
 impl Sweep {
-    /// This one; the next is the other.
-    pub(super) fn turn(&mut self) -> Self {
-        let now = *self;
-        *self = if now == Self::Up { Self::Down } else { Self::Up };
-        now
+    /// That of the `pass`-th pass over the same weights.
+    pub(super) fn of(pass: usize) -> Self {
+        if pass.is_multiple_of(2) { Self::Up } else { Self::Down }
     }
 
     /// The indices in this order.
@@ -193,8 +191,7 @@ mod tests {
 
     #[test]
     fn sweeps_go_there_and_back() {
-        let mut sweep = Sweep::Up;
-        let passes = [sweep.turn(), sweep.turn(), sweep.turn()];
+        let passes = [0, 1, 2].map(Sweep::of);
         let over: Vec<Vec<usize>> = passes.iter().map(|pass| pass.over(3..6).collect()).collect();
         assert_eq!(over, [[3, 4, 5], [5, 4, 3], [3, 4, 5]]);
         for (pass, over) in passes.iter().zip(over) {
