@@ -43,7 +43,7 @@ mod variant;
 mod vector;
 
 pub use chunks::for_each_chunk;
-pub use memory::{grow, zeros};
+pub use memory::Aligned;
 pub use normalise::{column_products, layer_norm, layer_norm_backward};
 pub use optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use packed_product::PackedFactor;

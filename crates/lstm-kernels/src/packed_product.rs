@@ -1,5 +1,6 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
+use crate::memory::Aligned;
 use crate::product::Matrix;
 use crate::recurrence::{Grid, Shared, Sweep, column_share, columns_of_rows, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -12,7 +13,7 @@ const WORTH_A_THREAD: usize = 1 << 20;
 /// A right factor `[K, N]`, packed. The buffer is reused.
 #[derive(Clone, Debug, Default)]
 pub struct PackedFactor {
-    values: Vec<f32>,
+    values: Aligned,
     depth: usize,
     columns: usize,
 }

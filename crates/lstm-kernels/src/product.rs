@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::memory::grown;
+use crate::memory::Aligned;
 use crate::pack::{Source, pack_panel, pack_tiles};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
@@ -257,7 +257,7 @@ struct Block<'a> {
 
 thread_local! {
     /// A packed panel, and a packed block of rows.
-    static PACKED: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static PACKED: RefCell<[Aligned; 2]> = const { RefCell::new([Aligned::new(), Aligned::new()]) };
 }
 
 impl Kernel for Block<'_> {
@@ -270,7 +270,7 @@ impl Kernel for Block<'_> {
         let width = PANEL * S::LANES;
         // Taken out and put back: a borrow would put the loops into a closure.
         let mut packed = PACKED.take();
-        let panel = grown(&mut packed[0], DEPTH.min(k) * width);
+        let panel = packed[0].at_least(DEPTH.min(k) * width);
         let across = left.row == 1 && left.depth != 1 && conflicts(left.depth);
         let blocks = k.div_ceil(DEPTH).max(1);
         let row_blocks = rows.len().div_ceil(if blocks == 1 { ONLY_BLOCK } else { BLOCK } / k.div_ceil(blocks).max(1));
@@ -285,7 +285,7 @@ impl Kernel for Block<'_> {
             let (rows, ks) = visit(number);
             let (height, depth) = (rows.len(), ks.len());
             let block_left = left.at(rows.start, ks.start);
-            let tiles = if across { grown(&mut packed[1], height * depth) } else { std::ptr::null_mut() };
+            let tiles = if across { packed[1].at_least(height * depth) } else { std::ptr::null_mut() };
             if across {
                 // SAFETY: rows and ks lie inside the left factor; the buffer was just grown.
                 unsafe { pack_tiles(simd, block_left.data, left.depth, height, depth, tiles) };

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use crate::activation::exp;
 use crate::chunks::{Parts, chunk};
-use crate::memory::grown;
+use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
 use crate::vector::column_sums;
@@ -43,14 +43,14 @@ pub fn cross_entropy(
     assert!(targets.iter().all(|&target| (target as usize) < vocabulary), "a target is below {vocabulary}");
     thread_local! {
         /// Column sums of each group of rows, reused.
-        static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        static SUMS: RefCell<Aligned> = const { RefCell::new(Aligned::new()) };
     }
     let size = rows.div_ceil(GROUPS).max(1);
     let groups = rows.div_ceil(size);
     let mut sums = SUMS.take();
     let scale = gradient.as_ref().map(|gradient| {
         assert_eq!(gradient.bias.len(), vocabulary, "a bias has a value for every token");
-        grown(&mut sums, groups * vocabulary);
+        sums.at_least(groups * vocabulary);
         gradient.scale
     });
     let (scores, nll, group_sums) = (Parts::new(scores), Parts::new(nll), Parts::new(&mut sums));

@@ -4,12 +4,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::memory::Aligned;
 use crate::normalise::NormaliseRow;
 use crate::pack::Source;
 use crate::product::share;
 use crate::recurrence::{
-    Cells, ROWS, SCRATCH, Scratch, Shared, Sweep, blocks_of_rows, column_share, columns_of_rows, own_blocks,
-    pack_blocks, pack_columns,
+    Cells, ROWS, Scratch, Shared, Sweep, blocks_of_rows, column_share, columns_of_rows, own_blocks, pack_blocks,
+    pack_columns,
 };
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
@@ -60,7 +61,7 @@ pub struct StepPlan {
     values: Vec<f32>,
     buffers: Vec<Buffer>,
     /// Packed weights, and gains and biases as they are. Shared by clones.
-    packed: Vec<Arc<Vec<f32>>>,
+    packed: Vec<Arc<Aligned>>,
     phases: Vec<Phase>,
     /// The weights read by a step.
     weights: usize,
@@ -186,7 +187,7 @@ impl StepPlan {
         assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
         let bias = self.shared_row(bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b));
         let (gates, tanh_c) = (self.buffer(4 * hidden), self.buffer(hidden));
-        let mut packed = Vec::new();
+        let mut packed = Aligned::new();
         pack_blocks(&mut packed, &[(weight_ih, input), (weight_hh, recurrent)], hidden);
         self.weights += packed.len();
         self.packed.push(Arc::new(packed));
@@ -218,7 +219,7 @@ impl StepPlan {
         let mut parameters = peepholes.unwrap_or_default().to_vec();
         let norms = norm.map(|norm| [norm.gain_hh, norm.gain_cell, norm.bias_cell]);
         norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
-        self.packed.push(Arc::new(parameters));
+        self.packed.push(Arc::new(Aligned::from(&parameters[..])));
         let (tanh_c, cells) = (self.buffer(hidden), sums.map(|_| self.buffer(hidden)));
         self.phases.push(Phase::Variant {
             parameters: self.packed.len() - 1,
@@ -238,7 +239,7 @@ impl StepPlan {
     /// When the shapes do not fit each other.
     pub fn normalise(&mut self, values: Columns, gain: &[f32], bias: &[f32]) {
         assert_eq!([gain.len(), bias.len()], [values.width; 2], "a gain and a bias for every column");
-        self.packed.push(Arc::new([gain, bias].concat()));
+        self.packed.push(Arc::new(Aligned::from(&[gain, bias].concat()[..])));
         self.phases.push(Phase::Normalise { parameters: self.packed.len() - 1, values });
     }
 
@@ -262,7 +263,7 @@ impl StepPlan {
             assert_eq!(bias.len(), columns, "a bias has a value for every column");
             self.shared_row(bias.iter().copied())
         });
-        let mut packed = Vec::new();
+        let mut packed = Aligned::new();
         pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
         self.weights += packed.len();
         self.packed.push(Arc::new(packed));
@@ -345,7 +346,7 @@ impl StepPlan {
 struct Parts<'a> {
     batch: usize,
     buffers: &'a [Buffer],
-    packed: &'a [Arc<Vec<f32>>],
+    packed: &'a [Arc<Aligned>],
     phases: &'a [Phase],
     values: Shared,
 }
@@ -361,7 +362,7 @@ impl Kernel for Step<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { plan: Parts { batch, buffers, packed, phases, values }, member } = self;
-        let mut scratch: Scratch = [0.0; SCRATCH];
+        let mut scratch = Scratch::zero();
         for phase in phases {
             // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
             // and all meet before anyone reads what another wrote.

@@ -6,6 +6,7 @@
 //! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
 //! among tiles and threads changes no bits.
 
+use crate::memory::LINE;
 use crate::simd::{Kernel, Simd};
 
 /// The vectors of columns of a panel.
@@ -155,9 +156,6 @@ impl Region {
         }
     }
 }
-
-/// The values of a cache line.
-const LINE: usize = 16;
 
 /// A panel; `LINES` of what comes next are asked for at every k.
 struct Panel<const LINES: usize> {

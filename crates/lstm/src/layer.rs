@@ -9,7 +9,7 @@ mod variant;
 use std::ops::Range;
 
 use lstm_kernels::{
-    Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, grow, multiply, product,
+    Aligned, Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, multiply, product,
     products,
 };
 
@@ -44,26 +44,26 @@ pub(crate) struct Layer {
 pub(crate) struct LayerTape {
     /// `[T, B, K·H]`: activated gates; after the backward pass the gradients of their pre-activations, of a normalised cell
     /// those of W_ih x.
-    pub(crate) gates: Vec<f32>,
+    pub(crate) gates: Aligned,
     /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
-    h: Vec<f32>,
+    h: Aligned,
     /// `[T + 1, B, H]`: the cell states, likewise.
-    c: Vec<f32>,
+    c: Aligned,
     /// `[T, B, H]`: tanh of the cell states.
-    tanh_c: Vec<f32>,
+    tanh_c: Aligned,
     /// `[T, B, H]`: the hidden states before projection; empty without one.
-    raw: Vec<f32>,
-    raw_gradient: Vec<f32>,
-    d_projected: Vec<f32>,
+    raw: Aligned,
+    raw_gradient: Aligned,
+    d_projected: Aligned,
     /// `[K·H]`: the sum of both biases; in the backward pass its gradient.
-    bias: Vec<f32>,
+    bias: Aligned,
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
     is_packed: bool,
     /// `[K·H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
     /// backward pass their gradient.
     weight_mask: Vec<f32>,
-    weights_left: Vec<f32>,
+    weights_left: Aligned,
     variant: VariantTape,
 }
 
@@ -106,15 +106,16 @@ impl Layer {
     pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
         let rows = segment.steps * segment.batch;
         let slots = rows + segment.batch;
-        grow(&mut tape.gates, rows * self.width());
-        grow(&mut tape.h, slots * self.recurrent);
-        grow(&mut tape.c, slots * self.hidden);
-        grow(&mut tape.tanh_c, rows * self.hidden);
+        tape.gates.resize(rows * self.width());
+        tape.h.resize(slots * self.recurrent);
+        tape.c.resize(slots * self.hidden);
+        tape.tanh_c.resize(rows * self.hidden);
         if self.weight_hr.is_some() {
-            grow(&mut tape.raw, rows * self.hidden);
+            tape.raw.resize(rows * self.hidden);
         }
-        tape.bias.clear();
-        tape.bias.extend(params.get(self.bias_ih).iter().zip(params.get(self.bias_hh)).map(|(a, b)| a + b));
+        tape.bias.resize(self.width());
+        let biases = params.get(self.bias_ih).iter().zip(params.get(self.bias_hh));
+        tape.bias.iter_mut().zip(biases).for_each(|(sum, (a, b))| *sum = a + b);
     }
 
     /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
@@ -153,7 +154,7 @@ impl Layer {
         };
         let weight = params.get(self.weight_hh);
         masks.fill(layer_place(layer, 2 + usize::from(self.reverse)), rate, &mut tape.weight_mask, weight.len());
-        grow(&mut tape.weights_left, weight.len());
+        tape.weights_left.resize(weight.len());
         tape.weights_left.copy_from_slice(weight);
         multiply(&mut tape.weights_left, &tape.weight_mask);
     }
@@ -214,7 +215,7 @@ impl Layer {
         let rows = segment.steps * segment.batch;
         let width = self.width();
         if self.weight_hr.is_some() {
-            grow(&mut tape.d_projected, rows * self.recurrent);
+            tape.d_projected.resize(rows * self.recurrent);
         }
         match &self.variant {
             Some(own) => {
@@ -278,7 +279,7 @@ impl Layer {
         tape: &mut LayerTape,
     ) {
         if self.weight_hr.is_some() {
-            grow(&mut tape.raw_gradient, segment.steps * segment.batch * self.hidden);
+            tape.raw_gradient.resize(segment.steps * segment.batch * self.hidden);
         }
         let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
         tape.packed_backward.pack_backward(weights, segment.batch);

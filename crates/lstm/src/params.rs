@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lstm_kernels::{Start, zeros};
+use lstm_kernels::{Aligned, Start};
 
 use crate::rng::{Purpose, Rng};
 
@@ -83,13 +83,13 @@ impl Layout {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
     layout: Arc<Layout>,
-    values: Vec<f32>,
+    values: Aligned,
 }
 
 impl Params {
     /// All zeros.
     pub fn zeros(layout: Arc<Layout>) -> Self {
-        let values = zeros(layout.len());
+        let values = Aligned::zeros(layout.len());
         Self { layout, values }
     }
 
@@ -144,6 +144,14 @@ impl Params {
     pub(crate) fn fill_normal(&mut self, slot: Slot, seed: u64) {
         let mut rng = Rng::new(seed, Purpose::Init, slot.offset as u64);
         self.get_mut(slot).fill_with(|| rng.normal());
+    }
+}
+
+/// Copies the rows `rows` of `table: [·, width]` to `to: [rows, width]`, which it sizes.
+pub(crate) fn gather(table: &[f32], rows: &[u32], width: usize, to: &mut Aligned) {
+    to.resize(rows.len() * width);
+    for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
+        to.copy_from_slice(&table[row as usize * width..][..width]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, grow, product};
+use lstm_kernels::{Aligned, CellWeights, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, product};
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
 use crate::dropout::{self, Dropout, layer_place};
@@ -48,11 +48,11 @@ pub struct Tape {
     layers: Vec<Vec<LayerTape>>,
     above: Vec<LayerOutput>,
     d_above: Vec<OutputGradient>,
-    slab: Vec<f32>,
-    d_slab: Vec<f32>,
-    d_direction: Vec<f32>,
-    d_gate_direction: Vec<f32>,
-    d_input: Vec<f32>,
+    slab: Aligned,
+    d_slab: Aligned,
+    d_direction: Aligned,
+    d_gate_direction: Aligned,
+    d_input: Aligned,
     state_gradient: State,
     steps: usize,
     batch: usize,
@@ -76,10 +76,10 @@ pub(crate) struct StepColumns {
 struct LayerOutput {
     /// `[T, B, D·R]`: the hidden states of both directions, zero where masked, after dropout; where none of this
     /// changes anything they stay in the layer's tape.
-    hidden: Vec<f32>,
+    hidden: Aligned,
     is_copied: bool,
     /// `[T, B, D·H]`: the output gates, likewise; empty for the `hidden` readout.
-    gate: Vec<f32>,
+    gate: Aligned,
     hidden_mask: Vec<f32>,
     gate_mask: Vec<f32>,
 }
@@ -88,9 +88,9 @@ struct LayerOutput {
 #[derive(Clone, Debug, Default)]
 struct OutputGradient {
     /// `[T, B, D·R]`.
-    hidden: Vec<f32>,
+    hidden: Aligned,
     /// `[T, B, D·H]`, if the output gates are read.
-    gate: Vec<f32>,
+    gate: Aligned,
 }
 
 impl Lstm {
@@ -155,11 +155,11 @@ impl Lstm {
             layers: self.layers.iter().map(|layer| vec![LayerTape::default(); layer.len()]).collect(),
             above: vec![LayerOutput::default(); self.config.layers],
             d_above: vec![OutputGradient::default(); self.config.layers],
-            slab: Vec::new(),
-            d_slab: Vec::new(),
-            d_direction: Vec::new(),
-            d_gate_direction: Vec::new(),
-            d_input: Vec::new(),
+            slab: Aligned::new(),
+            d_slab: Aligned::new(),
+            d_direction: Aligned::new(),
+            d_gate_direction: Aligned::new(),
+            d_input: Aligned::new(),
             state_gradient: self.state(0),
             steps: 0,
             batch: 0,
@@ -286,7 +286,7 @@ impl Lstm {
             let below = below.filter(|_| self.config.adds_input(index));
             output.is_copied = directions > 1 || segment.lengths.is_some() || dropout.is_some() || below.is_some();
             if output.is_copied {
-                grow(&mut output.hidden, rows * directions * recurrent);
+                output.hidden.resize(rows * directions * recurrent);
                 for (direction, part) in layer.iter().enumerate() {
                     let source = part.hidden(segment, &tapes[direction]);
                     put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
@@ -297,7 +297,7 @@ impl Lstm {
                 }
             }
             if self.config.readout == Readout::OutputGate {
-                grow(&mut output.gate, rows * directions * hidden);
+                output.gate.resize(rows * directions * hidden);
                 let width = layer[0].width();
                 for (direction, part) in tapes.iter().enumerate() {
                     // The gates of a masked step are zero already.
@@ -352,7 +352,7 @@ impl Lstm {
             None if tape.state_gradient.batch() == segment.batch => tape.state_gradient.reset(),
             None => tape.state_gradient = self.state(segment.batch),
         }
-        grow(&mut tape.d_input, input.len());
+        tape.d_input.resize(input.len());
         // The first gradient of the input replaces what the buffer held, later ones are added to it.
         let mut to_input = Accumulate::Replace;
         for (index, layer) in self.layers.iter().enumerate().rev() {
@@ -388,7 +388,7 @@ impl Lstm {
                     continue;
                 };
                 if direction == 0 {
-                    grow(&mut d_below.hidden, rows * width_below);
+                    d_below.hidden.resize(rows * width_below);
                 }
                 let to_below = Accumulate::Replace.part(direction == 0);
                 part.input_gradient(params, joined..columns, 0..rows, &mut d_below.hidden, to_below, part_tape);
@@ -404,7 +404,7 @@ impl Lstm {
                             self.score(params, index - 1, readout, slab.clone(), &mut tape.slab);
                             let (at, weights) = (slab.clone(), accumulate.part(slab.start == 0));
                             part.input_weight_gradient(0..joined, at, &tape.slab, part_tape, gradients, weights);
-                            grow(&mut tape.d_slab, slab.len() * size);
+                            tape.d_slab.resize(slab.len() * size);
                             let (at, d_scores) = (slab.clone(), &mut tape.d_slab);
                             part.input_gradient(params, 0..joined, at, d_scores, Accumulate::Replace, part_tape);
                             let d_readout = if gate_read { &mut d_below.gate } else { &mut d_below.hidden };
@@ -428,11 +428,11 @@ impl Lstm {
         layer: usize,
         readout: &[f32],
         rows: std::ops::Range<usize>,
-        scores: &mut Vec<f32>,
+        scores: &mut Aligned,
     ) {
         let (weight, bias) = self.scores[layer];
         let (bias, width) = (params.get(bias), self.config.layer_output(layer));
-        grow(scores, rows.len() * bias.len());
+        scores.resize(rows.len() * bias.len());
         product(
             MatrixMut::new(scores, rows.len(), bias.len()),
             Start::Bias(bias),
@@ -652,13 +652,13 @@ fn put_columns(out: &mut [f32], total: usize, first: usize, source: &[f32], widt
 }
 
 /// The columns of `source: [rows, total]` that start at `first`, as `[rows, width]`; copied only if there are others.
-fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize, copy: &'a mut Vec<f32>) -> &'a [f32] {
+fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize, copy: &'a mut Aligned) -> &'a [f32] {
     if total == width {
         return source;
     }
-    copy.clear();
-    for row in source.chunks_exact(total) {
-        copy.extend_from_slice(&row[first..first + width]);
+    copy.resize(source.len() / total * width);
+    for (to, row) in copy.chunks_exact_mut(width).zip(source.chunks_exact(total)) {
+        to.copy_from_slice(&row[first..first + width]);
     }
     copy
 }
@@ -683,7 +683,7 @@ fn add(sums: &mut [f32], values: &[f32]) {
 }
 
 /// Resizes and zeroes.
-fn zeroed(values: &mut Vec<f32>, len: usize) {
-    values.clear();
-    values.resize(len, 0.0);
+fn zeroed(values: &mut Aligned, len: usize) {
+    values.resize(len);
+    values.fill(0.0);
 }

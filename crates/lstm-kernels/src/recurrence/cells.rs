@@ -22,9 +22,14 @@ pub(super) const MOST_LANES: usize = 16;
 const GROUP: usize = 4;
 
 /// Pre-activations of a block, or of a group of blocks of few rows, on their way to the non-linearities.
-pub(crate) type Scratch = [f32; SCRATCH];
+#[repr(align(64))]
+pub(crate) struct Scratch([f32; ROWS * 4 * MOST_LANES]);
 
-pub(crate) const SCRATCH: usize = ROWS * 4 * MOST_LANES;
+impl Scratch {
+    pub(crate) fn zero() -> Self {
+        Self([0.0; ROWS * 4 * MOST_LANES])
+    }
+}
 
 /// Where the gates and states of some rows lie: gates `[·, 4H]`, states `[·, H]`.
 pub(crate) struct Cells {
@@ -54,7 +59,7 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
 ) {
     let width = PANEL * S::LANES;
     let OwnBlocks { blocks, own, .. } = own;
-    let scratch = scratch.as_mut_ptr();
+    let scratch = scratch.0.as_mut_ptr();
     // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the caller
     // promises.
     unsafe {

@@ -1,7 +1,7 @@
 //! The loop forward.
 
 use super::Recurrence;
-use super::cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of_rows};
+use super::cells::{Cells, ROWS, Scratch, blocks_of_rows, columns_of_rows};
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, own_blocks};
 use crate::product::share;
@@ -36,7 +36,7 @@ impl Kernel for ForwardTask<'_> {
         let part = member.index % grid.units;
         let own = own_blocks(hidden, S::LANES, grid.units, part);
         let projected = column_share(recurrent, grid.units, part);
-        let mut scratch: Scratch = [0.0; SCRATCH];
+        let mut scratch = Scratch::zero();
         let passes = rows.len().div_ceil(ROWS);
         for n in 0..recurrence.steps {
             let (t, before, after) = recurrence.step(n);

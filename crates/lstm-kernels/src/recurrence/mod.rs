@@ -17,7 +17,7 @@ use crate::team;
 use backward::{BackwardArrays, BackwardTask};
 use forward::{ForwardArrays, ForwardTask};
 
-pub(crate) use cells::{Cells, ROWS, SCRATCH, Scratch, blocks_of_rows, columns_of_rows};
+pub(crate) use cells::{Cells, ROWS, Scratch, blocks_of_rows, columns_of_rows};
 pub use packed::{PackedRecurrence, RecurrentWeights};
 pub(crate) use packed::{pack_blocks, pack_columns};
 pub(crate) use shared::{Shared, zero};

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::shared::Shared;
 use super::units::{Block, Blocks, Grid, Lanes, column_share};
+use crate::memory::Aligned;
 use crate::pack::{Source, pack_panel, pack_vectors};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
@@ -12,8 +13,8 @@ use crate::tile::PANEL;
 /// The recurrent weights, packed for one direction of the loop. The buffers are reused.
 #[derive(Clone, Debug, Default)]
 pub struct PackedRecurrence {
-    pub(super) recurrent: Vec<f32>,
-    pub(super) projection: Vec<f32>,
+    pub(super) recurrent: Aligned,
+    pub(super) projection: Aligned,
     /// The shares of units the backward loop's panels are cut into.
     pub(super) units: usize,
 }
@@ -57,13 +58,13 @@ impl PackedRecurrence {
 }
 
 /// Packs gate matrices `[4H, K]`, joined along K, in blocks of units: `[block][k][gate][unit]`.
-pub(crate) fn pack_blocks(packed: &mut Vec<f32>, parts: &[(&[f32], usize)], hidden: usize) {
+pub(crate) fn pack_blocks(packed: &mut Aligned, parts: &[(&[f32], usize)], hidden: usize) {
     let depth: usize = parts.iter().map(|(_, k)| k).sum();
     parts.iter().for_each(|(weight, k)| assert_eq!(weight.len(), 4 * hidden * k, "a gate matrix is [4H, K]"));
     let lanes = dispatch(Lanes);
     let width = PANEL * lanes;
     let blocks = Blocks::new(hidden, lanes);
-    packed.resize(blocks.at(blocks.len()).panel * depth * width, 0.0);
+    packed.resize(blocks.at(blocks.len()).panel * depth * width);
     let shared = Shared::new(packed);
     team::for_each(blocks.len(), |index| {
         let block = blocks.at(index);
@@ -119,10 +120,10 @@ impl Kernel for PackBlock<'_> {
 }
 
 /// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
-pub(crate) fn pack_columns(packed: &mut Vec<f32>, source: Source, depth: usize, columns: usize, parts: usize) {
+pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, columns: usize, parts: usize) {
     let width = PANEL * dispatch(Lanes);
     let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
-    packed.resize(all * depth * width, 0.0);
+    packed.resize(all * depth * width);
     let shared = Shared::new(packed);
     team::for_each(all, |panel| {
         let mut before = 0;

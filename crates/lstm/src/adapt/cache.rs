@@ -11,7 +11,7 @@
 //! Only the probability of the word that came is needed, so nothing here has the size of the vocabulary but a note of
 //! where each word was last. All hₜ·hᵢ of a block are one matrix product.
 
-use lstm_kernels::{Matrix, MatrixMut, Start, for_each_chunk, grow, log_sum_exp, product};
+use lstm_kernels::{Aligned, Matrix, MatrixMut, Start, for_each_chunk, log_sum_exp, product};
 
 use crate::model::Predicted;
 
@@ -33,7 +33,7 @@ pub(crate) struct Cache {
     forgotten: usize,
     /// `[V]`: one more than the position at which each word was last predicted, 0 where never.
     latest: Vec<usize>,
-    dots: Vec<f32>,
+    dots: Aligned,
 }
 
 impl Cache {
@@ -48,7 +48,7 @@ impl Cache {
             back: Vec::new(),
             forgotten: 0,
             latest: vec![0; vocabulary],
-            dots: Vec::new(),
+            dots: Aligned::new(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Cache {
             let begin = (first + start).saturating_sub(widest);
             let columns = first + end - 1 - begin;
             let mut dots = std::mem::take(&mut self.dots);
-            grow(&mut dots, (end - start) * columns);
+            dots.resize((end - start) * columns);
             product(
                 MatrixMut::new(&mut dots, end - start, columns),
                 Start::Zero,

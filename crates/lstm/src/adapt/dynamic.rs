@@ -1,7 +1,7 @@
 //! Dynamic evaluation (Krause, Kahembwe, Murray & Renals 2018): the model goes on learning from the text it is measured
 //! on. Each segment is scored first and learned from after that, so no token is predicted by what has seen it.
 
-use lstm_kernels::{AdaptStep, adapt, for_each_chunk, zeros};
+use lstm_kernels::{AdaptStep, Aligned, adapt, for_each_chunk};
 
 use super::settings::DynamicSettings;
 use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Predicted};
@@ -23,7 +23,7 @@ const BLOCK: usize = 256;
 #[derive(Clone, Debug)]
 pub struct GradientScale {
     /// In the order of the parameters.
-    rms: Vec<f32>,
+    rms: Aligned,
     /// Their mean.
     mean: f32,
 }
@@ -42,7 +42,7 @@ impl GradientScale {
         let model = unpenalised(&run.model);
         let of = batches.predicted().min(STATISTICS);
         let (mut batch, mut state, mut tape) = (Batch::default(), model.state(rows), model.tape());
-        let (mut gradients, mut squares) = (model.gradients(), zeros(model.layout().len()));
+        let (mut gradients, mut squares) = (model.gradients(), Aligned::zeros(model.layout().len()));
         let (mut tokens, mut number) = (0, 0);
         while tokens < STATISTICS && number < batches.len() {
             batches.get(number, &mut batch);

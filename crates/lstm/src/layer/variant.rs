@@ -6,9 +6,8 @@
 //! in the other order, and every weight gradient is one product over all rows.
 
 use lstm_kernels::{
-    CellNorm, Columns, Ended, Keep, Matrix, NormGradient, NormTape, PackedFactor, StepPlan, VariantBackward,
-    VariantCell, VariantForward, column_products, column_sums, grow, hold, hold_backward, layer_norm,
-    layer_norm_backward,
+    Aligned, CellNorm, Columns, Ended, Keep, Matrix, NormGradient, NormTape, PackedFactor, StepPlan, VariantBackward,
+    VariantCell, VariantForward, column_products, column_sums, hold, hold_backward, layer_norm, layer_norm_backward,
 };
 
 use super::{Layer, LayerTape};
@@ -50,28 +49,28 @@ pub(super) struct VariantTape {
     kept_c: Vec<f32>,
     kept_h: Vec<f32>,
     /// `[T, B, H]`: c̃, for peepholes where zoneout replaces it; else empty.
-    new_c: Vec<f32>,
+    new_c: Aligned,
     /// Of layer normalisation: what comes from the input and from the hidden state `[T, B, K·H]`, the cell `[T, B, H]`.
     input: Normalised,
     sums: Normalised,
     cells: Normalised,
     /// `[T, B, K·H]`: the gradient of W_hh h.
-    pub(super) d_sums: Vec<f32>,
+    pub(super) d_sums: Aligned,
     /// `[T, B, H]`: that of the normalised cell.
-    d_cells: Vec<f32>,
+    d_cells: Aligned,
 }
 
 /// Normalised rows, and what they were scaled by.
 #[derive(Clone, Debug, Default)]
 struct Normalised {
-    values: Vec<f32>,
-    scales: Vec<f32>,
+    values: Aligned,
+    scales: Aligned,
 }
 
 impl Normalised {
     fn grow(&mut self, rows: usize, width: usize) {
-        grow(&mut self.values, rows * width);
-        grow(&mut self.scales, rows);
+        self.values.resize(rows * width);
+        self.scales.resize(rows);
     }
 }
 
@@ -167,7 +166,7 @@ impl Layer {
             layer_norm(&mut tape.gates, values, scales, params.get(norm.gain_ih), &tape.bias);
         }
         let keeps_new_c = own.peepholes.is_some() && zoneout.cell > 0.0;
-        grow(&mut own_tape.new_c, if keeps_new_c { rows * self.hidden } else { 0 });
+        own_tape.new_c.resize(if keeps_new_c { rows * self.hidden } else { 0 });
         for n in 0..steps {
             let (t, before, after) = self.step(steps, n);
             let ended = Ended { lengths, t };
@@ -230,10 +229,10 @@ impl Layer {
                 own_tape.projection_backward.pack(Matrix::new(weight_hr, self.recurrent, self.hidden));
             }
         }
-        grow(&mut tape.raw_gradient, c_size);
+        tape.raw_gradient.resize(c_size);
         if own.norm.is_some() {
-            grow(&mut own_tape.d_sums, rows * width);
-            grow(&mut own_tape.d_cells, rows * self.hidden);
+            own_tape.d_sums.resize(rows * width);
+            own_tape.d_cells.resize(rows * self.hidden);
         }
         for n in (0..steps).rev() {
             let (t, before, _) = self.step(steps, n);

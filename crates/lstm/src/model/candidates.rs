@@ -8,10 +8,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lstm_kernels::for_each_chunk;
+use lstm_kernels::{Aligned, for_each_chunk};
 
 use crate::dropout::Masks;
-use crate::params::{Params, Slot};
+use crate::params::{Params, Slot, gather};
 use crate::rng::{Purpose, Rng};
 
 /// The power of a token's frequency that its probability to be a candidate grows with: between that of the unigram
@@ -82,7 +82,7 @@ pub(super) struct Drawn {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
     /// `[K, E]`.
-    pub(super) weight: Vec<f32>,
+    pub(super) weight: Aligned,
     /// `[K]`.
     pub(super) bias: Vec<f32>,
 }
@@ -110,13 +110,10 @@ impl Candidates {
         let Drawn { tokens, raised, readout, .. } = drawn;
         let (weight, bias) = (params.get(slots.0), params.get(slots.1));
         let width = weight.len() / bias.len();
-        readout.weight.clear();
+        gather(weight, tokens, width, &mut readout.weight);
         readout.bias.clear();
-        for (&token, raised) in tokens.iter().zip(raised) {
-            readout.weight.extend_from_slice(&weight[token as usize * width..][..width]);
-            readout.bias.push(bias[token as usize] + *raised);
-        }
-        gradient.weight.resize(readout.weight.len(), 0.0);
+        readout.bias.extend(tokens.iter().zip(raised).map(|(&token, raised)| bias[token as usize] + *raised));
+        gradient.weight.resize(readout.weight.len());
         gradient.bias.resize(readout.bias.len(), 0.0);
     }
 }

@@ -6,13 +6,15 @@ mod token_stream;
 
 use std::sync::Arc;
 
-use lstm_kernels::{Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, grow, multiply, product, smooth_targets};
+use lstm_kernels::{
+    Aligned, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, multiply, product, smooth_targets,
+};
 
 use super::candidates::{Candidates, Drawn, Sampler};
 use super::{LanguageModelConfig, LayerWiring, Loss};
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
-use crate::params::{Accumulate, Gradients, Layout, Params, Slot};
+use crate::params::{Accumulate, Gradients, Layout, Params, Slot, gather};
 use crate::penalty::{self, Penalties};
 use crate::stack::{Lstm, Segment, Tape};
 use crate::state::State;
@@ -44,7 +46,7 @@ pub struct LanguageModel {
 #[derive(Clone, Debug)]
 pub struct LanguageTape {
     lstm: Tape,
-    embedded: Vec<f32>,
+    embedded: Aligned,
     embedded_mask: Vec<f32>,
     /// `[V]`: the mask of whole words.
     word_mask: Vec<f32>,
@@ -52,15 +54,15 @@ pub struct LanguageTape {
     is_whole: bool,
     /// The positions that are predicted, and their outputs after dropout; unused if `is_whole`.
     rows: Vec<u32>,
-    read: Vec<f32>,
+    read: Aligned,
     targets: Vec<u32>,
     read_mask: Vec<f32>,
-    d_read: Vec<f32>,
+    d_read: Aligned,
     /// `[rows, E]`: what is read, projected, and its gradient; unused without a readout projection.
-    projected: Vec<f32>,
-    d_projected: Vec<f32>,
-    d_output: Vec<f32>,
-    scores: Vec<f32>,
+    projected: Aligned,
+    d_projected: Aligned,
+    d_output: Aligned,
+    scores: Aligned,
     nll: Vec<f32>,
     /// What a training step scores instead of the whole vocabulary.
     candidates: Option<Candidates>,
@@ -215,8 +217,8 @@ impl LanguageModel {
         let d_output = if tape.is_whole {
             &mut tape.d_read
         } else {
-            tape.d_output.clear();
-            tape.d_output.resize(batch.tokens.len() * width, 0.0);
+            tape.d_output.resize(batch.tokens.len() * width);
+            tape.d_output.fill(0.0);
             for (&row, source) in tape.rows.iter().zip(tape.d_read.chunks_exact(width)) {
                 tape.d_output[row as usize * width..][..width].copy_from_slice(source);
             }
@@ -258,10 +260,7 @@ impl LanguageModel {
 
     fn embed(&self, params: &Params, tokens: &[u32], tape: &mut LanguageTape) {
         let (size, table) = (self.config.embedding, params.get(self.embedding));
-        tape.embedded.clear();
-        for &token in tokens {
-            tape.embedded.extend_from_slice(&table[token as usize * size..][..size]);
-        }
+        gather(table, tokens, size, &mut tape.embedded);
     }
 
     /// The size of what the readout scores.
@@ -276,7 +275,7 @@ impl LanguageModel {
         let LanguageTape { lstm, is_whole, read, projected, .. } = tape;
         let read = outputs(*is_whole, lstm, read);
         let rows = read.len() / width;
-        grow(projected, rows * size);
+        projected.resize(rows * size);
         product(
             MatrixMut::new(projected, rows, size),
             Start::Zero,
@@ -299,7 +298,7 @@ impl LanguageModel {
             d_projected.transposed(),
             Matrix::new(read, rows, width),
         );
-        grow(d_read, rows * width);
+        d_read.resize(rows * width);
         let projection = Matrix::new(params.get(slot), size, width);
         product(MatrixMut::new(d_read, rows, width), Start::Zero, d_projected, projection);
     }
@@ -342,16 +341,14 @@ impl LanguageModel {
             return;
         }
         let width = self.lstm.output_size();
-        let output = tape.lstm.output();
         tape.rows.clear();
-        tape.read.clear();
         for (row, &target) in batch.targets.iter().enumerate() {
             if target != NO_TARGET {
                 tape.rows.push(row as u32);
                 tape.targets.push(target);
-                tape.read.extend_from_slice(&output[row * width..][..width]);
             }
         }
+        gather(tape.lstm.output(), &tape.rows, width, &mut tape.read);
         if let Some(Dropout { kind, rate, masks, .. }) = dropout {
             let len = match kind {
                 DropoutKind::Standard => tape.read.len(),
@@ -387,7 +384,7 @@ impl LanguageModel {
         };
         nll.resize(rows, 0.0);
         if gradients.is_some() {
-            grow(d_read, rows * width);
+            d_read.resize(rows * width);
         }
         let (candidates, mut part) = match candidates {
             Some(Candidates { drawn, gradient }) => (Some(&*drawn), Some(gradient)),
@@ -399,7 +396,7 @@ impl LanguageModel {
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
             let read = &read[start * width..end * width];
-            grow(scores, (end - start) * scored);
+            scores.resize((end - start) * scored);
             let whole = || (params.get(self.readout), params.get(self.readout_bias));
             let (weight, bias) = candidates.map_or_else(whole, Drawn::readout);
             let weight = Matrix::new(weight, scored, width);
@@ -453,19 +450,19 @@ impl LanguageTape {
     fn new(lstm: Tape) -> Self {
         Self {
             lstm,
-            embedded: Vec::new(),
+            embedded: Aligned::new(),
             embedded_mask: Vec::new(),
             word_mask: Vec::new(),
             is_whole: false,
             rows: Vec::new(),
             targets: Vec::new(),
-            read: Vec::new(),
+            read: Aligned::new(),
             read_mask: Vec::new(),
-            d_read: Vec::new(),
-            projected: Vec::new(),
-            d_projected: Vec::new(),
-            d_output: Vec::new(),
-            scores: Vec::new(),
+            d_read: Aligned::new(),
+            projected: Aligned::new(),
+            d_projected: Aligned::new(),
+            d_output: Aligned::new(),
+            scores: Aligned::new(),
             nll: Vec::new(),
             candidates: None,
         }

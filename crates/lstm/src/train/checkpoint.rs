@@ -125,10 +125,10 @@ impl Progress {
 
     /// The bytes of a checkpoint that shall be `path`.
     pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FormatError> {
-        let values = [&self.state.h, &self.state.c, &self.optimizer.first, &self.optimizer.second];
+        let values = [&self.state.h[..], &self.state.c, &self.optimizer.first, &self.optimizer.second];
         let shapes = values.map(|values| [values.len()]);
         let mut tensors = tensors(&self.params);
-        tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i].as_slice())));
+        tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i])));
         let average = self.average.as_ref().map(|average| (average.values(), [average.values().len()]));
         tensors.extend(average.as_ref().map(|(values, shape)| (AVERAGE, &shape[..], *values)));
         let document = serde_json::to_value(&self.position)
@@ -156,8 +156,8 @@ impl Progress {
             progress.begin_average();
         }
         let Self { optimizer, state, average, .. } = &mut progress;
-        let states = [&mut state.h, &mut state.c, &mut optimizer.first, &mut optimizer.second];
-        let states = STATES.into_iter().zip(states.map(Vec::as_mut_slice));
+        let states = [&mut state.h[..], &mut state.c, &mut optimizer.first, &mut optimizer.second];
+        let states = STATES.into_iter().zip(states);
         for (name, target) in states.chain(average.as_mut().map(|average| (AVERAGE, average.values_mut()))) {
             match contents.tensors.get(name) {
                 Some((_, values)) if values.len() == target.len() => target.copy_from_slice(values),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use lstm_kernels::{AdamStep, adam, sgd, sum_of_squares, zeros};
+use lstm_kernels::{AdamStep, Aligned, adam, sgd, sum_of_squares};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, above_zero};
@@ -105,9 +105,9 @@ pub struct Optimizer {
     weight_decay: f32,
     adam: AdamSettings,
     /// First moments; empty for SGD.
-    pub first: Vec<f32>,
+    pub first: Aligned,
     /// Second moments; empty for SGD.
-    pub second: Vec<f32>,
+    pub second: Aligned,
     /// The steps taken.
     pub steps: u64,
 }
@@ -117,7 +117,7 @@ impl Optimizer {
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
         let moments = if kind.has_moments() { len } else { 0 };
         let adam = AdamSettings::default();
-        Self { kind, weight_decay, adam, first: zeros(moments), second: zeros(moments), steps: 0 }
+        Self { kind, weight_decay, adam, first: Aligned::zeros(moments), second: Aligned::zeros(moments), steps: 0 }
     }
 
     /// The same with other settings of Adam; SGD has none of them.
