@@ -251,7 +251,7 @@ impl Facts {
         let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs);
         run.model.dropout = dropout(epochs, weights / self.tokens);
         let mut config = overlay(run)?;
-        if config.epochs.is_none() && self.size(&config).epochs > MOST_EPOCHS {
+        if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.epochs = Some(MOST_EPOCHS as usize);
         }
         let size = self.whole_size(&config);
@@ -486,6 +486,10 @@ mod tests {
         let longer = with(|config| config.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
         assert_eq!(longer.config.model.dropout.input, 0.33);
+        // Who asks for more steps than a text is usually read with gets them.
+        let short = Facts { tokens: 9e3, ..PTB };
+        let Ok(many) = short.plan(None, |config| Ok::<_, Infallible>(RunConfig { steps: Some(100_000), ..config }));
+        assert!(many.config.epochs.is_none() && plan(short).config.epochs == Some(MOST_EPOCHS as usize));
         // Every token is scored where every one is smoothed, and the model is smaller for it.
         let smoothed = with(|config| config.model.penalties.label_smoothing = 0.1);
         assert_eq!(smoothed.config.candidates, None);
