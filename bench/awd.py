@@ -27,12 +27,14 @@ BATCH, SEGMENT = 20, 70
 
 
 def read(folder, steps):
-    """Ids of train and valid, words in the order of their first appearance; `steps` cuts the training text for a trial."""
-    ids, splits = {}, []
+    """Ids of train and valid: the words of the training text in the order of their first appearance, what it does not have
+    is `<unk>`. `steps` cuts the training text for a trial."""
+    texts = []
     for name in ("train", "valid"):
         path = next(path for path in sorted(Path(folder).iterdir()) if name in path.name)
-        words = [word for line in path.read_text().splitlines() for word in [*line.split(), "<eos>"]]
-        splits.append(torch.tensor([ids.setdefault(word, len(ids)) for word in words]))
+        texts.append([word for line in path.read_text().splitlines() for word in [*line.split(), "<eos>"]])
+    ids = {word: number for number, word in enumerate(dict.fromkeys([*texts[0], "<unk>"]))}
+    splits = [torch.tensor([ids.get(word, ids["<unk>"]) for word in text]) for text in texts]
     if steps:
         splits = [split[: BATCH * SEGMENT * steps] for split in splits]
     return len(ids), *splits
