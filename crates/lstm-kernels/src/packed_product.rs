@@ -1,14 +1,11 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
 use crate::memory::Aligned;
-use crate::product::Matrix;
+use crate::product::{Matrix, WORTH_A_THREAD};
 use crate::recurrence::{Grid, Shared, Sweep, column_share, columns_of_rows, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
 use crate::tile::{From, Left, Out, PANEL};
-
-/// The multiply-adds that are worth a second thread, as of any product.
-const WORTH_A_THREAD: usize = 1 << 20;
 
 /// A right factor `[K, N]`, packed. The buffer is reused.
 #[derive(Clone, Debug, Default)]

@@ -112,8 +112,8 @@ const BLOCK: usize = 60 << 10;
 /// The same where K is one block, so that every row is visited once.
 const ONLY_BLOCK: usize = 96 << 10;
 
-/// The multiply-adds that are worth a second thread: about 10 µs of one core.
-const WORTH_A_THREAD: usize = 1 << 20;
+/// The multiply-adds that are worth another thread: some 2 µs of a fast core, twice what calling its team costs.
+pub(crate) const WORTH_A_THREAD: usize = 1 << 18;
 
 /// out `[M, N]` = start + a `[M, K]` · b `[K, N]`.
 ///
