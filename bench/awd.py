@@ -1,6 +1,7 @@
 """The first epochs of AWD-LSTM (Merity, Keskar & Socher 2017), in PyTorch and by `lstm train --preset awd`, for several seeds.
 
     python3 bench/awd.py ../shared/data/ptb --epochs 2 --seeds 1,2,3
+    python3 bench/awd.py ../shared/data/ptb --sizes 50,144,144,50      # an eighth as wide: an hour
 
 The recipe is written here from the paper: three layers of 1150, 1150 and 400, tied embeddings of 400, locked dropout, words and
 recurrent weights dropped, activation and temporal penalties, SGD at 30 over segments of varying length whose rate goes
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-SIZES, EMBEDDING = (1150, 1150, 400), 400
+SIZES = (400, 1150, 1150, 400)
 INPUT, HIDDEN, OUTPUT, WORDS, WEIGHTS = 0.4, 0.25, 0.4, 0.1, 0.5
 ACTIVATION, TEMPORAL = 2.0, 1.0
 RATE, CLIP, DECAY = 30.0, 0.25, 1.2e-6
@@ -50,13 +51,14 @@ def keep(shape, rate):
 
 
 class Model(nn.Module):
-    def __init__(self, vocabulary):
+    """sizes: of the embedding, then of each layer."""
+
+    def __init__(self, vocabulary, sizes):
         super().__init__()
-        self.embedding = nn.Parameter(torch.empty(vocabulary, EMBEDDING))
+        self.embedding = nn.Parameter(torch.empty(vocabulary, sizes[0]))
         self.bias = nn.Parameter(torch.empty(vocabulary))
         for values in (self.embedding, self.bias):
-            nn.init.uniform_(values, -1 / math.sqrt(EMBEDDING), 1 / math.sqrt(EMBEDDING))
-        sizes = (EMBEDDING, *SIZES)
+            nn.init.uniform_(values, -1 / math.sqrt(sizes[0]), 1 / math.sqrt(sizes[0]))
         self.layers = nn.ModuleList(nn.LSTM(before, after) for before, after in zip(sizes, sizes[1:]))
 
     def forward(self, tokens, states):
@@ -76,11 +78,11 @@ class Model(nn.Module):
             after.append((h.detach(), c.detach()))
             raw = x
             if self.training:
-                x = x * keep((1, *x.shape[1:]), OUTPUT if number == len(SIZES) - 1 else HIDDEN)
+                x = x * keep((1, *x.shape[1:]), OUTPUT if number == len(self.layers) - 1 else HIDDEN)
         return x @ self.embedding.t() + self.bias, raw, x, after
 
     def states(self, batch):
-        return [(torch.zeros(1, batch, size), torch.zeros(1, batch, size)) for size in SIZES]
+        return [(torch.zeros(1, batch, size), torch.zeros(1, batch, size)) for size in (layer.hidden_size for layer in self.layers)]
 
 
 def evaluate(model, ids):
@@ -95,10 +97,10 @@ def evaluate(model, ids):
     return math.exp(total / (len(text) - 1))
 
 
-def pytorch(vocabulary, train, valid, seed, epochs):
+def pytorch(vocabulary, train, valid, sizes, seed, epochs):
     torch.manual_seed(seed)
     lengths = random.Random(seed)
-    model, text = Model(vocabulary), columns(train, BATCH)
+    model, text = Model(vocabulary, sizes), columns(train, BATCH)
     for _ in range(epochs):
         model.train()
         states, start = model.states(BATCH), 0
@@ -122,10 +124,12 @@ def pytorch(vocabulary, train, valid, seed, epochs):
         yield evaluate(model, valid)
 
 
-def ours(lstm, folder, seed, epochs, steps):
-    bound = ["--steps", str(steps)] if steps else ["--epochs", str(epochs)]
+def ours(args, sizes, seed):
+    bound = ["--steps", str(args.steps)] if args.steps else ["--epochs", str(args.epochs)]
+    shape = ["--embedding", str(sizes[0]), "--hidden", ",".join(map(str, sizes[1:]))]
     with tempfile.TemporaryDirectory() as out:
-        command = [lstm, "train", folder, "--preset", "awd", "--seed", str(seed), "--out", f"{out}/run", "--json", *bound]
+        command = [args.lstm, "train", args.folder, "--preset", "awd", *shape, *bound, "--seed", str(seed),
+                   "--threads", str(args.threads), "--out", f"{out}/run", "--json"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         lines = (Path(out) / "run" / "metrics.jsonl").read_text().splitlines()
         return [record["valid"] for record in map(json.loads, lines) if record.get("valid")]
@@ -136,17 +140,22 @@ def main():
     parser.add_argument("folder", help="a folder with a train and a valid file of words")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="of the embedding, then of each layer")
+    parser.add_argument("--only", choices=["lstm", "pytorch"], help="one of the two")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="for a trial: about so many steps instead of epochs")
     parser.add_argument("--lstm", default="target/release/lstm")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    sizes = [int(size) for size in args.sizes.split(",")]
     vocabulary, train, valid = read(args.folder, args.steps)
+    programs = {
+        "lstm": lambda seed: ours(args, sizes, seed),
+        "pytorch": lambda seed: pytorch(vocabulary, train, valid, sizes, seed, 1 if args.steps else args.epochs),
+    }
     for seed in map(int, args.seeds.split(",")):
-        mine = ours(args.lstm, args.folder, seed, args.epochs, args.steps)
-        print(f"seed {seed}  lstm     " + "  ".join(f"{value:8.2f}" for value in mine), flush=True)
-        theirs = pytorch(vocabulary, train, valid, seed, 1 if args.steps else args.epochs)
-        print(f"seed {seed}  PyTorch  " + "  ".join(f"{value:8.2f}" for value in theirs), flush=True)
+        for name in [args.only] if args.only else programs:
+            print(f"seed {seed}  {name:7}  " + "  ".join(f"{value:8.2f}" for value in programs[name](seed)), flush=True)
 
 
 if __name__ == "__main__":
