@@ -13,7 +13,7 @@ use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::plan::{self, Facts, Plan};
+use lstm::train::plan::{self, Facts, Machine, NotWords, Plan};
 use lstm::train::run::RunConfig;
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
@@ -87,30 +87,43 @@ pub fn run(options: Train) -> Result<ExitCode> {
 
 /// Reads the texts, and chooses the run for them where no preset says what it is.
 pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
+    let started = Instant::now();
+    let machine = options.planned_seconds().map(|_| Machine::measured()).transpose()?;
+    // To read more of a text than there will be time to learn from would take from that time.
+    let mut cut = None;
+    if let (Some(machine), Some(seconds), None) = (machine, options.planned_seconds(), config.data.most) {
+        let (all, most) = (Data::training_bytes(&config.data)?, machine.readable(seconds));
+        cut = Some((most, all)).filter(|_| most < all);
+        config.data.most = cut.map(|_| most);
+    }
     let mut data = Data::read(config, None)?;
     if !options.is_planned() {
         return Ok(data);
     }
-    let mut unknown = None;
-    if let Some(subwords) = plan::subwords(&data.train).filter(|_| options.chooses_tokens()) {
-        unknown = Some(data.train.unknown as f64 / data.train.ids.len() as f64);
+    let chooses = options.chooses_tokens();
+    let not_words = chooses.then(|| plan::not_words(&data.train, data.tokenizer.vocabulary_size())).flatten();
+    if not_words.is_some() {
         config.tokenizer = TokenizerKind::Bpe;
-        config.vocabulary.max_size = config.vocabulary.max_size.or(Some(subwords));
-        let seconds = data.seconds;
+        config.vocabulary.max_size = config.vocabulary.max_size.or(Some(plan::subwords(&data.train)));
         data = Data::read(config, None)?;
-        data.seconds += seconds;
     }
-    let started = Instant::now();
-    let (facts, plan) = options.plan(config, &data)?;
     // Measuring is a part of the time that there is.
-    data.seconds += started.elapsed().as_secs_f64();
-    explain(&facts, &plan, &data, unknown);
+    data.seconds = started.elapsed().as_secs_f64();
+    let (facts, plan) = options.plan(config, &data, machine)?;
+    explain(&facts, &plan, &data, not_words);
+    if let Some((most, all)) = cut {
+        let [most, all] = [most, all].map(|bytes| bytes as f64 / f64::from(1 << 20));
+        talk(format_args!(
+            "         these are {most:.0} MiB from all over a text of {all:.0} MiB, more than there is time to read"
+        ));
+    }
     *config = plan.config;
+    data.seconds = started.elapsed().as_secs_f64();
     Ok(data)
 }
 
-/// What was chosen, and why. `unknown`: the share of words that kept a text from being read in words.
-fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Option<f64>) {
+/// What was chosen, and why.
+fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, not_words: Option<NotWords>) {
     let model = &config.model;
     let noun = config.tokenizer.noun();
     let read = grouped(size.tokens as u64);
@@ -126,8 +139,9 @@ fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, unknown: Op
         )),
     }
     let per_line = data.train.tokens() as f64 / data.train.lines.max(1) as f64;
-    let why = match unknown {
-        Some(unknown) => format!(": {:.0} % of its words would be unknown", 100.0 * unknown),
+    let why = match not_words {
+        Some(NotWords::Unknown(share)) => format!(": {:.0} % of its words would be unknown", 100.0 * share),
+        Some(NotWords::Kinds(kinds)) => format!(": {} words are too many to score", grouped(kinds as u64)),
         None => String::new(),
     };
     talk(format_args!(

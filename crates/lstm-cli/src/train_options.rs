@@ -10,7 +10,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::average::Averaging;
 use lstm::train::data::Data;
 use lstm::train::optimizer::OptimizerKind;
-use lstm::train::plan::{DEFAULT_SECONDS, Facts, Plan};
+use lstm::train::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
 use lstm::train::preset::Preset;
 use lstm::train::run::RunConfig;
 use lstm::train::schedule::{ScheduleKind, Warmup};
@@ -52,9 +52,14 @@ struct TextOptions {
     /// Test text [default: by --split; of a folder: its test file]
     #[arg(long, requires = "text", conflicts_with = "split")]
     test: Option<PathBuf>,
-    /// Percentages for training, validation and test [default: 90/5/5]
+    /// Percentages for training, validation and test [default: 90/5/5, but at most 2 MiB
+    /// for each of the last two]
     #[arg(long, requires = "text", value_parser = shares, value_name = "A/B/C")]
     split: Option<Shares>,
+    /// Use about so many MiB of the training text, in pieces from all over it [default: all; with a budget twice what can be
+    /// read in it]
+    #[arg(long, requires = "text", value_parser = mebibytes, value_name = "MIB")]
+    text_limit: Option<u64>,
     /// What a token is: words, chars, bytes, or subwords that are trained on the text: bpe, unigram, wordpiece; or the
     /// path of a tokenizer.json [default: words; char: chars]
     #[arg(long, value_parser = tokenizer_choice, value_name = "KIND")]
@@ -263,6 +268,13 @@ fn horizon(text: &str) -> Result<Horizon, String> {
 /// Where no optimizer is named, a rate below this is Adam's.
 const LEAST_RATE_OF_SGD: f32 = 0.1;
 
+/// MiB, as bytes.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<f64>().ok().map(|mebibytes| mebibytes * f64::from(1 << 20));
+    let enough = bytes.filter(|bytes| *bytes >= 1.0 && bytes.is_finite());
+    enough.map(|bytes| bytes as u64).ok_or_else(|| format!("`{text}` is no number of MiB above 0, such as 50"))
+}
+
 /// The percentages of a split.
 #[derive(Clone)]
 struct Shares(Vec<u32>);
@@ -366,18 +378,26 @@ impl Train {
         self.is_planned() && stream && tokenizer.is_none() && min_count.is_none()
     }
 
-    /// Chooses the run for its time and its text, and everything given by options as given. `config`: what `data` was
-    /// read with.
-    pub fn plan(&self, config: &RunConfig, data: &Data) -> Result<(Facts, Plan)> {
+    /// The seconds of a planned run; `None` if its epochs or steps bound it.
+    pub fn planned_seconds(&self) -> Option<f64> {
         let LengthOptions { epochs, steps, budget, .. } = self.length;
-        let timed = budget.is_some() || epochs.is_none() && steps.is_none();
-        let seconds = budget.unwrap_or(DEFAULT_SECONDS);
-        let facts = if timed { Facts::measured(seconds, data)? } else { Facts::nominal(data) };
+        let default = (epochs.is_none() && steps.is_none()).then_some(DEFAULT_SECONDS);
+        budget.or(default).filter(|_| self.is_planned())
+    }
+
+    /// Chooses the run for its time and its text, and everything given by options as given. `config`: what `data` was
+    /// read with; machine: what there is for the planned seconds.
+    pub fn plan(&self, config: &RunConfig, data: &Data, machine: Option<Machine>) -> Result<(Facts, Plan)> {
+        let timed = machine.zip(self.planned_seconds());
+        let facts = match timed {
+            Some((machine, seconds)) => Facts::of(machine, (seconds - data.seconds).max(0.5 * seconds), data),
+            None => Facts::nominal(data),
+        };
         let plan = facts.plan(self.training.planned_optimizer(), |chosen| -> Result<_> {
             let mut chosen = self.over(chosen, Preset::Default)?;
             (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
             chosen.data = config.data.clone();
-            chosen.budget = timed.then_some(seconds);
+            chosen.budget = timed.map(|(_, seconds)| seconds);
             LanguageModel::new(chosen.model.clone())?;
             Ok(chosen)
         })?;
@@ -456,6 +476,7 @@ impl TextOptions {
         config.data.valid = absolute(&self.valid)?;
         config.data.test = absolute(&self.test)?;
         config.data.split = self.split.clone().map(|shares| shares.0);
+        config.data.most = self.text_limit.or(config.data.most);
         config.data.lossy = self.lossy;
         Ok(())
     }

@@ -69,6 +69,38 @@ fn a_text_of_rare_words_is_read_in_subwords() {
     assert!(!said.err.contains("subwords"), "{}", said.err);
 }
 
+/// A text that has `<unk>` in it for once was not asked how many of its words are rare.
+#[test]
+fn a_word_that_is_called_unknown_does_not_make_rare_words_known() {
+    let folder = folder();
+    let numbers: Vec<String> = (0..3_000u32).map(|n| format!("{} and {}", n * 7919 % 10_007, n % 3)).collect();
+    std::fs::write(folder.path().join("rare.txt"), format!("<unk>\n{}", numbers.join("\n"))).unwrap();
+    let said = line(folder.path(), "train rare.txt --epochs 1 --hidden 8 --out run");
+    assert!(said.err.contains("of its words would be unknown"), "{}", said.err);
+}
+
+#[test]
+fn a_part_of_a_text_is_used_when_asked_for() {
+    let folder = folder();
+    std::fs::write(folder.path().join("long.txt"), "some words of a long text\n".repeat(40_000)).unwrap();
+    let tokens = |command: &str, run: &str| {
+        let said = line(folder.path(), &format!("train long.txt --hidden 4 {command} --out {run}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let train = said.err.lines().find(|line| line.starts_with("train ")).unwrap().to_owned();
+        let number = train.split_whitespace().nth(1).unwrap().replace(',', "").parse::<f64>().unwrap();
+        (number, said.err)
+    };
+    let (all, _) = tokens("--steps 1", "all");
+    // Of 40,000 lines nine tenths, each of six words and its end.
+    assert!((all / (7.0 * 36_000.0) - 1.0).abs() < 1e-3, "{all}");
+    let (limited, said) = tokens("--steps 1 --text-limit 0.25", "limited");
+    assert!((limited / all - 0.25 * 1.049 / 0.936).abs() < 0.02, "{limited} of {all}");
+    assert!(!said.contains("more than there is time to read"));
+    // With the same run folder the same part is read again.
+    let more = line(folder.path(), "train --resume limited --steps 2");
+    assert_eq!(more.code, Some(0), "{}", more.err);
+}
+
 #[test]
 fn a_schedule_is_said_and_kept_with_the_run() {
     let folder = folder();

@@ -330,6 +330,11 @@ impl Tokenizer {
         self.eos().or_else(|| self.line_feed()).or_else(|| self.unknown()).unwrap_or(0)
     }
 
+    /// Whether a text takes so long to encode that several threads should share it.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.subwords.is_some()
+    }
+
     /// Hands the tokens of one line to `token(id, seen)`, where `seen` is false for what training never had. A line
     /// that ends also ends as a token, unless the markers are added by the batches.
     ///

@@ -11,9 +11,6 @@ use crate::text::corpus::{Corpus, Source, Splits, visit_text};
 use crate::text::ngram::Ngram;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
-/// The shares of training, validation and test when nothing is said, in percent.
-const DEFAULT_SPLIT: [u32; 3] = [90, 5, 5];
-
 /// The texts of a run, read.
 #[derive(Debug)]
 pub struct Data {
@@ -94,6 +91,14 @@ impl Data {
         [&self.valid, &self.test].into_iter().flatten().map(Corpus::tokens).sum()
     }
 
+    /// The bytes of the training text, of which `config` may use fewer.
+    ///
+    /// # Errors
+    /// A text that cannot be used.
+    pub fn training_bytes(config: &DataConfig) -> Result<u64, TextError> {
+        Ok(config.train.as_deref().map(Source::open).transpose()?.map_or(0, |splits| splits.train.bytes()))
+    }
+
     /// One checksum of all texts, to notice that they changed.
     pub fn fingerprint(&self) -> String {
         let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();
@@ -120,10 +125,10 @@ pub(super) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Resu
 
 /// The texts of `config`, and the perplexity no model can beat where it is known.
 fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
-    let DataConfig { train, valid, test, split, lossy, .. } = &config.data;
+    let DataConfig { train, valid, test, split, most, lossy, .. } = &config.data;
     let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
     let mut floor = None;
-    let splits = match train {
+    let mut splits = match train {
         None => {
             let grammar = Grammar::standard();
             floor = grammar.floor_perplexity(config.tokenizer);
@@ -145,13 +150,19 @@ fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
                 splits.test = file(test)?.or(splits.test);
                 splits
             } else {
-                splits.train.split(split.as_deref().unwrap_or(&DEFAULT_SPLIT)).or_else(|error| {
-                    // Of a file that is no text at all, that is the first thing to say.
-                    visit_text(&splits.train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
-                    Err(error)
-                })?
+                let train = &splits.train;
+                split.as_deref().map_or_else(|| train.split_by_default(*most), |shares| train.split(shares)).or_else(
+                    |error| {
+                        // Of a file that is no text at all, that is the first thing to say.
+                        visit_text(train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
+                        Err(error)
+                    },
+                )?
             }
         }
     };
+    if let Some(most) = most {
+        splits.train = splits.train.sample(*most)?;
+    }
     Ok((splits, floor))
 }

@@ -30,6 +30,10 @@ const LEAST_OF_PEAK: f64 = 0.4;
 /// unknown, and a model that predicts `<unk>` predicts nothing.
 const UNKNOWN_WORDS: f64 = 0.03;
 
+/// The words above which a text is read in subwords however often each occurs: a fifth of a run and every evaluation score
+/// them all.
+const MOST_WORDS: usize = 65_536;
+
 /// The words of a text for each of its subwords, so that each is met often enough, and the bounds of their number.
 const WORDS_PER_SUBWORD: usize = 50;
 const SUBWORDS: (usize, usize) = (1_000, 8_000);
@@ -106,42 +110,89 @@ pub struct Size {
     pub tokens: f64,
 }
 
-/// How many subwords to read a text in when nothing is said; `None` if words are better. words: the training text, read
-/// as words.
-pub fn subwords(words: &Corpus) -> Option<usize> {
-    let unknown = words.unknown as f64 > UNKNOWN_WORDS * words.ids.len() as f64;
-    unknown.then(|| (words.words / WORDS_PER_SUBWORD).clamp(SUBWORDS.0, SUBWORDS.1))
+/// Why a text is not read in words.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NotWords {
+    /// This share of the words of a new text would be unknown.
+    Unknown(f64),
+    /// There are so many words that to score them all would take the time of learning.
+    Kinds(usize),
 }
 
-impl Facts {
-    /// Measures this machine, for about a second. seconds: of the whole command.
+/// Whether a text is better read in subwords than in words, and why. words: the training text, read as words of which
+/// there are `vocabulary`.
+pub fn not_words(words: &Corpus, vocabulary: usize) -> Option<NotWords> {
+    let mut counts = vec![0u32; vocabulary];
+    (0..words.ids.len()).for_each(|at| counts[words.ids.get(at) as usize] += 1);
+    // As many words of a new text are new as words of this one occur once (Good 1953). They have an id of their own where
+    // the text marks unknown words itself.
+    let once = words.unknown + counts.iter().filter(|count| **count == 1).count();
+    let unknown = once as f64 / words.ids.len() as f64;
+    match (unknown > UNKNOWN_WORDS, vocabulary > MOST_WORDS) {
+        (true, _) => Some(NotWords::Unknown(unknown)),
+        (false, true) => Some(NotWords::Kinds(vocabulary)),
+        (false, false) => None,
+    }
+}
+
+/// How many subwords to read a text in.
+pub fn subwords(words: &Corpus) -> usize {
+    (words.words / WORDS_PER_SUBWORD).clamp(SUBWORDS.0, SUBWORDS.1)
+}
+
+/// What a machine does in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// Multiply-adds of a training step.
+    pub rate: f64,
+    /// Bytes read from memory.
+    pub bandwidth: f64,
+}
+
+impl Machine {
+    /// Two fast cores.
+    const NOMINAL: Self = Self { rate: 5e10, bandwidth: 3e10 };
+
+    /// Measures this machine, for about a second.
     ///
     /// # Errors
     /// Too little memory to measure.
-    pub fn measured(seconds: f64, data: &Data) -> Result<Self, ConfigError> {
+    pub fn measured() -> Result<Self, ConfigError> {
         let shape = Shape { vocabulary: 2_500, embedding: 320, hidden: 320, layers: 1, segment: 35, batch: 20 };
         let timing = train(shape, Duration::from_millis(500))?.step;
         Ok(Self {
-            seconds: (seconds - data.seconds).max(0.5 * seconds),
             // Three passes of two operations each, see the module `bench`.
             rate: timing.gflops().max(LEAST_OF_PEAK * peak_gflops()) * 1e9 / 6.0,
             bandwidth: read_gigabytes_per_second(1 << 26) * 1e9,
-            ..Self::nominal(data)
         })
     }
 
-    /// Of a run that time does not bound: what one would have on a machine with two fast cores in
-    /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
-    pub fn nominal(data: &Data) -> Self {
+    /// The bytes of text that are enough for a run of so many seconds: twice what it could read.
+    pub fn readable(&self, seconds: f64) -> u64 {
+        let tokens = (TOKENS_PER_WEIGHT * self.rate * seconds).sqrt();
+        (2.0 * BYTES_PER_WORD * tokens) as u64
+    }
+}
+
+impl Facts {
+    /// Of a run that has so many seconds once its texts are read.
+    pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
+        let Machine { rate, bandwidth } = machine;
         Self {
-            seconds: DEFAULT_SECONDS,
-            rate: 5e10,
-            bandwidth: 3e10,
+            seconds,
+            rate,
+            bandwidth,
             tokens: data.train.tokens() as f64,
             evaluated: data.evaluated_tokens() as f64,
             lines: data.train.lines as f64,
             vocabulary: data.tokenizer.vocabulary_size(),
         }
+    }
+
+    /// Of a run that time does not bound: what one would have on a machine with two fast cores in
+    /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
+    pub fn nominal(data: &Data) -> Self {
+        Self::of(Machine::NOMINAL, DEFAULT_SECONDS, data)
     }
 
     /// The tokens that are read if the number of epochs or steps was decided.
@@ -316,6 +367,9 @@ fn passed(config: &LanguageModelConfig) -> (f64, f64) {
     let matrices = layout.entries().iter().filter(|entry| entry.shape.len() == 2 && !tables.contains(&&entry.name[..]));
     (matrices.map(|entry| entry.shape.iter().product::<usize>()).sum::<usize>() as f64, read as f64)
 }
+
+/// The bytes of a word of most languages, and the space after it.
+const BYTES_PER_WORD: f64 = 6.0;
 
 /// The bounds of a segment of words, between which it is half as long again as a line.
 const SEGMENT: (usize, usize) = (35, 50);

@@ -233,8 +233,12 @@ pub struct DataConfig {
     pub valid: Option<PathBuf>,
     /// A test file.
     pub test: Option<PathBuf>,
-    /// Percentages of training, validation and test, where there are no such files; `None` for 90/5/5.
+    /// Percentages of training, validation and test, where there are no such files; `None` for 90/5/5, but of a
+    /// long text, or one of which little is used, less for the last two.
     pub split: Option<Vec<u32>>,
+    /// About how many bytes of the training text are used, in pieces from all over it; `None` for all.
+    #[serde(default)]
+    pub most: Option<u64>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
     /// The `tokenizer.json` to use, for a tokenizer from a file.
