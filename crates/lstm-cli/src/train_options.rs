@@ -331,9 +331,10 @@ impl Train {
         let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
         let unnamed = if self.text.is_none() { Preset::Builtin } else { Preset::Default };
         let preset = named.map_or(unnamed, |(_, preset)| preset);
-        let config = preset.config();
+        let mut config = preset.config();
         if self.is_planned() {
-            // What needs two layers is not refused before it is known that there are as many.
+            // What needs two layers or another optimizer is not refused before these are chosen.
+            config.optimizer = OptimizerKind::AdamW;
             let mut deep = config.clone();
             deep.model.layers = 2;
             return self.over(deep, preset).or_else(|_| self.over(config, preset));
@@ -398,6 +399,7 @@ impl Train {
             (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
             chosen.data = config.data.clone();
             chosen.budget = timed.map(|(_, seconds)| seconds);
+            chosen.validate()?;
             LanguageModel::new(chosen.model.clone())?;
             Ok(chosen)
         })?;

@@ -69,6 +69,14 @@ fn a_text_of_rare_words_is_read_in_subwords() {
     assert!(!said.err.contains("subwords"), "{}", said.err);
 }
 
+#[test]
+fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
+    let folder = folder();
+    let said = line(folder.path(), "train text.txt --weight-decay 1e-5 --epochs 1 --hidden 8 --out run");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(line(folder.path(), "show run --json").json()["config"]["optimizer"], "adamw");
+}
+
 /// A text that has `<unk>` in it for once was not asked how many of its words are rare.
 #[test]
 fn a_word_that_is_called_unknown_does_not_make_rare_words_known() {
