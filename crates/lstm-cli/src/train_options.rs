@@ -56,8 +56,8 @@ struct TextOptions {
     /// for each of the last two]
     #[arg(long, requires = "text", value_parser = shares, value_name = "A/B/C")]
     split: Option<Shares>,
-    /// Use about so many MiB of the training text, in pieces from all over it [default: all; with a budget twice what can be
-    /// read in it]
+    /// Use about so many MiB of the training text, in pieces from all over it [default: all; with a budget what can be read in
+    /// it]
     #[arg(long, requires = "text", value_parser = mebibytes, value_name = "MIB")]
     text_limit: Option<u64>,
     /// What a token is: words, chars, bytes, or subwords that are trained on the text: bpe, unigram, wordpiece; or the

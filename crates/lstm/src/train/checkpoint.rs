@@ -43,7 +43,10 @@ pub(crate) struct Position {
     /// The validation losses of the epochs, in nats per token, where NT-ASGD waits for its trigger.
     #[serde(default)]
     pub(crate) validations: Vec<f64>,
+    /// The seconds that all took, and those before the first step.
     pub(crate) seconds: f64,
+    #[serde(default)]
+    pub(crate) reading: f64,
     pub(crate) tokens: u64,
     /// The tokens that were validated on, and the seconds that took.
     #[serde(default)]

@@ -167,10 +167,10 @@ impl Machine {
         })
     }
 
-    /// The bytes of text that are enough for a run of so many seconds: twice what it could read.
+    /// The bytes of text that a run of so many seconds could read if it did nothing else.
     pub fn readable(&self, seconds: f64) -> u64 {
         let tokens = (TOKENS_PER_WEIGHT * self.rate * seconds).sqrt();
-        (2.0 * BYTES_PER_WORD * tokens) as u64
+        (BYTES_PER_WORD * tokens) as u64
     }
 }
 

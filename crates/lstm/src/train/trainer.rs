@@ -151,7 +151,7 @@ impl Trainer {
         check_schedule(&config, &data)?;
         let folder = RunFolder(folder.to_owned());
         let mut progress = Progress::new(&config, &model, data.fingerprint());
-        progress.position.seconds = data.seconds;
+        (progress.position.seconds, progress.position.reading) = (data.seconds, data.seconds);
         let is_new = folder.claim(force)?;
         let begun = begin(&config, &data, &progress, &folder);
         if begun.is_err() && is_new {
@@ -551,22 +551,24 @@ pub(super) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
 
 /// Whether the steps or the seconds are used up.
 fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
-    config.budget.is_some_and(|budget| position.seconds >= budget - reserve(budget, data, position))
+    config.budget.is_some_and(|budget| position.seconds >= position.reading + training_seconds(budget, data, position))
         || config.steps.is_some_and(|steps| position.step >= steps)
 }
 
 /// The seconds to evaluate so many tokens: as long as the validations took; before the first, a guess by the training.
 fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
     let (count, seconds) = match position.evaluated {
-        (0, _) => (position.tokens.max(1), position.seconds / TRAINING_PER_EVALUATION),
+        (0, _) => (position.tokens.max(1), (position.seconds - position.reading) / TRAINING_PER_EVALUATION),
         evaluated => evaluated,
     };
     tokens as f64 * seconds / count as f64
 }
 
-/// The seconds of a time budget that are kept for the last validation and the test.
-fn reserve(budget: f64, data: &Data, position: &Position) -> f64 {
-    evaluation_seconds(data.evaluated_tokens(), position).min(budget / 2.0)
+/// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it, at least
+/// half of what reading left, and a quarter of all even if that takes longer than it should.
+fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
+    let left = budget - position.reading;
+    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(left / 2.0).max(budget / 4.0)
 }
 
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
@@ -574,7 +576,8 @@ fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usi
     let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
     let by_epochs = config.epochs.map(|all| epochs / all as f64);
     let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
-    let by_time = config.budget.map(|all| position.seconds / (all - reserve(all, data, position)));
+    let trained = position.seconds - position.reading;
+    let by_time = config.budget.map(|budget| trained / training_seconds(budget, data, position));
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
