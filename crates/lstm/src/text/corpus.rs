@@ -164,7 +164,7 @@ impl Source {
     }
 
     /// Cuts into training, validation and test as is done when nothing is said: a twentieth each for the last two, but
-    /// of a long text no more than [`MOST_HELD_OUT`], so that measuring does not take the time of learning. most: the bytes
+    /// of a long text no more than 2 MiB, so that measuring does not take the time of learning. most: the bytes
     /// of the training text that will be used.
     ///
     /// # Errors
@@ -580,13 +580,19 @@ impl Encoder<'_> {
             Ok(tokens)
         };
         type Encoded = Result<Vec<Vec<(u32, bool)>>, TextError>;
+        let encode_all = |lines: &[Line]| -> Encoded { lines.iter().map(encode).collect() };
         let encoded: Vec<Encoded> = std::thread::scope(|scope| {
-            let tasks: Vec<_> =
-                lines.chunks(share).map(|lines| scope.spawn(move || lines.iter().map(encode).collect())).collect();
-            let join = |task: std::thread::ScopedJoinHandle<'_, Encoded>| {
-                task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let begin = |lines| {
+                let thread = std::thread::Builder::new().spawn_scoped(scope, move || encode_all(lines));
+                // Where the system gives no more threads, this one does the work.
+                thread.map_err(|_| encode_all(lines))
             };
-            tasks.into_iter().map(join).collect()
+            let begun: Vec<_> = lines.chunks(share).map(begin).collect();
+            let finish = |task: Result<std::thread::ScopedJoinHandle<'_, Encoded>, Encoded>| match task {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(encoded) => encoded,
+            };
+            begun.into_iter().map(finish).collect()
         });
         let mut encoded_lines = Vec::with_capacity(lines.len());
         for share in encoded {
@@ -744,6 +750,22 @@ mod tests {
         assert!(short.valid.unwrap().bytes().abs_diff(55_000) < 20);
         let sampled = Source::from_text(&text).split_by_default(Some(18_000_000)).unwrap();
         assert!(sampled.test.unwrap().bytes().abs_diff(1_000_000) < 20);
+    }
+
+    #[test]
+    fn subwords_are_the_same_for_any_number_of_threads() {
+        let text: String = (0..500).map(|n| format!("line {n} of a text\n")).collect();
+        let source = Source::from_text(&text);
+        for line_markers in [false, true] {
+            let options = VocabularyOptions { line_markers, max_size: Some(300), ..Default::default() };
+            let tokenizer = Tokenizer::build(TokenizerKind::Bpe, &source, options, false).unwrap();
+            let read = |threads| {
+                let read = || Corpus::read(&source, &tokenizer, false).unwrap();
+                let Corpus { fingerprint, line_starts, words, .. } = lstm_kernels::with_threads(threads, read);
+                (fingerprint, line_starts, words)
+            };
+            assert_eq!(read(1), read(3));
+        }
     }
 
     #[test]
