@@ -124,6 +124,9 @@ const CHECKPOINT_SECONDS: f64 = 60.0;
 /// The most of a time budget that goes into validations whose result decides nothing.
 const VALIDATION_SHARE: f64 = 0.03;
 
+/// The part of a time budget in which it is seen how long an evaluation takes.
+const EVALUATION_TRIAL: f64 = 0.001;
+
 /// How much longer a token takes in training than in an evaluation, which goes forward only, but in one row.
 pub(super) const TRAINING_PER_EVALUATION: f64 = 1.5;
 
@@ -266,6 +269,7 @@ impl Trainer {
         let model = self.model.clone();
         let mut descent = Descent::new(&model, sampler(&self.config, &self.data));
         let tokens_before = self.progress.position.tokens;
+        self.time_evaluation()?;
         while !self.is_over() {
             let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
             let validated = match trained {
@@ -491,6 +495,27 @@ impl Trainer {
         Ok(Pass::Done(card.test))
     }
 
+    /// Evaluates the first of a text for a moment, so that a time budget knows what it has to keep for evaluations.
+    fn time_evaluation(&mut self) -> Result<(), TrainError> {
+        let (Some(budget), Some(corpus)) = (self.config.budget, self.data.valid.as_ref().or(self.data.test.as_ref()))
+        else {
+            return Ok(());
+        };
+        if self.progress.position.evaluated.0 > 0 {
+            return Ok(());
+        }
+        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
+        let params = self.progress.evaluated();
+        let mut evaluation = Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?;
+        // The first step packs the weights and touches the memory.
+        evaluation.advance();
+        let (before, untimed) = (Instant::now(), evaluation.total().tokens as u64);
+        while before.elapsed().as_secs_f64() < EVALUATION_TRIAL * budget && evaluation.advance() {}
+        let tokens = evaluation.total().tokens as u64 - untimed;
+        self.progress.position.evaluated = (tokens, before.elapsed().as_secs_f64());
+        Ok(())
+    }
+
     fn evaluate(&self, params: &Params, corpus: &Corpus, stop: &AtomicBool) -> Result<Pass<Loss>, TrainError> {
         let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
         let mut evaluation = Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?;
@@ -555,13 +580,10 @@ fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
         || config.steps.is_some_and(|steps| position.step >= steps)
 }
 
-/// The seconds to evaluate so many tokens: as long as the validations took; before the first, a guess by the training.
+/// The seconds to evaluate so many tokens, as long as those took that were.
 fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
-    let (count, seconds) = match position.evaluated {
-        (0, _) => (position.tokens.max(1), (position.seconds - position.reading) / TRAINING_PER_EVALUATION),
-        evaluated => evaluated,
-    };
-    tokens as f64 * seconds / count as f64
+    let (count, seconds) = position.evaluated;
+    tokens as f64 * seconds / count.max(1) as f64
 }
 
 /// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it, at least
