@@ -271,8 +271,8 @@ const LEAST_RATE_OF_SGD: f32 = 0.1;
 /// MiB, as bytes.
 fn mebibytes(text: &str) -> Result<u64, String> {
     let bytes = text.parse::<f64>().ok().map(|mebibytes| mebibytes * f64::from(1 << 20));
-    let enough = bytes.filter(|bytes| *bytes >= 1.0 && bytes.is_finite());
-    enough.map(|bytes| bytes as u64).ok_or_else(|| format!("`{text}` is no number of MiB above 0, such as 50"))
+    let enough = bytes.filter(|bytes| *bytes >= 1024.0 && bytes.is_finite());
+    enough.map(|bytes| bytes as u64).ok_or_else(|| format!("`{text}` is no number of MiB from 0.001 on, such as 50"))
 }
 
 /// The percentages of a split.

@@ -189,7 +189,7 @@ fn options_that_contradict_each_other() {
         ("text.txt --optimizer nt-asgd --rate 30 --average ema(0.9)", "averages the weights itself"),
         ("text.txt --find-lr", "cannot be used with"),
         ("text.txt --candidates 5 --label-smoothing 0.1", "a sampled softmax scores a few"),
-        ("text.txt --text-limit 0", "`0` is no number of MiB above 0"),
+        ("text.txt --text-limit 0", "`0` is no number of MiB from 0.001 on"),
         ("text.txt --optimizer sgd --lazy --rate 1", "it is of adam and adamw"),
         ("text.txt --optimizer sgd --beta2 0.9", "it is of adam and adamw"),
         ("text.txt --preset small --epsilon 1e-6", "it is of adam and adamw"),

@@ -170,7 +170,7 @@ impl Source {
     /// # Errors
     /// A text that is too short.
     pub fn split_by_default(&self, most: Option<u64>) -> Result<Splits, TextError> {
-        let held_out = most.map_or(MOST_HELD_OUT, |most| MOST_HELD_OUT.min(most / 18));
+        let held_out = most.map_or(MOST_HELD_OUT, |most| (most / 18).clamp(LEAST_HELD_OUT, MOST_HELD_OUT));
         if self.bytes() / 20 <= held_out {
             return self.split(&[90, 5, 5]);
         }
@@ -291,6 +291,9 @@ const SAMPLE: u64 = 4 << 20;
 /// The most bytes of a validation or a test text where nothing is said: some 350,000 words, whose perplexity has a standard
 /// error of half a percent.
 const MOST_HELD_OUT: u64 = 2 << 20;
+
+/// The fewest of a text that is longer, however little of it is used for training.
+const LEAST_HELD_OUT: u64 = 4 << 10;
 
 /// A line longer than this is cut between words.
 const LONG_LINE: u64 = 1 << 16;
