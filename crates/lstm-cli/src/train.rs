@@ -88,13 +88,19 @@ pub fn run(options: Train) -> Result<ExitCode> {
 /// Reads the texts, and chooses the run for them where no preset says what it is.
 pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
     let started = Instant::now();
-    let machine = options.planned_seconds().map(|_| Machine::measured()).transpose()?;
-    // To read more of a text than there will be time to learn from would take from that time.
+    let mut timed = None;
     let mut cut = None;
-    if let (Some(machine), Some(seconds), None) = (machine, options.planned_seconds(), config.data.most) {
-        let (all, most) = (Data::training_bytes(&config.data)?, machine.readable(seconds));
-        cut = Some((most, all)).filter(|_| most < all);
-        config.data.most = cut.map(|_| most);
+    if let Some(seconds) = options.planned_seconds() {
+        // A text that is not there is said before anything is measured.
+        let all = Data::training_bytes(&config.data)?;
+        let machine = Machine::measured()?;
+        timed = Some((machine, seconds));
+        // To read more of a text than there will be time to learn from would take from that time.
+        let most = machine.readable(seconds);
+        if config.data.most.is_none() && most < all {
+            config.data.most = Some(most);
+            cut = Some((most, all));
+        }
     }
     let mut data = Data::read(config, None)?;
     if !options.is_planned() {
@@ -109,7 +115,7 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
     }
     // Measuring is a part of the time that there is.
     data.seconds = started.elapsed().as_secs_f64();
-    let (facts, plan) = options.plan(config, &data, machine)?;
+    let (facts, plan) = options.plan(config, &data, timed)?;
     explain(&facts, &plan, &data, not_words);
     if let Some((most, all)) = cut {
         let [most, all] = [most, all].map(|bytes| bytes as f64 / f64::from(1 << 20));

@@ -331,10 +331,9 @@ impl Train {
         let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
         let unnamed = if self.text.is_none() { Preset::Builtin } else { Preset::Default };
         let preset = named.map_or(unnamed, |(_, preset)| preset);
-        let mut config = preset.config();
+        let config = preset.config();
         if self.is_planned() {
-            // What needs two layers or another optimizer is not refused before these are chosen.
-            config.optimizer = OptimizerKind::AdamW;
+            // What needs two layers is not refused before it is known that there are as many.
             let mut deep = config.clone();
             deep.model.layers = 2;
             return self.over(deep, preset).or_else(|_| self.over(config, preset));
@@ -348,6 +347,11 @@ impl Train {
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
+        let decays = config.weight_decay > 0.0 && self.is_planned() && self.training.optimizer.is_none();
+        if decays && config.optimizer == OptimizerKind::Adam {
+            // Nobody asked for plain Adam, which does not go with it.
+            config.optimizer = OptimizerKind::AdamW;
+        }
         if config.optimizer.has_moments() != has_moments && self.training.rate.is_none() && !self.run.find_lr {
             bail!(
                 "--optimizer {} needs a --rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
@@ -387,9 +391,8 @@ impl Train {
     }
 
     /// Chooses the run for its time and its text, and everything given by options as given. `config`: what `data` was
-    /// read with; machine: what there is for the planned seconds.
-    pub fn plan(&self, config: &RunConfig, data: &Data, machine: Option<Machine>) -> Result<(Facts, Plan)> {
-        let timed = machine.zip(self.planned_seconds());
+    /// read with; `timed`: the machine and the seconds it has, if that is what bounds the run.
+    pub fn plan(&self, config: &RunConfig, data: &Data, timed: Option<(Machine, f64)>) -> Result<(Facts, Plan)> {
         let facts = match timed {
             Some((machine, seconds)) => Facts::of(machine, (seconds - data.seconds).max(0.5 * seconds), data),
             None => Facts::nominal(data),
@@ -399,7 +402,6 @@ impl Train {
             (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
             chosen.data = config.data.clone();
             chosen.budget = timed.map(|(_, seconds)| seconds);
-            chosen.validate()?;
             LanguageModel::new(chosen.model.clone())?;
             Ok(chosen)
         })?;
@@ -478,7 +480,7 @@ impl TextOptions {
         config.data.valid = absolute(&self.valid)?;
         config.data.test = absolute(&self.test)?;
         config.data.split = self.split.clone().map(|shares| shares.0);
-        config.data.most = self.text_limit.or(config.data.most);
+        config.data.most = self.text_limit;
         config.data.lossy = self.lossy;
         Ok(())
     }

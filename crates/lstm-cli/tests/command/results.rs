@@ -77,6 +77,17 @@ fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
     assert_eq!(line(folder.path(), "show run --json").json()["config"]["optimizer"], "adamw");
 }
 
+/// The plan's own choices made it one that is refused.
+#[test]
+fn a_run_that_is_chosen_scores_every_word_where_labels_are_smoothed() {
+    let folder = folder();
+    let words: Vec<String> = (0..20_000u32).map(|n| format!("word{}", n % 5_000)).collect();
+    std::fs::write(folder.path().join("words.txt"), words.join("\n")).unwrap();
+    let said = line(folder.path(), "train words.txt --label-smoothing 0.1 --steps 1 --hidden 4 --out run");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains(" words of 5,00") && !said.err.contains("scored in a step"), "{}", said.err);
+}
+
 /// A text that has `<unk>` in it for once was not asked how many of its words are rare.
 #[test]
 fn a_word_that_is_called_unknown_does_not_make_rare_words_known() {

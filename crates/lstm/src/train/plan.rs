@@ -253,25 +253,10 @@ impl Facts {
         // Adam's steps cost more, so a size chosen for them does for those of SGD.
         let sized = |layers, width| run_of(layers, width, 0.0);
         let overlay = |config: RunConfig| {
-            // What is the plan's gives way to what it does not go with: residual connections to other wirings, Adam to
-            // AdamW where weights decay.
-            let plain = |mut config: RunConfig| {
-                config.model.residual = false;
-                config
-            };
-            let decoupled = |mut config: RunConfig| {
-                if config.optimizer == OptimizerKind::Adam {
-                    config.optimizer = OptimizerKind::AdamW;
-                }
-                config
-            };
-            let others = [plain(config.clone()), decoupled(config.clone()), decoupled(plain(config.clone()))];
-            let overlaid = overlay(config);
-            let mut config = others.into_iter().fold(overlaid, |overlaid, other| match overlaid {
-                Ok(config) => Ok(config),
-                // The first refusal is the one of what was meant.
-                Err(refusal) => overlay(other).map_err(|_| refusal),
-            })?;
+            // Residual connections are the plan's, and give way to what they do not go with.
+            let plain =
+                RunConfig { model: LanguageModelConfig { residual: false, ..config.model.clone() }, ..config.clone() };
+            let mut config = overlay(config).or_else(|_| overlay(plain))?;
             if config.model.penalties.label_smoothing > 0.0 {
                 // It raises the score of every token.
                 config.candidates = None;
