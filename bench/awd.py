@@ -82,7 +82,7 @@ class Model(nn.Module):
         return x @ self.embedding.t() + self.bias, raw, x, after
 
     def states(self, batch):
-        return [(torch.zeros(1, batch, size), torch.zeros(1, batch, size)) for size in (layer.hidden_size for layer in self.layers)]
+        return [tuple(torch.zeros(2, 1, batch, layer.hidden_size)) for layer in self.layers]
 
 
 def evaluate(model, ids):

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lstm::model::Loss;
-use lstm::text::corpus::{Corpus, Source};
+use lstm::text::corpus::Corpus;
+use lstm::text::source::Source;
 use lstm::train::average::Averaging;
 use lstm::train::checkpoint::LoadedRun;
 use lstm::train::run::RunConfig;

@@ -17,7 +17,7 @@ use crate::params::{Accumulate, Params};
 use crate::stack::{Lstm, Segment};
 use crate::stream::Stream;
 use crate::text::batches::Batch;
-use crate::text::corpus::available_memory;
+use crate::text::source::available_memory;
 use crate::train::optimizer::{Optimizer, OptimizerKind};
 
 pub use lstm_kernels::{peak_gflops, read_gigabytes_per_second};

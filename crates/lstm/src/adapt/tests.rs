@@ -5,7 +5,7 @@ use super::settings::Tuned;
 use super::tune::{tune_cache, tune_dynamic};
 use super::*;
 use crate::model::LanguageModel;
-use crate::text::corpus::Source;
+use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 use crate::train::checkpoint::ModelCard;
 use crate::train::preset::Preset;

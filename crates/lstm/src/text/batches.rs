@@ -351,7 +351,7 @@ impl<'a> Batches<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::corpus::Source;
+    use crate::text::source::Source;
     use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
     fn read(text: &str, line_markers: bool) -> (Tokenizer, Corpus) {

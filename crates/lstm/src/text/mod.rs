@@ -5,6 +5,7 @@ pub mod batches;
 pub mod builtin;
 pub mod corpus;
 pub mod ngram;
+pub mod source;
 mod subwords;
 pub mod tokenizer;
 

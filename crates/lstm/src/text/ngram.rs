@@ -3,7 +3,8 @@
 
 use super::TextError;
 use super::batches::Batching;
-use super::corpus::{Corpus, available_memory};
+use super::corpus::Corpus;
+use super::source::available_memory;
 use super::tokenizer::Tokenizer;
 use crate::model::Loss;
 
@@ -274,7 +275,7 @@ fn discounts([once, twice, thrice, four_times]: [f64; 4]) -> [f64; 3] {
 mod tests {
     use super::*;
     use crate::rng::{Purpose, Rng};
-    use crate::text::corpus::Source;
+    use crate::text::source::Source;
     use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
     use std::collections::{HashMap, HashSet};
     use std::path::Path;

@@ -14,7 +14,7 @@ use tokenizers::tokenizer::{AddedToken, OffsetReferential, OffsetType, PreTokeni
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizer, PreTokenizerWrapper, Trainer};
 
 use super::TextError;
-use super::corpus::{Source, visit_text};
+use super::source::{Source, visit_text};
 
 /// What [`Subwords::train`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ fn decoder(method: Method) -> DecoderWrapper {
 const SAMPLE: u64 = 4 << 20;
 
 /// The words of a text and how often each occurs, in the order of the alphabet. The text is read line by line; only its
-/// different words are kept. Pairs, which do without no character, are sought in lines from all over a long text.
+/// different words are kept. Pairs, which need not have seen every character, are sought in pieces from all over a long text.
 fn words(
     splitter: &PreTokenizerWrapper,
     method: Method,
@@ -201,14 +201,8 @@ fn words(
 ) -> Result<Vec<(String, u64)>, TextError> {
     let mut counts: HashMap<String, u64> = HashMap::new();
     let mut failed = None;
-    let share = if method == Method::Pairs { SAMPLE as f64 / source.bytes() as f64 } else { 1.0 };
-    let (mut seen, mut taken) = (0, 0);
-    visit_text(source, lossy, false, &mut |line, _| {
-        seen += line.len();
-        if taken as f64 > share * seen as f64 {
-            return;
-        }
-        taken += line.len();
+    let most = if method == Method::Pairs { SAMPLE } else { u64::MAX };
+    visit_text(&source.sample(most)?, lossy, false, &mut |line, _| {
         let line = if method == Method::Pairs { line } else { line.trim_end_matches('\n') };
         let mut split = PreTokenizedString::from(line);
         if let Err(error) = splitter.pre_tokenize(&mut split) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::TextError;
-use super::corpus::{Source, visit_text};
+use super::source::{Source, visit_text};
 use super::subwords::{Method, Subwords};
 use crate::config::ConfigError;
 use crate::formats::{FormatError, write_bytes};

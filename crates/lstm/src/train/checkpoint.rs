@@ -56,6 +56,11 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// The seconds of training, validations among them.
+    pub(crate) fn trained(&self) -> f64 {
+        self.seconds - self.reading
+    }
+
     /// Goes on to the first batch of the next epoch.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch += 1;

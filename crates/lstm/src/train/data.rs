@@ -7,8 +7,9 @@ use super::run::{DataConfig, RunConfig};
 use crate::text::TextError;
 use crate::text::batches::Batching;
 use crate::text::builtin::Grammar;
-use crate::text::corpus::{Corpus, Source, Splits, visit_text};
+use crate::text::corpus::Corpus;
 use crate::text::ngram::Ngram;
+use crate::text::source::{Source, Splits, visit_text};
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
 /// The texts of a run, read.
@@ -150,14 +151,15 @@ fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
                 splits.test = file(test)?.or(splits.test);
                 splits
             } else {
-                let train = &splits.train;
-                split.as_deref().map_or_else(|| train.split_by_default(*most), |shares| train.split(shares)).or_else(
-                    |error| {
-                        // Of a file that is no text at all, that is the first thing to say.
-                        visit_text(train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
-                        Err(error)
-                    },
-                )?
+                let cut = match split {
+                    Some(shares) => splits.train.split(shares),
+                    None => splits.train.split_by_default(*most),
+                };
+                cut.or_else(|error| {
+                    // Of a file that is no text at all, that is the first thing to say.
+                    visit_text(&splits.train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
+                    Err(error)
+                })?
             }
         }
     };

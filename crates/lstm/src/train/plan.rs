@@ -123,11 +123,9 @@ pub enum NotWords {
 /// Whether a text is better read in subwords than in words, and why. words: the training text, read as words of which
 /// there are `vocabulary`.
 pub fn not_words(words: &Corpus, vocabulary: usize) -> Option<NotWords> {
-    let mut counts = vec![0u32; vocabulary];
-    (0..words.ids.len()).for_each(|at| counts[words.ids.get(at) as usize] += 1);
     // As many words of a new text are new as words of this one occur once (Good 1953). They have an id of their own where
     // the text marks unknown words itself.
-    let once = words.unknown + counts.iter().filter(|count| **count == 1).count();
+    let once = words.unknown + words.ids.counts(vocabulary).into_iter().filter(|count| *count == 1).count();
     let unknown = once as f64 / words.ids.len() as f64;
     match (unknown > UNKNOWN_WORDS, vocabulary > MOST_WORDS) {
         (true, _) => Some(NotWords::Unknown(unknown)),

@@ -95,7 +95,8 @@ mod tests {
     use super::*;
     use crate::text::batches::Batching;
     use crate::text::builtin::Grammar;
-    use crate::text::corpus::{Corpus, Source};
+    use crate::text::corpus::Corpus;
+    use crate::text::source::Source;
     use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
     use crate::train::preset::Preset;
 

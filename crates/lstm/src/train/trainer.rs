@@ -23,7 +23,8 @@ use crate::model::{LanguageModel, LanguageModelConfig, Loss, Sampler};
 use crate::params::Params;
 use crate::text::TextError;
 use crate::text::batches::{Batches, Batching};
-use crate::text::corpus::{Corpus, available_memory};
+use crate::text::corpus::Corpus;
+use crate::text::source::available_memory;
 use crate::text::tokenizer::Tokenizer;
 
 /// Training that cannot start or go on, in a sentence.
@@ -504,9 +505,7 @@ impl Trainer {
         if self.progress.position.evaluated.0 > 0 {
             return Ok(());
         }
-        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
-        let params = self.progress.evaluated();
-        let mut evaluation = Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?;
+        let mut evaluation = self.evaluation(self.progress.evaluated(), corpus)?;
         // The first step packs the weights and touches the memory.
         evaluation.advance();
         let (before, untimed) = (Instant::now(), evaluation.total().tokens as u64);
@@ -516,9 +515,13 @@ impl Trainer {
         Ok(())
     }
 
-    fn evaluate(&self, params: &Params, corpus: &Corpus, stop: &AtomicBool) -> Result<Pass<Loss>, TrainError> {
+    fn evaluation<'a>(&'a self, params: &'a Params, corpus: &'a Corpus) -> Result<Evaluation<'a>, TrainError> {
         let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
-        let mut evaluation = Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?;
+        Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
+    }
+
+    fn evaluate(&self, params: &Params, corpus: &Corpus, stop: &AtomicBool) -> Result<Pass<Loss>, TrainError> {
+        let mut evaluation = self.evaluation(params, corpus)?;
         while evaluation.advance() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Pass::Stopped);
@@ -569,14 +572,12 @@ pub(super) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> R
 /// What draws the candidates of a sampled softmax, by how often tokens occur in the training text.
 pub(super) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
     let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
-    let mut counts = vec![0; config.model.vocabulary];
-    (0..data.train.ids.len()).for_each(|at| counts[data.train.ids.get(at) as usize] += 1);
-    Some(Arc::new(Sampler::new(&counts, candidates)))
+    Some(Arc::new(Sampler::new(&data.train.ids.counts(config.model.vocabulary), candidates)))
 }
 
 /// Whether the steps or the seconds are used up.
 fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
-    config.budget.is_some_and(|budget| position.seconds >= position.reading + training_seconds(budget, data, position))
+    config.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
         || config.steps.is_some_and(|steps| position.step >= steps)
 }
 
@@ -598,8 +599,7 @@ fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usi
     let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
     let by_epochs = config.epochs.map(|all| epochs / all as f64);
     let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
-    let trained = position.seconds - position.reading;
-    let by_time = config.budget.map(|budget| trained / training_seconds(budget, data, position));
+    let by_time = config.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 

@@ -1,0 +1,636 @@
+//! Where text comes from: files, also compressed, parts of them and folders, cut for training, validation and test, and read line
+//! by line through a fixed buffer.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::TextError;
+use super::archive::{BUFFER, Compression};
+use super::tokenizer::TokenizerKind;
+
+/// A text: whole files, parts of files, or text in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    /// Bytes of a file; of a compressed one, of what is in it.
+    File {
+        path: PathBuf,
+        compression: Option<Compression>,
+        start: u64,
+        end: u64,
+    },
+    Memory(Arc<str>),
+}
+
+/// A text for training, and for validation and test if there are any.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// To train on.
+    pub train: Source,
+    /// To watch the training with.
+    pub valid: Option<Source>,
+    /// To measure the result with.
+    pub test: Option<Source>,
+}
+
+/// What reading a compressed file meets.
+fn damaged(path: &Path) -> impl Fn(std::io::Error) -> TextError + '_ {
+    move |error| {
+        TextError::Unusable(format!(
+            "{} cannot be unpacked: it is damaged, was cut short, or is not what its name says ({error}); get it again",
+            path.display()
+        ))
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TextError + '_ {
+    |source| TextError::Io { path: path.to_owned(), source }
+}
+
+impl Source {
+    /// A text in memory.
+    pub fn from_text(text: &str) -> Self {
+        Self { parts: vec![Part::Memory(text.into())] }
+    }
+
+    /// One file, compressed if its name ends with `.gz` or `.zst`.
+    ///
+    /// # Errors
+    /// A file that is missing, empty, a folder, or that cannot be unpacked.
+    pub fn from_file(path: &Path) -> Result<Self, TextError> {
+        let metadata = std::fs::metadata(path).map_err(io(path))?;
+        if metadata.is_dir() {
+            return Err(TextError::Unusable(format!("{} is a folder; a text file is expected here", path.display())));
+        }
+        if !metadata.is_file() {
+            let why = "is not a regular file; a text is read more than once, so save it to a file first";
+            return Err(TextError::Unusable(format!("{} {why}", path.display())));
+        }
+        let compression = Compression::of(path);
+        let file = File::open(path).map_err(io(path))?;
+        let end = match compression {
+            None => metadata.len(),
+            // Its length is known, and that it is whole, when it was read once.
+            Some(packed) => std::io::copy(&mut packed.reader(file), &mut std::io::sink()).map_err(damaged(path))?,
+        };
+        if end == 0 {
+            return Err(TextError::Unusable(format!("{} is empty; there is nothing to read", path.display())));
+        }
+        Ok(Self { parts: vec![Part::File { path: path.to_owned(), compression, start: 0, end }] })
+    }
+
+    /// A file, or a folder: of files named for training, validation and test, or of text files to be joined in the
+    /// order of their names. Each may be compressed.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a folder without text.
+    pub fn open(path: &Path) -> Result<Splits, TextError> {
+        if !path.is_dir() {
+            return Ok(Splits { train: Self::from_file(path)?, valid: None, test: None });
+        }
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io(path))? {
+            let file = entry.map_err(io(path))?.path();
+            let packed = Compression::of(&file).is_some();
+            let unpacked = if packed { file.with_extension("") } else { file.clone() };
+            let extension = unpacked.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+            let full = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0);
+            let is_text = ["txt", "text", "md", "tokens", "raw"].contains(&extension.as_str());
+            if full && (is_text || packed && extension.is_empty()) {
+                files.push(file);
+            }
+        }
+        files.sort();
+        let named = |names: &[&str]| {
+            files.iter().find(|file| {
+                let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("").to_ascii_lowercase();
+                name.split(|c: char| !c.is_alphanumeric()).any(|part| names.contains(&part))
+            })
+        };
+        let (valid, test) = (named(&["valid", "validation", "val", "dev"]), named(&["test"]));
+        // Without a partner, a name with "training" in it is a text like any other.
+        if let Some(train) = named(&["train", "training"]).filter(|_| valid.is_some() || test.is_some()) {
+            let optional = |found: Option<&PathBuf>| found.map(|file| Self::from_file(file)).transpose();
+            return Ok(Splits { train: Self::from_file(train)?, valid: optional(valid)?, test: optional(test)? });
+        }
+        let mut train = Self::default();
+        for file in &files {
+            train.parts.extend(Self::from_file(file)?.parts);
+        }
+        if train.parts.is_empty() {
+            let why = "has no text files (.txt, .text, .md, .tokens, .raw, also with .gz or .zst) with anything in \
+                       them; folders inside it are not looked into";
+            return Err(TextError::Unusable(format!("{} {why}", path.display())));
+        }
+        Ok(Splits { train, valid: None, test: None })
+    }
+
+    /// The number of bytes.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// Cuts into training, validation and test at the line ends nearest after the given shares (percent); in a line
+    /// that is long, or the last, between words.
+    ///
+    /// # Errors
+    /// Shares that do not add up to 100, or a text that is too short.
+    pub fn split(&self, shares: &[u32]) -> Result<Splits, TextError> {
+        if !(2..=3).contains(&shares.len()) || shares.iter().sum::<u32>() != 100 || shares[0] == 0 {
+            let given: Vec<String> = shares.iter().map(u32::to_string).collect();
+            return Err(TextError::Unusable(format!(
+                "the split {} is not two or three percentages that add up to 100, such as 90/5/5 or 90/10",
+                given.join("/")
+            )));
+        }
+        let (train, valid, test) = (shares[0], shares[1], shares.get(2).copied().unwrap_or(0));
+        // Of the sums of shares, so that what is rounded off one is the next one's.
+        let until = |share: u32| (u128::from(self.bytes()) * u128::from(share) / 100) as u64;
+        let piece = |from: u32, share: u32| (share > 0).then(|| until(from + share) - until(from));
+        self.hold_out(piece(train, valid), piece(train + valid, test))
+    }
+
+    /// Cuts into training, validation and test as is done when nothing is said: a twentieth each for the last two, but
+    /// of a long text no more than 2 MiB, so that measuring does not take the time of learning. most: the bytes
+    /// of the training text that will be used.
+    ///
+    /// # Errors
+    /// A text that is too short.
+    pub fn split_by_default(&self, most: Option<u64>) -> Result<Splits, TextError> {
+        let held_out = most.map_or(MOST_HELD_OUT, |most| (most / 18).clamp(LEAST_HELD_OUT, MOST_HELD_OUT));
+        if self.bytes() / 20 <= held_out {
+            return self.split(&[90, 5, 5]);
+        }
+        self.hold_out(Some(held_out), Some(held_out))
+    }
+
+    /// Cuts about so many bytes off the end, first the validation.
+    fn hold_out(&self, valid: Option<u64>, test: Option<u64>) -> Result<Splits, TextError> {
+        let total = self.bytes();
+        let (for_valid, for_test) = (valid.unwrap_or(0), test.unwrap_or(0));
+        let (train, rest) = self.cut(total - for_valid - for_test)?;
+        // What the first cut went beyond its place is the first piece's.
+        let place = (total - for_test).saturating_sub(train.bytes());
+        let (first, second) = rest.cut(place)?;
+        let pieces = [valid.map(|_| first), test.map(|_| second)];
+        if train.bytes() == 0 || pieces.iter().flatten().any(|piece| piece.bytes() == 0) {
+            return Err(TextError::Unusable(format!(
+                "a text of {total} bytes is too short to be split into {} parts; give a longer text, or --valid and \
+                 --test files",
+                1 + pieces.iter().flatten().count()
+            )));
+        }
+        let [valid, test] = pieces;
+        Ok(Splits { train, valid, test })
+    }
+
+    /// About so many bytes of the text, in pieces from all over it; all of one that is not longer.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn sample(&self, most: u64) -> Result<Self, TextError> {
+        if self.bytes() <= most {
+            return Ok(self.clone());
+        }
+        // To find a place in a compressed file all before it is unpacked.
+        let packed = self.parts.iter().any(|part| matches!(part, Part::File { compression: Some(_), .. }));
+        let pieces = if packed { 2 } else { 32 };
+        let (piece, between) = (most / pieces, (self.bytes() - most) / pieces);
+        let (mut sample, mut rest) = (Self::default(), self.clone());
+        for _ in 0..pieces {
+            let (taken, remaining) = rest.cut(piece)?;
+            sample.parts.extend(taken.parts);
+            rest = remaining.cut(between)?.1;
+        }
+        Ok(sample)
+    }
+
+    /// The first `at` bytes and on to the next place to cut, and the rest.
+    fn cut(&self, mut at: u64) -> Result<(Self, Self), TextError> {
+        let (mut first, mut rest) = (Self::default(), Self::default());
+        for (index, part) in self.parts.iter().enumerate() {
+            let bytes = part.bytes();
+            if at >= bytes {
+                at -= bytes;
+                first.parts.push(part.clone());
+            } else if at == 0 {
+                rest.parts.push(part.clone());
+            } else {
+                let (a, b) = part.cut(part.place_to_cut(at, index + 1 == self.parts.len())?);
+                first.parts.push(a);
+                rest.parts.extend((b.bytes() > 0).then_some(b));
+                at = 0;
+            }
+        }
+        Ok((first, rest))
+    }
+
+    /// About how many tokens the text has, by those of its first megabytes; `None` for one so short that it does not
+    /// matter.
+    fn expected_tokens(&self, kind: TokenizerKind) -> Result<Option<u64>, TextError> {
+        if self.bytes() <= SAMPLE {
+            return Ok(None);
+        }
+        let (sample, _) = self.cut(SAMPLE)?;
+        let mut tokens = 0;
+        visit_lines(&sample, &mut |_, _, line, ended| {
+            tokens += match kind {
+                TokenizerKind::Chars => line.iter().filter(|&&byte| byte & 0xC0 != 0x80).count(),
+                TokenizerKind::Bytes => line.len(),
+                // A word is a subword at least.
+                _ => line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() + usize::from(ended),
+            };
+            Ok(())
+        })?;
+        Ok(Some((tokens as u128 * u128::from(self.bytes()) / u128::from(sample.bytes())) as u64))
+    }
+
+    /// Refuses a text whose ids, of `width` bytes each, do not fit the free memory; else gives the number of tokens to
+    /// make room for.
+    pub(crate) fn check_memory(&self, kind: TokenizerKind, width: u64) -> Result<usize, TextError> {
+        let expected = self.expected_tokens(kind)?.unwrap_or(0);
+        match available_memory() {
+            Some(free) if expected.saturating_mul(width) > free => Err(TextError::Unusable(format!(
+                "{} has {} of text, which takes {} of memory as token ids, but {} are free; use a shorter text (for \
+                 validation a few megabytes are plenty)",
+                self.name(),
+                size(self.bytes()),
+                size(expected.saturating_mul(width)),
+                size(free)
+            ))),
+            _ => Ok(expected as usize),
+        }
+    }
+
+    /// What to call it in a sentence: its file, or the first of several.
+    pub(super) fn name(&self) -> String {
+        let more = if self.parts.len() > 1 { format!(" and {} more", self.parts.len() - 1) } else { String::new() };
+        match self.parts.first() {
+            Some(Part::File { path, .. }) => format!("{}{more}", path.display()),
+            _ => "the text in memory".to_owned(),
+        }
+    }
+}
+
+/// The bytes of a text that are looked at to tell how many tokens it has.
+const SAMPLE: u64 = 4 << 20;
+
+/// The most bytes of a validation or a test text where nothing is said: some 350,000 words, whose perplexity has a standard
+/// error of half a percent.
+const MOST_HELD_OUT: u64 = 2 << 20;
+
+/// The fewest of a text that is longer, however little of it is used for training.
+const LEAST_HELD_OUT: u64 = 4 << 10;
+
+/// A line longer than this is cut between words.
+const LONG_LINE: u64 = 1 << 16;
+
+/// Fewer bytes than these without white space are a word, not a text.
+const FEW_CHARACTERS: usize = 100;
+
+/// Bytes as people say them.
+fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
+}
+
+impl Part {
+    fn bytes(&self) -> u64 {
+        match self {
+            Part::File { start, end, .. } => end - start,
+            Part::Memory(text) => text.len() as u64,
+        }
+    }
+
+    /// The place nearest after `at` bytes to cut at, such that something is left behind it (unless the part is not the
+    /// `last`): behind a line end; in a long line behind white space, and without any between two characters, if there
+    /// are many. The end of the part if there is none.
+    fn place_to_cut(&self, at: u64, last: bool) -> Result<u64, TextError> {
+        let bytes = self.bytes();
+        let mut window = Vec::new();
+        let read = self.reader(at)?.take(LONG_LINE.min(bytes - at)).read_to_end(&mut window);
+        read.map_err(|error| self.trouble(error))?;
+        let behind = |cuts: fn(&u8) -> bool| {
+            let place = window.iter().position(cuts).map(|found| at + found as u64 + 1);
+            place.filter(|&place| place < bytes || !last)
+        };
+        if let Some(place) = behind(|byte| *byte == b'\n') {
+            return Ok(place);
+        }
+        if !last && (window.len() as u64) < LONG_LINE {
+            return Ok(bytes);
+        }
+        let characters = window.iter().position(|byte| byte & 0xC0 != 0x80).filter(|_| window.len() >= FEW_CHARACTERS);
+        Ok(behind(u8::is_ascii_whitespace).or(characters.map(|n| at + n as u64)).unwrap_or(bytes))
+    }
+
+    fn cut(&self, at: u64) -> (Self, Self) {
+        let at = at.min(self.bytes());
+        match self {
+            Part::File { path, compression, start, end } => {
+                let part = |start, end| Part::File { path: path.clone(), compression: *compression, start, end };
+                (part(*start, start + at), part(start + at, *end))
+            }
+            Part::Memory(text) => (Part::Memory(text[..at as usize].into()), Part::Memory(text[at as usize..].into())),
+        }
+    }
+
+    /// The file it is of, as errors name it.
+    fn path(&self) -> &Path {
+        match self {
+            Part::File { path, .. } => path,
+            Part::Memory(_) => Path::new("(text in memory)"),
+        }
+    }
+
+    /// The first byte of it in its file.
+    fn start(&self) -> u64 {
+        match self {
+            Part::File { start, .. } => *start,
+            Part::Memory(_) => 0,
+        }
+    }
+
+    /// A reader from byte `at` of it on, also of what comes after it in its file.
+    fn reader(&self, at: u64) -> Result<Box<dyn BufRead>, TextError> {
+        let Part::File { path, compression, start, .. } = self else {
+            let Part::Memory(text) = self else { return Ok(Box::new(std::io::empty())) };
+            return Ok(Box::new(Cursor::new(text.as_bytes()[at as usize..].to_vec())));
+        };
+        let mut file = File::open(path).map_err(io(path))?;
+        let Some(compression) = compression else {
+            file.seek(SeekFrom::Start(start + at)).map_err(io(path))?;
+            return Ok(Box::new(BufReader::with_capacity(BUFFER, file)));
+        };
+        let mut reader = compression.reader(file);
+        std::io::copy(&mut reader.by_ref().take(start + at), &mut std::io::sink()).map_err(damaged(path))?;
+        Ok(reader)
+    }
+
+    fn trouble(&self, error: std::io::Error) -> TextError {
+        match self {
+            Part::File { path, compression: Some(_), .. } => damaged(path)(error),
+            _ => io(self.path())(error),
+        }
+    }
+}
+
+/// The longest piece of a line handed on at once: a text without line ends is read in such pieces.
+const PIECE: u64 = 1 << 20;
+
+/// Receives a file's path, the offset of a line in it, its bytes, and whether it ended with a line feed.
+pub(super) type LineVisitor<'a> = dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError> + 'a;
+
+/// Hands every line to `line`.
+pub(super) fn visit_lines(source: &Source, line: &mut LineVisitor) -> Result<(), TextError> {
+    for part in &source.parts {
+        let (mut left, mut reader, path) = (part.bytes(), part.reader(0)?, part.path());
+        let mut offset = part.start();
+        let mut buffer = Vec::new();
+        while left > 0 {
+            // What was cut inside a character or a word stays for the next piece.
+            let before = buffer.len();
+            let read = reader.by_ref().take(left.min(PIECE)).read_until(b'\n', &mut buffer);
+            let read = read.map_err(|error| part.trouble(error))?;
+            if read == 0 {
+                break;
+            }
+            left -= read as u64;
+            let ended = buffer.ends_with(b"\n");
+            let mut keep = 0;
+            if !ended && left > 0 {
+                let boundary = buffer.iter().rposition(|b| b.is_ascii_whitespace()).map(|at| at + 1);
+                let character = (0..buffer.len()).rev().find(|&at| buffer[at] & 0xC0 != 0x80);
+                let cut = boundary.or(character).filter(|&at| at > 0 && buffer.len() - before > 4);
+                keep = buffer.len() - cut.unwrap_or(buffer.len());
+            }
+            let end = buffer.len() - keep;
+            line(path, offset, &buffer[..end], ended)?;
+            offset += end as u64;
+            buffer.drain(..end);
+        }
+        if !buffer.is_empty() {
+            line(path, offset, &buffer, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands every line as text, and whether it ended. `binary` lets NUL and other bytes pass (for byte tokens).
+pub(crate) fn visit_text(
+    source: &Source,
+    lossy: bool,
+    binary: bool,
+    line: &mut dyn FnMut(&str, bool),
+) -> Result<(), TextError> {
+    visit_lines(source, &mut |path, offset, bytes, ended| {
+        let text = as_text(path, offset, bytes, lossy || binary)?;
+        line(&text, ended);
+        Ok(())
+    })
+}
+
+pub(super) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>, TextError> {
+    // A byte-order mark is no part of the first word.
+    let (offset, bytes) = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
+        Some(rest) if offset == 0 => (3, rest),
+        _ => (offset, bytes),
+    };
+    if lossy {
+        return Ok(String::from_utf8_lossy(bytes));
+    }
+    if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+        return Err(TextError::Binary { path: path.to_owned(), offset: offset + at as u64 });
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.into()),
+        Err(e) => Err(TextError::Utf8 { path: path.to_owned(), offset: offset + e.valid_up_to() as u64 }),
+    }
+}
+
+/// The bytes of memory the system can give, where it says so.
+pub(crate) fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::tokenizer::{Tokenizer, VocabularyOptions};
+    use std::io::Write;
+
+    #[test]
+    fn splits_fall_on_line_ends_and_lose_nothing() {
+        let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let splits = Source::from_text(&text).split(&[90, 5, 5]).unwrap();
+        let mut joined = String::new();
+        for part in [Some(splits.train), splits.valid, splits.test].into_iter().flatten() {
+            visit_text(&part, false, false, &mut |line, ended| {
+                assert!(ended);
+                joined.push_str(line);
+            })
+            .unwrap();
+        }
+        assert_eq!(joined, text);
+        assert!(Source::from_text("word").split(&[90, 5, 5]).is_err());
+        assert!(Source::from_text(&text).split(&[90, 5]).unwrap_err().to_string().contains("90/5"));
+    }
+
+    #[test]
+    fn a_long_text_keeps_most_for_training() {
+        let text = "some words\n".repeat(5_000_000);
+        let splits = Source::from_text(&text).split_by_default(None).unwrap();
+        let [valid, test] = [splits.valid, splits.test].map(|piece| piece.unwrap().bytes());
+        assert_eq!(splits.train.bytes() + valid + test, text.len() as u64);
+        assert!(valid.abs_diff(MOST_HELD_OUT) < 20 && test.abs_diff(MOST_HELD_OUT) < 20, "{valid} and {test}");
+        let short = Source::from_text(&text[..1_100_000]).split_by_default(None).unwrap();
+        assert!(short.valid.unwrap().bytes().abs_diff(55_000) < 20);
+        let sampled = Source::from_text(&text).split_by_default(Some(18_000_000)).unwrap();
+        assert!(sampled.test.unwrap().bytes().abs_diff(1_000_000) < 20);
+    }
+
+    #[test]
+    fn a_sample_comes_from_all_over_a_text() {
+        let text: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
+        let source = Source::from_text(&text);
+        let sample = joined(&source.sample(200_000).unwrap());
+        assert!(sample.len().abs_diff(200_000) < 1_000, "{}", sample.len());
+        let numbers: Vec<usize> = sample.lines().map(|line| line[5..].parse().unwrap()).collect();
+        assert!(numbers.is_sorted() && numbers[0] == 0);
+        let of_half = |range: std::ops::Range<usize>| numbers.iter().filter(|n| range.contains(n)).count() as f64;
+        assert!((of_half(0..50_000) / of_half(50_000..100_000) - 1.0).abs() < 0.1);
+        assert_eq!(joined(&source.sample(10_000_000).unwrap()), text);
+    }
+
+    /// A text without line ends, as text8 is one, could not be split.
+    #[test]
+    fn a_long_line_is_split_between_words_and_one_without_words_between_characters() {
+        let words: String = (0..40_000).map(|n| format!("word{n} ")).collect();
+        let characters = "字".repeat(100_000);
+        for text in [&words, &characters, "a few words on one line without an end to be split in three parts"] {
+            let splits = Source::from_text(text).split(&[80, 10, 10]).unwrap();
+            let pieces = [splits.train, splits.valid.unwrap(), splits.test.unwrap()].map(|piece| joined(&piece));
+            assert_eq!(pieces.concat(), *text);
+            for (piece, share) in pieces.iter().zip([0.8, 0.1, 0.1]) {
+                assert!((piece.len() as f64 / text.len() as f64 - share).abs() < 0.1, "{}", piece.len());
+            }
+            assert!(!text.contains(' ') || pieces[..2].iter().all(|piece| piece.ends_with(' ')));
+        }
+    }
+
+    #[test]
+    fn files_without_a_last_line_end_are_split_where_they_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.txt", "a b c d e f g h i j"), ("b.txt", "k l m"), ("training.md", "n o p")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let splits = Source::open(folder.path()).unwrap();
+        // One name alone does not make a split of the folder.
+        assert!(splits.valid.is_none() && splits.train.bytes() == 29);
+        let pieces = splits.train.split(&[50, 20, 30]).unwrap();
+        assert_eq!((pieces.train.bytes(), pieces.valid.unwrap().bytes(), pieces.test.unwrap().bytes()), (19, 5, 5));
+    }
+
+    #[test]
+    fn tokens_are_foreseen_from_the_start_of_a_text() {
+        let text = "some words and 字\n".repeat(400_000);
+        let source = Source::from_text(&text);
+        for (kind, tokens) in [(TokenizerKind::Words, 5), (TokenizerKind::Chars, 17), (TokenizerKind::Bytes, 19)] {
+            let expected = source.expected_tokens(kind).unwrap().unwrap() as f64;
+            assert!((expected / (400_000.0 * f64::from(tokens)) - 1.0).abs() < 1e-3, "{kind}: {expected}");
+        }
+        assert!(source.check_memory(TokenizerKind::Bytes, 1).is_ok());
+        let error = source.check_memory(TokenizerKind::Bytes, 1 << 40).unwrap_err().to_string();
+        assert!(error.contains("7.2 MiB of text"), "{error}");
+        assert_eq!([5, 2_000_000, 1 << 42].map(size), ["0.0 KiB", "1.9 MiB", "4.0 TiB"].map(str::to_owned));
+    }
+
+    /// The text of `source`, joined.
+    fn joined(source: &Source) -> String {
+        let mut text = String::new();
+        visit_text(source, false, false, &mut |line, _| text.push_str(line)).unwrap();
+        text
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(text: &str) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn a_compressed_file_is_read_and_cut_as_the_text_in_it() {
+        let text: String = (0..20_000).map(|n| format!("line {} größer\n", n * n % 977)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let whole = Source::from_text(&text).split(&[80, 10, 10]).unwrap();
+        for (name, bytes) in [("text.txt.gz", gzip(&text)), ("text.zst", zstandard(&text)), ("TEXT.GZ", gzip(&text))] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let source = Source::from_file(&path).unwrap();
+            assert_eq!(source.bytes(), text.len() as u64);
+            assert!(joined(&source) == text);
+            let splits = source.split(&[80, 10, 10]).unwrap();
+            assert!(joined(&splits.train) == joined(&whole.train), "{name}");
+            assert!(joined(&splits.valid.unwrap()) == joined(whole.valid.as_ref().unwrap()), "{name}");
+            assert!(joined(&splits.test.unwrap()) == joined(whole.test.as_ref().unwrap()), "{name}");
+            for cut in [0, 3, bytes.len() / 2, bytes.len() - 1] {
+                std::fs::write(&path, &bytes[..cut]).unwrap();
+                let error = Source::from_file(&path).unwrap_err().to_string();
+                assert!(error.contains(name) && (cut == 0 || error.contains("cut short")), "{cut}: {error}");
+            }
+            std::fs::write(&path, &text).unwrap();
+            assert!(Source::from_file(&path).unwrap_err().to_string().contains("not what its name says"));
+        }
+    }
+
+    #[test]
+    fn a_folder_may_hold_compressed_files_among_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("1.txt.gz", &gzip("one\n"));
+        write("2.txt", b"two\n");
+        write("3.zst", &zstandard("three\n"));
+        write("4.tar.gz", b"no text");
+        write("5.png", b"no text");
+        assert_eq!(joined(&Source::open(folder.path()).unwrap().train), "one\ntwo\nthree\n");
+        write("train.txt.zst", &zstandard("to train on\n"));
+        write("valid.gz", &gzip("to watch\n"));
+        let splits = Source::open(folder.path()).unwrap();
+        assert_eq!(
+            (joined(&splits.train).as_str(), joined(&splits.valid.unwrap()).as_str()),
+            ("to train on\n", "to watch\n")
+        );
+        assert!(splits.test.is_none());
+    }
+
+    #[test]
+    fn wrong_bytes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        std::fs::write(&path, b"good\nba\xFFd\n").unwrap();
+        let source = Source::from_file(&path).unwrap();
+        let options = VocabularyOptions::default();
+        let error = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap_err();
+        assert!(error.to_string().contains("byte 7"), "{error}");
+        assert!(Tokenizer::build(TokenizerKind::Words, &source, options, true).is_ok());
+    }
+}
