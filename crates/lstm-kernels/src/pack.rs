@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 use crate::tile::{PANEL, tile_rows};
 
 /// A read-only matrix: the value at (r, c) is `data[r · row + c · column]`, one of the strides being 1.
@@ -30,26 +30,44 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     columns: Range<usize>,
     panel: *mut f32,
 ) {
-    let width = PANEL * S::LANES;
-    if source.column == 1 && columns.len() == width {
-        let from = source.data.wrapping_add(ks.start * source.row + columns.start);
-        for k in 0..ks.len() {
-            for v in 0..PANEL {
-                // SAFETY: as the caller promises.
-                unsafe {
-                    let value = simd.load(from.add(k * source.row + v * S::LANES));
-                    simd.store(panel.add(k * width + v * S::LANES), value);
+    let data = source.data.wrapping_add(ks.start * source.row + columns.start * source.column);
+    // A call: inlined where `ks` is computed, the compiler divides for its bounds at every vector.
+    simd.call(Panel { source: Source { data, ..source }, depth: ks.len(), columns: columns.len(), panel });
+}
+
+/// A panel to pack: the first `depth` rows and `columns` columns of `source`.
+struct Panel {
+    source: Source,
+    depth: usize,
+    columns: usize,
+    panel: *mut f32,
+}
+
+impl Kernel for Panel {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { source, depth, columns, panel } = self;
+        let width = PANEL * S::LANES;
+        if source.column == 1 && columns == width {
+            let (mut from, mut to) = (source.data, panel);
+            for _ in 0..depth {
+                for v in 0..PANEL {
+                    // SAFETY: as the caller of `pack_panel` promises.
+                    unsafe { simd.store(to.add(v * S::LANES), simd.load(from.add(v * S::LANES))) };
                 }
+                (from, to) = (from.wrapping_add(source.row), to.wrapping_add(width));
             }
+            return;
         }
-        return;
-    }
-    for (v, first) in (0..width).step_by(S::LANES).enumerate() {
-        let count = columns.len().saturating_sub(first).min(S::LANES);
-        let source = Source { data: source.data.wrapping_add((columns.start + first) * source.column), ..source };
-        let panel = panel.wrapping_add(v * S::LANES);
-        // SAFETY: as the caller promises.
-        unsafe { pack_vectors(simd, source, ks.clone(), count, panel, width) };
+        for (v, first) in (0..width).step_by(S::LANES).enumerate() {
+            let count = columns.saturating_sub(first).min(S::LANES);
+            let source = Source { data: source.data.wrapping_add(first * source.column), ..source };
+            let panel = panel.wrapping_add(v * S::LANES);
+            // SAFETY: as the caller of `pack_panel` promises.
+            unsafe { pack_vectors(simd, source, 0..depth, count, panel, width) };
+        }
     }
 }
 
