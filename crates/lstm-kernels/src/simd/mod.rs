@@ -193,3 +193,40 @@ pub(crate) fn available() -> Vec<(Isa, &'static str)> {
     all.push((Isa::Scalar, "scalar"));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::tests::values;
+
+    /// A square of a larger matrix, into one of another size.
+    struct Square<'a> {
+        from: &'a [f32],
+        to: &'a mut [f32],
+    }
+
+    impl Kernel for Square<'_> {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> usize {
+            // SAFETY: 16 rows of each stride, as many as the widest vectors have lanes.
+            unsafe { simd.transpose(self.from.as_ptr(), 19, self.to.as_mut_ptr(), 21) };
+            S::LANES
+        }
+    }
+
+    #[test]
+    fn a_square_is_transposed_and_nothing_else_is_written() {
+        let from = values(16 * 19, 1);
+        for (isa, name) in available() {
+            let mut to = vec![2.0; 16 * 21];
+            let lanes = isa.run(Square { from: &from, to: &mut to });
+            for (at, got) in to.iter().enumerate() {
+                let (c, r) = (at / 21, at % 21);
+                let expected = if r < lanes && c < lanes { from[r * 19 + c] } else { 2.0 };
+                assert_eq!(*got, expected, "{name}: row {r}, column {c}");
+            }
+        }
+    }
+}

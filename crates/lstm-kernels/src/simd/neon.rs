@@ -114,4 +114,22 @@ impl Simd for Neon {
         unsafe { self.store(lanes.as_mut_ptr(), a) };
         lanes
     }
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            let row = |r: usize| self.load(from.add(r * from_stride));
+            // Pairs of values of rows 0 and 1, and of rows 2 and 3, from even and from odd columns.
+            let pairs = |a, b| (vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(a, b)));
+            let ((even_01, odd_01), (even_23, odd_23)) = (pairs(row(0), row(1)), pairs(row(2), row(3)));
+            let columns = [
+                vtrn1q_f64(even_01, even_23),
+                vtrn1q_f64(odd_01, odd_23),
+                vtrn2q_f64(even_01, even_23),
+                vtrn2q_f64(odd_01, odd_23),
+            ];
+            for (c, column) in columns.into_iter().enumerate() {
+                self.store(to.add(c * to_stride), vreinterpretq_f32_f64(column));
+            }
+        }
+    }
 }

@@ -290,4 +290,24 @@ impl Simd for Avx2 {
         unsafe { self.store(lanes.as_mut_ptr(), a) };
         lanes
     }
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for first in [0, 4] {
+            unsafe {
+                // Four columns of rows r in the low half and of rows 4 + r in the high one, so that halves are never crossed.
+                let rows = |r: usize| {
+                    let at = |r: usize| _mm_loadu_ps(from.add(r * from_stride + first));
+                    _mm256_set_m128(at(4 + r), at(r))
+                };
+                let (low_01, high_01) = (_mm256_unpacklo_ps(rows(0), rows(1)), _mm256_unpackhi_ps(rows(0), rows(1)));
+                let (low_23, high_23) = (_mm256_unpacklo_ps(rows(2), rows(3)), _mm256_unpackhi_ps(rows(2), rows(3)));
+                for (c, (a, b)) in [(low_01, low_23), (high_01, high_23)].into_iter().enumerate() {
+                    let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                    let to = to.add((first + 2 * c) * to_stride);
+                    self.store(to, _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)));
+                    self.store(to.add(to_stride), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+                }
+            }
+        }
+    }
 }
