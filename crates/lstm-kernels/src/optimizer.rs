@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::chunks::{Parts, for_each_piece};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 
 /// p -= rate · (scale · g + weight_decay · p), in `ranges`.
 pub fn sgd(params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32, weight_decay: f32) {
@@ -28,21 +28,16 @@ impl Kernel for Sgd<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let Self { params, gradient, .. } = self;
         let (step, keep) = (simd.splat(self.step), simd.splat(self.keep));
-        for (params, gradient) in self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES)) {
-            let count = params.len();
-            // SAFETY: both chunks have `count` values.
+        let (p, g) = (params.as_mut_ptr(), gradient[..params.len()].as_ptr());
+        for_vectors!(S, params.len(), |i, lanes| {
+            // SAFETY: both have these values.
             unsafe {
-                if count == S::LANES {
-                    let decayed = simd.mul(keep, simd.load(params.as_ptr()));
-                    simd.store(params.as_mut_ptr(), simd.neg_mul_add(step, simd.load(gradient.as_ptr()), decayed));
-                } else {
-                    let decayed = simd.mul(keep, simd.load_first(params.as_ptr(), count));
-                    let stepped = simd.neg_mul_add(step, simd.load_first(gradient.as_ptr(), count), decayed);
-                    simd.store_first(params.as_mut_ptr(), count, stepped);
-                }
+                let decayed = simd.mul(keep, lanes.load(simd, p.add(i)));
+                lanes.store(simd, p.add(i), simd.neg_mul_add(step, lanes.load(simd, g.add(i)), decayed));
             }
-        }
+        });
     }
 }
 
@@ -100,30 +95,28 @@ impl Kernel for Adam<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let AdamStep { rate, beta1, beta2, epsilon, scale, step, weight_decay } = self.settings;
+        let Self { params, gradient, first, second, settings } = self;
+        let AdamStep { rate, beta1, beta2, epsilon, scale, step, weight_decay } = settings;
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
         let s = |value: f32| simd.splat(value);
         let (rate_1, root_2) = (s(rate / correction(beta1)), s(1.0 / correction(beta2).sqrt()));
-        let moments = self.first.chunks_mut(S::LANES).zip(self.second.chunks_mut(S::LANES));
-        let values = self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES));
-        for ((params, gradient), (first, second)) in values.zip(moments) {
-            let count = params.len();
-            // SAFETY: all four chunks have `count` values.
+        let len = params.len();
+        let (params, gradient) = (params.as_mut_ptr(), gradient[..len].as_ptr());
+        let (first, second) = (first[..len].as_mut_ptr(), second[..len].as_mut_ptr());
+        for_vectors!(S, len, |i, lanes| {
+            // SAFETY: all four have these values.
             unsafe {
-                let g = simd.mul(s(scale), simd.load_first(gradient.as_ptr(), count));
-                let m = simd.load_first(first.as_ptr(), count);
-                let v = simd.load_first(second.as_ptr(), count);
-                let p = simd.load_first(params.as_ptr(), count);
-                let m = simd.mul_add(s(beta1), m, simd.mul(s(1.0 - beta1), g));
-                let v = simd.mul_add(s(beta2), v, simd.mul(simd.mul(s(1.0 - beta2), g), g));
+                let g = simd.mul(s(scale), lanes.load(simd, gradient.add(i)));
+                let m = simd.mul_add(s(beta1), lanes.load(simd, first.add(i)), simd.mul(s(1.0 - beta1), g));
+                let squared = simd.mul(simd.mul(s(1.0 - beta2), g), g);
+                let v = simd.mul_add(s(beta2), lanes.load(simd, second.add(i)), squared);
                 let root = simd.mul_add(simd.sqrt(v), root_2, s(epsilon));
-                let decayed = simd.mul(s(1.0 - rate * weight_decay), p);
-                let p = simd.sub(decayed, simd.div(simd.mul(rate_1, m), root));
-                simd.store_first(first.as_mut_ptr(), count, m);
-                simd.store_first(second.as_mut_ptr(), count, v);
-                simd.store_first(params.as_mut_ptr(), count, p);
+                let decayed = simd.mul(s(1.0 - rate * weight_decay), lanes.load(simd, params.add(i)));
+                lanes.store(simd, first.add(i), m);
+                lanes.store(simd, second.add(i), v);
+                lanes.store(simd, params.add(i), simd.sub(decayed, simd.div(simd.mul(rate_1, m), root)));
             }
-        }
+        });
     }
 }
 
@@ -169,22 +162,23 @@ impl Kernel for Adapt<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let AdaptStep { rate, epsilon, pull } = self.settings;
+        let Self { params, gradient, rms, anchor, settings } = self;
+        let AdaptStep { rate, epsilon, pull } = settings;
         let s = |value: f32| simd.splat(value);
-        let values = self.params.chunks_mut(S::LANES).zip(self.gradient.chunks(S::LANES));
-        let known = self.rms.chunks(S::LANES).zip(self.anchor.chunks(S::LANES));
-        for ((params, gradient), (rms, anchor)) in values.zip(known) {
-            let count = params.len();
-            // SAFETY: all four chunks have `count` values.
+        let len = params.len();
+        let (params, gradient) = (params.as_mut_ptr(), gradient[..len].as_ptr());
+        let (rms, anchor) = (rms[..len].as_ptr(), anchor[..len].as_ptr());
+        for_vectors!(S, len, |i, lanes| {
+            // SAFETY: all four have these values.
             unsafe {
-                let (p, g) = (simd.load_first(params.as_ptr(), count), simd.load_first(gradient.as_ptr(), count));
-                let (rms, anchor) = (simd.load_first(rms.as_ptr(), count), simd.load_first(anchor.as_ptr(), count));
+                let (p, g) = (lanes.load(simd, params.add(i)), lanes.load(simd, gradient.add(i)));
+                let (rms, anchor) = (lanes.load(simd, rms.add(i)), lanes.load(simd, anchor.add(i)));
                 let share = simd.min(simd.mul(s(pull), rms), s(1.0));
                 let pulled = simd.mul_add(share, simd.sub(anchor, p), p);
                 let step = simd.div(simd.mul(s(rate), g), simd.add(rms, s(epsilon)));
-                simd.store_first(params.as_mut_ptr(), count, simd.sub(pulled, step));
+                lanes.store(simd, params.add(i), simd.sub(pulled, step));
             }
-        }
+        });
     }
 }
 

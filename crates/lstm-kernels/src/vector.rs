@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::chunks::{CHUNK, Parts, chunk, for_each_chunk, for_each_piece};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
 
 /// out `[N]` = or += the sums of the columns of `rows: [M, N]`.
@@ -107,21 +107,22 @@ impl Kernel for Squares<'_> {
     fn run<S: Simd>(self, simd: S) -> f64 {
         let mut total = 0.0;
         for block in self.values.chunks(4096) {
+            // Four sums side by side, so that none waits for itself.
             let mut sums = [simd.splat(0.0); 4];
-            let mut vectors = block.chunks(S::LANES);
-            let mut turn = 0;
-            for vector in vectors.by_ref() {
-                // SAFETY: as many values as the vector has.
-                let x = unsafe {
-                    if vector.len() == S::LANES {
-                        simd.load(vector.as_ptr())
-                    } else {
-                        simd.load_first(vector.as_ptr(), vector.len())
-                    }
-                };
-                sums[turn] = simd.mul_add(x, x, sums[turn]);
-                turn = (turn + 1) % 4;
+            let four = block.len() - block.len() % (4 * S::LANES);
+            let at = block.as_ptr();
+            for i in (0..four).step_by(4 * S::LANES) {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: whole vectors of the block.
+                    let x = unsafe { simd.load(at.add(i + v * S::LANES)) };
+                    *sum = simd.mul_add(x, x, *sum);
+                }
             }
+            for_vectors!(S, block.len() - four, |i, lanes| {
+                // SAFETY: the values after those.
+                let x = unsafe { lanes.load(simd, at.add(four + i)) };
+                sums[0] = simd.mul_add(x, x, sums[0]);
+            });
             let [a, b, c, d] = sums;
             let lanes = simd.lanes(simd.add(simd.add(a, b), simd.add(c, d)));
             total += lanes[..S::LANES].iter().map(|x| f64::from(*x)).sum::<f64>();
