@@ -239,7 +239,9 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
 ) {
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
     // Three rows share a pointer (base, base + row, base + 2 · row are addressing modes), so twelve rows take four.
-    let mut rows: [*const f32; 4] = std::array::from_fn(|group| left.data.wrapping_add(3 * group * left.row));
+    let group = 3 * left.row;
+    let second = left.data.wrapping_add(group);
+    let mut rows = [left.data, second, second.wrapping_add(group), second.wrapping_add(2 * group)];
     let mut weights = panel;
     for _ in 0..depth {
         // SAFETY: inside the factors, as the caller promises.

@@ -48,17 +48,45 @@ impl Kernel for BackwardTask<'_> {
         };
         let others = parts.len() < grid.units;
         let backward = Backward { recurrence, arrays: &arrays, rows };
+        let part = |part| Part::new(recurrence, grid.units, part, PANEL * S::LANES);
+        // Made once: a step of one row takes not much longer.
+        let own = part(parts.start);
         for n in (0..recurrence.steps).rev() {
             for phase in 0..Backward::PHASES {
-                let mut shared = false;
-                for part in parts.clone() {
-                    // SAFETY: members take different rows or different parts, and meet after every phase that others read.
-                    shared |= unsafe { backward.phase(simd, phase, n, grid.units, part) };
+                // SAFETY: members take different rows or different parts, and meet after every phase that others read.
+                let mut shared = unsafe { backward.phase(simd, phase, n, &own) };
+                for other in parts.clone().skip(1) {
+                    // SAFETY: as above.
+                    shared |= unsafe { backward.phase(simd, phase, n, &part(other)) };
                 }
                 if shared && others {
                     member.meet();
                 }
             }
+        }
+    }
+}
+
+/// What one of the members that share rows takes.
+struct Part {
+    /// Its units, and the panels of the projection before theirs.
+    units: Range<usize>,
+    projection: usize,
+    /// Its columns of the recurrent state, and the panels of the recurrent weights before theirs.
+    columns: Range<usize>,
+    recurrent: usize,
+}
+
+impl Part {
+    /// The `part`-th of `parts`; panels are `width` wide.
+    #[inline(always)]
+    fn new(recurrence: &Recurrence, parts: usize, part: usize, width: usize) -> Self {
+        let &Recurrence { hidden, recurrent, .. } = recurrence;
+        Self {
+            units: column_share(hidden, parts, part),
+            projection: panels_before(hidden, parts, part, width),
+            columns: column_share(recurrent, parts, part),
+            recurrent: panels_before(recurrent, parts, part, width),
         }
     }
 }
@@ -73,28 +101,26 @@ struct Backward<'a> {
 impl Backward<'_> {
     const PHASES: usize = 3;
 
-    /// Runs one phase of the n-th step for one of `units` parts; gives whether other parts read what it wrote.
+    /// Runs one phase of the n-th step for one part; gives whether other parts read what it wrote.
     #[inline(always)]
-    unsafe fn phase<S: Simd>(&self, simd: S, phase: usize, n: usize, units: usize, part: usize) -> bool {
-        let hidden = column_share(self.recurrence.hidden, units, part);
-        let recurrent = column_share(self.recurrence.recurrent, units, part);
+    unsafe fn phase<S: Simd>(&self, simd: S, phase: usize, n: usize, part: &Part) -> bool {
         // SAFETY: as the caller promises.
         unsafe {
             match (phase, self.arrays.projected) {
                 (0, None) => false,
                 (0, Some((_, d_projected))) => {
-                    self.collect(simd, n, recurrent, d_projected);
+                    self.collect(simd, n, part.columns.clone(), d_projected);
                     true
                 }
                 (1, _) => {
                     if let Some((raw_gradient, d_projected)) = self.arrays.projected {
-                        self.unproject(simd, n, units, part, hidden.clone(), d_projected, raw_gradient);
+                        self.unproject(simd, n, part, d_projected, raw_gradient);
                     }
-                    self.differentiate(simd, n, hidden);
+                    self.differentiate(simd, n, part.units.clone());
                     true
                 }
                 _ => {
-                    self.carry(simd, n, units, part, recurrent);
+                    self.carry(simd, n, part);
                     // The next step's phase 0 or 1 reads this part's own columns of dh alone.
                     false
                 }
@@ -127,27 +153,17 @@ impl Backward<'_> {
 
     /// d_raw `[rows, H]` = d_projected `[rows, P]` · weight_hr, for this part's units.
     #[inline(always)]
-    unsafe fn unproject<S: Simd>(
-        &self,
-        simd: S,
-        n: usize,
-        units: usize,
-        part: usize,
-        columns: Range<usize>,
-        d_projected: Shared,
-        raw_gradient: Shared,
-    ) {
+    unsafe fn unproject<S: Simd>(&self, simd: S, n: usize, part: &Part, d_projected: Shared, raw_gradient: Shared) {
         let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
         let (t, ..) = self.recurrence.step(n);
         let at = t * batch + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
             let left = Left { data: d_projected.at(at * recurrent), row: recurrent, depth: 1 };
-            let out = Out { data: raw_gradient.at(at * hidden + columns.start), row: hidden, from: From::Zero };
+            let out = Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, from: From::Zero };
             let width = PANEL * S::LANES;
-            let before = panels_before(hidden, units, part, width);
-            let panels = self.recurrence.packed.projection.as_ptr().add(before * recurrent * width);
-            let (columns, sweep) = (0..columns.len(), Sweep::of(n));
+            let panels = self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width);
+            let (columns, sweep) = (0..part.units.len(), Sweep::of(n));
             columns_of_rows(simd, self.rows.len(), recurrent, left, panels, columns, width, sweep, out);
         }
     }
@@ -198,8 +214,9 @@ impl Backward<'_> {
 
     /// dh `[rows, R]` = d_gates `[rows, 4H]` · weight_hh, for this part's columns.
     #[inline(always)]
-    unsafe fn carry<S: Simd>(&self, simd: S, n: usize, units: usize, part: usize, columns: Range<usize>) {
+    unsafe fn carry<S: Simd>(&self, simd: S, n: usize, part: &Part) {
         let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
+        let columns = part.columns.clone();
         let (t, ..) = self.recurrence.step(n);
         let masked = |row: usize| self.recurrence.masked(t, row);
         let cut = self.recurrence.cut(n);
@@ -217,8 +234,7 @@ impl Backward<'_> {
             if !cut {
                 let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
                 let left = Left { data: gates, row: 4 * hidden, depth: 1 };
-                let before = panels_before(recurrent, units, part, width);
-                let panels = self.recurrence.packed.recurrent.as_ptr().add(before * 4 * hidden * width);
+                let panels = self.recurrence.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, panels, out);
                 } else {
