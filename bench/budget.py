@@ -30,7 +30,7 @@ def sweep(args):
                 last = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
                 epochs = max(record.get("epoch", 0) for record in last)
                 record = {
-                    "text": Path(args.text).name, "budget": budget, "hidden": int(hidden), "layers": model["layers"],
+                    "text": args.name or Path(args.text).name, "budget": budget, "hidden": int(hidden), "layers": model["layers"],
                     "dropout": model["dropout"]["input"], "parameters": result["parameters"], "epochs": epochs,
                     "seconds": round(result["seconds"], 1), "tokens_per_second": round(result["tokens_per_second"]),
                     "valid": result["valid"]["perplexity"], "test": result["test"]["perplexity"],
@@ -48,17 +48,20 @@ def draw(picture, files):
     curves = dict.fromkeys((record["text"], record["budget"]) for record in records)
     for number, (text, budget) in enumerate(curves):
         points = sorted((r for r in records if (r["text"], r["budget"]) == (text, budget)), key=lambda r: r["hidden"])
-        axes.plot([r["hidden"] for r in points], [r["valid"] for r in points], "o-", color=f"C{number}", markersize=4,
+        least = min(point["valid"] for point in points)
+        heights = [point["valid"] / least for point in points]
+        axes.plot([r["hidden"] for r in points], heights, "o-", color=f"C{number}", markersize=4,
                   label=f"{text}, {budget}")
-        for point in points:
-            axes.annotate(f"{point['layers']}", (point["hidden"], point["valid"]), fontsize=7,
+        for point, height in zip(points, heights):
+            layers = f" ({point['layers']} layers)" if point["layers"] > 1 else ""
+            axes.annotate(f"{point['valid']:.3g}{layers}", (point["hidden"], height), fontsize=7, color=f"C{number}",
                           xytext=(0, 5), textcoords="offset points", ha="center")
     axes.set_xscale("log", base=2)
     widths = sorted({record["hidden"] for record in records})
     axes.set_xticks(widths, [str(width) for width in widths])
     axes.minorticks_off()
-    axes.set_xlabel("hidden size; beside a point its layers")
-    axes.set_ylabel("validation perplexity")
+    axes.set_xlabel("hidden size")
+    axes.set_ylabel("perplexity, over the lowest of its text")
     save(figure, axes, picture)
 
 
@@ -68,6 +71,7 @@ def main():
     parser.add_argument("--budget", default="1m", help="times, with commas between")
     parser.add_argument("--hidden", default="128,208,320,512", help="widths, with commas between")
     parser.add_argument("--out", default="sweep.jsonl", help="where results are added")
+    parser.add_argument("--name", help="what the text is called, if not by its file")
     parser.add_argument("--lstm", default="target/release/lstm")
     parser.add_argument("--draw", help="draw results into this SVG file instead")
     args, args.rest = parser.parse_known_args()

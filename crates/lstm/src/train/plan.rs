@@ -22,16 +22,16 @@ use crate::train::preset::Preset;
 /// The seconds of a run to which nothing sets a bound.
 pub const DEFAULT_SECONDS: f64 = 600.0;
 
-/// The share of this machine's peak that training is taken to reach if less is measured: something else is at work then,
-/// and need not be for the whole run.
+/// The share of this machine's peak that training is taken to reach if less is measured: something else is at work
+/// then, and need not be for the whole run.
 const LEAST_OF_PEAK: f64 = 0.4;
 
 /// The share of words that occur once above which a text is read in subwords: so many words of a new text would be
 /// unknown, and a model that predicts `<unk>` predicts nothing.
 const UNKNOWN_WORDS: f64 = 0.03;
 
-/// The words above which a text is read in subwords however often each occurs: a fifth of a run and every evaluation score
-/// them all.
+/// The words above which a text is read in subwords however often each occurs: a fifth of a run and every evaluation
+/// score them all.
 const MOST_WORDS: usize = 65_536;
 
 /// The words of a text for each of its subwords, so that each is met often enough, and the bounds of their number.
@@ -41,8 +41,14 @@ const SUBWORDS: (usize, usize) = (1_000, 8_000);
 /// The widths to choose from: multiples of the vectors of every instruction set, a step of a quarter apart.
 const WIDTHS: [usize; 15] = [48, 64, 96, 128, 160, 208, 256, 320, 400, 512, 640, 800, 1024, 1280, 1536];
 
-/// Tokens read for every weight a token passes, where the text is long enough for the time.
-const TOKENS_PER_WEIGHT: f64 = 4.0;
+/// Tokens read for every weight a token passes, where most of them are new: two minutes of two slow cores come to a
+/// validation perplexity of 125.3 on the Penn Treebank with 13 (a layer of 128), of 131.8 with 7 (of 160).
+const TOKENS_PER_WEIGHT: f64 = 16.0;
+
+/// The same times the readings, where a text is read again: what is read once more teaches less, so that a larger
+/// model that reads it less often ends lower. On a tenth of that text 3.6 tokens for each weight (18 readings, a
+/// layer of 160) come to 174.5, 1.4 (12 readings, of 224) to 166.1.
+const TOKENS_PER_WEIGHT_AND_READING: f64 = 36.0;
 
 /// The most times a text is read: more is learned by heart, whatever is dropped: 94,000 words reach 173.5
 /// with 29 readings and 189.0 with 60; 9,000 words 143.2 with 30 and 142.6 with 60.
@@ -54,20 +60,24 @@ const WEIGHTS_PER_TEXT: f64 = 10.0;
 /// The weights a character passes above which they are better in two layers than in one.
 const TWO_LAYERS_OF_CHARACTERS: f64 = 2.5e6;
 
-/// How often a text of words is read from where on two layers with residual connections end lower than one wide layer, which
-/// learns faster and more by heart.
+/// How often a text of words is read from where on two layers with residual connections end lower than one wide
+/// layer, which learns faster and more by heart.
 const READINGS_FOR_TWO_LAYERS: f64 = 10.0;
 
-/// The weights a word passes up to which they are in one layer however often the text is read, and above which they are in
-/// two: with 29 readings of 94,000 words 0.76 million in one reach 184.1, 0.73 million in two 188.2.
+/// The weights a word passes up to which they are in one layer however often the text is read, and above which they
+/// are in two: with 29 readings of 94,000 words 0.76 million in one reach 184.1, 0.73 million in two 188.2.
 const TWO_LAYERS_OF_WORDS: (f64, f64) = (1.5e6, 10e6);
 
 /// How much further away a run is that has not the number of layers it should have: beyond all widths.
 const OTHER_DEPTH: f64 = 100.0;
 
-/// The vocabulary above which a step scores candidates, and its share of the vocabulary that they are, within bounds.
+/// The vocabulary above which a step scores candidates, its share of the vocabulary that they are, within bounds, and
+/// the share of the time in which they are scored: two minutes of two slow cores come to a validation perplexity of
+/// 139 on the Penn Treebank with 2,000 candidates, of 125 with 1,000 and with 500; step by step as many as 2,000
+/// teach no more than 1,000.
 const SAMPLED_ABOVE: usize = 4_000;
-const CANDIDATES: (usize, usize, usize) = (5, 2_000, 8_000);
+const CANDIDATES: (usize, usize, usize) = (20, 1_000, 4_000);
+const CANDIDATES_UNTIL: f64 = 0.9;
 
 /// The vocabulary up to which it is one of characters, whose embedding is small beside the layers.
 const CHARACTERS: usize = 1_024;
@@ -229,8 +239,10 @@ impl Facts {
     /// The weights that a token should pass, of a run whose size is `size`.
     fn wanted(&self, size: Size) -> f64 {
         let all = size.weights * size.tokens;
-        let balanced = (all / TOKENS_PER_WEIGHT).sqrt();
-        balanced.max(all / (MOST_EPOCHS * self.tokens)).min(WEIGHTS_PER_TEXT * self.tokens)
+        let of_new = (TOKENS_PER_WEIGHT * all).sqrt();
+        let of_old = (TOKENS_PER_WEIGHT_AND_READING * self.tokens * all).cbrt();
+        let tokens = of_new.min(of_old).min(MOST_EPOCHS * self.tokens);
+        (all / tokens).min(WEIGHTS_PER_TEXT * self.tokens)
     }
 
     /// Chooses a run. `overlay` lays over it whatever else was decided, which the choice follows; a decided `optimizer` is
@@ -243,13 +255,13 @@ impl Facts {
         optimizer: Option<OptimizerKind>,
         overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
     ) -> Result<Plan, E> {
+        let words = self.vocabulary > CHARACTERS;
         let run_of = |layers, width, epochs| {
-            let words = self.vocabulary > CHARACTERS;
-            let chosen = if words && epochs >= SGD_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
-            self.run_of(layers, width, optimizer.unwrap_or(chosen))
+            let usual = if words || epochs < ADAM_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
+            self.run_of(layers, width, optimizer.unwrap_or(usual))
         };
         // Adam's steps cost more, so a size chosen for them does for those of SGD.
-        let sized = |layers, width| run_of(layers, width, 0.0);
+        let sized = |layers, width| run_of(layers, width, f64::INFINITY);
         let overlay = |config: RunConfig| {
             // Residual connections are the plan's, and give way to what they do not go with.
             let plain =
@@ -280,7 +292,7 @@ impl Facts {
             let is_deep = config.model.layers > 1;
             let readings = size.weights * size.tokens / (wanted * self.tokens);
             let (fewest, most) = TWO_LAYERS_OF_WORDS;
-            let should = if self.vocabulary > CHARACTERS {
+            let should = if words {
                 wanted > most || readings > READINGS_FOR_TWO_LAYERS && wanted > fewest
             } else {
                 wanted > TWO_LAYERS_OF_CHARACTERS
@@ -299,7 +311,7 @@ impl Facts {
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
         let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs);
-        run.model.dropout = dropout(epochs, weights / self.tokens, self.vocabulary > CHARACTERS);
+        run.model.dropout = dropout(epochs, weights / self.tokens, words);
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.epochs = Some(MOST_EPOCHS as usize);
@@ -319,11 +331,12 @@ impl Facts {
         // A short text in smaller batches, so that it takes some steps to read it.
         let batch = batch.min((self.tokens / (segment * FEWEST_STEPS) as f64) as usize).max(4);
         let (rate, clip) =
-            if optimizer.has_moments() { (adam_rate(width), 1.0) } else { (sgd_rate(layers, batch), SGD_CLIP) };
+            if optimizer.has_moments() { (adam_rate(width), 1.0) } else { (sgd_rate(words, layers, batch), SGD_CLIP) };
         RunConfig {
             batch,
             segment,
             candidates: (words && self.vocabulary > SAMPLED_ABOVE).then_some(candidates),
+            candidates_until: CANDIDATES_UNTIL,
             schedule: Schedule {
                 kind: ScheduleKind::Cosine,
                 rate,
@@ -355,7 +368,8 @@ fn tokens_per_step(config: &RunConfig) -> f64 {
     (config.batch * config.segment * config.accumulate) as f64
 }
 
-/// The weights of a model that every token passes on its way to the readout, and those of the readout for each token scored.
+/// The weights of a model that every token passes on its way to the readout, and those of the readout for each token
+/// scored.
 fn passed(config: &LanguageModelConfig) -> (f64, f64) {
     // A model that cannot be is refused by whoever builds it.
     let Ok(model) = LanguageModel::new(config.clone()) else { return (1.0, 1.0) };
@@ -376,16 +390,24 @@ const SEGMENT: (usize, usize) = (35, 50);
 /// The fewest steps of an epoch.
 const FEWEST_STEPS: usize = 50;
 
-/// How often a text of words is read from where on SGD ends lower than Adam, which begins faster: on the Penn Treebank Adam is
-/// 2 % better with one reading, SGD 3 % with four and 5 % with nine.
-const SGD_FROM: f64 = 2.0;
+/// How often a text of characters is read from where on Adam is as good as SGD, which ends lower before:
+/// tinyshakespeare comes to 4.69 with SGD and 5.07 with Adam in 2.8 readings, 4.12 and 4.17 in 7. A text of words
+/// never is: on the Penn Treebank SGD ends 12 % lower with 0.6 readings and 11 % with 1.4, 3 % with four and 5 % with
+/// nine.
+const ADAM_FROM: f64 = 5.0;
 
-/// The rate of SGD, whose gradient is clipped to a norm of [`SGD_CLIP`]: with four readings of the Penn Treebank by a layer
-/// of 400 the validation perplexity is 104.7 at a rate of 20, 98.2 at 35 and 108.0 at 60. In proportion to the rows of a
-/// short text's batches: with sixty readings of 9,500 words and 5 rows the test perplexity is 150.8 at 9 and 185.8 at 35.
-fn sgd_rate(layers: usize, batch: usize) -> f32 {
-    let rate = if layers > 1 { 30.0 } else { 35.0 };
-    rate * (batch as f32 / 20.0).min(1.0)
+/// The rate of SGD, whose gradient is clipped to a norm of [`SGD_CLIP`]: with four readings of the Penn Treebank by a
+/// layer of 400 the validation perplexity is 104.7 at a rate of 20, 98.2 at 35 and 108.0 at 60; with one of
+/// tinyshakespeare's characters the test perplexity is 6.60 at 10, 6.03 at 20 and 6.41 at 40. In proportion to the
+/// rows of a short text's batches: with sixty readings of 9,500 words and 5 rows the test perplexity is 150.8 at 9
+/// and 185.8 at 35.
+fn sgd_rate(words: bool, layers: usize, batch: usize) -> f32 {
+    let (rate, rows) = match (words, layers) {
+        (true, 1) => (35.0, 20),
+        (true, _) => (30.0, 20),
+        (false, _) => (20.0, 32),
+    };
+    rate * (batch as f32 / rows as f32).min(1.0)
 }
 
 const SGD_CLIP: f32 = 0.25;
@@ -396,9 +418,17 @@ fn adam_rate(width: usize) -> f32 {
     ((rate * 1e4).round().max(1.0) * 1e-4) as f32
 }
 
-/// What more is dropped for every doubling of the times a text is read: with nine readings of the Penn Treebank by a
-/// layer of 512 the validation perplexity is 94.5 at 0.2, of weights 0.1, 90.5 at 0.3 and 0.2, and 93.5 at 0.4 and 0.2.
-const DROPOUT: f64 = 0.1;
+/// What more is dropped for every doubling of the times a text is read, from [`DROPOUT_FROM`] on, and for every
+/// doubling of the weights that a token passes for each token of the text: with nine readings of the Penn Treebank by
+/// a layer of 512 the validation perplexity is 94.5 at 0.2, 90.5 at 0.3 and 93.5 at 0.4; with 2.7 by a layer of 96 it
+/// is 148.7 at 0.18 and 142.9 at 0.05, with four by one of 128 it is 130.4 at 0.05 and 125.3 without. What has fewer
+/// weights than the text has tokens learns little by heart, so the second counts twice there.
+const DROPOUT: f64 = 0.14;
+const DROPOUT_BY_SIZE: f64 = 0.04;
+const DROPOUT_FROM: f64 = 2.3;
+
+/// How much less of the recurrent weights is dropped.
+const LESS_OF_WEIGHTS: f64 = 0.1;
 
 /// The bounds of the most that is dropped, and of weights. What a word of the text has of the model's weights says
 /// where between the two: with few of them a model cannot learn by heart, with many it does.
@@ -406,18 +436,20 @@ const MOST_DROPOUT: (f64, f64) = (0.35, 0.5);
 const MOST_DROPOUT_OF_WEIGHTS: f64 = 0.3;
 const DROPOUT_FOR_WEIGHTS: f64 = 1.0 / 16.0;
 
-/// The words that are dropped whole where the upper of the two bounds is reached, and in proportion below it: with twenty
-/// readings of 94,000 words by a layer of 208 the test perplexity is 178.3 without and 173.1 with it.
+/// The words that are dropped whole where the upper of the two bounds is reached, and in proportion below it: with
+/// twenty readings of 94,000 words by a layer of 208 the test perplexity is 178.3 without and 173.1 with it.
 const MOST_DROPOUT_OF_WORDS: f64 = 0.2;
 
-/// What is dropped: nothing of what is read once, more with every reading. weights_per_token: those that a token passes,
-/// for each token of the text; whole_words: whether tokens are words, or parts of words as long.
+/// What is dropped: nothing of what is read once or twice, more with every reading. weights_per_token: those that a
+/// token passes, for each token of the text; whole_words: whether tokens are words, or parts of words as long.
 fn dropout(epochs: f64, weights_per_token: f64, whole_words: bool) -> DropoutRates {
     let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).max(0.0) as f32;
     let (fewest, most) = MOST_DROPOUT;
     let bound = (DROPOUT_FOR_WEIGHTS * weights_per_token).clamp(fewest, most);
-    let rate = (DROPOUT * epochs.max(1.0).log2()).min(bound);
-    let weights = rounded((rate - DROPOUT).min(MOST_DROPOUT_OF_WEIGHTS));
+    let size = weights_per_token.log2();
+    let rate = DROPOUT * (epochs / DROPOUT_FROM).log2() + DROPOUT_BY_SIZE * (size + size.min(0.0));
+    let rate = rate.min(bound);
+    let weights = rounded((rate - LESS_OF_WEIGHTS).min(MOST_DROPOUT_OF_WEIGHTS));
     let words = MOST_DROPOUT_OF_WORDS * (rate - fewest).max(0.0) / (most - fewest);
     let embedding = if whole_words { rounded(words) } else { 0.0 };
     DropoutRates { kind: DropoutKind::Locked, weights, embedding, ..DropoutRates::all(rounded(rate)) }
@@ -512,7 +544,7 @@ mod tests {
     fn large_vocabularies_are_sampled_and_characters_are_not_tied() {
         let candidates =
             [66, 3_000, 10_000, 33_000, 300_000].map(|vocabulary| plan(Facts { vocabulary, ..PTB }).config.candidates);
-        assert_eq!(candidates, [None, None, Some(2_000), Some(6_600), Some(8_000)]);
+        assert_eq!(candidates, [None, None, Some(1_000), Some(1_650), Some(4_000)]);
         assert!(!plan(Facts { vocabulary: 66, ..PTB }).config.model.tied);
         assert!(plan(PTB).config.model.tied);
     }
@@ -549,7 +581,7 @@ mod tests {
         // What time does not bound is as long as it was decided to be, and dropout goes with that.
         let longer = with(|config| config.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
-        assert_eq!(longer.config.model.dropout.input, 0.33);
+        assert_eq!(longer.config.model.dropout.input, 0.31);
         // Who asks for more steps than a text is usually read with gets them.
         let short = Facts { tokens: 9e3, ..PTB };
         let Ok(many) = short.plan(None, |config| Ok::<_, Infallible>(RunConfig { steps: Some(100_000), ..config }));
