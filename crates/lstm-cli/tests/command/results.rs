@@ -72,7 +72,8 @@ fn a_text_of_rare_words_is_read_in_subwords() {
 #[test]
 fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
     let folder = folder();
-    let said = line(folder.path(), "train text.txt --tokenizer chars --weight-decay 1e-5 --epochs 6 --hidden 8 --out run");
+    let said =
+        line(folder.path(), "train text.txt --tokenizer chars --weight-decay 1e-5 --epochs 6 --hidden 8 --out run");
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(line(folder.path(), "show run --json").json()["config"]["optimizer"], "adamw");
 }
