@@ -294,7 +294,8 @@ impl Simd for Avx2 {
     unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for first in [0, 4] {
             unsafe {
-                // Four columns of rows r in the low half and of rows 4 + r in the high one, so that halves are never crossed.
+                // Four columns of row r in the low half and of row 4 + r in the high one, so that halves are never
+                // crossed.
                 let rows = |r: usize| {
                     let at = |r: usize| _mm_loadu_ps(from.add(r * from_stride + first));
                     _mm256_set_m128(at(4 + r), at(r))

@@ -30,7 +30,7 @@ const LEAST_OF_PEAK: f64 = 0.4;
 /// unknown, and a model that predicts `<unk>` predicts nothing.
 const UNKNOWN_WORDS: f64 = 0.03;
 
-/// The words above which a text is read in subwords however often each occurs: a fifth of a run and every evaluation
+/// The words above which a text is read in subwords however often each occurs: a tenth of a run and every evaluation
 /// score them all.
 const MOST_WORDS: usize = 65_536;
 

@@ -1,0 +1,272 @@
+use super::*;
+use crate::config::{CellVariant, Zoneout};
+use crate::dropout::DropoutRates;
+use crate::rng::{Purpose, Rng};
+
+pub(super) fn config() -> LanguageModelConfig {
+    LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(7, 3, 5) }
+}
+
+/// Everything a cell can have beyond the plain one.
+fn variant() -> CellVariant {
+    let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
+    CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout }
+}
+
+/// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
+pub(super) fn batch(steps: usize, batch: usize, vocabulary: usize, sparse: bool) -> Batch {
+    let mut rng = Rng::new(11, Purpose::Shuffle, 0);
+    let mut ids = || -> Vec<u32> { (0..steps * batch).map(|_| rng.below(vocabulary) as u32).collect() };
+    let (tokens, mut targets) = (ids(), ids());
+    if sparse {
+        targets.iter_mut().step_by(3).for_each(|target| *target = NO_TARGET);
+    }
+    Batch { steps, batch, tokens, targets, lengths: None, fresh: true }
+}
+
+#[test]
+fn evaluation_and_the_reported_loss_know_no_regularisation() {
+    let plain = LanguageModel::new(config()).unwrap();
+    let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
+    let dropout = DropoutRates { embedding: 0.4, weights: 0.4, ..DropoutRates::all(0.5) };
+    let regularised = LanguageModel::new(LanguageModelConfig { penalties, dropout, ..config() }).unwrap();
+    let params = plain.initialise(&Init::default(), 1);
+    let batch = batch(5, 2, 7, true);
+    let evaluate =
+        |model: &LanguageModel| model.evaluate(&params, &batch, &mut model.state(2), &mut model.frozen_tape(), None);
+    assert_eq!(evaluate(&plain), evaluate(&regularised));
+    // Without masks only the penalties are left, and they are not reported.
+    let train = |masks| {
+        let (mut state, mut tape, mut gradients) = (plain.state(2), plain.tape(), plain.gradients());
+        regularised.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients)
+    };
+    assert_eq!(train(None), evaluate(&plain));
+    assert_ne!(train(Some(Masks { seed: 1, step: 0 })), evaluate(&plain));
+}
+
+#[test]
+fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
+    let model = |embedding| {
+        let config = LanguageModelConfig { embedding, tied: true, ..config() };
+        LanguageModel::new(config).unwrap()
+    };
+    let shape = |model: &LanguageModel, name: &str| {
+        let entry = model.layout().entries().iter().find(|entry| entry.name == name);
+        entry.map(|entry| entry.shape.clone())
+    };
+    let (same, other) = (model(5), model(3));
+    for model in [&same, &other] {
+        assert_eq!(shape(model, "readout.weight"), None);
+        assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
+        let params = model.initialise(&Init::default(), 1);
+        let bound = 1.0 / (model.config.embedding as f32).sqrt();
+        assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));
+    }
+    assert_eq!(shape(&same, "readout_projection.weight"), None);
+    assert_eq!(shape(&other, "readout_projection.weight"), Some(vec![3, 5]));
+}
+
+#[test]
+fn a_batch_that_predicts_nothing_has_no_loss_and_no_gradient() {
+    let model = LanguageModel::new(config()).unwrap();
+    let params = model.initialise(&Init::default(), 1);
+    let mut nothing = batch(2, 2, 7, false);
+    nothing.targets.fill(NO_TARGET);
+    let tied = LanguageModel::new(LanguageModelConfig { tied: true, ..config() }).unwrap();
+    let values = tied.initialise(&Init::default(), 1);
+    let mut gradients = tied.gradients();
+    gradients.params_mut().values_mut().fill(1.0);
+    tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
+    assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
+    let mut gradients = model.gradients();
+    gradients.touch(0..7);
+    gradients.params_mut().values_mut().fill(1.0);
+    let (mut state, mut tape) = (model.state(2), model.tape());
+    let loss = model.train_step(&params, &nothing, &mut state, None, &mut tape, &mut gradients);
+    assert_eq!(loss, Loss::default());
+    assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
+}
+
+#[test]
+fn evaluation_agrees_with_training_and_with_the_scores() {
+    evaluation_agrees(config());
+    evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
+    evaluation_agrees(LanguageModelConfig { variant: variant(), ..config() });
+}
+
+fn evaluation_agrees(config: LanguageModelConfig) {
+    let model = LanguageModel::new(config).unwrap();
+    let params = model.initialise(&Init::default(), 1);
+    let mut gradients = model.gradients();
+    let batch = batch(5, 2, 7, true);
+    let (mut state, mut tape) = (model.state(2), model.tape());
+    let trained = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
+    let mut surprisal = Vec::new();
+    let evaluated = model.evaluate(&params, &batch, &mut state, &mut tape, Some(&mut surprisal));
+    assert_eq!(trained, evaluated);
+    assert_eq!(surprisal.len(), evaluated.tokens);
+
+    let mut expected = surprisal.iter();
+    let mut stream = model.stream(&params, 2).unwrap();
+    for (tokens, targets) in batch.tokens.chunks(2).zip(batch.targets.chunks(2)) {
+        let scores = stream.read(tokens);
+        for (scores, &target) in scores.chunks(7).zip(targets) {
+            if target != NO_TARGET {
+                let total: f32 = scores.iter().map(|score| score.exp()).sum();
+                let nll = total.ln() - scores[target as usize];
+                assert!((nll - expected.next().unwrap()).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn state_is_carried_unless_the_batch_is_fresh() {
+    let model = LanguageModel::new(config()).unwrap();
+    let params = model.initialise(&Init::default(), 1);
+    let (whole, mut tape) = (batch(6, 2, 7, false), model.tape());
+    let expected = model.evaluate(&params, &whole, &mut model.state(2), &mut tape, None);
+    let mut state = model.state(2);
+    let mut sum = Loss::default();
+    for part in [0..8, 8..12] {
+        let piece = Batch {
+            steps: part.len() / 2,
+            batch: 2,
+            tokens: whole.tokens[part.clone()].to_vec(),
+            targets: whole.targets[part].to_vec(),
+            lengths: None,
+            fresh: false,
+        };
+        sum.add(model.evaluate(&params, &piece, &mut state, &mut tape, None));
+    }
+    assert!((sum.nll - expected.nll).abs() < 1e-5 * expected.nll, "{sum:?} {expected:?}");
+    // A fresh batch ignores the state it finds, and its number of rows.
+    let mut other = model.state(5);
+    other.h.fill(3.0);
+    assert_eq!(model.evaluate(&params, &whole, &mut state, &mut tape, None), expected);
+    assert_eq!(model.evaluate(&params, &whole, &mut other, &mut tape, None), expected);
+    assert_eq!(state, other);
+}
+
+#[test]
+fn the_same_bits_for_any_number_of_threads() {
+    let dropout = DropoutRates::all(0.2);
+    let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
+    assert_same_bits(config.clone());
+    // Large enough for the shares of a variant's rows and weights.
+    for projection in [None, Some(40)] {
+        assert_same_bits(LanguageModelConfig { variant: variant(), hidden: 260.into(), projection, ..config.clone() });
+    }
+}
+
+fn assert_same_bits(config: LanguageModelConfig) {
+    let batch = batch(9, 7, 301, true);
+    let run = |threads| {
+        lstm_kernels::with_threads(threads, || {
+            let model = LanguageModel::new(config.clone()).unwrap();
+            let params = model.initialise(&Init::default(), 1);
+            let mut gradients = model.gradients();
+            let (mut state, mut tape) = (model.state(7), model.tape());
+            let masks = Some(Masks { seed: 1, step: 0 });
+            let loss = model.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients);
+            (loss, gradients.params().clone(), state)
+        })
+    };
+    assert_eq!(run(1), run(2));
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
+    // WikiText-2's vocabulary: all scores of this batch would take 93 MB.
+    let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
+    let model = LanguageModel::new(config).unwrap();
+    let params = model.initialise(&Init::default(), 1);
+    let mut gradients = model.gradients();
+    let batch = batch(35, 20, 33_278, false);
+    let (mut state, mut tape) = (model.state(20), model.tape());
+    let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
+    assert!(tape.scores.capacity() <= SLAB);
+    assert!((loss.mean() - 33_278f64.ln()).abs() < 0.5, "{}", loss.mean());
+}
+
+#[test]
+fn names_shapes_and_initial_values_are_as_documented() {
+    let model = LanguageModel::new(config()).unwrap();
+    let names: Vec<&str> = model.layout().entries().iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names[..2], ["embedding.weight", "lstm.weight_ih_l0"]);
+    assert_eq!(names[names.len() - 2..], ["readout.weight", "readout.bias"]);
+    assert_eq!(model.layout().entries().last().unwrap().shape, [7]);
+
+    let within = |scheme, name: &str, bound: f32| {
+        let params = model.initialise(&Init { scheme, forget_bias: None }, 4);
+        let values = params.by_name(name).unwrap().to_vec();
+        assert!(values.iter().any(|value| value.abs() > bound / 4.0), "{name}");
+        values.iter().all(|value| value.abs() <= bound)
+    };
+    assert!(!within(InitScheme::Torch, "embedding.weight", 1.0));
+    assert!(within(InitScheme::Torch, "readout.weight", 1.0 / 5f32.sqrt()));
+    for entry in model.layout().entries() {
+        assert!(within(InitScheme::Uniform(0.1), &entry.name, 0.1), "{}", entry.name);
+    }
+    let params = model.initialise(&Init { scheme: InitScheme::OnesBias, forget_bias: None }, 4);
+    assert_eq!(params.by_name("readout.bias").unwrap(), [1.0; 7]);
+}
+
+#[test]
+fn a_file_from_before_there_were_variants_is_of_the_plain_cell() {
+    let mut table = toml::Table::try_from(config()).unwrap();
+    assert!(table.remove("variant").is_some());
+    assert_eq!(table.try_into::<LanguageModelConfig>().unwrap(), config());
+}
+
+#[test]
+fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
+    let model = LanguageModel::new(LanguageModelConfig { variant: variant(), ..config() }).unwrap();
+    let shape = |name: &str| {
+        let entry = model.layout().entries().iter().find(|entry| entry.name == format!("lstm.{name}_l1"));
+        entry.map(|entry| entry.shape.clone())
+    };
+    assert_eq!(shape("weight_ih"), Some(vec![15, 5]));
+    assert_eq!(shape("weight_hh"), Some(vec![15, 5]));
+    assert_eq!(shape("bias_hh"), Some(vec![15]));
+    assert_eq!(shape("weight_peephole"), Some(vec![10]));
+    assert_eq!([shape("gain_ih"), shape("gain_hh")], [Some(vec![15]), Some(vec![15])]);
+    assert_eq!([shape("gain_cell"), shape("bias_cell")], [Some(vec![5]), Some(vec![5])]);
+    let params = model.initialise(&Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(1.0) }, 1);
+    let values = |name: &str| params.by_name(&format!("lstm.{name}_l1")).unwrap();
+    assert_eq!([values("gain_ih"), values("gain_hh"), values("gain_cell")].concat(), [1.0; 35]);
+    assert_eq!(values("bias_cell"), [0.0; 5]);
+    assert_eq!(values("bias_hh")[..5], [0.5; 5]);
+    assert!(values("weight_peephole").iter().all(|weight| weight.abs() <= 0.1));
+    let peepholes = CellVariant { peepholes: true, ..CellVariant::default() };
+    let model = LanguageModel::new(LanguageModelConfig { variant: peepholes, ..config() }).unwrap();
+    let params = model.initialise(&Init::default(), 1);
+    assert_eq!(params.by_name("lstm.weight_peephole_l0").unwrap().len(), 15);
+    assert_eq!(params.by_name("lstm.gain_ih_l0"), None);
+}
+
+#[test]
+fn what_cannot_be_built_is_a_sentence() {
+    let refused = |config: LanguageModelConfig| LanguageModel::new(config).unwrap_err().to_string();
+    assert!(refused(LanguageModelConfig { vocabulary: 0, ..config() }).contains("`vocabulary` is 0"));
+    assert!(refused(LanguageModelConfig { embedding: 0, ..config() }).contains("`embedding` is 0"));
+    assert!(refused(LanguageModelConfig { hidden: 0.into(), ..config() }).contains("`hidden` is 0"));
+    assert!(refused(LanguageModelConfig { layers: 0, ..config() }).contains("`layers` is 0"));
+    let dropping = |dropout| refused(LanguageModelConfig { dropout, ..config() });
+    assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
+    assert!(dropping(DropoutRates::all(f32::NAN)).contains("dropout"));
+    assert!(dropping(DropoutRates { hidden: -0.1, ..Default::default() }).contains("`dropout-hidden` is -0.1"));
+    let without = |weights| refused(LanguageModelConfig { penalties: weights, ..config() });
+    let none = Penalties::default();
+    assert!(without(Penalties { activation: -1.0, ..none }).contains("`ar` is -1"));
+    assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
+    assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
+    let penalties = Penalties { activation: 2.0, ..none };
+    let hidden = vec![4, 5].into();
+    let full = LanguageModelConfig { tied: true, hidden, penalties, variant: variant(), ..config() };
+    for config in [config(), full] {
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);
+    }
+}
