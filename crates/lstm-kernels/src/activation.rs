@@ -1,4 +1,4 @@
-//! exp, sigmoid and tanh of a vector.
+//! The exponential, sigmoid and tanh of a vector.
 //!
 //! Bounds against the correctly rounded value, tested for every float: exp 2 ULP, sigmoid 4 ULP, tanh 3 ULP. Arguments
 //! whose exp is not a normal number are clamped: below -87.3 exp gives 1.2e-38, above 88.3 it gives 2.2e38; there a
@@ -6,50 +6,59 @@
 
 use crate::simd::Simd;
 
-/// eˣ (Cody & Waite 1980: x = n·ln 2 + r, a polynomial in r, n into the exponent).
+/// e⁻ˣ = 2ⁿ · (1 - q), see [`split`].
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
-    let s = |value: f32| simd.splat(value);
-    // With the bound first, NaN stays NaN.
-    let x = simd.max(s(-87.3), simd.min(s(88.3), x));
-    let round = s(12_582_912.0); // 1.5 · 2²³: adding it leaves the nearest integer in the low bits
-    let shifted = simd.mul_add(x, s(std::f32::consts::LOG2_E), round);
-    let n = simd.sub(shifted, round);
-    let r = simd.neg_mul_add(n, s(-2.121_944_4e-4), simd.neg_mul_add(n, s(0.693_359_4), x));
-    // Two halves of the polynomial at once, for a shorter chain.
-    let square = simd.mul(r, r);
-    let low = simd.mul_add(s(1.666_666_5e-1), r, s(0.5));
-    let middle = simd.mul_add(s(8.333_452e-3), r, s(4.166_579_6e-2));
-    let high = simd.mul_add(s(1.987_569_1e-4), r, s(1.398_199_9e-3));
-    let p = simd.mul_add(simd.mul_add(high, square, middle), square, low);
-    let p = simd.add(simd.mul_add(p, square, r), s(1.0));
-    simd.scale(p, n, shifted)
+pub(crate) fn exp_of_minus<S: Simd>(simd: S, x: S::V) -> S::V {
+    let Split { q, n, shifted } = split(simd, clamp(simd, x, -88.3, 87.3));
+    simd.scale(simd.sub(simd.splat(1.0), q), n, shifted)
 }
 
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
-    let one = simd.splat(1.0);
-    simd.reciprocal(simd.add(one, exp(simd, simd.sub(simd.splat(0.0), x))))
+    simd.reciprocal(simd.add(simd.splat(1.0), exp_of_minus(simd, x)))
 }
 
-// The published digits (Moshier's Cephes) say where the constants come from.
-#[allow(clippy::excessive_precision)]
-/// tanh: an odd polynomial near zero, where 1 - 2 / (e²ˣ + 1) cancels.
+/// tanh x = (1 - e⁻²ˣ) / (1 + e⁻²ˣ); the numerator is 2ⁿ · q + (1 - 2ⁿ), so that nothing cancels near zero.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::V) -> S::V {
+    // Beyond, tanh rounds to ±1.
+    let x = clamp(simd, x, -10.0, 10.0);
+    let Split { q, n, shifted } = split(simd, simd.add(x, x));
+    let power = simd.scale(simd.splat(1.0), n, shifted);
+    let numerator = simd.mul_add(power, q, simd.sub(simd.splat(1.0), power));
+    simd.div(numerator, simd.sub(simd.splat(2.0), numerator))
+}
+
+#[inline(always)]
+fn clamp<S: Simd>(simd: S, x: S::V, low: f32, high: f32) -> S::V {
+    // With the bound first, NaN stays NaN.
+    simd.max(simd.splat(low), simd.min(simd.splat(high), x))
+}
+
+/// e⁻ˣ in parts: x = r - n·ln 2, q = 1 - e⁻ʳ.
+struct Split<V> {
+    q: V,
+    n: V,
+    /// n as an integer, in the low bits.
+    shifted: V,
+}
+
+/// The reduction of Cody & Waite (1980), and a polynomial in r.
+#[inline(always)]
+fn split<S: Simd>(simd: S, x: S::V) -> Split<S::V> {
     let s = |value: f32| simd.splat(value);
-    let a = simd.abs(x);
-    let square = simd.mul(x, x);
-    let mut p = s(-5.704_988_7e-3);
-    for coefficient in [2.063_908_9e-2, -5.373_971_2e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
-        p = simd.mul_add(p, square, s(coefficient));
-    }
-    let near = simd.mul_add(simd.mul(x, square), p, x);
-    let share = simd.reciprocal(simd.add(exp(simd, simd.add(a, a)), s(1.0)));
-    let far = simd.with_sign(simd.neg_mul_add(s(2.0), share, s(1.0)), x);
-    // Where |x| is NaN, `far` is.
-    simd.select_less(a, s(0.625), near, far)
+    let round = s(12_582_912.0); // 1.5 · 2²³: adding it leaves the nearest integer in the low bits
+    let shifted = simd.neg_mul_add(x, s(std::f32::consts::LOG2_E), round);
+    let n = simd.sub(shifted, round);
+    let r = simd.mul_add(n, s(-2.121_944_4e-4), simd.mul_add(n, s(0.693_359_4), x));
+    // Two halves of the polynomial at once, for a shorter chain.
+    let square = simd.mul(r, r);
+    let low = simd.neg_mul_add(s(1.666_666_5e-1), r, s(0.5));
+    let middle = simd.neg_mul_add(s(8.333_452e-3), r, s(4.166_579_6e-2));
+    let high = simd.neg_mul_add(s(1.987_569_1e-4), r, s(1.398_199_9e-3));
+    let p = simd.mul_add(simd.mul_add(high, square, middle), square, low);
+    Split { q: simd.neg_mul_add(p, square, r), n, shifted }
 }
 
 #[cfg(test)]
@@ -85,7 +94,7 @@ mod tests {
                     let y = match self.function {
                         Function::Sigmoid => sigmoid(simd, x),
                         Function::Tanh => tanh(simd, x),
-                        Function::Exp => exp(simd, x),
+                        Function::Exp => exp_of_minus(simd, simd.sub(simd.splat(0.0), x)),
                     };
                     simd.store_first(chunk.as_mut_ptr(), chunk.len(), y);
                 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use crate::activation::exp;
+use crate::activation::exp_of_minus;
 use crate::chunks::{Parts, chunk};
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -113,7 +113,7 @@ impl Kernel for Row<'_> {
                 // SAFETY: whole vectors of the row.
                 unsafe {
                     let at = at.add(i + v * lanes);
-                    let e = exp(simd, simd.sub(simd.load(at), shift));
+                    let e = exp_of_minus(simd, simd.sub(shift, simd.load(at)));
                     *total = simd.add(*total, e);
                     if scale.is_some() {
                         simd.store(at, e);
@@ -128,7 +128,7 @@ impl Kernel for Row<'_> {
             // SAFETY: `count` values of the row; lanes past them are made 0.
             unsafe {
                 let at = at.add(i);
-                let e = exp(simd, simd.sub(simd.load_first(at, count), shift));
+                let e = exp_of_minus(simd, simd.sub(shift, simd.load_first(at, count)));
                 let mut kept = [0.0; 16];
                 simd.store_first(kept.as_mut_ptr(), count, e);
                 total = simd.add(total, simd.load(kept.as_ptr()));
@@ -200,7 +200,7 @@ impl Kernel for LogSumExp<'_> {
             for (v, total) in totals.iter_mut().enumerate() {
                 // SAFETY: as above.
                 let x = unsafe { simd.load(group.as_ptr().add(v * S::LANES)) };
-                *total = simd.add(*total, exp(simd, simd.mul(factor, simd.sub(x, shift))));
+                *total = simd.add(*total, exp_of_minus(simd, simd.mul(factor, simd.sub(shift, x))));
             }
         }
         let [a, b, c, d] = totals;
@@ -209,7 +209,7 @@ impl Kernel for LogSumExp<'_> {
         for part in rest.chunks(S::LANES) {
             // SAFETY: as many values as the part has.
             let x = unsafe { simd.load_first(part.as_ptr(), part.len()) };
-            let lanes = simd.lanes(exp(simd, simd.mul(factor, simd.sub(x, shift))));
+            let lanes = simd.lanes(exp_of_minus(simd, simd.mul(factor, simd.sub(shift, x))));
             total += lanes[..part.len()].iter().sum::<f32>();
         }
         f64::from(scale) * f64::from(most) + f64::from(total).ln()

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::units::{Block, OwnBlocks, Sweep};
 use crate::activation::{sigmoid, tanh};
 use crate::product::share;
-use crate::simd::Simd;
+use crate::simd::{Lane, Simd, for_vectors};
 use crate::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
 
 /// The most rows that go through a block of units before the next block: their pre-activations stay in the first-level
@@ -71,9 +71,12 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
                 let panels = blocks.at(group.end).panel - begin;
                 let out = Out { data: scratch, row: panels * width, from: From::Zero };
                 few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
-                for block in group.map(|index| blocks.at(index)) {
+                for block in group.clone().map(|index| blocks.at(index)) {
                     let scratch = scratch.add((block.panel - begin) * width);
-                    activate(simd, rows, block, scratch, panels * width, cells);
+                    cell_states(simd, rows, block, scratch, panels * width, cells);
+                }
+                for index in group {
+                    hidden_states(simd, rows, blocks.at(index), cells);
                 }
             }
             return;
@@ -93,7 +96,8 @@ pub(crate) unsafe fn blocks_of_rows<S: Simd>(
                 let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
                 streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
             }
-            activate(simd, rows, block, scratch, columns, cells);
+            cell_states(simd, rows, block, scratch, columns, cells);
+            hidden_states(simd, rows, block, cells);
         }
     }
 }
@@ -148,63 +152,50 @@ unsafe fn few_rows<S: Simd>(
     }
 }
 
-/// The gates' non-linearities and the state update of one block of units. sums: `[rows, stride]`, the recurrent part
-/// of the pre-activations.
+/// The gates and the cell state of one block of units. sums: `[rows, stride]`, the recurrent part of the pre-activations.
 #[inline(always)]
-unsafe fn activate<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32, stride: usize, cells: &Cells) {
-    let Block { unit, width, .. } = block;
-    let hidden = cells.hidden;
-    let count = width.min(hidden - unit);
-    for row in 0..rows {
-        // SAFETY: as the caller promises; `count` units from `unit` are inside a row.
-        unsafe {
-            let gates = cells.gates.add(row * 4 * hidden + unit);
-            let from = cells.pre.0.add(row * cells.pre.1 + unit);
-            let h = cells.h.0.add(row * cells.h.1 + unit);
-            let sums = sums.add(row * stride);
-            if count == S::LANES {
-                let pre = |gate: usize| simd.add(simd.load(from.add(gate * hidden)), simd.load(sums.add(gate * width)));
-                let at = row * hidden + unit;
-                let step = cell_step(simd, [pre(0), pre(1), pre(2), pre(3)], simd.load(cells.c_before.add(at)));
-                for (gate, value) in step.gates.into_iter().enumerate() {
-                    simd.store(gates.add(gate * hidden), value);
-                }
-                simd.store(cells.c.add(at), step.c);
-                simd.store(cells.tanh_c.add(at), step.tanh_c);
-                simd.store(h, step.h);
-            } else {
+unsafe fn cell_states<S: Simd>(simd: S, rows: usize, block: Block, sums: *const f32, stride: usize, cells: &Cells) {
+    let (Block { unit, width, .. }, hidden) = (block, cells.hidden);
+    for_vectors!(S, width.min(hidden - unit), |_first, lanes| {
+        for row in 0..rows {
+            // SAFETY: as the caller promises; the block is no wider than a vector.
+            unsafe {
+                let gates = cells.gates.add(row * 4 * hidden + unit);
+                let from = cells.pre.0.add(row * cells.pre.1 + unit);
+                let sums = sums.add(row * stride);
                 let pre = |gate: usize| {
-                    let sum = simd.load_first(sums.add(gate * width), count);
-                    simd.add(simd.load_first(from.add(gate * hidden), count), sum)
+                    simd.add(lanes.load(simd, from.add(gate * hidden)), lanes.load(simd, sums.add(gate * width)))
                 };
+                let (i, f, o) = (sigmoid(simd, pre(0)), sigmoid(simd, pre(1)), sigmoid(simd, pre(3)));
+                let g = tanh(simd, pre(2));
                 let at = row * hidden + unit;
-                let c_before = simd.load_first(cells.c_before.add(at), count);
-                let step = cell_step(simd, [pre(0), pre(1), pre(2), pre(3)], c_before);
-                for (gate, value) in step.gates.into_iter().enumerate() {
-                    simd.store_first(gates.add(gate * hidden), count, value);
+                let c = simd.mul_add(f, lanes.load(simd, cells.c_before.add(at)), simd.mul(i, g));
+                for (gate, value) in [i, f, g, o].into_iter().enumerate() {
+                    lanes.store(simd, gates.add(gate * hidden), value);
                 }
-                simd.store_first(cells.c.add(at), count, step.c);
-                simd.store_first(cells.tanh_c.add(at), count, step.tanh_c);
-                simd.store_first(h, count, step.h);
+                lanes.store(simd, cells.c.add(at), c);
             }
         }
-    }
+    });
 }
 
-struct CellStep<V> {
-    gates: [V; 4],
-    c: V,
-    tanh_c: V,
-    h: V,
-}
-
-/// The equations of a step, of a vector of units.
+/// What one block of units shows of its cells, `o ∘ tanh c`. It is one chain from end to end: a loop apart from that of
+/// [`cell_states`], so that the chains of several rows or blocks run side by side.
 #[inline(always)]
-fn cell_step<S: Simd>(simd: S, [i, f, g, o]: [S::V; 4], c_before: S::V) -> CellStep<S::V> {
-    let (i, f, g, o) = (sigmoid(simd, i), sigmoid(simd, f), tanh(simd, g), sigmoid(simd, o));
-    let c = simd.mul_add(f, c_before, simd.mul(i, g));
-    let tanh_c = tanh(simd, c);
-    CellStep { gates: [i, f, g, o], c, tanh_c, h: simd.mul(o, tanh_c) }
+unsafe fn hidden_states<S: Simd>(simd: S, rows: usize, block: Block, cells: &Cells) {
+    let (Block { unit, width, .. }, hidden) = (block, cells.hidden);
+    for_vectors!(S, width.min(hidden - unit), |_first, lanes| {
+        for row in 0..rows {
+            // SAFETY: as the caller promises; the block is no wider than a vector.
+            unsafe {
+                let at = row * hidden + unit;
+                let tanh_c = tanh(simd, lanes.load(simd, cells.c.add(at)));
+                let o = lanes.load(simd, cells.gates.add((4 * row + 3) * hidden + unit));
+                lanes.store(simd, cells.tanh_c.add(at), tanh_c);
+                lanes.store(simd, cells.h.0.add(row * cells.h.1 + unit), simd.mul(o, tanh_c));
+            }
+        }
+    });
 }
 
 /// out `[rows, columns]` = left · panels, for a range of columns that begins with a whole vector. out begins at

@@ -78,12 +78,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `yes` where a < b, else `no`.
-    fn select_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
-    /// |a|
-    fn abs(self, a: Self::V) -> Self::V;
-    /// The magnitude of `a` with the sign of `sign`; `a` is not negative.
-    fn with_sign(self, a: Self::V, sign: Self::V) -> Self::V;
     /// `a · 2ⁿ` for the whole number `n`, of which 1.5 · 2²³ was added: `shifted = n + 1.5 · 2²³`. The result is a
     /// normal number for n in [-126, 127] and a in [0.5, 2).
     fn scale(self, a: Self::V, n: Self::V, shifted: Self::V) -> Self::V;

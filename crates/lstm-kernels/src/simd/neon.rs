@@ -90,18 +90,6 @@ impl Simd for Neon {
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
     }
     #[inline(always)]
-    fn select_less(self, a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
-        unsafe { vbslq_f32(vcltq_f32(a, b), yes, no) }
-    }
-    #[inline(always)]
-    fn abs(self, a: float32x4_t) -> float32x4_t {
-        unsafe { vabsq_f32(a) }
-    }
-    #[inline(always)]
-    fn with_sign(self, a: float32x4_t, sign: float32x4_t) -> float32x4_t {
-        unsafe { vbslq_f32(vdupq_n_u32(1 << 31), sign, a) }
-    }
-    #[inline(always)]
     fn scale(self, a: float32x4_t, _: float32x4_t, shifted: float32x4_t) -> float32x4_t {
         unsafe {
             let exponent = vaddq_u32(vreinterpretq_u32_f32(shifted), vdupq_n_u32(127));

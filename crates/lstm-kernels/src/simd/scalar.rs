@@ -84,18 +84,6 @@ impl Simd for Scalar {
         map(a, b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
-    fn select_less(self, a: [f32; 4], b: [f32; 4], yes: [f32; 4], no: [f32; 4]) -> [f32; 4] {
-        std::array::from_fn(|lane| if a[lane] < b[lane] { yes[lane] } else { no[lane] })
-    }
-    #[inline(always)]
-    fn abs(self, a: [f32; 4]) -> [f32; 4] {
-        a.map(f32::abs)
-    }
-    #[inline(always)]
-    fn with_sign(self, a: [f32; 4], sign: [f32; 4]) -> [f32; 4] {
-        map(a, sign, f32::copysign)
-    }
-    #[inline(always)]
     fn scale(self, a: [f32; 4], _: [f32; 4], shifted: [f32; 4]) -> [f32; 4] {
         map(a, shifted, |a, shifted| a * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23))
     }

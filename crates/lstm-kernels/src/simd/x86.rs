@@ -133,18 +133,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
-    fn select_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
-    }
-    #[inline(always)]
-    fn abs(self, a: __m512) -> __m512 {
-        unsafe { _mm512_abs_ps(a) }
-    }
-    #[inline(always)]
-    fn with_sign(self, a: __m512, sign: __m512) -> __m512 {
-        unsafe { _mm512_or_ps(a, _mm512_and_ps(sign, _mm512_set1_ps(-0.0))) }
-    }
-    #[inline(always)]
     fn scale(self, a: __m512, n: __m512, _: __m512) -> __m512 {
         unsafe { _mm512_scalef_ps(a, n) }
     }
@@ -264,18 +252,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn min(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn select_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
-        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
-    }
-    #[inline(always)]
-    fn abs(self, a: __m256) -> __m256 {
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
-    }
-    #[inline(always)]
-    fn with_sign(self, a: __m256, sign: __m256) -> __m256 {
-        unsafe { _mm256_or_ps(a, _mm256_and_ps(sign, _mm256_set1_ps(-0.0))) }
     }
     #[inline(always)]
     fn scale(self, a: __m256, _: __m256, shifted: __m256) -> __m256 {
