@@ -49,7 +49,7 @@ pub use optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use packed_product::PackedFactor;
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use product::{Matrix, MatrixMut, Start, product, products};
-pub use recurrence::{PackedRecurrence, Recurrence, RecurrentWeights};
+pub use recurrence::{BackwardBuffers, PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use smoothing::smooth_targets;
 pub use softmax::{ScoreGradient, cross_entropy, log_sum_exp};

@@ -2,10 +2,10 @@
 
 use crate::memory::Aligned;
 use crate::product::{Matrix, WORTH_A_THREAD};
-use crate::recurrence::{Grid, Shared, Sweep, column_share, columns_of_rows, pack_columns};
+use crate::recurrence::{Grid, Shared, Streamed, Sweep, column_share, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
-use crate::tile::{From, Left, Out, PANEL};
+use crate::tile::{From, Left, Out};
 
 /// A right factor `[K, N]`, packed. The buffer is reused.
 #[derive(Clone, Debug, Default)]
@@ -65,8 +65,8 @@ impl Kernel for Share<'_> {
         // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
         unsafe {
             let out = Out { data: out.at(rows.start * all + columns.start), row: all, from };
-            let left = left.at(rows.start, 0);
-            columns_of_rows(simd, rows.len(), depth, left, values.as_ptr(), columns, PANEL * S::LANES, Sweep::Up, out);
+            let (left, weights) = (left.at(rows.start, 0), values.as_ptr());
+            Streamed { rows: rows.len(), depth, left, weights, sweep: Sweep::Up }.columns(simd, columns, out);
         }
     }
 }

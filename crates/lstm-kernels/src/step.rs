@@ -9,12 +9,11 @@ use crate::normalise::NormaliseRow;
 use crate::pack::Source;
 use crate::product::share;
 use crate::recurrence::{
-    Cells, ROWS, Scratch, Shared, Sweep, blocks_of_rows, column_share, columns_of_rows, own_blocks, pack_blocks,
-    pack_columns,
+    Cells, ROWS, Scratch, Shared, Streamed, Sweep, column_share, own_blocks, pack_blocks, pack_columns,
 };
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::{self, Member};
-use crate::tile::{From, Left, Out, PANEL};
+use crate::tile::{From, Left, Out};
 use crate::variant::{Blend, CellNorm, CellRow, Keep, NormRow, VariantCell, cell_row};
 
 /// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
@@ -388,8 +387,8 @@ impl Kernel for Step<'_> {
                                 hidden: c.width,
                             };
                             let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
-                            let depth = joined.width;
-                            blocks_of_rows(simd, count, depth, left, weights, &own, Sweep::Up, &cells, &mut scratch);
+                            let (rows, depth, sweep) = (count, joined.width, Sweep::Up);
+                            Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
                             row += count;
                         }
                     }
@@ -400,17 +399,8 @@ impl Kernel for Step<'_> {
                         let out = Out { data: at(out, 0).add(first), row: stride(out), from };
                         let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
                         let weights = packed[*weights].as_ptr();
-                        columns_of_rows(
-                            simd,
-                            batch,
-                            input.width,
-                            left,
-                            weights,
-                            columns,
-                            PANEL * S::LANES,
-                            Sweep::Up,
-                            out,
-                        );
+                        let (rows, depth, sweep) = (batch, input.width, Sweep::Up);
+                        Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
                     }
                     Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
                         let cell = form.cell(&packed[*parameters]);

@@ -9,8 +9,8 @@ mod variant;
 use std::ops::Range;
 
 use lstm_kernels::{
-    Aligned, Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums, multiply, product,
-    products,
+    Aligned, BackwardBuffers, Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums,
+    multiply, product, products,
 };
 
 use crate::config::LstmConfig;
@@ -65,6 +65,18 @@ pub(crate) struct LayerTape {
     weight_mask: Vec<f32>,
     weights_left: Aligned,
     variant: VariantTape,
+}
+
+/// The gradients that reach one direction of a layer.
+pub(crate) struct Reaching<'a> {
+    /// `[T, B, R]`: of its hidden states, from above.
+    pub(crate) d_hidden: &'a [f32],
+    /// `[T, B, H]`: of the activated output gate, if it is read.
+    pub(crate) d_gate: Option<&'a [f32]>,
+    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
+    pub(crate) dh: &'a mut [f32],
+    /// See `dh`.
+    pub(crate) dc: &'a mut [f32],
 }
 
 impl Layer {
@@ -198,15 +210,11 @@ impl Layer {
     /// receives those of the recurrent parameters, of the biases, and of the input weights' `columns`, which met
     /// `source: [T, B, columns]`.
     ///
-    /// d_hidden: `[T, B, R]`; d_gate: `[T, B, H]`, the gradient that reaches the output gate itself;
-    /// dh: `[B, R]`, dc: `[B, H]`, in the gradient of the final state, out that of the initial.
     pub(crate) fn recur_backward(
         &self,
         params: &Params,
         segment: Segment,
-        d_hidden: &[f32],
-        d_gate: Option<&[f32]>,
-        (dh, dc): (&mut [f32], &mut [f32]),
+        reaching: Reaching,
         (columns, source): (Range<usize>, &[f32]),
         tape: &mut LayerTape,
         gradients: &mut Params,
@@ -218,13 +226,8 @@ impl Layer {
             tape.d_projected.resize(rows * self.recurrent);
         }
         match &self.variant {
-            Some(own) => {
-                let d_state = (dh, dc);
-                self.recur_variant_backward(
-                    own, params, segment, d_hidden, d_gate, d_state, tape, gradients, accumulate,
-                );
-            }
-            None => self.recur_plain_backward(params, segment, d_hidden, d_gate, (dh, dc), tape),
+            Some(own) => self.recur_variant_backward(own, params, segment, reaching, tape, gradients, accumulate),
+            None => self.recur_plain_backward(params, segment, reaching, tape),
         }
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
         let d_input_weight = &mut d_input_weight[columns.start..];
@@ -269,31 +272,24 @@ impl Layer {
     }
 
     /// The loop of [`Layer::recur_backward`]; leaves the gradient of the biases in `tape.bias`.
-    fn recur_plain_backward(
-        &self,
-        params: &Params,
-        segment: Segment,
-        d_hidden: &[f32],
-        d_gate: Option<&[f32]>,
-        (dh, dc): (&mut [f32], &mut [f32]),
-        tape: &mut LayerTape,
-    ) {
+    fn recur_plain_backward(&self, params: &Params, segment: Segment, reaching: Reaching, tape: &mut LayerTape) {
         if self.weight_hr.is_some() {
             tape.raw_gradient.resize(segment.steps * segment.batch * self.hidden);
         }
         let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
         tape.packed_backward.pack_backward(weights, segment.batch);
-        self.recurrence(segment, &tape.packed_backward).backward(
-            &mut tape.gates,
-            &tape.c,
-            &tape.tanh_c,
-            d_hidden,
-            d_gate,
+        let Reaching { d_hidden, d_gate, dh, dc } = reaching;
+        self.recurrence(segment, &tape.packed_backward).backward(BackwardBuffers {
+            gates: &mut tape.gates,
+            c: &tape.c,
+            tanh_c: &tape.tanh_c,
+            d_h: d_hidden,
+            d_o: d_gate,
             dh,
             dc,
-            &mut tape.raw_gradient,
-            &mut tape.d_projected,
-        );
+            raw_gradient: &mut tape.raw_gradient,
+            d_projected: &mut tape.d_projected,
+        });
         column_sums(&mut tape.bias, &tape.gates, false);
     }
 

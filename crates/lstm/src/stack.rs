@@ -6,7 +6,7 @@ use lstm_kernels::{Aligned, CellWeights, Columns, Matrix, MatrixMut, Start, Step
 
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiring};
 use crate::dropout::{self, Dropout, layer_place};
-use crate::layer::{Layer, LayerTape};
+use crate::layer::{Layer, LayerTape, Reaching};
 use crate::params::{Accumulate, Layout, Params, Slot};
 use crate::state::State;
 
@@ -379,9 +379,10 @@ impl Lstm {
                     take_columns(&d_above.gate, width, direction * hidden, hidden, &mut tape.d_gate_direction)
                 });
                 let state_index = index * directions + direction;
-                let d_state = tape.state_gradient.both_mut(state_index);
+                let (dh, dc) = tape.state_gradient.both_mut(state_index);
+                let reaching = Reaching { d_hidden, d_gate, dh, dc };
                 let met = (joined..columns, below.map_or(input, |(hidden, _)| hidden));
-                part.recur_backward(params, segment, d_hidden, d_gate, d_state, met, part_tape, gradients, accumulate);
+                part.recur_backward(params, segment, reaching, met, part_tape, gradients, accumulate);
                 let Some(((_, readout), d_below)) = below.zip(d_below.last_mut()) else {
                     part.input_gradient(params, 0..columns, 0..rows, &mut tape.d_input, to_input, part_tape);
                     to_input = Accumulate::Add;

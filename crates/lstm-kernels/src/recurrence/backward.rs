@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Recurrence;
-use super::cells::columns_of_rows;
+use super::cells::Streamed;
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, panels_before};
 use crate::product::share;
@@ -159,12 +159,16 @@ impl Backward<'_> {
         let at = t * batch + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
-            let left = Left { data: d_projected.at(at * recurrent), row: recurrent, depth: 1 };
-            let out = Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, from: From::Zero };
             let width = PANEL * S::LANES;
-            let panels = self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width);
-            let (columns, sweep) = (0..part.units.len(), Sweep::of(n));
-            columns_of_rows(simd, self.rows.len(), recurrent, left, panels, columns, width, sweep, out);
+            let product = Streamed {
+                rows: self.rows.len(),
+                depth: recurrent,
+                left: Left { data: d_projected.at(at * recurrent), row: recurrent, depth: 1 },
+                weights: self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width),
+                sweep: Sweep::of(n),
+            };
+            let out = Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, from: From::Zero };
+            product.columns(simd, 0..part.units.len(), out);
         }
     }
 
@@ -233,13 +237,14 @@ impl Backward<'_> {
             }
             if !cut {
                 let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
-                let left = Left { data: gates, row: 4 * hidden, depth: 1 };
-                let panels = self.recurrence.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
+                let weights = self.recurrence.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
                 if batch == 1 {
-                    tile::one_row(simd, hidden, columns.len(), gates, panels, out);
+                    tile::one_row(simd, hidden, columns.len(), gates, weights, out);
                 } else {
-                    let (columns, sweep) = (0..columns.len(), Sweep::of(n));
-                    columns_of_rows(simd, self.rows.len(), 4 * hidden, left, panels, columns, width, sweep, out);
+                    let left = Left { data: gates, row: 4 * hidden, depth: 1 };
+                    let (rows, sweep) = (self.rows.len(), Sweep::of(n));
+                    let product = Streamed { rows, depth: 4 * hidden, left, weights, sweep };
+                    product.columns(simd, 0..columns.len(), out);
                 }
             }
         }

@@ -44,60 +44,100 @@ pub(crate) struct Cells {
     pub(crate) hidden: usize,
 }
 
-/// Product, non-linearities and state update of `rows` rows for some blocks of units.
-#[inline(always)]
-pub(crate) unsafe fn blocks_of_rows<S: Simd>(
-    simd: S,
-    rows: usize,
-    depth: usize,
-    left: Left,
-    weights: *const f32,
-    own: &OwnBlocks,
-    sweep: Sweep,
-    cells: &Cells,
-    scratch: &mut Scratch,
-) {
-    let width = PANEL * S::LANES;
-    let OwnBlocks { blocks, own, .. } = own;
-    let scratch = scratch.0.as_mut_ptr();
-    // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the caller
-    // promises.
-    unsafe {
-        if rows <= FEW_ROWS {
-            for group in sweep.over(0..own.len().div_ceil(GROUP)) {
-                let first = own.start + group * GROUP;
-                let group = first..own.end.min(first + GROUP);
-                let begin = blocks.at(first).panel;
-                let panels = blocks.at(group.end).panel - begin;
-                let out = Out { data: scratch, row: panels * width, from: From::Zero };
-                few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
-                for block in group.clone().map(|index| blocks.at(index)) {
-                    let scratch = scratch.add((block.panel - begin) * width);
-                    cell_states(simd, rows, block, scratch, panels * width, cells);
+/// A product whose right factor streams: left `[rows, depth]` · weights `[depth, ·]`.
+pub(crate) struct Streamed {
+    pub(crate) rows: usize,
+    pub(crate) depth: usize,
+    pub(crate) left: Left,
+    /// Packed, from the first panel on.
+    pub(crate) weights: *const f32,
+    /// In which order they are passed; few rows take no notice of it.
+    pub(crate) sweep: Sweep,
+}
+
+impl Streamed {
+    /// The product, the non-linearities and the state update for some blocks of units.
+    ///
+    /// # Safety
+    /// The factors and the arrays of `cells` are accessible for `rows` rows and those blocks, and nobody else writes there.
+    #[inline(always)]
+    pub(crate) unsafe fn cells<S: Simd>(&self, simd: S, own: &OwnBlocks, cells: &Cells, scratch: &mut Scratch) {
+        let &Self { rows, depth, left, weights, sweep } = self;
+        let width = PANEL * S::LANES;
+        let OwnBlocks { blocks, own, .. } = own;
+        let scratch = scratch.0.as_mut_ptr();
+        // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the
+        // caller promises.
+        unsafe {
+            if rows <= FEW_ROWS {
+                for group in sweep.over(0..own.len().div_ceil(GROUP)) {
+                    let first = own.start + group * GROUP;
+                    let group = first..own.end.min(first + GROUP);
+                    let begin = blocks.at(first).panel;
+                    let panels = blocks.at(group.end).panel - begin;
+                    let out = Out { data: scratch, row: panels * width, from: From::Zero };
+                    few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
+                    for block in group.clone().map(|index| blocks.at(index)) {
+                        let scratch = scratch.add((block.panel - begin) * width);
+                        cell_states(simd, rows, block, scratch, panels * width, cells);
+                    }
+                    for index in group {
+                        hidden_states(simd, rows, blocks.at(index), cells);
+                    }
                 }
-                for index in group {
-                    hidden_states(simd, rows, blocks.at(index), cells);
-                }
+                return;
             }
-            return;
+            for index in sweep.over(own.clone()) {
+                let block = blocks.at(index);
+                let columns = 4 * block.width;
+                let panels = columns.div_ceil(width);
+                for panel in 0..panels {
+                    let at = |panel: usize| weights.add(panel * depth * width);
+                    let next = if panel + 1 < panels {
+                        at(block.panel + panel + 1)
+                    } else {
+                        at(blocks.at(sweep.after(index, own)).panel)
+                    };
+                    let weights = at(block.panel + panel);
+                    let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
+                    streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
+                }
+                cell_states(simd, rows, block, scratch, columns, cells);
+                hidden_states(simd, rows, block, cells);
+            }
         }
-        for index in sweep.over(own.clone()) {
-            let block = blocks.at(index);
-            let columns = 4 * block.width;
-            let panels = columns.div_ceil(width);
-            for panel in 0..panels {
-                let at = |panel: usize| weights.add(panel * depth * width);
-                let next = if panel + 1 < panels {
-                    at(block.panel + panel + 1)
-                } else {
-                    at(blocks.at(sweep.after(index, own)).panel)
-                };
-                let weights = at(block.panel + panel);
-                let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
-                streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
+    }
+
+    /// out `[rows, columns]` = the product, for a range of columns that begins with a whole vector; `out` begins at the
+    /// first of them.
+    ///
+    /// # Safety
+    /// The factors are readable and `out` is writable for `rows` rows and those columns, and nobody else writes there.
+    #[inline(always)]
+    pub(crate) unsafe fn columns<S: Simd>(&self, simd: S, columns: Range<usize>, out: Out) {
+        let &Self { rows, depth, left, weights, sweep } = self;
+        let width = PANEL * S::LANES;
+        let mut first = columns.start;
+        if rows <= FEW_ROWS && first.is_multiple_of(width) {
+            let whole = columns.len() / width;
+            // SAFETY: whole panels, as the caller promises.
+            unsafe {
+                few_rows(simd, rows, depth, whole, left, weights.add(first / width * depth * width), out);
             }
-            cell_states(simd, rows, block, scratch, columns, cells);
-            hidden_states(simd, rows, block, cells);
+            first += whole * width;
+        }
+        let range = first / width..columns.end.div_ceil(width).max(first / width);
+        for index in sweep.over(range.clone()) {
+            // A share may begin in the middle of a panel.
+            let from = first.max(index * width);
+            let count = ((index + 1) * width).min(columns.end) - from;
+            // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
+            unsafe {
+                let at = |index: usize| weights.add(index * depth * width);
+                let panel = at(index).add(from - index * width);
+                let next = at(sweep.after(index, &range));
+                streamed(simd, rows, depth, count, left, (panel, next), out.at(0, from - columns.start));
+            }
         }
     }
 }
@@ -196,42 +236,4 @@ unsafe fn hidden_states<S: Simd>(simd: S, rows: usize, block: Block, cells: &Cel
             }
         }
     });
-}
-
-/// out `[rows, columns]` = left · panels, for a range of columns that begins with a whole vector. out begins at
-/// the first of them; `panels` at column 0, from where panels are `width` wide. Few rows take no notice of the sweep.
-#[inline(always)]
-pub(crate) unsafe fn columns_of_rows<S: Simd>(
-    simd: S,
-    rows: usize,
-    depth: usize,
-    left: Left,
-    panels: *const f32,
-    columns: Range<usize>,
-    width: usize,
-    sweep: Sweep,
-    out: Out,
-) {
-    let mut first = columns.start;
-    if rows <= FEW_ROWS && first.is_multiple_of(width) {
-        let whole = columns.len() / width;
-        // SAFETY: whole panels, as the caller promises.
-        unsafe {
-            few_rows(simd, rows, depth, whole, left, panels.add(first / width * depth * width), out);
-        }
-        first += whole * width;
-    }
-    let range = first / width..columns.end.div_ceil(width).max(first / width);
-    for index in sweep.over(range.clone()) {
-        // A share may begin in the middle of a panel.
-        let from = first.max(index * width);
-        let count = ((index + 1) * width).min(columns.end) - from;
-        // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
-        unsafe {
-            let at = |index: usize| panels.add(index * depth * width);
-            let panel = at(index).add(from - index * width);
-            let next = at(sweep.after(index, &range));
-            streamed(simd, rows, depth, count, left, (panel, next), out.at(0, from - columns.start));
-        }
-    }
 }

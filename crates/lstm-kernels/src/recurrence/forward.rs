@@ -1,13 +1,13 @@
 //! The loop forward.
 
 use super::Recurrence;
-use super::cells::{Cells, ROWS, Scratch, blocks_of_rows, columns_of_rows};
+use super::cells::{Cells, ROWS, Scratch, Streamed};
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, own_blocks};
 use crate::product::share;
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
-use crate::tile::{From, Left, Out, PANEL};
+use crate::tile::{From, Left, Out};
 
 #[derive(Clone, Copy)]
 pub(super) struct ForwardArrays {
@@ -60,19 +60,14 @@ impl Kernel for ForwardTask<'_> {
                         hidden,
                     };
                     let h_before = arrays.h.at((before * batch + first) * recurrent);
-                    let left = Left { data: h_before, row: recurrent, depth: 1 };
-                    let weights = recurrence.packed.recurrent.as_ptr();
-                    blocks_of_rows(
-                        simd,
-                        count,
-                        recurrent,
-                        left,
-                        weights,
-                        &own,
-                        Sweep::of(n * passes + pass),
-                        &cells,
-                        &mut scratch,
-                    );
+                    let product = Streamed {
+                        rows: count,
+                        depth: recurrent,
+                        left: Left { data: h_before, row: recurrent, depth: 1 },
+                        weights: recurrence.packed.recurrent.as_ptr(),
+                        sweep: Sweep::of(n * passes + pass),
+                    };
+                    product.cells(simd, &own, &cells, &mut scratch);
                 }
             }
             if let Some(raw) = arrays.raw {
@@ -81,14 +76,17 @@ impl Kernel for ForwardTask<'_> {
                 }
                 // SAFETY: as above; the columns of `h` are this member's.
                 unsafe {
-                    let left = Left { data: raw.at((t * batch + rows.start) * hidden), row: hidden, depth: 1 };
+                    let product = Streamed {
+                        rows: rows.len(),
+                        depth: hidden,
+                        left: Left { data: raw.at((t * batch + rows.start) * hidden), row: hidden, depth: 1 },
+                        // Shares begin at whole vectors; the forward panels are cut as one share.
+                        weights: recurrence.packed.projection.as_ptr(),
+                        sweep: Sweep::of(n),
+                    };
                     let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);
                     let out = Out { data: h, row: recurrent, from: From::Zero };
-                    let width = PANEL * S::LANES;
-                    // Shares begin at whole vectors; the forward panels are cut as one share.
-                    let panels = recurrence.packed.projection.as_ptr();
-                    let (columns, sweep) = (projected.clone(), Sweep::of(n));
-                    columns_of_rows(simd, rows.len(), hidden, left, panels, columns, width, sweep, out);
+                    product.columns(simd, projected.clone(), out);
                 }
             }
             if recurrence.lengths.is_some() {

@@ -17,7 +17,7 @@ use crate::team;
 use backward::{BackwardArrays, BackwardTask};
 use forward::{ForwardArrays, ForwardTask};
 
-pub(crate) use cells::{Cells, ROWS, Scratch, blocks_of_rows, columns_of_rows};
+pub(crate) use cells::{Cells, ROWS, Scratch, Streamed};
 pub use packed::{PackedRecurrence, RecurrentWeights};
 pub(crate) use packed::{pack_blocks, pack_columns};
 pub(crate) use shared::{Shared, zero};
@@ -42,6 +42,29 @@ pub struct Recurrence<'a> {
     pub packed: &'a PackedRecurrence,
     /// The number of steps after which the gradient through the states is cut.
     pub horizon: Option<usize>,
+}
+
+/// What the way back over a segment reads and writes.
+#[derive(Debug)]
+pub struct BackwardBuffers<'a> {
+    /// `[T, B, 4H]`: in the activated gates, out the gradients of their pre-activations, 0 where masked.
+    pub gates: &'a mut [f32],
+    /// `[T + 1, B, H]` and `[T, B, H]`, as [`Recurrence::forward`] left them.
+    pub c: &'a [f32],
+    /// See `c`.
+    pub tanh_c: &'a [f32],
+    /// `[T, B, R]`: the gradient of `h` from above.
+    pub d_h: &'a [f32],
+    /// `[T, B, H]`: that of the activated output gate, if it is read.
+    pub d_o: Option<&'a [f32]>,
+    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
+    pub dh: &'a mut [f32],
+    /// See `dh`.
+    pub dc: &'a mut [f32],
+    /// `[T, B, H]` and `[T, B, R]`: out the gradients before and after a projection; both empty without one.
+    pub raw_gradient: &'a mut [f32],
+    /// See `raw_gradient`.
+    pub d_projected: &'a mut [f32],
 }
 
 impl Recurrence<'_> {
@@ -81,26 +104,10 @@ impl Recurrence<'_> {
 
     /// Runs the segment backward.
     ///
-    /// gates `[T, B, 4H]`: in the activated gates, out the gradients of their pre-activations (0 where masked); c and
-    /// tanh_c as [`Recurrence::forward`] left them; d_h `[T, B, R]`: the gradient of `h` from above; d_o `[T, B, H]`:
-    /// that of the activated output gate, if it is read; dh `[B, R]`, dc `[B, H]`: in the gradient of the final state,
-    /// out that of the initial. With a projection, raw_gradient `[T, B, H]` and d_projected `[T, B, R]` receive the
-    /// gradients before and after it; else both are empty.
-    ///
     /// # Panics
     /// When an array is shorter than its shape.
-    pub fn backward(
-        &self,
-        gates: &mut [f32],
-        c: &[f32],
-        tanh_c: &[f32],
-        d_h: &[f32],
-        d_o: Option<&[f32]>,
-        dh: &mut [f32],
-        dc: &mut [f32],
-        raw_gradient: &mut [f32],
-        d_projected: &mut [f32],
-    ) {
+    pub fn backward(&self, buffers: BackwardBuffers) {
+        let BackwardBuffers { gates, c, tanh_c, d_h, d_o, dh, dc, raw_gradient, d_projected } = buffers;
         let projected = !d_projected.is_empty();
         let arrays = BackwardArrays {
             gates: Shared::new(gates),
@@ -196,17 +203,17 @@ mod tests {
                     let (d_h, mut dh, mut dc) =
                         (values(rows * recurrent, 6), values(batch * recurrent, 7), values(batch * hidden, 8));
                     let mut d_projected = vec![0.0; if projection.is_some() { rows * recurrent } else { 0 }];
-                    Recurrence { packed: &packed, ..recurrence }.backward(
-                        &mut gates,
-                        &c,
-                        &tanh_c,
-                        &d_h,
-                        None,
-                        &mut dh,
-                        &mut dc,
-                        &mut raw,
-                        &mut d_projected,
-                    );
+                    Recurrence { packed: &packed, ..recurrence }.backward(BackwardBuffers {
+                        gates: &mut gates,
+                        c: &c,
+                        tanh_c: &tanh_c,
+                        d_h: &d_h,
+                        d_o: None,
+                        dh: &mut dh,
+                        dc: &mut dc,
+                        raw_gradient: &mut raw,
+                        d_projected: &mut d_projected,
+                    });
                     (forward, gates, dh, dc, d_projected)
                 })
             };
@@ -239,7 +246,17 @@ mod tests {
             };
             let (mut gates, c, tanh_c) = (values(12 * hidden, 2), values(4 * hidden, 3), values(3 * hidden, 4));
             let (d_h, mut dh, mut dc) = (values(3 * hidden, 5), values(hidden, 6), values(hidden, 7));
-            recurrence.backward(&mut gates, &c, &tanh_c, &d_h, None, &mut dh, &mut dc, &mut [], &mut []);
+            recurrence.backward(BackwardBuffers {
+                gates: &mut gates,
+                c: &c,
+                tanh_c: &tanh_c,
+                d_h: &d_h,
+                d_o: None,
+                dh: &mut dh,
+                dc: &mut dc,
+                raw_gradient: &mut [],
+                d_projected: &mut [],
+            });
             (gates, dh, dc)
         };
         crate::with_threads(2, || {

@@ -10,7 +10,7 @@ use lstm_kernels::{
     VariantCell, VariantForward, column_products, column_sums, hold, hold_backward, layer_norm, layer_norm_backward,
 };
 
-use super::{Layer, LayerTape};
+use super::{Layer, LayerTape, Reaching};
 use crate::config::CellVariant;
 use crate::dropout::{Dropout, zoneout_places};
 use crate::params::{Accumulate, Layout, Params, Slot};
@@ -209,13 +209,12 @@ impl Layer {
         own: &VariantLayer,
         params: &Params,
         segment: Segment,
-        d_hidden: &[f32],
-        d_gate: Option<&[f32]>,
-        (dh, dc): (&mut [f32], &mut [f32]),
+        reaching: Reaching,
         tape: &mut LayerTape,
         gradients: &mut Params,
         accumulate: Accumulate,
     ) {
+        let Reaching { d_hidden, d_gate, dh, dc } = reaching;
         let Segment { steps, batch, lengths } = segment;
         let (rows, width) = (steps * batch, self.width());
         let (h_size, c_size, gates_size) = (batch * self.recurrent, batch * self.hidden, batch * width);
