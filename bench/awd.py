@@ -7,11 +7,13 @@
 The recipe is written here from the paper: three layers of 1150, 1150 and 400, tied embeddings of 400, locked dropout, words and
 recurrent weights dropped, activation and temporal penalties, SGD at 30 over segments of varying length whose rate goes
 with their length. Both print the validation perplexity after every epoch; the two agree if they differ by no more than their seeds
-do. With `--exact` nothing is random: both start from the weights that `lstm` drew and read segments of one length with nothing dropped, PyTorch in
-single and in double precision, and how far the parameters end from those in double precision is printed. Needs torch. An epoch of the Penn Treebank takes some ten minutes of two cores, in PyTorch several times that.
+do. With `--exact` nothing is random: both start from the weights that `lstm` drew and read segments of one length with
+nothing dropped, PyTorch in single and in double precision, and how far the parameters end from those in double precision is
+printed. Needs torch. An epoch of the Penn Treebank takes some ten minutes of two cores, in PyTorch several times that.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import math
@@ -30,6 +32,7 @@ RATE, CLIP, DECAY = 30.0, 0.25, 1.2e-6
 BATCH, SEGMENT = 20, 70
 
 
+@functools.cache
 def read(folder, words=None):
     """Ids of train and valid, each after an `<eos>`. words: what has an id; else those of the training text in the order of their
     first appearance. What has none is `<unk>`."""
@@ -180,7 +183,7 @@ def exact(args, sizes):
         run_ours(args, sizes, 1, f"{out}/first", [*off, "--steps", "1", "--rate", "1e-30"])
         (perplexity,) = run_ours(args, sizes, 1, f"{out}/run", [*off, "--steps", str(args.exact)])
         start, end = safetensors(f"{out}/first/model.safetensors"), safetensors(f"{out}/run/model.safetensors")
-        words = json.loads((Path(out) / "run" / "tokenizer.json").read_text())["tokens"]
+        words = tuple(json.loads((Path(out) / "run" / "tokenizer.json").read_text())["tokens"])
     vocabulary, train, valid = read(args.folder, words)
     results = {"lstm, f32": (perplexity, end)}
     for name, precision in ("PyTorch, f32", torch.float32), ("PyTorch, f64", torch.float64):

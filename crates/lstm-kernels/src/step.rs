@@ -376,7 +376,7 @@ impl Kernel for Step<'_> {
                         let weights = packed[*weights].as_ptr();
                         let mut row = 0;
                         while row < batch {
-                            let count = ROWS.min(batch - row);
+                            let rows = ROWS.min(batch - row);
                             let cells = Cells {
                                 pre: (at(bias, 0), 0),
                                 gates: at(gates, row),
@@ -387,9 +387,9 @@ impl Kernel for Step<'_> {
                                 hidden: c.width,
                             };
                             let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
-                            let (rows, depth, sweep) = (count, joined.width, Sweep::Up);
+                            let (depth, sweep) = (joined.width, Sweep::Up);
                             Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
-                            row += count;
+                            row += rows;
                         }
                     }
                     Phase::Linear { packed: weights, bias, input, out } => {

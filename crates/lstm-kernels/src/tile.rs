@@ -239,11 +239,7 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
 ) {
     if let From::Out = out.from {
         // What the sums are added to may lie in memory: it comes while they are made.
-        for r in 0..ROWS {
-            for line in (0..VECTORS * S::LANES).step_by(LINE) {
-                simd.prefetch(out.data.wrapping_add(r * out.row + line));
-            }
-        }
+        Region { data: out.data, rows: ROWS, stride: out.row, len: VECTORS * S::LANES }.prefetch(simd);
     }
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
     // Three rows share a pointer (base, base + row, base + 2 · row are addressing modes), so twelve rows take four.

@@ -209,7 +209,6 @@ impl Layer {
     /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
     /// receives those of the recurrent parameters, of the biases, and of the input weights' `columns`, which met
     /// `source: [T, B, columns]`.
-    ///
     pub(crate) fn recur_backward(
         &self,
         params: &Params,

@@ -51,7 +51,7 @@ pub(crate) struct Streamed {
     pub(crate) left: Left,
     /// Packed, from the first panel on.
     pub(crate) weights: *const f32,
-    /// In which order they are passed; few rows take no notice of it.
+    /// In which order they are passed; the columns of few rows take no notice of it.
     pub(crate) sweep: Sweep,
 }
 

@@ -204,6 +204,11 @@ impl Facts {
         Self::of(Machine::NOMINAL, DEFAULT_SECONDS, data)
     }
 
+    /// Whether tokens are words, or parts of words, and not characters.
+    fn are_words(&self) -> bool {
+        self.vocabulary > CHARACTERS
+    }
+
     /// The tokens that are read if the number of epochs or steps was decided.
     fn asked(&self, config: &RunConfig) -> Option<f64> {
         let epochs = config.epochs.map(|epochs| epochs as f64 * self.tokens);
@@ -255,7 +260,7 @@ impl Facts {
         optimizer: Option<OptimizerKind>,
         overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
     ) -> Result<Plan, E> {
-        let words = self.vocabulary > CHARACTERS;
+        let words = self.are_words();
         let run_of = |layers, width, epochs| {
             let usual = if words || epochs < ADAM_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
             self.run_of(layers, width, optimizer.unwrap_or(usual))
@@ -322,7 +327,7 @@ impl Facts {
 
     /// A run with layers of this width, before its regularisation.
     fn run_of(&self, layers: usize, width: usize, optimizer: OptimizerKind) -> RunConfig {
-        let words = self.vocabulary > CHARACTERS;
+        let words = self.are_words();
         let (share, fewest, most) = CANDIDATES;
         let candidates = (self.vocabulary / share).clamp(fewest, most);
         let base = Preset::Default.config();
