@@ -49,8 +49,7 @@ pub fn run(options: Score) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let (run, corpus) = open(&options.run, &options.file, options.lossy)?;
     let tokenizer = &run.tokenizer;
-    // One row at a time keeps lines and windows in the order of the text.
-    let mut evaluation = Evaluation::new(&run.model, &run.params, tokenizer, &corpus, run.config.batching, 1)?;
+    let mut evaluation = Evaluation::in_order(&run.model, &run.params, tokenizer, &corpus, run.config.batching)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut line = Vec::new();
     while evaluation.advance() {

@@ -37,6 +37,18 @@ impl State {
         self.c.fill(0.0);
     }
 
+    /// Gives every row the states of the row before it, and the first row zeros.
+    pub(crate) fn hand_down(&mut self) {
+        for index in 0..self.sizes.len() {
+            let (of_h, of_c) = self.sizes[index];
+            let (h, c) = self.both_mut(index);
+            for (values, size) in [(h, of_h), (c, of_c)] {
+                values.copy_within(..values.len() - size, size);
+                values[..size].fill(0.0);
+            }
+        }
+    }
+
     /// Both states of the `index`-th layer and direction: `[B, R]` and `[B, H]`.
     pub(crate) fn both(&self, index: usize) -> (&[f32], &[f32]) {
         let (h, c) = self.places(index);
@@ -69,6 +81,8 @@ mod tests {
         state.c = state.h.clone();
         assert_eq!(state.both_mut(0).0, [1., 2., 3., 4., 5., 6.]);
         assert_eq!(state.both_mut(1), (&mut [7., 8., 9.][..], &mut [7., 8., 9.][..]));
+        state.hand_down();
+        assert_eq!(state.h, [0., 0., 1., 2., 3., 4., 0., 7., 8.]);
         state.reset();
         assert_eq!(state, State::zeros(&config, 3));
     }

@@ -42,11 +42,13 @@ impl<'a> Scorer<'a> {
         if let Some((scale, settings)) = dynamic {
             return Ok(Self::Dynamic(Box::new(Dynamic::new(run, corpus, scale, settings)?)));
         }
-        let batching = run.config.batching;
-        // Lines side by side would not come in the order of the text; windows do, for each predicts one token.
-        let rows = if batching == Batching::Lines { 1 } else { run.config.batch };
-        let evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, corpus, batching, rows)?;
-        Ok(Self::Frozen(Box::new(evaluation)))
+        let LoadedRun { config, tokenizer, model, params, .. } = run;
+        let evaluation = match config.batching {
+            // Side by side they come in order too, for each predicts one token.
+            Batching::Windows(_) => Evaluation::new(model, params, tokenizer, corpus, config.batching, config.batch),
+            _ => Evaluation::in_order(model, params, tokenizer, corpus, config.batching),
+        };
+        Ok(Self::Frozen(Box::new(evaluation?)))
     }
 
     /// Scores the next block; false when there is none.

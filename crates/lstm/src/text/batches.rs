@@ -175,8 +175,8 @@ impl<'a> Batches<'a> {
         self
     }
 
-    /// Every token of a text predicted once, in order: a stream in one column with its state carried from the first
-    /// token to the last, windows and lines `batch` at a time.
+    /// Every token of a text predicted once: a stream in `batch` columns, of which the next goes on where one ends,
+    /// windows and lines `batch` at a time. With `batch` 1 they come in the order of the text.
     ///
     /// # Errors
     /// A text without anything to predict.
@@ -188,11 +188,20 @@ impl<'a> Batches<'a> {
         segment: usize,
     ) -> Result<Self, TextError> {
         if batching == Batching::Stream {
-            let column = corpus.ids.len();
-            let plan = Plan::Stream { column, segment };
-            return Ok(Self { corpus, tokenizer, plan, batch: 1, predicted: column });
+            let predicted = corpus.ids.len();
+            let column = predicted.div_ceil(batch).max(1);
+            // Rounded up, so many tokens may fill fewer columns.
+            let batch = predicted.div_ceil(column);
+            return Ok(Self { corpus, tokenizer, plan: Plan::Stream { column, segment }, batch, predicted });
         }
         Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
+    }
+
+    /// A stream in one column, in segments of `segment` tokens.
+    pub(crate) fn in_order(mut self, segment: usize) -> Self {
+        self.plan = Plan::Stream { column: self.corpus.ids.len(), segment };
+        self.batch = 1;
+        self
     }
 
     fn of_lines(
@@ -320,14 +329,16 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Fills `out` with `steps` steps of all columns of `column` tokens, from token `start` of each.
+    /// Fills `out` with `steps` steps of all columns of `column` tokens, from token `start` of each. Where the text ends
+    /// before its last column does, there is nothing to predict.
     fn columns(&self, column: usize, start: usize, steps: usize, out: &mut Batch) {
         let ids = &self.corpus.ids;
         out.shape(steps, self.batch, self.tokenizer.pad().unwrap_or(0));
         out.fresh = start == 0;
         for row in 0..self.batch {
-            for t in 0..steps {
-                let position = row * column + start + t;
+            let first = row * column + start;
+            for t in 0..steps.min(ids.len().saturating_sub(first)) {
+                let position = first + t;
                 let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
                 out.tokens[t * self.batch + row] = before;
                 out.targets[t * self.batch + row] = ids.get(position);
