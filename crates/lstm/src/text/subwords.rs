@@ -60,19 +60,19 @@ impl Subwords {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| failed(e.into()))?;
         let model = match method {
             Method::Pairs => {
-                check_size(size, characters.len(), "bpe starts from the 256 bytes")?;
+                check_size(size, characters.len(), "bpe starts from the 256 bytes", "chars")?;
                 pool.install(|| pairs(size, &words)).map_err(failed)?
             }
             Method::Unigram => {
                 let why = "unigram needs the <unk> token and one for each character of the text";
-                check_size(size, 1 + characters.len(), why)?;
+                check_size(size, 1 + characters.len(), why, "bpe or chars")?;
                 pool.install(|| unigrams(size, &words, &characters)).map_err(failed)?
             }
             Method::Pieces => {
                 let inner = words.iter().flat_map(|(word, _)| word.chars().skip(1)).map(|c| format!("##{c}"));
                 let inner: BTreeSet<String> = inner.collect();
                 let why = "wordpiece needs the <unk> token and one or two for each character of the text";
-                check_size(size, 1 + characters.len() + inner.len(), why)?;
+                check_size(size, 1 + characters.len() + inner.len(), why, "bpe or chars")?;
                 pool.install(|| pieces(size, &words, inner)).map_err(failed)?
             }
         };
@@ -223,13 +223,14 @@ fn words(
     Ok(words)
 }
 
-fn check_size(size: usize, least: usize, why: &str) -> Result<(), TextError> {
+/// Refuses a vocabulary of fewer tokens than a method needs; `others` are tokenizers that may do with fewer.
+fn check_size(size: usize, least: usize, why: &str, others: &str) -> Result<(), TextError> {
     if size >= least {
         return Ok(());
     }
     Err(TextError::Unusable(format!(
         "a vocabulary of {size} is too small: {why}, {least} in all; give --vocab-size {least} or more, or use --tokenizer \
-         bpe or chars"
+         {others}"
     )))
 }
 
