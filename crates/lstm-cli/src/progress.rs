@@ -16,6 +16,8 @@ pub struct Progress {
     /// When the pass that is watched began, and its tokens done.
     started: Instant,
     done: usize,
+    /// The seconds and the share done of the run at the first step that was shown: a resumed run may be faster than it was.
+    resumed: Option<(f64, f64)>,
 }
 
 impl Progress {
@@ -28,16 +30,18 @@ impl Progress {
             }
             bar
         });
-        Self { bar, last: Instant::now(), started: Instant::now(), done: 0 }
+        Self { bar, last: Instant::now(), started: Instant::now(), done: 0, resumed: None }
     }
 
     /// Shows an event; steps only now and then.
     pub fn show(&mut self, event: &Event) {
         match event {
             Event::Step { epoch, of_epoch, epoch_loss, tokens_per_second, progress, seconds: spent, .. } => {
+                let (spent_before, before) = *self.resumed.get_or_insert((*spent, *progress));
                 if !self.is_due() {
                     return;
                 }
+                let left = (1.0 - progress) * (spent - spent_before) / (progress - before).max(1e-6);
                 let line = format!(
                     "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
                     epoch + 1,
@@ -45,7 +49,7 @@ impl Progress {
                     of_epoch.1,
                     perplexity(epoch_loss.exp()),
                     grouped(*tokens_per_second as u64),
-                    seconds(spent / progress.max(1e-6) - spent),
+                    seconds(left),
                 );
                 self.live(*progress, line);
             }
