@@ -24,7 +24,7 @@ const LEAST_COLUMN: usize = 2048;
 
 /// The mean change of a segment's surprisals, in nats, from which on the rest changes nothing that is shown: of two layers
 /// of 512 on the Penn Treebank it was 0.19 for the first 64 tokens and halved with every 64, so that 500 tokens were read
-/// again and the mean of all came out right to 10⁻⁷ nats.
+/// again and the mean of all came out right to 7 · 10⁻⁷ nats.
 const SETTLED: f32 = 1e-3;
 
 /// A pass over a whole text, batch by batch: every token is predicted once. Windows and lines start from a zero state
@@ -160,7 +160,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The predicted tokens of the last batch with their surprisal in nats, in the order of its positions.
+    /// The predicted tokens of the last batch with their surprisal in nats, in the order of its positions; those at the
+    /// beginning of columns come twice.
     pub fn predicted(&self) -> impl Iterator<Item = (u32, f32)> {
         let targets = self.batch.targets.iter().copied().filter(|&target| target != NO_TARGET);
         targets.zip(self.surprisal.iter().copied())
