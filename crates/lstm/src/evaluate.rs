@@ -40,16 +40,17 @@ pub struct Evaluation<'a> {
     batch: Batch,
     surprisal: Vec<f32>,
     total: Loss,
-    columns: Option<Columns>,
+    reading: Reading,
 }
 
-/// What is known of a stream that is read in columns.
-#[derive(Default)]
-struct Columns {
-    /// The surprisal of every token, in the order of the batches.
-    surprisal: Vec<f32>,
-    /// How many of them were found again.
-    again: Option<usize>,
+/// How the text is being read.
+enum Reading {
+    /// Once and for all.
+    Once,
+    /// In columns that begin with zeros. The surprisals so far, in the order of the batches.
+    Columns(Vec<f32>),
+    /// In columns again, each from the end of the one before it. What the surprisals of the batches to come were.
+    Again(std::vec::IntoIter<f32>),
 }
 
 impl<'a> Evaluation<'a> {
@@ -71,16 +72,14 @@ impl<'a> Evaluation<'a> {
         batching: Batching,
         rows: usize,
     ) -> Result<Self, TextError> {
-        if batching != Batching::Stream {
-            let batches = Batches::evaluation(corpus, tokenizer, batching, rows, SEGMENT)?;
-            return Ok(Self::of(model, params, batches, None));
-        }
         let columns = (corpus.ids.len() / LEAST_COLUMN).min(COLUMNS);
-        if columns < 2 {
-            return Self::in_order(model, params, tokenizer, corpus, batching);
-        }
-        let batches = Batches::evaluation(corpus, tokenizer, batching, columns, COLUMN_SEGMENT)?;
-        Ok(Self::of(model, params, batches, Some(Columns::default())))
+        let (rows, segment, reading) = match batching {
+            Batching::Stream if columns > 1 => (columns, COLUMN_SEGMENT, Reading::Columns(Vec::new())),
+            Batching::Stream => (1, SEGMENT, Reading::Once),
+            _ => (rows, SEGMENT, Reading::Once),
+        };
+        let batches = Batches::evaluation(corpus, tokenizer, batching, rows, segment)?;
+        Ok(Self::of(model, params, batches, reading))
     }
 
     /// The same in the order of the text, one row at a time.
@@ -95,10 +94,10 @@ impl<'a> Evaluation<'a> {
         batching: Batching,
     ) -> Result<Self, TextError> {
         let batches = Batches::evaluation(corpus, tokenizer, batching, 1, SEGMENT)?;
-        Ok(Self::of(model, params, batches, None))
+        Ok(Self::of(model, params, batches, Reading::Once))
     }
 
-    fn of(model: &'a LanguageModel, params: &'a Params, batches: Batches<'a>, columns: Option<Columns>) -> Self {
+    fn of(model: &'a LanguageModel, params: &'a Params, batches: Batches<'a>, reading: Reading) -> Self {
         Self {
             model,
             params,
@@ -108,7 +107,7 @@ impl<'a> Evaluation<'a> {
             batch: Batch::default(),
             surprisal: Vec::new(),
             total: Loss::default(),
-            columns,
+            reading,
             batches,
         }
     }
@@ -118,45 +117,52 @@ impl<'a> Evaluation<'a> {
         if self.next == self.batches.len() && !self.begin_again() {
             return false;
         }
-        let again = self.columns.as_ref().is_some_and(|columns| columns.again.is_some());
         self.batches.get(self.next, &mut self.batch);
-        self.batch.fresh &= !again;
+        self.batch.fresh &= !matches!(self.reading, Reading::Again(_));
         self.next += 1;
         self.surprisal.clear();
         let loss =
             self.model.evaluate(self.params, &self.batch, &mut self.state, &mut self.tape, Some(&mut self.surprisal));
-        if again {
-            self.correct(loss);
-        } else {
-            self.total.add(loss);
-            self.columns.iter_mut().for_each(|columns| columns.surprisal.extend_from_slice(&self.surprisal));
+        match &mut self.reading {
+            Reading::Once => self.total.add(loss),
+            Reading::Columns(surprisal) => {
+                self.total.add(loss);
+                surprisal.extend_from_slice(&self.surprisal);
+            }
+            Reading::Again(known) => {
+                let (mut before, mut change) = (0.0, 0.0);
+                // In this order none is taken that has no partner.
+                for (now, known) in self.surprisal.iter().zip(known) {
+                    before += f64::from(known);
+                    change += (known - now).abs();
+                }
+                self.total.nll += loss.nll - before;
+                self.settle(change);
+            }
         }
         true
     }
 
-    /// Goes back to the beginning of all columns with the states in which those before them end; false where there are none.
+    /// Goes back to the beginning of columns that were read once, with the states in which those before them end; false
+    /// where there is nothing to read again.
     fn begin_again(&mut self) -> bool {
-        let Some(columns) = &mut self.columns else { return false };
-        columns.again = Some(0);
+        let Reading::Columns(surprisal) = &mut self.reading else { return false };
+        self.reading = Reading::Again(std::mem::take(surprisal).into_iter());
         self.state.hand_down();
         self.next = 0;
         true
     }
 
-    /// Puts the loss of a segment that was read again in the place of what it was, and ends the pass if that was the same.
-    fn correct(&mut self, loss: Loss) {
-        let Some(Columns { surprisal, again: Some(again) }) = &mut self.columns else { return };
-        let known = &surprisal[*again..][..self.surprisal.len()];
-        *again += known.len();
-        self.total.nll += loss.nll - known.iter().map(|&nll| f64::from(nll)).sum::<f64>();
-        let changes = known.iter().zip(&self.surprisal).map(|(before, now)| (before - now).abs());
-        if changes.sum::<f32>() <= SETTLED * known.len() as f32 {
+    /// Ends the reading if the last batch changed its surprisals by so little in all; begins it anew in one row if the
+    /// columns have been read again to their middle.
+    fn settle(&mut self, change: f32) {
+        if change <= SETTLED * self.surprisal.len() as f32 {
             self.next = self.batches.len();
-            self.columns = None;
+            self.reading = Reading::Once;
         } else if self.next > self.batches.len() / 2 {
             self.batches = self.batches.clone().in_order(SEGMENT);
             (self.state, self.next, self.total) = (self.model.state(1), 0, Loss::default());
-            self.columns = None;
+            self.reading = Reading::Once;
         }
     }
 
