@@ -189,9 +189,9 @@ impl<'a> Batches<'a> {
     ) -> Result<Self, TextError> {
         if batching == Batching::Stream {
             let predicted = corpus.ids.len();
-            let column = predicted.div_ceil(batch).max(1);
-            // Rounded up, so many tokens may fill fewer columns.
-            let batch = predicted.div_ceil(column);
+            let column = predicted.div_ceil(batch);
+            // Rounded up, so many tokens may fill fewer columns. An empty text has no batches of one.
+            let batch = predicted.div_ceil(column.max(1)).max(1);
             return Ok(Self { corpus, tokenizer, plan: Plan::Stream { column, segment }, batch, predicted });
         }
         Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
@@ -362,6 +362,7 @@ impl<'a> Batches<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::corpus::Ids;
     use crate::text::source::Source;
     use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -388,6 +389,14 @@ mod tests {
             }
             assert_eq!((predicted, batches.predicted()), (expected, expected), "{batching}");
         }
+    }
+
+    #[test]
+    fn an_empty_text_has_no_batches_to_evaluate() {
+        let (tokenizer, mut corpus) = read(TEXT, false);
+        corpus.ids = Ids::U8(Vec::new());
+        let batches = Batches::evaluation(&corpus, &tokenizer, Batching::Stream, 3, 4).unwrap();
+        assert_eq!((batches.len(), batches.predicted(), batches.rows()), (0, 0, 1));
     }
 
     #[test]
