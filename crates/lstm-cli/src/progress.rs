@@ -16,8 +16,8 @@ pub struct Progress {
     /// When the pass that is watched began, and its tokens done.
     started: Instant,
     done: usize,
-    /// The seconds and the share done of the run at the first step that was shown: a resumed run may be faster than it was.
-    resumed: Option<(f64, f64)>,
+    /// The seconds and the share done of the run after its first step here: a resumed run may be faster than it was.
+    first_step: Option<(f64, f64)>,
 }
 
 impl Progress {
@@ -30,18 +30,20 @@ impl Progress {
             }
             bar
         });
-        Self { bar, last: Instant::now(), started: Instant::now(), done: 0, resumed: None }
+        Self { bar, last: Instant::now(), started: Instant::now(), done: 0, first_step: None }
     }
 
     /// Shows an event; steps only now and then.
     pub fn show(&mut self, event: &Event) {
         match event {
             Event::Step { epoch, of_epoch, epoch_loss, tokens_per_second, progress, seconds: spent, .. } => {
-                let (spent_before, before) = *self.resumed.get_or_insert((*spent, *progress));
+                let Some((spent_before, before)) = self.first_step else {
+                    self.first_step = Some((*spent, *progress));
+                    return;
+                };
                 if !self.is_due() {
                     return;
                 }
-                let left = (1.0 - progress) * (spent - spent_before) / (progress - before).max(1e-6);
                 let line = format!(
                     "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
                     epoch + 1,
@@ -49,7 +51,7 @@ impl Progress {
                     of_epoch.1,
                     perplexity(epoch_loss.exp()),
                     grouped(*tokens_per_second as u64),
-                    seconds(left),
+                    left(spent - spent_before, progress - before, 1.0 - progress),
                 );
                 self.live(*progress, line);
             }
@@ -86,7 +88,7 @@ impl Progress {
         let share = tokens as f64 / of.max(1) as f64;
         let spent = self.started.elapsed().as_secs_f64();
         let loss = loss.map_or(String::new(), |loss| format!("  perplexity {}", perplexity(loss.perplexity())));
-        let (done, of, left) = (grouped(tokens as u64), grouped(of as u64), seconds(spent / share.max(1e-6) - spent));
+        let (done, of, left) = (grouped(tokens as u64), grouped(of as u64), left(spent, share, 1.0 - share));
         self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"));
     }
 
@@ -125,4 +127,9 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// The time that the share `ahead` takes if the share `done` took so many seconds.
+fn left(spent: f64, done: f64, ahead: f64) -> String {
+    seconds(spent / done.max(1e-6) * ahead)
 }
