@@ -128,10 +128,6 @@ const VALIDATION_SHARE: f64 = 0.03;
 /// The part of a time budget in which it is seen how long an evaluation takes.
 const EVALUATION_TRIAL: f64 = 0.001;
 
-/// How much longer a token takes in training than in an evaluation, which goes forward only: 2.8 times with two layers of
-/// 512, less where rows are few.
-pub(super) const TRAINING_PER_EVALUATION: f64 = 2.5;
-
 /// Where events go: to the metrics file and the observer.
 type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
 
