@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests of the kernels, of streams and evaluation, and the golden files' on an emulated processor with AVX-512, for a machine that has none:
+# Runs the tests of the kernels, of streams and evaluation, and the golden files' on an emulated processor with AVX-512, for a
+# machine that has none:
 #
 #     VMLINUZ=/boot/vmlinuz-6.1.0-48-cloud-amd64 bench/avx512.sh
 #
