@@ -67,6 +67,9 @@ pub fn run(options: Show) -> Result<ExitCode> {
     if model.tied {
         row("tied", "the readout's weights are the embedding's".to_owned())?;
     }
+    if model.softmaxes > 1 {
+        row("softmaxes", format!("a mixture of {}", model.softmaxes))?;
+    }
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
     let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;

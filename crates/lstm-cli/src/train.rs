@@ -217,9 +217,11 @@ fn describe(trainer: &Trainer) {
     let projection = model.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();
     let readout = if model.readout == Readout::Hidden { "" } else { ", the output gate read out" };
     let cells = if model.variant.is_plain() { String::new() } else { format!(", cells with {}", model.variant) };
+    let mixture =
+        if model.softmaxes == 1 { String::new() } else { format!(", a mixture of {} softmaxes", model.softmaxes) };
     let horizon = model.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
     talk(format_args!(
-        "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{}: {} parameters",
+        "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{mixture}{}: {} parameters",
         grouped(model.vocabulary as u64),
         model.embedding,
         model.hidden,

@@ -116,6 +116,10 @@ struct ModelOptions {
     /// weights of its own; awd: tied, which --tied=false undoes]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     tied: Option<bool>,
+    /// Predict by a mixture of so many softmaxes, each of a vector of its own (Yang 2018); a step scores the vocabulary as
+    /// often [default: 1]
+    #[arg(long, value_name = "K")]
+    softmaxes: Option<usize>,
     /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
     #[arg(long, value_parser = horizon)]
     horizon: Option<Horizon>,
@@ -503,6 +507,7 @@ impl ModelOptions {
         set(&mut model.embedding, self.embedding);
         set(&mut model.readout, self.readout);
         set(&mut model.tied, self.tied);
+        set(&mut model.softmaxes, self.softmaxes);
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {

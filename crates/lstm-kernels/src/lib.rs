@@ -17,6 +17,7 @@
 //! | `step.rs` | one step of a network, for generation and streams |
 //! | `softmax.rs` | softmax cross-entropy over rows of scores, the logarithm of a sum of exponentials |
 //! | `smoothing.rs` | label smoothing of their gradient |
+//! | `mixture.rs` | what a mixture of softmaxes needs beside them |
 //! | `chunks.rs` | slices shared among threads |
 //! | `memory.rs` | large buffers |
 //! | `optimizer.rs` | SGD, Adam and the step of dynamic evaluation, one pass over the flat buffer |
@@ -26,6 +27,7 @@
 mod activation;
 mod chunks;
 mod memory;
+mod mixture;
 mod normalise;
 mod optimizer;
 mod pack;
@@ -44,6 +46,7 @@ mod vector;
 
 pub use chunks::for_each_chunk;
 pub use memory::Aligned;
+pub use mixture::{column_log_sum_exp, tanh, tanh_backward};
 pub use normalise::{column_products, layer_norm, layer_norm_backward};
 pub use optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use packed_product::PackedFactor;

@@ -1,19 +1,16 @@
 //! What label smoothing changes in the gradient of softmax cross-entropy.
 
 use crate::chunks::for_each_chunk;
-use crate::softmax::ScoreGradient;
 
 /// Turns the gradient that [`cross_entropy`](crate::cross_entropy) left into that of smoothed targets (Szegedy 2016):
 /// `epsilon` of every target's weight is spread over all V tokens, so `scale · epsilon / V` is taken from every
 /// value and `scale · epsilon` given back to the target's.
 ///
-/// d_scores: `[M, V]`; targets: `[M]`, each below V. `gradient` as it was given to `cross_entropy`; what it held before
-/// that stays.
+/// d_scores: `[M, V]`; targets: `[M]`, each below V; scale and bias `[V]` as they were given to `cross_entropy`.
 ///
 /// # Panics
 /// When the lengths do not fit each other or a target is not below V.
-pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, gradient: ScoreGradient) {
-    let ScoreGradient { scale, bias, .. } = gradient;
+pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, scale: f32, bias: &mut [f32]) {
     let width = bias.len();
     assert_eq!(d_scores.len(), targets.len() * width, "a gradient for every row and token");
     let (target_share, share) = (scale * epsilon, scale * epsilon / width as f32);
@@ -29,8 +26,8 @@ pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, gradi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cross_entropy;
     use crate::vector::tests::{close, values};
+    use crate::{ScoreGradient, cross_entropy};
 
     #[test]
     fn agrees_with_double_precision() {
@@ -39,10 +36,9 @@ mod tests {
             let scores: Vec<f32> = values(rows * width, 4).iter().map(|x| 9.0 * x).collect();
             let targets: Vec<u32> = (0..rows).map(|row| (row * 5 % width) as u32).collect();
             let (mut gradient, mut nll, mut bias) = (scores.clone(), vec![0.0; rows], vec![1.0; width]);
-            let asked = ScoreGradient { scale, bias: &mut bias, add: true };
+            let asked = ScoreGradient { scale, weights: None, bias: &mut bias, add: true };
             cross_entropy(&mut gradient, width, &targets, &mut nll, Some(asked));
-            let asked = ScoreGradient { scale, bias: &mut bias, add: true };
-            smooth_targets(&mut gradient, &targets, epsilon, asked);
+            smooth_targets(&mut gradient, &targets, epsilon, scale, &mut bias);
             let mut columns = vec![1.0; width];
             for row in 0..rows {
                 let exact: Vec<f64> = scores[row * width..][..width].iter().map(|x| f64::from(*x)).collect();

@@ -18,6 +18,8 @@ const GROUPS: usize = 16;
 pub struct ScoreGradient<'a> {
     /// What the summed negative log-likelihood is multiplied by.
     pub scale: f32,
+    /// `[M]`: what that of each row is multiplied by before it is summed; `None` for 1.
+    pub weights: Option<&'a [f32]>,
     /// `[V]`, out: the sums of the gradient's columns, which are the gradient of a bias.
     pub bias: &'a mut [f32],
     /// Whether the sums are added to what `bias` holds.
@@ -26,8 +28,8 @@ pub struct ScoreGradient<'a> {
 
 /// Softmax cross-entropy of every row. scores: `[M, V]`; targets: `[M]`, each below V; nll: `[M]`, out, in nats.
 ///
-/// With `gradient`, the scores become the gradient of `scale` times the summed nll: `(softmax - onehot) · scale`;
-/// without, they stay.
+/// With `gradient`, the scores become the gradient of `scale` times the summed nll: `(softmax - onehot) · scale`, and
+/// times the row's weight where there are weights; without, they stay.
 ///
 /// # Panics
 /// When the lengths do not fit each other or a target is not below V.
@@ -50,8 +52,9 @@ pub fn cross_entropy(
     let mut sums = SUMS.take();
     let scale = gradient.as_ref().map(|gradient| {
         assert_eq!(gradient.bias.len(), vocabulary, "a bias has a value for every token");
+        assert!(gradient.weights.is_none_or(|weights| weights.len() == rows), "a weight for every row");
         sums.at_least(groups * vocabulary);
-        gradient.scale
+        (gradient.scale, gradient.weights)
     });
     let (scores, nll, group_sums) = (Parts::new(scores), Parts::new(nll), Parts::new(&mut sums));
     team::for_each(groups, |group| {
@@ -64,8 +67,10 @@ pub fn cross_entropy(
             Some(_) => unsafe { group_sums.take(group * vocabulary..(group + 1) * vocabulary) },
             None => &mut [],
         };
+        let first = own.start;
         let rows = scores.chunks_exact_mut(vocabulary).zip(&targets[own]).zip(nll);
         for (index, ((row, &target), nll)) in rows.enumerate() {
+            let scale = scale.map(|(scale, weights)| scale * weights.map_or(1.0, |weights| weights[first + index]));
             *nll = dispatch(Row { row, target: target as usize, scale, sums, first: index == 0 });
         }
     });
@@ -228,7 +233,8 @@ mod tests {
             let targets: Vec<u32> = (0..rows).map(|row| (row * 5 % width) as u32).collect();
             let (mut gradient, mut nll, mut plain_nll) = (scores.clone(), vec![0.0; rows], vec![0.0; rows]);
             let mut bias = vec![1.0; width];
-            let asked = ScoreGradient { scale: 0.5, bias: &mut bias, add: true };
+            let weights = values(rows, 5);
+            let asked = ScoreGradient { scale: 0.5, weights: Some(&weights), bias: &mut bias, add: true };
             cross_entropy(&mut gradient, width, &targets, &mut nll, Some(asked));
             let mut untouched = scores.clone();
             cross_entropy(&mut untouched, width, &targets, &mut plain_nll, None);
@@ -239,8 +245,9 @@ mod tests {
                 let total: f64 = exact.iter().map(|x| x.exp()).sum();
                 let target = targets[row] as usize;
                 close(&nll[row..=row], &[(total.ln() - exact[target]) as f32], 1e-5);
+                let factor = 0.5 * weights[row];
                 let expected: Vec<f32> = (0..width)
-                    .map(|i| 0.5 * (exact[i].exp() / total - f64::from(u8::from(i == target))) as f32)
+                    .map(|i| factor * (exact[i].exp() / total - f64::from(u8::from(i == target))) as f32)
                     .collect();
                 close(&gradient[row * width..][..width], &expected, 1e-6);
                 columns.iter_mut().zip(&expected).for_each(|(sum, x)| *sum += x);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::memory::Aligned;
+use crate::mixture::Tanh;
 use crate::normalise::NormaliseRow;
 use crate::pack::Source;
 use crate::product::share;
@@ -78,8 +79,10 @@ struct Buffer {
 enum Phase {
     /// gates, c, out from `[x, h]` and c.
     Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
-    /// out = input · Wᵀ + bias.
-    Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns },
+    /// out = input · Wᵀ + bias, of whole buffers if a row is `parts` rows of the product.
+    Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns, parts: usize },
+    /// values = tanh(values).
+    Tanh { values: Columns },
     /// gates, c, out of a variant's cell from its pre-activations and the cell state before; where it is normalised, from
     /// W_hh h in `norm` as well, beside a buffer for the normalised cell state. `parameters`: its peepholes, then its
     /// gains and bias.
@@ -256,7 +259,26 @@ impl StepPlan {
     /// # Panics
     /// When the shapes do not fit each other.
     pub fn linear(&mut self, weight: &[f32], bias: Option<&[f32]>, input: Columns, out: Columns) {
-        let (depth, columns) = (input.width, out.width);
+        self.linear_of_parts(weight, bias, 1, input, out);
+    }
+
+    /// Appends the same product of every part of a row by itself: out `[B, parts, N]` = input `[B, parts, K]` · weightᵀ +
+    /// bias, weight: `[N, K]`, which is read once.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other, or a row is several parts and not a whole buffer's.
+    pub fn linear_of_parts(
+        &mut self,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        parts: usize,
+        input: Columns,
+        out: Columns,
+    ) {
+        let is_whole = |columns: Columns| self.buffers[columns.buffer].width == columns.width;
+        assert!(parts == 1 || is_whole(input) && is_whole(out), "parts are a whole buffer's");
+        assert_eq!([input.width % parts, out.width % parts], [0; 2], "parts of one size");
+        let (depth, columns) = (input.width / parts, out.width / parts);
         assert_eq!(weight.len(), depth * columns, "a weight is [N, K]");
         let bias = bias.map(|bias| {
             assert_eq!(bias.len(), columns, "a bias has a value for every column");
@@ -266,7 +288,12 @@ impl StepPlan {
         pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
         self.weights += packed.len();
         self.packed.push(Arc::new(packed));
-        self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out });
+        self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out, parts });
+    }
+
+    /// Appends values = tanh(values).
+    pub fn tanh(&mut self, values: Columns) {
+        self.phases.push(Phase::Tanh { values });
     }
 
     /// Appends out = a + b.
@@ -392,15 +419,21 @@ impl Kernel for Step<'_> {
                             row += rows;
                         }
                     }
-                    Phase::Linear { packed: weights, bias, input, out } => {
-                        let columns = column_share(out.width, member.count, member.index);
+                    Phase::Linear { packed: weights, bias, input, out, parts } => {
+                        let columns = column_share(out.width / parts, member.count, member.index);
                         let first = columns.start;
                         let from = bias.map_or(From::Zero, |bias| From::Bias(at(&bias, 0).add(first).cast_const()));
-                        let out = Out { data: at(out, 0).add(first), row: stride(out), from };
-                        let left = Left { data: at(input, 0), row: stride(input), depth: 1 };
+                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, from };
+                        let left = Left { data: at(input, 0), row: stride(input) / parts, depth: 1 };
                         let weights = packed[*weights].as_ptr();
-                        let (rows, depth, sweep) = (batch, input.width, Sweep::Up);
+                        let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
                         Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
+                    }
+                    Phase::Tanh { values } => {
+                        for row in share(batch, member.count, member.index) {
+                            let values = std::slice::from_raw_parts_mut(at(values, row), values.width);
+                            Tanh { values }.run(simd);
+                        }
                     }
                     Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
                         let cell = form.cell(&packed[*parameters]);
@@ -464,6 +497,33 @@ impl Kernel for Step<'_> {
 mod tests {
     use super::*;
     use crate::vector::tests::{close, values};
+
+    #[test]
+    fn parts_of_a_row_go_through_one_weight() {
+        let (batch, parts, depth, columns) = (3, 4, 5, 7);
+        let (weight, bias) = (values(columns * depth, 1), values(columns, 2));
+        let input = values(batch * parts * depth, 3);
+        let expected: Vec<f32> = input
+            .chunks(depth)
+            .flat_map(|part| {
+                let part: Vec<f32> = part.iter().map(|x| x.tanh()).collect();
+                let dot = |row: &[f32]| row.iter().zip(&part).map(|(a, b)| a * b).sum::<f32>();
+                weight.chunks(depth).zip(&bias).map(|(row, bias)| dot(row) + bias).collect::<Vec<_>>()
+            })
+            .collect();
+        for threads in [1, 2, 3] {
+            let mut plan = StepPlan::new(batch);
+            let (wide, out) = (plan.buffer(parts * depth), plan.buffer(parts * columns));
+            plan.tanh(wide);
+            plan.linear_of_parts(&weight, Some(&bias), parts, wide, out);
+            plan.weights = usize::MAX / 8;
+            for (row, input) in input.chunks(parts * depth).enumerate() {
+                plan.row_mut(wide, row).copy_from_slice(input);
+            }
+            crate::with_threads(threads, || plan.run());
+            close(plan.rows(out), &expected, 1e-5);
+        }
+    }
 
     /// Two steps of a layer and a projection of it, of 1, 3 and 60 rows, against the equations.
     #[test]

@@ -49,8 +49,9 @@ fn nothing_is_allocated_after_the_first_steps() {
         (LanguageModelConfig { wiring: LayerWiring::Skip, dropout, ..plain.clone() }, OptimizerKind::Sgd),
         (LanguageModelConfig { wiring, readout, ..plain.clone() }, OptimizerKind::Adam),
         (awd.clone(), OptimizerKind::Sgd),
-        (LanguageModelConfig { variant, projection: Some(30), dropout, ..plain }, OptimizerKind::Adam),
+        (LanguageModelConfig { variant, projection: Some(30), dropout, ..plain.clone() }, OptimizerKind::Adam),
         (LanguageModelConfig { variant, ..awd }, OptimizerKind::Sgd),
+        (LanguageModelConfig { softmaxes: 3, tied: true, dropout, ..plain.clone() }, OptimizerKind::Sgd),
     ] {
         let case = format!("{config:?} {kind}");
         let model = LanguageModel::new(config).unwrap();

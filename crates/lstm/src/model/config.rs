@@ -82,6 +82,15 @@ pub struct LanguageModelConfig {
     /// `readout_projection.weight [E, output]` without a bias brings it there (Inan 2017).
     #[serde(default)]
     pub tied: bool,
+    /// K, the number of softmaxes that a token is predicted by (Yang 2018): with more than one each scores a latent vector
+    /// of the embedding's size, `mixture_latent.weight [K·E, output]` and `.bias [K·E]`, and `mixture_prior.weight [K,
+    /// output]` weighs them.
+    #[serde(default = "one_softmax")]
+    pub softmaxes: usize,
+}
+
+fn one_softmax() -> usize {
+    1
 }
 
 impl LanguageModelConfig {
@@ -101,6 +110,7 @@ impl LanguageModelConfig {
             dropout: DropoutRates::default(),
             penalties: Penalties::default(),
             tied: false,
+            softmaxes: 1,
         }
     }
 }

@@ -13,6 +13,7 @@ use lstm_kernels::{
 };
 
 use super::candidates::{Candidates, Drawn, Sampler};
+use super::head::{Head, HeadTape};
 use super::{LanguageModelConfig, LayerWiring, Loss};
 use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
@@ -37,8 +38,9 @@ pub struct LanguageModel {
     layout: Arc<Layout>,
     embedding: Slot,
     lstm: Lstm,
-    /// Brings the LSTM's output to the embedding's size, in a tied model where they differ.
-    readout_projection: Option<Slot>,
+    head: Head,
+    /// The size of what the readout scores.
+    read_size: usize,
     /// The embedding's place in a tied model.
     readout: Slot,
     readout_bias: Slot,
@@ -60,9 +62,7 @@ pub struct LanguageTape {
     targets: Vec<u32>,
     read_mask: Vec<f32>,
     d_read: Aligned,
-    /// `[rows, E]`: what is read, projected, and its gradient; unused without a readout projection.
-    projected: Aligned,
-    d_projected: Aligned,
+    head: HeadTape,
     d_output: Aligned,
     scores: Aligned,
     nll: Vec<f32>,
@@ -91,6 +91,14 @@ impl LanguageModel {
         at_least_one("embedding", config.embedding)?;
         config.dropout.validate()?;
         config.penalties.validate()?;
+        at_least_one("softmaxes", config.softmaxes)?;
+        if config.softmaxes > 1 && config.penalties.label_smoothing > 0.0 {
+            return Err(ConfigError::Conflict(
+                "label smoothing needs the probability of every token in every step, of which a mixture of softmaxes \
+                 has only the target's; leave one of --softmaxes and --label-smoothing out"
+                    .to_owned(),
+            ));
+        }
         let lstm_config = LstmConfig {
             layers: config.layers,
             projection: config.projection,
@@ -108,15 +116,14 @@ impl LanguageModel {
         let mut layout = Layout::default();
         let embedding = layout.add("embedding.weight", &[config.vocabulary, config.embedding]);
         let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;
-        let (output, size) = (lstm.output_size(), config.embedding);
-        let readout_projection =
-            (config.tied && output != size).then(|| layout.add("readout_projection.weight", &[size, output]));
+        let head = Head::new(&config, lstm.output_size(), &mut layout);
+        let read_size = if let Head::Output = head { lstm.output_size() } else { config.embedding };
         let readout = match config.tied {
             true => embedding,
-            false => layout.add("readout.weight", &[config.vocabulary, output]),
+            false => layout.add("readout.weight", &[config.vocabulary, read_size]),
         };
         let readout_bias = layout.add("readout.bias", &[config.vocabulary]);
-        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout_projection, readout, readout_bias })
+        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, head, read_size, readout, readout_bias })
     }
 
     /// The shape.
@@ -138,14 +145,12 @@ impl LanguageModel {
             InitScheme::Uniform(a) => a,
             InitScheme::Torch | InitScheme::OnesBias => 1.0 / (fan_in as f32).sqrt(),
         };
-        let bound = bound_of(self.read_size());
+        let bound = bound_of(self.read_size);
         match init.scheme {
             InitScheme::Uniform(a) => params.fill_uniform(self.embedding, a, seed),
             InitScheme::Torch | InitScheme::OnesBias => params.fill_normal(self.embedding, seed),
         }
-        if let Some(slot) = self.readout_projection {
-            params.fill_uniform(slot, bound_of(self.lstm.output_size()), seed);
-        }
+        self.head.initialise(&mut params, bound_of(self.lstm.output_size()), seed);
         params.fill_uniform(self.readout, bound, seed);
         match init.scheme {
             InitScheme::OnesBias => params.get_mut(self.readout_bias).fill(1.0),
@@ -195,7 +200,7 @@ impl LanguageModel {
         self.forward(params, batch, state, masks, tape);
         let mut candidates = tape.candidates.take();
         let sampled = candidates.as_mut().zip(masks).map(|(candidates, masks)| {
-            candidates.draw(masks, &tape.targets, params, self.readout());
+            candidates.draw(masks, &tape.head.targets, params, self.readout());
             candidates
         });
         let tokens = batch.tokens.iter().copied();
@@ -209,7 +214,8 @@ impl LanguageModel {
         let loss = self.loss(params, tape, Some(gradients), sampled);
         tape.candidates = candidates;
         let (width, segment) = (self.lstm.output_size(), segment(batch));
-        self.project_backward(params, tape, gradients);
+        let read = outputs(tape.is_whole, &tape.lstm, &tape.read);
+        self.head.backward(params, read, width, &mut tape.head, &mut tape.d_read, gradients);
         let Penalties { activation, temporal, .. } = self.config.penalties;
         if activation > 0.0 {
             let read = if tape.is_whole { tape.lstm.output() } else { &tape.read };
@@ -265,48 +271,7 @@ impl LanguageModel {
         gather(table, tokens, size, &mut tape.embedded);
     }
 
-    /// The size of what the readout scores.
-    fn read_size(&self) -> usize {
-        if self.config.tied { self.config.embedding } else { self.lstm.output_size() }
-    }
-
-    /// projected `[rows, E]` = read `[rows, output]` · Pᵀ, where the model has a readout projection P.
-    fn project(&self, params: &Params, tape: &mut LanguageTape) {
-        let Some(slot) = self.readout_projection else { return };
-        let (size, width) = (self.config.embedding, self.lstm.output_size());
-        let LanguageTape { lstm, is_whole, read, projected, .. } = tape;
-        let read = outputs(*is_whole, lstm, read);
-        let rows = read.len() / width;
-        projected.resize(rows * size);
-        product(
-            MatrixMut::new(projected, rows, size),
-            Start::Zero,
-            Matrix::new(read, rows, width),
-            Matrix::new(params.get(slot), size, width).transposed(),
-        );
-    }
-
-    /// The backward pass of [`Self::project`]: from `tape.d_projected` to `tape.d_read` and the gradient of P.
-    fn project_backward(&self, params: &Params, tape: &mut LanguageTape, gradients: &mut Params) {
-        let Some(slot) = self.readout_projection else { return };
-        let (size, width) = (self.config.embedding, self.lstm.output_size());
-        let LanguageTape { lstm, is_whole, read, d_read, d_projected, .. } = tape;
-        let read = outputs(*is_whole, lstm, read);
-        let rows = read.len() / width;
-        let d_projected = Matrix::new(d_projected, rows, size);
-        product(
-            MatrixMut::new(gradients.get_mut(slot), size, width),
-            Start::Zero,
-            d_projected.transposed(),
-            Matrix::new(read, rows, width),
-        );
-        d_read.resize(rows * width);
-        let projection = Matrix::new(params.get(slot), size, width);
-        product(MatrixMut::new(d_read, rows, width), Start::Zero, d_projected, projection);
-    }
-
-    /// Embedding and LSTM, then the outputs of the positions that have a target into `tape.read`, in order; if all have
-    /// one and nothing is dropped, they are read where they lie.
+    /// Embedding and LSTM, then the outputs of the positions that have a target, in order, and from them what is scored.
     fn forward(
         &self,
         params: &Params,
@@ -334,7 +299,14 @@ impl LanguageModel {
             dropout.apply(INPUT, batch.steps, &mut tape.embedded, &mut tape.embedded_mask);
         }
         self.lstm.forward(params, &tape.embedded, segment(batch), state, dropout(rates.hidden), &mut tape.lstm);
-        let dropout = dropout(rates.output).filter(|_| rates.output > 0.0);
+        self.read(batch, dropout(rates.output).filter(|_| rates.output > 0.0), tape);
+        let read = outputs(tape.is_whole, &tape.lstm, &tape.read);
+        self.head.forward(params, read, self.lstm.output_size(), &tape.targets, &mut tape.head);
+    }
+
+    /// The outputs of the positions that have a target into `tape.read`; if all have one and nothing is dropped, they
+    /// are read where they lie.
+    fn read(&self, batch: &Batch, dropout: Option<Dropout>, tape: &mut LanguageTape) {
         tape.read_mask.clear();
         tape.targets.clear();
         tape.is_whole = dropout.is_none() && !batch.targets.contains(&NO_TARGET);
@@ -366,8 +338,8 @@ impl LanguageModel {
         (self.readout, self.readout_bias)
     }
 
-    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also `tape.d_read`, or
-    /// `tape.d_projected`, and the readout's gradients. With `candidates` the scores are theirs alone.
+    /// Readout and loss of the positions that have a target, slab by slab; with `gradients` also the gradient of what is
+    /// scored, `tape.d_read` or that of the head's tape, and the readout's. With `candidates` the scores are theirs alone.
     fn loss(
         &self,
         params: &Params,
@@ -375,16 +347,19 @@ impl LanguageModel {
         mut gradients: Option<&mut Params>,
         candidates: Option<&mut Candidates>,
     ) -> Loss {
-        self.project(params, tape);
-        let width = self.read_size();
-        let rows = tape.targets.len();
-        let scale = 1.0 / rows.max(1) as f32;
-        let LanguageTape { lstm, is_whole, targets, read, d_read, projected, d_projected, scores, nll, .. } = tape;
-        let (read, d_read): (&[f32], _) = match self.readout_projection {
-            Some(_) => (projected, d_projected),
-            None => (outputs(*is_whole, lstm, read), d_read),
+        let (width, softmaxes) = (self.read_size, self.head.softmaxes());
+        let LanguageTape { lstm, is_whole, targets, read, d_read, head, scores, nll, .. } = tape;
+        let HeadTape { targets: row_targets, scored: of_head, d_scored, mixture } = head;
+        let (read, d_read): (&[f32], _) = match self.head {
+            Head::Output => (outputs(*is_whole, lstm, read), d_read),
+            Head::Projection(_) | Head::Mixture(_) => (of_head, d_scored),
         };
-        nll.resize(rows, 0.0);
+        let (positions, rows) = (targets.len(), row_targets.len());
+        let scale = 1.0 / positions.max(1) as f32;
+        nll.resize(positions, 0.0);
+        if softmaxes > 1 {
+            mixture.resize(rows);
+        }
         if gradients.is_some() {
             d_read.resize(rows * width);
         }
@@ -394,7 +369,8 @@ impl LanguageModel {
         };
         // V, or the number of candidates.
         let scored = candidates.map_or(self.config.vocabulary, Drawn::len);
-        let step = (SLAB / scored.max(1)).max(1);
+        // Whole positions.
+        let step = (SLAB / scored.max(1) / softmaxes).max(1) * softmaxes;
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
             let read = &read[start * width..end * width];
@@ -406,22 +382,31 @@ impl LanguageModel {
             product(MatrixMut::new(scores, end - start, scored), Start::Bias(bias), read, weight.transposed());
             let targets = match candidates {
                 Some(candidates) => candidates.lower_targets(scores, start..end),
-                None => &targets[start..end],
+                None => &row_targets[start..end],
             };
-            let nll = &mut nll[start..end];
+            let nll = &mut nll[start / softmaxes..end / softmaxes];
+            let (nll, weights) = match self.head {
+                Head::Output | Head::Projection(_) => (nll, None),
+                Head::Mixture(_) => {
+                    let (nll, shares) = mixture.weigh(scores, targets, start..end, nll, scale);
+                    (nll, Some(shares))
+                }
+            };
             let Some(gradients) = gradients.as_deref_mut() else {
-                cross_entropy(scores, scored, targets, nll, None);
+                if weights.is_none() {
+                    cross_entropy(scores, scored, targets, nll, None);
+                }
                 continue;
             };
             let (d_weight, d_bias) = match part.as_deref_mut() {
                 Some(part) => (&mut part.weight[..], &mut part.bias[..]),
                 None => gradients.pair_mut(self.readout, self.readout_bias),
             };
-            let asked = ScoreGradient { scale, bias: &mut *d_bias, add: start > 0 };
+            let asked = ScoreGradient { scale, weights, bias: &mut *d_bias, add: start > 0 };
             cross_entropy(scores, scored, targets, nll, Some(asked));
             let epsilon = self.config.penalties.label_smoothing;
             if epsilon > 0.0 {
-                smooth_targets(scores, targets, epsilon, ScoreGradient { scale, bias: d_bias, add: true });
+                smooth_targets(scores, targets, epsilon, scale, d_bias);
             }
             let d_scores = Matrix::new(scores, end - start, scored);
             product(
@@ -444,7 +429,7 @@ impl LanguageModel {
                 None => {}
             }
         }
-        Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: rows }
+        Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: positions }
     }
 }
 
@@ -461,8 +446,7 @@ impl LanguageTape {
             read: Aligned::new(),
             read_mask: Vec::new(),
             d_read: Aligned::new(),
-            projected: Aligned::new(),
-            d_projected: Aligned::new(),
+            head: HeadTape::default(),
             d_output: Aligned::new(),
             scores: Aligned::new(),
             nll: Vec::new(),

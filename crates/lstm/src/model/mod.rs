@@ -2,6 +2,7 @@
 
 mod candidates;
 mod config;
+mod head;
 mod language_model;
 mod loss;
 pub use candidates::Sampler;

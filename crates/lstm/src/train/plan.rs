@@ -383,7 +383,8 @@ fn passed(config: &LanguageModelConfig) -> (f64, f64) {
     let Ok(model) = LanguageModel::new(config.clone()) else { return (1.0, 1.0) };
     let layout = model.layout();
     let of = |name: &str| layout.entries().iter().find(|entry| entry.name == name);
-    let read = of("readout.weight").or(of("embedding.weight")).map_or(0, |entry| entry.shape[1]);
+    let scored = of("readout.weight").or(of("embedding.weight"));
+    let read = scored.map_or(0, |entry| entry.shape[1].saturating_mul(config.softmaxes));
     let tables = ["embedding.weight", "readout.weight"];
     let matrices = layout.entries().iter().filter(|entry| entry.shape.len() == 2 && !tables.contains(&&entry.name[..]));
     (matrices.map(|entry| entry.shape.iter().product::<usize>()).sum::<usize>() as f64, read as f64)

@@ -635,10 +635,12 @@ pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
         Batching::Windows(n) => n,
         _ => config.segment.min(data.train.ids.len() + 1),
     };
-    // The embeddings and their gradient; of every layer at least four gates and three states.
-    let LanguageModelConfig { embedding, ref hidden, layers, .. } = config.model;
+    // The embeddings and the latent vectors of a mixture, and their gradients; of every layer at least four gates and
+    // three states.
+    let LanguageModelConfig { embedding, ref hidden, layers, softmaxes, .. } = config.model;
     let states = (0..layers).fold(0usize, |all, layer| all.saturating_add(hidden.of(layer).saturating_mul(7)));
-    let per_row = states.saturating_add(embedding.saturating_mul(2));
+    let vectors = if softmaxes > 1 { softmaxes.saturating_add(1) } else { 1 };
+    let per_row = states.saturating_add(embedding.saturating_mul(2).saturating_mul(vectors));
     let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
     let needed = values.saturating_add(segment).saturating_mul(4);
     if needed as u64 <= free {
@@ -649,8 +651,9 @@ pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     } else {
         (format!("a segment of {steps} steps by {} rows", config.batch), "--segment, window, --batch or --hidden")
     };
+    let mixture = if softmaxes > 1 { "--softmaxes, " } else { "" };
     Err(TrainError::Unusable(format!(
-        "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {less}",
+        "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {mixture}{less}",
         needed >> 20,
         free >> 20
     )))

@@ -12,7 +12,7 @@ import pathlib
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, nll_loss
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -117,6 +117,31 @@ def regularised():
     save("regularised", tensors)
 
 
+def mixture():
+    """One step of a tied mixture of softmaxes, and what each token of the vocabulary is given at every place."""
+    torch.manual_seed(6)
+    vocabulary, embedding, hidden, softmaxes, steps, batch = 23, 5, 7, 4, 5, 3
+    table = nn.Parameter(torch.randn(vocabulary, embedding))
+    bias = nn.Parameter(torch.randn(vocabulary))
+    lstm = nn.LSTM(embedding, hidden)
+    prior = nn.Linear(hidden, softmaxes, bias=False)
+    latent = nn.Linear(hidden, softmaxes * embedding)
+    tokens = stream(vocabulary, steps, batch)
+    h, _ = lstm(table[tokens[:-1]])
+    z = latent(h).tanh().unflatten(-1, (softmaxes, embedding))
+    each = (z @ table.T + bias).softmax(-1)
+    log_p = (prior(h).softmax(-1).unsqueeze(-1) * each).sum(-2).log()
+    loss = nll_loss(log_p.flatten(0, 1), tokens[1:].flatten())
+    loss.backward()
+    parameters = {"embedding.weight": table, "readout.bias": bias, "mixture_prior.weight": prior.weight}
+    parameters |= {f"mixture_latent.{key}": value for key, value in latent.named_parameters()}
+    parameters |= {f"lstm.{key}": value for key, value in lstm.named_parameters()}
+    tensors = {"tokens": tokens.int(), "loss": loss, "scores": log_p}
+    for key, value in parameters.items():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    save("mixture", tensors)
+
+
 def training_losses(model, optimizer, tokens, segment, clip):
     """Truncated back-propagation through time with carried state: the loss and gradient norm of every step."""
     optimizer = optimizer(model.parameters())
@@ -163,6 +188,7 @@ def main():
     lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
     language_model()
     regularised()
+    mixture()
     training("training_sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.5), clip=0.5)
     training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
 

@@ -212,6 +212,29 @@ fn loss_and_gradients_of_a_regularised_model() {
     golden.check_gradients(gradients.params());
 }
 
+#[test]
+fn loss_gradients_and_scores_of_a_mixture_of_softmaxes() {
+    let golden = Golden::read("mixture");
+    let [vocabulary, embedding] = golden.shape("embedding.weight").try_into().expect("[V, E]");
+    let [softmaxes, hidden] = golden.shape("mixture_prior.weight").try_into().expect("[K, H]");
+    let model = LanguageModel::new(LanguageModelConfig {
+        tied: true,
+        softmaxes,
+        ..LanguageModelConfig::new(vocabulary, embedding, hidden)
+    })
+    .expect("a valid configuration");
+    let params = golden.params(model.layout());
+    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
+    let (mut state, mut gradients) = (model.state(columns), model.gradients());
+    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
+    let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
+    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
+    golden.check_gradients(gradients.params());
+    let mut stream = model.stream(&params, columns).expect("one direction");
+    let scores: Vec<f32> = batch.tokens.chunks(columns).flat_map(|tokens| stream.read(tokens).to_vec()).collect();
+    golden.check("scores", &scores, FORWARD);
+}
+
 /// 200 steps from the same weights on the same batches: the loss of every step.
 fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
     let golden = Golden::read(name);

@@ -25,10 +25,10 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
         }
     }
     total += f64::from(temporal) * changes / count.max(1) as f64;
-    let read = if model.readout_projection.is_some() { double(&tape.projected) } else { read };
+    let read = if let Head::Output = model.head { read } else { double(&tape.head.scored) };
     let (weight, bias) = (double(params.get(model.readout)), double(params.get(model.readout_bias)));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for (row, &target) in read.chunks(model.read_size()).zip(&tape.targets) {
+    for (row, &target) in read.chunks(model.read_size).zip(&tape.targets) {
         let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;
@@ -188,6 +188,25 @@ fn the_gradient_holds_for_a_sampled_softmax() {
         let config = LanguageModelConfig { embedding, tied, ..config() };
         assert_sampled_gradient(config.clone(), &batch(4, 3, 7, false), Some(&sampler));
         assert_sampled_gradient(LanguageModelConfig { dropout, ..config }, &batch(2, 2, 7, true), Some(&sampler));
+    }
+}
+
+#[test]
+fn the_gradient_holds_for_a_mixture_of_softmaxes() {
+    let sampler = Arc::new(Sampler::new(&[9, 1, 5, 0, 3, 2, 7], 3));
+    let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
+    let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.0 };
+    for (embedding, tied, softmaxes) in [(3, false, 2), (5, true, 3), (3, true, 4)] {
+        let config = LanguageModelConfig { embedding, tied, softmaxes, ..config() };
+        assert_gradient(config.clone(), &batch(4, 3, 7, false));
+        assert_gradient(LanguageModelConfig { dropout, penalties, ..config.clone() }, &batch(4, 3, 7, true));
+        assert_sampled_gradient(
+            LanguageModelConfig { dropout, ..config.clone() },
+            &batch(2, 2, 7, true),
+            Some(&sampler),
+        );
+        let (wiring, readout) = (LayerWiring::Scores, Readout::OutputGate);
+        assert_gradient(LanguageModelConfig { wiring, readout, projection: Some(2), ..config }, &batch(3, 2, 7, true));
     }
 }
 

@@ -67,17 +67,39 @@ fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
 }
 
 #[test]
+fn a_mixture_has_a_prior_and_latent_vectors_of_the_embeddings_size() {
+    for (tied, readout) in [(false, Some(vec![7, 3])), (true, None)] {
+        let model = LanguageModel::new(LanguageModelConfig { softmaxes: 4, tied, ..config() }).unwrap();
+        let shape = |name: &str| {
+            let entry = model.layout().entries().iter().find(|entry| entry.name == name);
+            entry.map(|entry| entry.shape.clone())
+        };
+        assert_eq!(shape("mixture_prior.weight"), Some(vec![4, 5]));
+        assert_eq!(shape("mixture_latent.weight"), Some(vec![12, 5]));
+        assert_eq!(shape("mixture_latent.bias"), Some(vec![12]));
+        assert_eq!((shape("readout.weight"), shape("readout_projection.weight")), (readout, None));
+        let params = model.initialise(&Init::default(), 1);
+        for name in ["mixture_prior.weight", "mixture_latent.weight", "mixture_latent.bias"] {
+            let values = params.by_name(name).unwrap();
+            assert!(values.iter().all(|value| value.abs() <= 1.0 / 5f32.sqrt() && *value != 0.0), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_predicts_nothing_has_no_loss_and_no_gradient() {
     let model = LanguageModel::new(config()).unwrap();
     let params = model.initialise(&Init::default(), 1);
     let mut nothing = batch(2, 2, 7, false);
     nothing.targets.fill(NO_TARGET);
-    let tied = LanguageModel::new(LanguageModelConfig { tied: true, ..config() }).unwrap();
-    let values = tied.initialise(&Init::default(), 1);
-    let mut gradients = tied.gradients();
-    gradients.params_mut().values_mut().fill(1.0);
-    tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
-    assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
+    for softmaxes in [1, 3] {
+        let tied = LanguageModel::new(LanguageModelConfig { tied: true, softmaxes, ..config() }).unwrap();
+        let values = tied.initialise(&Init::default(), 1);
+        let mut gradients = tied.gradients();
+        gradients.params_mut().values_mut().fill(1.0);
+        tied.train_step(&values, &nothing, &mut tied.state(2), None, &mut tied.tape(), &mut gradients);
+        assert!(gradients.values().iter().all(|&gradient| gradient == 0.0));
+    }
     let mut gradients = model.gradients();
     gradients.touch(0..7);
     gradients.params_mut().values_mut().fill(1.0);
@@ -92,6 +114,34 @@ fn evaluation_agrees_with_training_and_with_the_scores() {
     evaluation_agrees(config());
     evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
     evaluation_agrees(LanguageModelConfig { variant: variant(), ..config() });
+    evaluation_agrees(LanguageModelConfig { softmaxes: 4, ..config() });
+    evaluation_agrees(LanguageModelConfig { softmaxes: 2, tied: true, ..config() });
+}
+
+#[test]
+fn a_mixture_of_softmaxes_that_are_all_the_same_is_one_softmax() {
+    let config = LanguageModelConfig { embedding: 5, ..config() };
+    let mixture = LanguageModel::new(LanguageModelConfig { softmaxes: 3, ..config.clone() }).unwrap();
+    let mut params = mixture.initialise(&Init::default(), 1);
+    // Latent vectors that are a thousandth of the output, for which tanh changes nothing.
+    let scale = 1.0 / 1024.0;
+    params.by_name_mut("mixture_latent.bias").unwrap().fill(0.0);
+    for (row, weights) in params.by_name_mut("mixture_latent.weight").unwrap().chunks_exact_mut(5).enumerate() {
+        weights.fill(0.0);
+        weights[row % 5] = scale;
+    }
+    let single = LanguageModel::new(config).unwrap();
+    let mut same = Params::zeros(single.layout().clone());
+    for entry in single.layout().entries() {
+        same.by_name_mut(&entry.name).unwrap().copy_from_slice(params.by_name(&entry.name).unwrap());
+    }
+    params.by_name_mut("readout.weight").unwrap().iter_mut().for_each(|weight| *weight /= scale);
+    let batch = batch(5, 2, 7, true);
+    let evaluate = |model: &LanguageModel, params: &Params| {
+        model.evaluate(params, &batch, &mut model.state(2), &mut model.tape(), None).mean()
+    };
+    let (of_mixture, of_one) = (evaluate(&mixture, &params), evaluate(&single, &same));
+    assert!((of_mixture - of_one).abs() < 1e-5, "{of_mixture} and {of_one}");
 }
 
 fn evaluation_agrees(config: LanguageModelConfig) {
@@ -153,6 +203,7 @@ fn the_same_bits_for_any_number_of_threads() {
     let dropout = DropoutRates::all(0.2);
     let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
     assert_same_bits(config.clone());
+    assert_same_bits(LanguageModelConfig { softmaxes: 3, ..config.clone() });
     // Large enough for the shares of a variant's rows and weights.
     for projection in [None, Some(40)] {
         assert_same_bits(LanguageModelConfig { variant: variant(), hidden: 260.into(), projection, ..config.clone() });
@@ -180,14 +231,16 @@ fn assert_same_bits(config: LanguageModelConfig) {
 fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
     // WikiText-2's vocabulary: all scores of this batch would take 93 MB.
     let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
-    let model = LanguageModel::new(config).unwrap();
-    let params = model.initialise(&Init::default(), 1);
-    let mut gradients = model.gradients();
-    let batch = batch(35, 20, 33_278, false);
-    let (mut state, mut tape) = (model.state(20), model.tape());
-    let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
-    assert!(tape.scores.capacity() <= SLAB);
-    assert!((loss.mean() - 33_278f64.ln()).abs() < 0.5, "{}", loss.mean());
+    for softmaxes in [1, 3] {
+        let model = LanguageModel::new(LanguageModelConfig { softmaxes, ..config.clone() }).unwrap();
+        let params = model.initialise(&Init::default(), 1);
+        let mut gradients = model.gradients();
+        let batch = batch(35, 20, 33_278, false);
+        let (mut state, mut tape) = (model.state(20), model.tape());
+        let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
+        assert!(tape.scores.capacity() <= SLAB);
+        assert!((loss.mean() - 33_278f64.ln()).abs() < 0.5, "{}", loss.mean());
+    }
 }
 
 #[test]
@@ -214,9 +267,9 @@ fn names_shapes_and_initial_values_are_as_documented() {
 }
 
 #[test]
-fn a_file_from_before_there_were_variants_is_of_the_plain_cell() {
+fn a_file_from_before_there_were_variants_and_mixtures_is_of_the_plain_model() {
     let mut table = toml::Table::try_from(config()).unwrap();
-    assert!(table.remove("variant").is_some());
+    assert!(table.remove("variant").is_some() && table.remove("softmaxes").is_some());
     assert_eq!(table.try_into::<LanguageModelConfig>().unwrap(), config());
 }
 
@@ -262,9 +315,12 @@ fn what_cannot_be_built_is_a_sentence() {
     assert!(without(Penalties { activation: -1.0, ..none }).contains("`ar` is -1"));
     assert!(without(Penalties { temporal: f32::INFINITY, ..none }).contains("`tar` is inf"));
     assert!(without(Penalties { label_smoothing: 1.0, ..none }).contains("`label-smoothing` is 1"));
+    let mixture = |softmaxes, penalties| refused(LanguageModelConfig { softmaxes, penalties, ..config() });
+    assert!(mixture(0, none).contains("`softmaxes` is 0"));
+    assert!(mixture(2, Penalties { label_smoothing: 0.1, ..none }).contains("leave one of"));
     let penalties = Penalties { activation: 2.0, ..none };
     let hidden = vec![4, 5].into();
-    let full = LanguageModelConfig { tied: true, hidden, penalties, variant: variant(), ..config() };
+    let full = LanguageModelConfig { tied: true, hidden, penalties, variant: variant(), softmaxes: 2, ..config() };
     for config in [config(), full] {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);

@@ -1,9 +1,10 @@
 //! One token at a time through a language model.
 
-use lstm_kernels::Columns;
+use lstm_kernels::{Columns, StepPlan};
 
 use super::LanguageModel;
 use crate::config::ConfigError;
+use crate::model::head::{Head, Mixture, mixed_scores};
 use crate::params::Params;
 use crate::stream::Stream;
 
@@ -15,10 +16,22 @@ pub struct TokenStream<'a> {
     size: usize,
     stream: Stream,
     scores: Columns,
+    mixed: Option<Mixed>,
+}
+
+/// The prior's scores of a mixture of softmaxes, and what they and the softmaxes' are mixed into.
+#[derive(Clone, Debug)]
+struct Mixed {
+    prior: Columns,
+    offsets: Vec<f32>,
+    /// `[B, V]`.
+    scores: Vec<f32>,
+    vocabulary: usize,
 }
 
 impl TokenStream<'_> {
-    /// Every row reads its token. tokens: `[B]`; gives the scores of what comes next, `[B, V]`.
+    /// Every row reads its token. tokens: `[B]`; gives the scores of what comes next, `[B, V]`, whose softmax are its
+    /// probabilities; of a mixture of softmaxes their logarithms.
     ///
     /// # Panics
     /// When there is not one token a row, or one is not below V.
@@ -29,7 +42,12 @@ impl TokenStream<'_> {
             self.stream.input_mut(row).copy_from_slice(embedding);
         }
         self.stream.step();
-        self.stream.plan().rows(self.scores)
+        let (plan, batch) = (self.stream.plan(), tokens.len());
+        let scores = plan.rows(self.scores);
+        let Some(Mixed { prior, offsets, scores: mixed, vocabulary }) = &mut self.mixed else { return scores };
+        mixed.resize(batch * *vocabulary, 0.0);
+        mixed_scores(plan.rows(*prior), scores, offsets, mixed, *vocabulary);
+        mixed
     }
 
     /// The streams behind the tokens: their number and states.
@@ -54,17 +72,34 @@ impl LanguageModel {
     /// # Errors
     /// A model that cannot be run token by token.
     pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
-        let (stream, scores) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
-            let mut read = stack.output;
-            if let Some(slot) = self.readout_projection {
-                let projected = plan.buffer(self.config.embedding);
-                plan.linear(params.get(slot), None, read, projected);
-                read = projected;
+        let vocabulary = self.config.vocabulary;
+        let (stream, (scores, prior)) = Stream::extended(&self.lstm, params, batch, |plan, stack| {
+            let linear = |plan: &mut StepPlan, weight, bias, parts: usize, read, width: usize| {
+                let out = plan.buffer(parts * width);
+                plan.linear_of_parts(params.get(weight), bias, parts, read, out);
+                out
+            };
+            let scored = |plan: &mut StepPlan, parts, read| {
+                linear(plan, self.readout, Some(params.get(self.readout_bias)), parts, read, vocabulary)
+            };
+            let output = stack.output;
+            match self.head {
+                Head::Output => (scored(plan, 1, output), None),
+                Head::Projection(slot) => {
+                    let projected = linear(plan, slot, None, 1, output, self.read_size);
+                    (scored(plan, 1, projected), None)
+                }
+                Head::Mixture(Mixture { softmaxes, prior, latent, bias }) => {
+                    let prior = linear(plan, prior, None, 1, output, softmaxes);
+                    let width = softmaxes * self.read_size;
+                    let latent = linear(plan, latent, Some(params.get(bias)), 1, output, width);
+                    plan.tanh(latent);
+                    (scored(plan, softmaxes, latent), Some(prior))
+                }
             }
-            let scores = plan.buffer(self.config.vocabulary);
-            plan.linear(params.get(self.readout), Some(params.get(self.readout_bias)), read, scores);
-            scores
         })?;
-        Ok(TokenStream { table: params.get(self.embedding), size: self.config.embedding, stream, scores })
+        let mixed = prior.map(|prior| Mixed { prior, offsets: Vec::new(), scores: Vec::new(), vocabulary });
+        let (table, size) = (params.get(self.embedding), self.config.embedding);
+        Ok(TokenStream { table, size, stream, scores, mixed })
     }
 }
