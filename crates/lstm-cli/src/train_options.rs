@@ -95,9 +95,10 @@ struct ModelOptions {
     /// What a layer takes from the one below: stacked, skip, scores [default: stacked; textlstm: scores]
     #[arg(long)]
     wiring: Option<LayerWiring>,
-    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no]
-    #[arg(long)]
-    residual: bool,
+    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no; of a
+    /// text without a preset what is chosen for it, which --residual=false undoes]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    residual: Option<bool>,
     /// Let every unit's gates see its own cell: the input and forget gates the one before, the output gate the new one (Gers &
     /// Schmidhuber 2000) [default: no]
     #[arg(long)]
@@ -500,7 +501,7 @@ impl ModelOptions {
                 model.layers = sizes.len();
             }
         }
-        model.residual |= self.residual;
+        set(&mut model.residual, self.residual);
         model.variant.peepholes |= self.peepholes;
         model.variant.coupled |= self.coupled;
         model.variant.layer_norm |= self.layer_norm;

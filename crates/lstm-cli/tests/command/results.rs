@@ -89,6 +89,20 @@ fn a_run_that_is_chosen_scores_every_word_where_labels_are_smoothed() {
     assert!(said.err.contains(" words of 5,00") && !said.err.contains("scored in a step"), "{}", said.err);
 }
 
+/// They could be asked for and not done without.
+#[test]
+fn residual_connections_that_were_chosen_can_be_done_without() {
+    let folder = folder();
+    let words: Vec<String> = (0..20_000u32).map(|n| format!("word{}", n % 5_000)).collect();
+    std::fs::write(folder.path().join("words.txt"), words.join("\n")).unwrap();
+    for (option, expected) in [("", true), ("--residual", true), ("--residual=false", false)] {
+        let command = format!("train words.txt --layers 2 {option} --steps 1 --hidden 4 --force --out run");
+        let said = line(folder.path(), &command);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_eq!(line(folder.path(), "show run --json").json()["config"]["model"]["residual"], expected, "{option}");
+    }
+}
+
 /// A text that has `<unk>` in it for once was not asked how many of its words are rare.
 #[test]
 fn a_word_that_is_called_unknown_does_not_make_rare_words_known() {
