@@ -83,8 +83,8 @@ pub struct LanguageModelConfig {
     #[serde(default)]
     pub tied: bool,
     /// K, the number of softmaxes that a token is predicted by (Yang 2018): with more than one each scores a latent vector
-    /// of the embedding's size, `mixture_latent.weight [K·E, output]` and `.bias [K·E]`, and `mixture_prior.weight [K,
-    /// output]` weighs them.
+    /// of the embedding's size, from `mixture_latent.weight [K·E, output]`, and `mixture_prior.weight [K, output]` weighs
+    /// them.
     #[serde(default = "one_softmax")]
     pub softmaxes: usize,
 }

@@ -125,7 +125,7 @@ def mixture():
     bias = nn.Parameter(torch.randn(vocabulary))
     lstm = nn.LSTM(embedding, hidden)
     prior = nn.Linear(hidden, softmaxes, bias=False)
-    latent = nn.Linear(hidden, softmaxes * embedding)
+    latent = nn.Linear(hidden, softmaxes * embedding, bias=False)
     tokens = stream(vocabulary, steps, batch)
     h, _ = lstm(table[tokens[:-1]])
     z = latent(h).tanh().unflatten(-1, (softmaxes, embedding))
@@ -133,8 +133,8 @@ def mixture():
     log_p = (prior(h).softmax(-1).unsqueeze(-1) * each).sum(-2).log()
     loss = nll_loss(log_p.flatten(0, 1), tokens[1:].flatten())
     loss.backward()
-    parameters = {"embedding.weight": table, "readout.bias": bias, "mixture_prior.weight": prior.weight}
-    parameters |= {f"mixture_latent.{key}": value for key, value in latent.named_parameters()}
+    parameters = {"embedding.weight": table, "readout.bias": bias}
+    parameters |= {"mixture_prior.weight": prior.weight, "mixture_latent.weight": latent.weight}
     parameters |= {f"lstm.{key}": value for key, value in lstm.named_parameters()}
     tensors = {"tokens": tokens.int(), "loss": loss, "scores": log_p}
     for key, value in parameters.items():

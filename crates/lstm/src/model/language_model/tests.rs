@@ -76,10 +76,9 @@ fn a_mixture_has_a_prior_and_latent_vectors_of_the_embeddings_size() {
         };
         assert_eq!(shape("mixture_prior.weight"), Some(vec![4, 5]));
         assert_eq!(shape("mixture_latent.weight"), Some(vec![12, 5]));
-        assert_eq!(shape("mixture_latent.bias"), Some(vec![12]));
         assert_eq!((shape("readout.weight"), shape("readout_projection.weight")), (readout, None));
         let params = model.initialise(&Init::default(), 1);
-        for name in ["mixture_prior.weight", "mixture_latent.weight", "mixture_latent.bias"] {
+        for name in ["mixture_prior.weight", "mixture_latent.weight"] {
             let values = params.by_name(name).unwrap();
             assert!(values.iter().all(|value| value.abs() <= 1.0 / 5f32.sqrt() && *value != 0.0), "{name}");
         }
@@ -125,7 +124,6 @@ fn a_mixture_of_softmaxes_that_are_all_the_same_is_one_softmax() {
     let mut params = mixture.initialise(&Init::default(), 1);
     // Latent vectors that are a thousandth of the output, for which tanh changes nothing.
     let scale = 1.0 / 1024.0;
-    params.by_name_mut("mixture_latent.bias").unwrap().fill(0.0);
     for (row, weights) in params.by_name_mut("mixture_latent.weight").unwrap().chunks_exact_mut(5).enumerate() {
         weights.fill(0.0);
         weights[row % 5] = scale;

@@ -89,10 +89,10 @@ impl LanguageModel {
                     let projected = linear(plan, slot, None, 1, output, self.read_size);
                     (scored(plan, 1, projected), None)
                 }
-                Head::Mixture(Mixture { softmaxes, prior, latent, bias }) => {
+                Head::Mixture(Mixture { softmaxes, prior, latent }) => {
                     let prior = linear(plan, prior, None, 1, output, softmaxes);
                     let width = softmaxes * self.read_size;
-                    let latent = linear(plan, latent, Some(params.get(bias)), 1, output, width);
+                    let latent = linear(plan, latent, None, 1, output, width);
                     plan.tanh(latent);
                     (scored(plan, softmaxes, latent), Some(prior))
                 }
