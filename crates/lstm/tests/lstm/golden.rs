@@ -8,6 +8,7 @@ use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::params::{Accumulate, Layout, Params};
 use lstm::penalty::Penalties;
 use lstm::stack::{Lstm, Segment};
+use lstm::state::State;
 use lstm::text::batches::Batch;
 use lstm::train::optimizer::{Optimizer, OptimizerKind};
 use safetensors::SafeTensors;
@@ -170,23 +171,28 @@ fn batch(tokens: &[u32], start: usize, steps: usize, batch: usize) -> Batch {
     Batch { steps, batch, tokens: rows(start), targets: rows(start + 1), lengths: None, fresh: false }
 }
 
+/// One step over all tokens of a golden file from `state`: its loss and gradients against the file's. Gives the batch.
+fn check_step(golden: &Golden, model: &LanguageModel, params: &Params, state: &mut State) -> Batch {
+    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
+    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
+    let mut gradients = model.gradients();
+    let loss = model.train_step(params, &batch, state, None, &mut model.tape(), &mut gradients);
+    assert_eq!(loss.tokens, (rows - 1) * columns);
+    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
+    golden.check_gradients(gradients.params());
+    batch
+}
+
 #[test]
 fn loss_and_gradients_of_a_language_model() {
     let golden = Golden::read("language_model");
     let model = language_model(&golden);
-    let params = golden.params(model.layout());
-    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
-    let mut state = model.state(columns);
+    let mut state = model.state(golden.shape("tokens")[1]);
     state.h = golden.floats("h_0");
     state.c = golden.floats("c_0");
-    let mut gradients = model.gradients();
-    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
-    let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
-    assert_eq!(loss.tokens, (rows - 1) * columns);
-    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
+    check_step(&golden, &model, &golden.params(model.layout()), &mut state);
     golden.check("h_n", &state.h, FORWARD);
     golden.check("c_n", &state.c, FORWARD);
-    golden.check_gradients(gradients.params());
 }
 
 #[test]
@@ -202,14 +208,9 @@ fn loss_and_gradients_of_a_regularised_model() {
         ..LanguageModelConfig::new(vocabulary, embedding, sizes.collect::<Vec<_>>())
     })
     .expect("a valid configuration");
-    let params = golden.params(model.layout());
-    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
-    let (mut state, mut gradients) = (model.state(columns), model.gradients());
-    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
-    let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
     // The loss that is reported is the plain one.
-    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
-    golden.check_gradients(gradients.params());
+    let mut state = model.state(golden.shape("tokens")[1]);
+    check_step(&golden, &model, &golden.params(model.layout()), &mut state);
 }
 
 #[test]
@@ -223,13 +224,8 @@ fn loss_gradients_and_scores_of_a_mixture_of_softmaxes() {
         ..LanguageModelConfig::new(vocabulary, embedding, hidden)
     })
     .expect("a valid configuration");
-    let params = golden.params(model.layout());
-    let [rows, columns] = golden.shape("tokens").try_into().expect("[T + 1, B]");
-    let (mut state, mut gradients) = (model.state(columns), model.gradients());
-    let batch = batch(&golden.integers("tokens"), 0, rows - 1, columns);
-    let loss = model.train_step(&params, &batch, &mut state, None, &mut model.tape(), &mut gradients);
-    golden.check("loss", &[(loss.nll / loss.tokens as f64) as f32], FORWARD);
-    golden.check_gradients(gradients.params());
+    let (params, columns) = (golden.params(model.layout()), golden.shape("tokens")[1]);
+    let batch = check_step(&golden, &model, &params, &mut model.state(columns));
     let mut stream = model.stream(&params, columns).expect("one direction");
     let scores: Vec<f32> = batch.tokens.chunks(columns).flat_map(|tokens| stream.read(tokens).to_vec()).collect();
     golden.check("scores", &scores, FORWARD);
