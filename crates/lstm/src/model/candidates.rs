@@ -102,7 +102,7 @@ impl Candidates {
         Self { drawn, gradient: Part::default() }
     }
 
-    /// Draws the candidates of a step, and gathers their rows of the readout. targets: what the positions predict;
+    /// Draws the candidates of a step, and gathers their rows of the readout. targets: what the rows of scores predict;
     /// slots: of the readout's weights and bias.
     pub(super) fn draw(&mut self, of: Masks, targets: &[u32], params: &Params, slots: (Slot, Slot)) {
         let Self { drawn, gradient } = self;
@@ -165,10 +165,10 @@ impl Drawn {
         }
     }
 
-    /// Takes back what the score of the target of each of some `positions` was raised by, and gives the targets' columns.
-    /// scores: `[positions, K]`.
-    pub(super) fn lower_targets(&self, scores: &mut [f32], positions: Range<usize>) -> &[u32] {
-        let targets = &self.targets[positions];
+    /// Takes back what the score of the target of each of some `rows` was raised by, and gives the targets' columns.
+    /// scores: `[rows, K]`.
+    pub(super) fn lower_targets(&self, scores: &mut [f32], rows: Range<usize>) -> &[u32] {
+        let targets = &self.targets[rows];
         for (row, &column) in scores.chunks_exact_mut(self.len()).zip(targets) {
             row[column as usize] -= self.raised[column as usize];
         }

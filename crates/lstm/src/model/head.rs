@@ -65,7 +65,7 @@ pub(super) struct HeadTape {
 #[derive(Clone, Debug, Default)]
 pub(super) struct MixtureTape {
     /// ln π, and the gradient of P o.
-    prior: Vec<f32>,
+    prior: Aligned,
     d_prior: Vec<f32>,
     /// -ln pₖ(y).
     nll: Vec<f32>,
@@ -126,13 +126,13 @@ impl Head {
             Self::Mixture(Mixture { softmaxes, prior, latent }) => {
                 linear(&mut tape.scored, latent);
                 tanh(&mut tape.scored);
-                let log_prior = &mut tape.mixture.prior;
-                log_prior.resize(rows * softmaxes, 0.0);
-                let weight = Matrix::new(params.get(prior), softmaxes, width).transposed();
-                product(MatrixMut::new(log_prior, rows, softmaxes), Start::Zero, output, weight);
+                let MixtureTape { prior: log_prior, d_prior, nll, shares } = &mut tape.mixture;
+                linear(log_prior, prior);
                 for prior in log_prior.chunks_exact_mut(softmaxes) {
                     log_softmax(prior);
                 }
+                // Room for what the loss leaves.
+                [d_prior, nll, shares].into_iter().for_each(|values| values.resize(rows * softmaxes, 0.0));
             }
         }
     }
@@ -174,11 +174,6 @@ impl Head {
 }
 
 impl MixtureTape {
-    /// Room for what [`Self::weigh`] leaves.
-    pub(super) fn resize(&mut self, rows: usize) {
-        [&mut self.nll, &mut self.shares, &mut self.d_prior].into_iter().for_each(|values| values.resize(rows, 0.0));
-    }
-
     /// The nll of some positions, and that of each of their rows of scores with the row's share in the position's.
     ///
     /// scores: `[rows, V]`; targets: `[rows]`; rows: which of all, K for each position; nll: `[positions]`, out; scale: of

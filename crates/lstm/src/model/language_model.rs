@@ -218,7 +218,6 @@ impl LanguageModel {
         self.head.backward(params, read, width, &mut tape.head, &mut tape.d_read, gradients);
         let Penalties { activation, temporal, .. } = self.config.penalties;
         if activation > 0.0 {
-            let read = if tape.is_whole { tape.lstm.output() } else { &tape.read };
             penalty::activation(activation, read, &mut tape.d_read);
         }
         tape.drop_read(self.config.dropout.kind, batch.batch, Pass::Backward);
@@ -357,9 +356,6 @@ impl LanguageModel {
         let (positions, rows) = (targets.len(), row_targets.len());
         let scale = 1.0 / positions.max(1) as f32;
         nll.resize(positions, 0.0);
-        if softmaxes > 1 {
-            mixture.resize(rows);
-        }
         if gradients.is_some() {
             d_read.resize(rows * width);
         }
