@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{ConfigError, LstmConfig, at_least_one};
+use crate::free_memory::free_memory;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::params::{Accumulate, Params};
 use crate::stack::{Lstm, Segment};
 use crate::stream::Stream;
 use crate::text::batches::Batch;
-use crate::text::source::available_memory;
 use crate::train::optimizer::{Optimizer, OptimizerKind};
 
 pub use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
@@ -108,7 +108,7 @@ impl Shape {
         }
         // The names and buffers of a layer take some 4 KiB, however small it is.
         let needed = values.saturating_mul(4).saturating_add(self.layers.saturating_mul(4096));
-        let free = available_memory().map_or(isize::MAX as usize, |bytes| bytes as usize);
+        let free = free_memory().map_or(isize::MAX as usize, |bytes| bytes as usize);
         if needed > free {
             return Err(ConfigError::Conflict(format!(
                 "these sizes need {} MiB of memory, but {} MiB are free; choose a smaller --hidden, --layers, --vocab, \

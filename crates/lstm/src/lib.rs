@@ -59,6 +59,7 @@ pub mod config;
 pub mod dropout;
 pub mod evaluate;
 pub mod formats;
+mod free_memory;
 pub mod generate;
 mod layer;
 pub mod model;

@@ -4,8 +4,8 @@
 use super::TextError;
 use super::batches::Batching;
 use super::corpus::Corpus;
-use super::source::available_memory;
 use super::tokenizer::Tokenizer;
+use crate::free_memory::free_memory;
 use crate::model::Loss;
 
 /// Bytes that fitting takes for each token of a text and each order, at most: keys, counts and contexts of grams that
@@ -109,7 +109,7 @@ impl Ngram {
     /// A corpus whose grams do not fit the free memory.
     pub fn of_corpus(order: usize, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let needed = corpus.ids.len() as u64 * order as u64 * BYTES_PER_TOKEN_AND_ORDER;
-        if let Some(available) = available_memory().filter(|available| needed > *available) {
+        if let Some(available) = free_memory().filter(|available| needed > *available) {
             return Err(TextError::Unusable(format!(
                 "counting {order} tokens at a time in a text of {} may need {} MiB, but {} MiB of memory are free",
                 corpus.ids.len(),

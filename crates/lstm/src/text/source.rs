@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::TextError;
 use super::archive::{BUFFER, Compression};
 use super::tokenizer::TokenizerKind;
+use crate::free_memory::free_memory;
 
 /// A text: whole files, parts of files, or text in memory.
 #[derive(Clone, Debug, Default)]
@@ -256,7 +257,7 @@ impl Source {
     /// make room for.
     pub(crate) fn check_memory(&self, kind: TokenizerKind, width: u64) -> Result<usize, TextError> {
         let expected = self.expected_tokens(kind)?.unwrap_or(0);
-        match available_memory() {
+        match free_memory() {
             Some(free) if expected.saturating_mul(width) > free => Err(TextError::Unusable(format!(
                 "{} has {} of text, which takes {} of memory as token ids, but {} are free; use a shorter text (for \
                  validation a few megabytes are plenty)",
@@ -459,13 +460,6 @@ pub(super) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool
         Ok(text) => Ok(text.into()),
         Err(e) => Err(TextError::Utf8 { path: path.to_owned(), offset: offset + e.valid_up_to() as u64 }),
     }
-}
-
-/// The bytes of memory the system can give, where it says so.
-pub(crate) fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 #[cfg(test)]

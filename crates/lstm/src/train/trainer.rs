@@ -19,12 +19,12 @@ use super::step::Descent;
 use crate::config::ConfigError;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
+use crate::free_memory::free_memory;
 use crate::model::{LanguageModel, LanguageModelConfig, Loss, Sampler};
 use crate::params::Params;
 use crate::text::TextError;
 use crate::text::batches::{Batches, Batching};
 use crate::text::corpus::Corpus;
-use crate::text::source::available_memory;
 use crate::text::tokenizer::Tokenizer;
 
 /// Training that cannot start or go on, in a sentence.
@@ -625,7 +625,7 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
 pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
-    let Some(free) = available_memory() else { return Ok(()) };
+    let Some(free) = free_memory() else { return Ok(()) };
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
