@@ -629,16 +629,23 @@ pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
-    let values = parameters.saturating_mul(copies);
+    let LanguageModelConfig { embedding, ref hidden, layers, projection, softmaxes, dropout, variant, .. } =
+        config.model;
+    let sum =
+        |of: &dyn Fn(usize) -> usize| (0..layers).fold(0usize, |all, layer| all.saturating_add(of(hidden.of(layer))));
+    // The recurrent weights are packed for either pass; where some are dropped, there are the mask and what it leaves too.
+    let packed = if dropout.weights > 0.0 { 4 } else { 2 } * variant.gates();
+    let recurrent = sum(&|hidden| hidden.saturating_mul(projection.unwrap_or(hidden)).saturating_mul(packed));
+    let values = parameters.saturating_mul(copies).saturating_add(recurrent);
     // A segment ends with its text; a window does not.
     let steps = match config.batching {
         Batching::Windows(n) => n,
         _ => config.segment.min(data.train.ids.len() + 1),
     };
-    // The embeddings and the latent vectors of a mixture, and their gradients; of every layer at least four gates and
-    // three states.
-    let LanguageModelConfig { embedding, ref hidden, layers, softmaxes, .. } = config.model;
-    let states = (0..layers).fold(0usize, |all, layer| all.saturating_add(hidden.of(layer).saturating_mul(7)));
+    // Of every layer at least the gates and three states, and with layer normalisation its two parts of the gates and the
+    // gradient of one; the embeddings and the latent vectors of a mixture, and their gradients.
+    let of_gates = variant.gates() * if variant.layer_norm { 4 } else { 1 };
+    let states = sum(&|hidden| hidden.saturating_mul(of_gates + 3));
     let vectors = if softmaxes > 1 { softmaxes.saturating_add(1) } else { 1 };
     let per_row = states.saturating_add(embedding.saturating_mul(2).saturating_mul(vectors));
     let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
