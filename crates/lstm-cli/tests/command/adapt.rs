@@ -17,7 +17,7 @@ fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
 
 #[test]
 fn settings_are_tuned_once_and_used_from_then_on() {
-    let folder = trained("");
+    let folder = trained("--optimizer adam");
     let stored = folder.path().join("run/adaptation.toml");
     let read = || std::fs::read_to_string(&stored).unwrap();
     let plain = line(folder.path(), "eval run text.txt --json").json();

@@ -163,7 +163,7 @@ fn a_schedule_is_said_and_kept_with_the_run() {
 #[test]
 fn a_range_test_prints_its_curve_and_suggestions_and_leaves_nothing() {
     let folder = folder();
-    let options = TINY.replace("--epochs 2", "--find-lr");
+    let options = TINY.replace("--epochs 2", "--optimizer adam --find-lr");
     let said = line(folder.path(), &format!("train text.txt {options}"));
     assert_eq!(said.code, Some(0), "{}", said.err);
     let rows: Vec<&str> = said.out.lines().collect();
@@ -186,7 +186,7 @@ fn a_range_test_prints_its_curve_and_suggestions_and_leaves_nothing() {
 
 #[test]
 fn an_average_of_the_weights_is_what_is_used() {
-    for options in ["--optimizer nt-asgd --non-monotone 1 --rate 15", "--average ema(0.99)"] {
+    for options in ["--optimizer nt-asgd --non-monotone 1 --rate 60", "--average ema(0.99)"] {
         let folder = folder();
         let options =
             format!("train text.txt {} --epochs 8 --out run --json {options}", TINY.replace("--epochs 2", ""));

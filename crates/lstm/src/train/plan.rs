@@ -16,6 +16,7 @@ use crate::config::ConfigError;
 use crate::dropout::{DropoutKind, DropoutRates};
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::text::corpus::Corpus;
+use crate::text::tokenizer::TokenizerKind;
 use crate::train::preset::Preset;
 
 /// The seconds of a run to which nothing sets a bound.
@@ -82,7 +83,7 @@ const SAMPLED_ABOVE: usize = 4_000;
 const CANDIDATES: (usize, usize, usize) = (20, 1_000, 4_000);
 const CANDIDATES_UNTIL: f64 = 0.9;
 
-/// The vocabulary up to which it is one of characters, whose embedding is small beside the layers.
+/// The characters up to which their embedding is small beside the layers; a script of more kinds is learned as words are.
 const CHARACTERS: usize = 1_024;
 
 /// What a run has to work with.
@@ -102,6 +103,8 @@ pub struct Facts {
     pub lines: f64,
     /// V.
     pub vocabulary: usize,
+    /// Whether tokens are words, parts of words, or characters of a script that has as many kinds, rather than letters.
+    pub words: bool,
 }
 
 /// A run chosen for a time, a machine and a text.
@@ -190,6 +193,8 @@ impl Facts {
     /// Of a run that has so many seconds once its texts are read.
     pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
         let Machine { rate, bandwidth } = machine;
+        let vocabulary = data.tokenizer.vocabulary_size();
+        let are_characters = matches!(data.tokenizer.kind(), TokenizerKind::Chars | TokenizerKind::Bytes);
         Self {
             seconds,
             rate,
@@ -197,7 +202,8 @@ impl Facts {
             tokens: data.train.tokens() as f64,
             evaluated: data.evaluated_tokens() as f64,
             lines: data.train.lines as f64,
-            vocabulary: data.tokenizer.vocabulary_size(),
+            vocabulary,
+            words: !are_characters || vocabulary > CHARACTERS,
         }
     }
 
@@ -205,11 +211,6 @@ impl Facts {
     /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
     pub fn nominal(data: &Data) -> Self {
         Self::of(Machine::NOMINAL, DEFAULT_SECONDS, data)
-    }
-
-    /// Whether tokens are words, or parts of words, and not characters.
-    fn are_words(&self) -> bool {
-        self.vocabulary > CHARACTERS
     }
 
     /// The tokens that are read if the number of epochs or steps was decided.
@@ -263,7 +264,7 @@ impl Facts {
         optimizer: Option<OptimizerKind>,
         overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
     ) -> Result<Plan, E> {
-        let words = self.are_words();
+        let words = self.words;
         let run_of = |layers, width, epochs, softmaxes| {
             let usual = if words || epochs < ADAM_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
             self.run_of(layers, width, optimizer.unwrap_or(usual), softmaxes)
@@ -330,7 +331,7 @@ impl Facts {
 
     /// A run with layers of this width, before its regularisation.
     fn run_of(&self, layers: usize, width: usize, optimizer: OptimizerKind, softmaxes: usize) -> RunConfig {
-        let words = self.are_words();
+        let words = self.words;
         let (share, fewest, most) = CANDIDATES;
         let candidates = (self.vocabulary / share).clamp(fewest, most);
         let base = Preset::Default.config();
@@ -489,7 +490,11 @@ mod tests {
         evaluated: 156e3,
         lines: 42e3,
         vocabulary: 10_000,
+        words: true,
     };
+
+    /// The same text, if it were of letters.
+    const LETTERS: Facts = Facts { vocabulary: 66, words: false, ..PTB };
 
     fn plan(facts: Facts) -> Plan {
         let Ok(plan) = facts.plan(None, Ok::<_, Infallible>);
@@ -506,11 +511,13 @@ mod tests {
             for rate in [1e9, 1e11, 1e13] {
                 for tokens in [2.0, 1e4, 1e6, 1e9] {
                     for vocabulary in [2, 66, 10_000, 300_000] {
-                        let facts = Facts { seconds, rate, tokens, vocabulary, ..PTB };
-                        let Plan { config, size } = plan(facts);
-                        config.validate().unwrap_or_else(|error| panic!("{facts:?}: {error}"));
-                        LanguageModel::new(config.model).unwrap_or_else(|error| panic!("{facts:?}: {error}"));
-                        assert!(size.epochs > 0.0 && size.epochs <= MOST_EPOCHS, "{facts:?}: {size:?}");
+                        for words in [false, true] {
+                            let facts = Facts { seconds, rate, tokens, vocabulary, words, ..PTB };
+                            let Plan { config, size } = plan(facts);
+                            config.validate().unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                            LanguageModel::new(config.model).unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                            assert!(size.epochs > 0.0 && size.epochs <= MOST_EPOCHS, "{facts:?}: {size:?}");
+                        }
                     }
                 }
             }
@@ -539,7 +546,7 @@ mod tests {
         assert_eq!(short.config.model.dropout.input, MOST_DROPOUT.1 as f32, "it is learned by heart");
         assert_eq!(short.config.model.dropout.embedding, MOST_DROPOUT_OF_WORDS as f32);
         assert_eq!(plan(PTB).config.model.dropout.embedding, 0.0);
-        let characters = plan(Facts { tokens: 5e3, vocabulary: 66, ..PTB });
+        let characters = plan(Facts { tokens: 5e3, ..LETTERS });
         assert_eq!(characters.config.model.dropout.embedding, 0.0, "a text has few kinds of characters to drop");
         assert!(short.config.batch < long.config.batch && short.config.schedule.rate < plan(PTB).config.schedule.rate);
     }
@@ -550,7 +557,7 @@ mod tests {
         assert!(deep.model.layers == 2 && deep.model.residual, "{deep:?}");
         assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (MOST_DROPOUT.0 as f32, 0.0));
         assert!(!plan(PTB).config.model.residual);
-        let characters = plan(Facts { seconds: 6_000.0, vocabulary: 66, tokens: 1e6, ..PTB }).config.model;
+        let characters = plan(Facts { seconds: 6_000.0, tokens: 1e6, ..LETTERS }).config.model;
         assert!(characters.layers == 2 && !characters.residual);
         // They give way where they are not possible.
         let sizes = Facts { seconds: 1_800.0, ..PTB }.plan(None, |mut config| {
@@ -565,8 +572,26 @@ mod tests {
         let candidates =
             [66, 3_000, 10_000, 33_000, 300_000].map(|vocabulary| plan(Facts { vocabulary, ..PTB }).config.candidates);
         assert_eq!(candidates, [None, None, Some(1_000), Some(1_650), Some(4_000)]);
-        assert!(!plan(Facts { vocabulary: 66, ..PTB }).config.model.tied);
+        assert!(!plan(LETTERS).config.model.tied);
         assert!(plan(PTB).config.model.tied);
+    }
+
+    /// Texts of fewer than 1,025 words or subwords were planned as if they were of characters.
+    #[test]
+    fn few_kinds_of_words_are_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.txt");
+        std::fs::write(&text, "a few words of few kinds\n".repeat(200)).unwrap();
+        let facts =
+            [TokenizerKind::Words, TokenizerKind::Bpe, TokenizerKind::Chars, TokenizerKind::Bytes].map(|kind| {
+                let mut config = RunConfig { tokenizer: kind, ..Preset::Default.config() };
+                config.data.train = Some(text.clone());
+                Facts::nominal(&Data::read(&config, None).unwrap())
+            });
+        assert_eq!(facts.map(|facts| facts.words), [true, true, false, false]);
+        assert!(facts.iter().all(|facts| facts.vocabulary <= CHARACTERS));
+        let few = plan(Facts { vocabulary: 300, ..PTB }).config;
+        assert!(few.model.tied && few.optimizer == OptimizerKind::Sgd && few.candidates.is_none());
     }
 
     #[test]
@@ -581,7 +606,7 @@ mod tests {
         assert!(adam.adam.lazy && !sgd.adam.lazy);
         let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
         assert!(longer.schedule.rate < adam.schedule.rate, "a wider layer's");
-        let characters = with(None, Facts { vocabulary: 66, ..PTB });
+        let characters = with(None, LETTERS);
         assert!(characters.optimizer == OptimizerKind::Adam && characters.schedule.rate < 0.01);
     }
 
