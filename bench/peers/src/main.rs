@@ -7,12 +7,15 @@ mod candle_lstm;
 mod numbered;
 
 use std::error::Error;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 /// The passes before the clock starts, and the fewest that are timed: as `lstm bench` has them.
 const WARM_UP: usize = 4;
 const FEWEST_ROUNDS: usize = 5;
+
+/// What tells the peers how many threads to use.
+const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// The sizes of a measurement.
 #[derive(Clone, Copy)]
@@ -113,7 +116,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Err(format!("{kind} is not measured here; {usage}").into());
     }
     let mut shape = Shape { embedding: 200, hidden: 200, layers: 1, segment: 35, batch: 20 };
-    let mut seconds = 1.0;
+    let (mut seconds, mut threads) = (1.0, None);
     for pair in options.chunks(2) {
         let [name, value] = pair else { return Err(format!("{} has no value; {usage}", pair[0]).into()) };
         let wrong = |e: &dyn Error| format!("{name} {value}: {e}; {usage}");
@@ -125,10 +128,17 @@ fn run() -> Result<(), Box<dyn Error>> {
             "--segment" => shape.segment = size()?,
             "--batch" => shape.batch = size()?,
             "--seconds" => seconds = value.parse().map_err(|e: std::num::ParseFloatError| wrong(&e))?,
-            // SAFETY: no other thread has been started.
-            "--threads" => unsafe { std::env::set_var("RAYON_NUM_THREADS", size()?.to_string()) },
+            "--threads" => threads = Some(size()?.to_string()),
             _ => return Err(format!("there is no option {name}; {usage}").into()),
         }
+    }
+    // Both peers read the number when they start their threads, so it must be in the environment of the process.
+    if let Some(threads) = threads.filter(|threads| std::env::var(THREADS).as_ref() != Ok(threads)) {
+        let mut same = Command::new(std::env::current_exe()?);
+        return match same.args(&arguments).env(THREADS, threads).status()? {
+            status if status.success() => Ok(()),
+            status => Err(format!("the process with its number of threads ended with {status}").into()),
+        };
     }
     match peer.as_str() {
         "candle" => measure::<candle_lstm::Candle>(shape, seconds),
