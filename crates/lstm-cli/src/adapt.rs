@@ -9,9 +9,9 @@ use lstm::adapt::dynamic::GradientScale;
 use lstm::adapt::settings::{Adaptation, CacheSettings, DynamicSettings, Settings, Tuned};
 use lstm::adapt::tune::{CacheGrid, Event, Trial, tune_cache, tune_dynamic};
 use lstm::model::Loss;
+use lstm::run::checkpoint::LoadedRun;
+use lstm::run::config::RunFolder;
 use lstm::text::corpus::Corpus;
-use lstm::train::checkpoint::LoadedRun;
-use lstm::train::run::RunFolder;
 use serde_json::Value;
 
 use crate::output::{count, grouped, loss_json, perplexity};

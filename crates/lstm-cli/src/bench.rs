@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use lstm::bench::{self, Shape, Timing};
-use lstm::config::{ConfigError, HiddenSizes};
-use lstm::text::batches::Batching;
-use lstm::train::preset::Preset;
+use lstm::nn::config::{ConfigError, HiddenSizes};
+use lstm::run::preset::Preset;
+use lstm::text::batch::Batching;
 use serde_json::{Value, json};
 
 use crate::output::{INTERRUPTED, grouped, talk, use_threads};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use lstm::train::range_test::{RangePoint, RangeTest};
+use lstm::train::rate_finder::{RangePoint, RangeTest};
 use serde_json::json;
 
 use crate::output::{INTERRUPTED, source, talk};

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lstm::model::Loss;
+use lstm::optim::averaging::Averaging;
+use lstm::run::checkpoint::LoadedRun;
+use lstm::run::config::RunConfig;
 use lstm::text::corpus::Corpus;
 use lstm::text::source::Source;
-use lstm::train::average::Averaging;
-use lstm::train::checkpoint::LoadedRun;
-use lstm::train::run::RunConfig;
 use serde_json::{Value, json};
 
 /// The exit code of a program that Ctrl-C ended.

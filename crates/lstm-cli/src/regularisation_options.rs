@@ -1,8 +1,8 @@
 //! The options of `lstm train` that keep a model from learning its text by heart, and how they are laid over a preset.
 
 use anyhow::{Result, bail};
-use lstm::dropout::{DropoutKind, DropoutRates};
 use lstm::model::LanguageModelConfig;
+use lstm::nn::dropout::{DropoutKind, DropoutRates};
 
 /// How it is regularised. Everything here is off in evaluation, but for zoneout, which then takes its expectation.
 #[derive(clap::Args)]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::penalty::Penalties;
-use lstm::train::checkpoint::LoadedRun;
-use lstm::train::run::RunConfig;
-use lstm::train::schedule::{Schedule, ScheduleKind};
+use lstm::model::penalty::Penalties;
+use lstm::optim::schedule::{Schedule, ScheduleKind};
+use lstm::run::checkpoint::LoadedRun;
+use lstm::run::config::RunConfig;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use lstm::config::Readout;
 use lstm::model::{LanguageModelConfig, LayerWiring};
+use lstm::nn::config::Readout;
+use lstm::plan::{self, Facts, Machine, NotWords, Plan};
+use lstm::run::config::RunConfig;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::plan::{self, Facts, Machine, NotWords, Plan};
-use lstm::train::run::RunConfig;
 use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 

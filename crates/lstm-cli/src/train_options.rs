@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use lstm::config::{HiddenSizes, InitScheme, Readout};
 use lstm::model::{LanguageModel, LayerWiring};
-use lstm::text::batches::Batching;
+use lstm::nn::config::{HiddenSizes, InitScheme, Readout};
+use lstm::optim::averaging::Averaging;
+use lstm::optim::optimizer::OptimizerKind;
+use lstm::optim::schedule::{ScheduleKind, Warmup};
+use lstm::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
+use lstm::run::config::RunConfig;
+use lstm::run::preset::Preset;
+use lstm::text::batch::Batching;
 use lstm::text::tokenizer::TokenizerKind;
-use lstm::train::average::Averaging;
 use lstm::train::data::Data;
-use lstm::train::optimizer::OptimizerKind;
-use lstm::train::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
-use lstm::train::preset::Preset;
-use lstm::train::run::RunConfig;
-use lstm::train::schedule::{ScheduleKind, Warmup};
 use lstm::train::trainer::Extension;
 
 use crate::regularisation_options::RegularisationOptions;

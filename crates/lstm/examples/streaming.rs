@@ -4,10 +4,10 @@
 //! cargo run --release --example streaming
 //! ```
 
-use lstm::config::{ConfigError, Init, LstmConfig};
-use lstm::params::Params;
-use lstm::stack::{Lstm, Segment};
-use lstm::stream::Stream;
+use lstm::nn::config::{ConfigError, Init, LstmConfig};
+use lstm::nn::params::Params;
+use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::stream::Stream;
 
 fn main() -> Result<(), ConfigError> {
     let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(2, 16) })?;

@@ -4,11 +4,11 @@
 //! cargo run --release --example two_layers
 //! ```
 
-use lstm::config::{ConfigError, Init, LstmConfig};
-use lstm::params::{Accumulate, Params};
+use lstm::nn::config::{ConfigError, Init, LstmConfig};
+use lstm::nn::params::{Accumulate, Params};
+use lstm::nn::stack::{Lstm, Segment};
+use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::rng::{Purpose, Rng};
-use lstm::stack::{Lstm, Segment};
-use lstm::train::optimizer::{Optimizer, OptimizerKind};
 
 const STEPS: usize = 20;
 const ROWS: usize = 16;

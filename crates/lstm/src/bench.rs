@@ -11,14 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{ConfigError, LstmConfig, at_least_one};
 use crate::free_memory::free_memory;
 use crate::model::{LanguageModel, LanguageModelConfig};
-use crate::params::{Accumulate, Params};
-use crate::stack::{Lstm, Segment};
-use crate::stream::Stream;
-use crate::text::batches::Batch;
-use crate::train::optimizer::{Optimizer, OptimizerKind};
+use crate::nn::config::{ConfigError, LstmConfig, at_least_one};
+use crate::nn::params::{Accumulate, Params};
+use crate::nn::stack::{Lstm, Segment};
+use crate::nn::stream::Stream;
+use crate::optim::optimizer::{Optimizer, OptimizerKind};
+use crate::text::batch::Batch;
 
 pub use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
 
@@ -399,7 +399,7 @@ mod tests {
         assert!(params.values().iter().all(|value| value.abs() <= bound));
     }
 
-    fn size(entry: &crate::params::Entry) -> usize {
+    fn size(entry: &crate::nn::params::Entry) -> usize {
         entry.shape.iter().product()
     }
 

@@ -1,10 +1,10 @@
 //! A trained model's loss on a text.
 
 use crate::model::{LanguageModel, LanguageTape, Loss, Predicted};
-use crate::params::Params;
-use crate::state::State;
+use crate::nn::params::Params;
+use crate::nn::state::State;
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches, Batching, NO_TARGET};
+use crate::text::batch::{Batch, Batches, Batching, NO_TARGET};
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 
@@ -198,10 +198,10 @@ impl<'a> Evaluation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Init, InitScheme};
+    use crate::nn::config::{Init, InitScheme};
+    use crate::run::preset::Preset;
     use crate::text::source::Source;
     use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
-    use crate::train::preset::Preset;
 
     /// The loss of an untrained model with this forget bias on 10,000 tokens: read in columns, with the rows of the last pass,
     /// and in one row.

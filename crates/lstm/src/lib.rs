@@ -1,8 +1,8 @@
 //! LSTM networks from the gates up: forward and backward derived by hand, any number of layers, and around them a
 //! language model, its trainer, its evaluation and its generator.
 //!
-//! Everything takes its values as arguments: parameters and gradients are one flat buffer each ([`params::Params`]),
-//! states are given and returned ([`state::State`]), and what a backward pass needs lies in a tape that is reused. All
+//! Everything takes its values as arguments: parameters and gradients are one flat buffer each ([`nn::params::Params`]),
+//! states are given and returned ([`nn::state::State`]), and what a backward pass needs lies in a tape that is reused. All
 //! arrays are row-major `f32`, sequences time-major `[T, B, ·]`.
 //!
 //! # In reading order
@@ -11,12 +11,12 @@
 //! |---|---|
 //! | [`cell`] | one step of one LSTM, gate by gate, forward and backward: the definition |
 //! | [`cell::variant`] | the same with peepholes, coupled gates, layer normalisation, zoneout |
-//! | [`config`] | the choices a model can make |
-//! | [`params`] | the flat buffer and the layout that names its parts |
-//! | [`state`] | what streaming carries |
-//! | [`dropout`], [`penalty`] | what regularises in training |
-//! | [`stack`] | any number of layers over a segment: [`stack::Lstm`] |
-//! | [`stream`] | one step at a time, packed: [`stream::Stream`] |
+//! | [`nn::config`] | the choices a model can make |
+//! | [`nn::params`] | the flat buffer and the layout that names its parts |
+//! | [`nn::state`] | what streaming carries |
+//! | [`nn::dropout`], [`model::penalty`] | what regularises in training |
+//! | [`nn::stack`] | any number of layers over a segment: [`nn::stack::Lstm`] |
+//! | [`nn::stream`] | one step at a time, packed: [`nn::stream::Stream`] |
 //! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
 //! | [`train`] | what a run is, the loop, its events and checkpoints |
@@ -28,9 +28,9 @@
 //! # A layer to train
 //!
 //! ```
-//! use lstm::config::{Init, LstmConfig};
-//! use lstm::params::{Accumulate, Params};
-//! use lstm::stack::{Lstm, Segment};
+//! use lstm::nn::config::{Init, LstmConfig};
+//! use lstm::nn::params::{Accumulate, Params};
+//! use lstm::nn::stack::{Lstm, Segment};
 //!
 //! // Two layers of 8 units that read 3 values a step; a segment of 5 steps, 2 rows side by side.
 //! let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;
@@ -48,27 +48,23 @@
 //! let mut gradients = Params::zeros(lstm.layout().clone());
 //! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
 //! assert!(gradients.by_name("weight_hh_l1").unwrap().iter().any(|d| *d != 0.0));
-//! # Ok::<(), lstm::config::ConfigError>(())
+//! # Ok::<(), lstm::nn::config::ConfigError>(())
 //! ```
 #![deny(unsafe_code)]
 
 pub mod adapt;
 pub mod bench;
 pub mod cell;
-pub mod config;
-pub mod dropout;
 pub mod evaluate;
 pub mod formats;
 mod free_memory;
 pub mod generate;
-mod layer;
 pub mod model;
-pub mod params;
-pub mod penalty;
+pub mod nn;
+pub mod optim;
+pub mod plan;
 pub mod rng;
-pub mod stack;
-pub mod state;
-pub mod stream;
+pub mod run;
 pub mod text;
 pub mod train;
 

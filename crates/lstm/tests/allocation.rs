@@ -3,12 +3,12 @@
 
 use std::alloc::System;
 
-use lstm::config::{CellVariant, Init, Readout, Zoneout};
-use lstm::dropout::{DropoutKind, DropoutRates, Masks};
+use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig, LayerWiring};
-use lstm::penalty::Penalties;
-use lstm::text::batches::Batch;
-use lstm::train::optimizer::{Optimizer, OptimizerKind};
+use lstm::nn::config::{CellVariant, Init, Readout, Zoneout};
+use lstm::nn::dropout::{DropoutKind, DropoutRates, Masks};
+use lstm::optim::optimizer::{Optimizer, OptimizerKind};
+use lstm::text::batch::Batch;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]

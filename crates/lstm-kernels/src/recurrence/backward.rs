@@ -6,10 +6,10 @@ use super::Recurrence;
 use super::cells::Streamed;
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, panels_before};
-use crate::product::share;
+use crate::gemm::product::share;
+use crate::gemm::tile::{self, From, Left, Out, PANEL};
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
-use crate::tile::{self, From, Left, Out, PANEL};
 
 #[derive(Clone, Copy)]
 pub(super) struct BackwardArrays {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::units::{Block, OwnBlocks, Sweep};
-use crate::activation::{sigmoid, tanh};
-use crate::product::share;
+use crate::gemm::product::share;
+use crate::gemm::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
+use crate::ops::activation::{sigmoid, tanh};
 use crate::simd::{Lane, Simd, for_vectors};
-use crate::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
 
 /// The most rows that go through a block of units before the next block: their pre-activations stay in the first-level
 /// cache.

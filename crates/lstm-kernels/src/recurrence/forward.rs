@@ -4,10 +4,10 @@ use super::Recurrence;
 use super::cells::{Cells, ROWS, Scratch, Streamed};
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, own_blocks};
-use crate::product::share;
+use crate::gemm::product::share;
+use crate::gemm::tile::{From, Left, Out};
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
-use crate::tile::{From, Left, Out};
 
 #[derive(Clone, Copy)]
 pub(super) struct ForwardArrays {

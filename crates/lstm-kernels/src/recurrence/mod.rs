@@ -10,7 +10,9 @@ mod cells;
 mod forward;
 mod packed;
 mod shared;
+pub(crate) mod step;
 mod units;
+pub(crate) mod variant;
 
 use crate::simd::dispatch;
 use crate::team;
@@ -162,7 +164,7 @@ impl Recurrence<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector::tests::values;
+    use crate::ops::reduce::tests::values;
 
     /// What a segment leaves, forward and backward.
     #[derive(Debug, PartialEq)]

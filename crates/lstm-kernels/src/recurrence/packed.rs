@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::shared::Shared;
 use super::units::{Block, Blocks, Grid, Lanes, column_share};
+use crate::gemm::pack::{Source, pack_panel, pack_vectors};
+use crate::gemm::tile::PANEL;
 use crate::memory::Aligned;
-use crate::pack::{Source, pack_panel, pack_vectors};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-use crate::tile::PANEL;
 
 /// The recurrent weights, packed for one direction of the loop. The buffers are reused.
 #[derive(Clone, Debug, Default)]

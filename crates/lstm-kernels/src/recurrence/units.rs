@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::cells::MOST_LANES;
-use crate::product::share;
+use crate::gemm::product::share;
+use crate::gemm::tile::PANEL;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-use crate::tile::PANEL;
 
 /// Consecutive units whose four gates are packed side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -191,7 +191,7 @@ pub(crate) fn available() -> Vec<(Isa, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector::tests::values;
+    use crate::ops::reduce::tests::values;
 
     /// A square of a larger matrix, into one of another size.
     struct Square<'a> {

@@ -4,14 +4,14 @@
 use lstm_kernels::{AdaptStep, Aligned, adapt, for_each_chunk};
 
 use super::settings::DynamicSettings;
+use crate::model::penalty::Penalties;
 use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Predicted};
-use crate::params::{Gradients, Params};
-use crate::penalty::Penalties;
-use crate::state::State;
+use crate::nn::params::{Gradients, Params};
+use crate::nn::state::State;
+use crate::run::checkpoint::LoadedRun;
 use crate::text::TextError;
-use crate::text::batches::{Batch, Batches, Batching};
+use crate::text::batch::{Batch, Batches, Batching};
 use crate::text::corpus::Corpus;
-use crate::train::checkpoint::LoadedRun;
 
 /// The most training tokens whose gradients are looked at.
 const STATISTICS: usize = 50_000;

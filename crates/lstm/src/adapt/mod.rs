@@ -22,10 +22,10 @@ use settings::{CacheSettings, DynamicSettings};
 
 use crate::evaluate::Evaluation;
 use crate::model::{Loss, Predicted};
+use crate::run::checkpoint::LoadedRun;
 use crate::text::TextError;
-use crate::text::batches::Batching;
+use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
-use crate::train::checkpoint::LoadedRun;
 
 /// What scores a text block by block: the model as it was trained, or one that goes on learning.
 enum Scorer<'a> {

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, at_least_one};
 use crate::formats::{FormatError, write_bytes};
-use crate::params::Params;
-use crate::train::run::RunFolder;
+use crate::nn::config::{ConfigError, at_least_one};
+use crate::nn::params::Params;
+use crate::run::config::RunFolder;
 
 /// The version of the `adaptation.toml` this program writes.
 const VERSION: u32 = 1;

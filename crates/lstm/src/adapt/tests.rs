@@ -5,11 +5,11 @@ use super::settings::Tuned;
 use super::tune::{tune_cache, tune_dynamic};
 use super::*;
 use crate::model::LanguageModel;
+use crate::run::checkpoint::ModelCard;
+use crate::run::config::RunFolder;
+use crate::run::preset::Preset;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
-use crate::train::checkpoint::ModelCard;
-use crate::train::preset::Preset;
-use crate::train::run::RunFolder;
 
 const CACHE: CacheSettings = CacheSettings { theta: 0.5, weight: 0.3, window: 100 };
 const DYNAMIC: DynamicSettings = DynamicSettings { rate: 0.001, decay: 0.001, segment: 8 };

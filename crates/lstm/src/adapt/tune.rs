@@ -6,9 +6,9 @@ use super::cache::{Cache, mixed};
 use super::dynamic::GradientScale;
 use super::settings::{CacheSettings, DynamicSettings};
 use crate::model::Loss;
+use crate::run::checkpoint::LoadedRun;
 use crate::text::TextError;
 use crate::text::corpus::Corpus;
-use crate::train::checkpoint::LoadedRun;
 
 /// The grid of the cache: around the best, perplexities on the Penn Treebank differ by a hundredth from cell to cell.
 const THETAS: [f32; 9] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0];

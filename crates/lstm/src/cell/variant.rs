@@ -62,7 +62,7 @@
 //! ```
 
 use super::{CellState, Float, Gates, add_outer, add_transposed, dot, row};
-use crate::config::CellVariant;
+use crate::nn::config::CellVariant;
 
 /// The parameters of one gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -463,7 +463,7 @@ fn add_products<F: Float>(out: &mut [F], a: &[F], b: &[F]) {
 mod tests {
     use super::super::{Cell, Stacked};
     use super::*;
-    use crate::config::Zoneout;
+    use crate::nn::config::Zoneout;
     use crate::rng::{Purpose, Rng};
 
     /// Every combination of peepholes, coupled gates and layer normalisation.

@@ -1,9 +1,9 @@
 //! Beam search: the likeliest text that looking at a few at a time finds.
 
 use super::reading::{Readers, Rules};
-use crate::config::{ConfigError, at_least_one};
 use crate::model::LanguageModel;
-use crate::params::Params;
+use crate::nn::config::{ConfigError, at_least_one};
+use crate::nn::params::Params;
 
 /// A text that was found.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,9 +14,9 @@ pub use stops::Stops;
 pub(crate) mod tiny {
     //! A model with random parameters, small enough to try every text of a few tokens.
 
-    use crate::config::Init;
     use crate::model::{LanguageModel, LanguageModelConfig};
-    use crate::params::Params;
+    use crate::nn::config::Init;
+    use crate::nn::params::Params;
 
     /// V.
     pub(crate) const VOCABULARY: usize = 11;

@@ -1,10 +1,10 @@
 //! Rows of text that a model reads side by side, token by token, and its scores of what comes next in each.
 
-use crate::config::ConfigError;
 use crate::model::{LanguageModel, TokenStream};
-use crate::params::Params;
-use crate::text::batches::Batching;
-use crate::train::checkpoint::LoadedRun;
+use crate::nn::config::ConfigError;
+use crate::nn::params::Params;
+use crate::run::checkpoint::LoadedRun;
+use crate::text::batch::Batching;
 
 /// How a model's texts begin, go on and what never stands in them.
 #[derive(Clone, Debug, Default, PartialEq)]

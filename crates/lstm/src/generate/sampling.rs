@@ -1,9 +1,9 @@
 //! Sampling: one token after the other, drawn by its probability.
 
 use super::reading::{Readers, Rules};
-use crate::config::ConfigError;
 use crate::model::LanguageModel;
-use crate::params::Params;
+use crate::nn::config::ConfigError;
+use crate::nn::params::Params;
 use crate::rng::{Purpose, Rng};
 
 /// How the next token is chosen from its scores. What is set is applied in the order of the fields.

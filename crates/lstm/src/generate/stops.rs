@@ -1,6 +1,6 @@
 //! Texts that end the writing.
 
-use crate::config::ConfigError;
+use crate::nn::config::ConfigError;
 
 /// Texts of which the first that comes ends the writing and is no part of it. What is written is handed on as soon as
 /// it can no longer be the beginning of one of them.

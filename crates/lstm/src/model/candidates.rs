@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use lstm_kernels::{Aligned, for_each_chunk};
 
-use crate::dropout::Masks;
-use crate::params::{Params, Slot, gather};
+use crate::nn::dropout::Masks;
+use crate::nn::params::{Params, Slot, gather};
 use crate::rng::{Purpose, Rng};
 
 /// The power of a token's frequency that its probability to be a candidate grows with: between that of the unigram
@@ -203,9 +203,9 @@ impl Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Init;
     use crate::model::{LanguageModel, LanguageModelConfig};
-    use crate::text::batches::Batch;
+    use crate::nn::config::Init;
+    use crate::text::batch::Batch;
 
     const COUNTS: [u64; 9] = [100, 0, 7, 1, 1, 30, 2, 12, 4];
 
@@ -247,7 +247,7 @@ mod tests {
             tape.sample(sampler);
             let masks = Some(Masks { seed: 1, step });
             let mut one = batch();
-            one.targets[0] = crate::text::batches::NO_TARGET;
+            one.targets[0] = crate::text::batch::NO_TARGET;
             let loss = model.train_step(&params, &one, &mut model.state(1), masks, &mut tape, &mut gradients);
             loss.mean().exp()
         };
@@ -287,7 +287,7 @@ mod tests {
             let model = LanguageModel::new(config).unwrap();
             let params = model.initialise(&Init::default(), 1);
             let sampler = Arc::new(Sampler::new(&COUNTS, 2));
-            let step = |number: u64, gradients: &mut crate::params::Gradients| {
+            let step = |number: u64, gradients: &mut crate::nn::params::Gradients| {
                 let mut tape = model.tape();
                 tape.sample(Some(&sampler).filter(|_| number % 3 != 2));
                 let masks = Some(Masks { seed: 1, step: number });

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CellVariant, ConfigError, HiddenSizes, Readout};
-use crate::dropout::DropoutRates;
-use crate::penalty::Penalties;
+use crate::model::penalty::Penalties;
+use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, Readout};
+use crate::nn::dropout::DropoutRates;
 
 /// The wiring of a language model, whose scores are over its vocabulary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ use lstm_kernels::{
 };
 
 use super::LanguageModelConfig;
-use crate::params::{Layout, Params, Slot};
+use crate::nn::params::{Layout, Params, Slot};
 
 /// What lies between the LSTM's output `[rows, O]` and the readout.
 #[derive(Clone, Copy, Debug)]

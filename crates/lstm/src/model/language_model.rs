@@ -15,13 +15,13 @@ use lstm_kernels::{
 use super::candidates::{Candidates, Drawn, Sampler};
 use super::head::{Head, HeadTape};
 use super::{LanguageModelConfig, LayerWiring, Loss};
-use crate::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
-use crate::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
-use crate::params::{Accumulate, Gradients, Layout, Params, Slot, gather};
-use crate::penalty::{self, Penalties};
-use crate::stack::{Lstm, Segment, Tape};
-use crate::state::State;
-use crate::text::batches::{Batch, NO_TARGET};
+use crate::model::penalty::{self, Penalties};
+use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
+use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
+use crate::nn::params::{Accumulate, Gradients, Layout, Params, Slot, gather};
+use crate::nn::stack::{Lstm, Segment, Tape};
+use crate::nn::state::State;
+use crate::text::batch::{Batch, NO_TARGET};
 
 pub use token_stream::TokenStream;
 

@@ -1,12 +1,11 @@
 //! From a text file to batches of token ids.
 
 mod archive;
-pub mod batches;
+pub mod batch;
 pub mod builtin;
 pub mod corpus;
 pub mod ngram;
 pub mod source;
-mod subwords;
 pub mod tokenizer;
 
 use std::path::PathBuf;

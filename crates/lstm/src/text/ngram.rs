@@ -2,7 +2,7 @@
 //! can do.
 
 use super::TextError;
-use super::batches::Batching;
+use super::batch::Batching;
 use super::corpus::Corpus;
 use super::tokenizer::Tokenizer;
 use crate::free_memory::free_memory;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::run::{DataConfig, RunConfig};
+use crate::run::config::{DataConfig, RunConfig};
 use crate::text::TextError;
-use crate::text::batches::Batching;
+use crate::text::batch::Batching;
 use crate::text::builtin::Grammar;
 use crate::text::corpus::Corpus;
 use crate::text::ngram::Ngram;
@@ -88,7 +88,7 @@ impl Data {
     }
 
     /// The tokens to validate on and to test with.
-    pub(super) fn evaluated_tokens(&self) -> usize {
+    pub(crate) fn evaluated_tokens(&self) -> usize {
         [&self.valid, &self.test].into_iter().flatten().map(Corpus::tokens).sum()
     }
 
@@ -111,7 +111,7 @@ impl Data {
 ///
 /// # Errors
 /// A text that cannot be used.
-pub(super) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
+pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
     Corpus::read(&splits(config)?.0.train, tokenizer, config.data.lossy)
 }
 
@@ -119,7 +119,7 @@ pub(super) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result
 ///
 /// # Errors
 /// A text that cannot be used.
-pub(super) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
+pub(crate) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
     let valid = splits(config)?.0.valid;
     valid.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
 }

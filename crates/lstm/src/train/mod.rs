@@ -1,14 +1,7 @@
-//! Training: what a run is, its texts, the optimizers and their schedule, and the loop with its events and checkpoints.
+//! Training: the texts of a run, one step, the loop with its events, and the rate finder.
 
-pub mod average;
-pub mod checkpoint;
 pub mod data;
 pub mod event;
-pub mod optimizer;
-pub mod plan;
-pub mod preset;
-pub mod range_test;
-pub mod run;
-pub mod schedule;
+pub mod rate_finder;
 mod step;
 pub mod trainer;

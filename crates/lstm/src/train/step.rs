@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::run::RunConfig;
-use crate::dropout::Masks;
 use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
-use crate::params::{Gradients, Params};
-use crate::state::State;
-use crate::text::batches::{Batch, Batches};
+use crate::nn::dropout::Masks;
+use crate::nn::params::{Gradients, Params};
+use crate::nn::state::State;
+use crate::run::config::RunConfig;
+use crate::text::batch::{Batch, Batches};
 
 /// What training steps work with, sized at the first and reused.
 pub(super) struct Descent<'a> {
@@ -93,12 +93,12 @@ impl<'a> Descent<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::batches::Batching;
+    use crate::run::preset::Preset;
+    use crate::text::batch::Batching;
     use crate::text::builtin::Grammar;
     use crate::text::corpus::Corpus;
     use crate::text::source::Source;
     use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
-    use crate::train::preset::Preset;
 
     /// The loss and gradient of step `number` over a text in `batching`, of `accumulate` batches of `batch` rows.
     fn step(batching: Batching, batch: usize, accumulate: usize, number: usize) -> (Read, Vec<f32>) {

@@ -8,22 +8,22 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::average::is_triggered;
-use super::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
 use super::data::Data;
 use super::event::{End, Event, MetricsFile, Outcome};
-use super::optimizer::OptimizerKind;
-use super::run::{RunConfig, RunFolder};
-use super::schedule::{Moment, ScheduleKind};
 use super::step::Descent;
-use crate::config::ConfigError;
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
 use crate::free_memory::free_memory;
 use crate::model::{LanguageModel, LanguageModelConfig, Loss, Sampler};
-use crate::params::Params;
+use crate::nn::config::ConfigError;
+use crate::nn::params::Params;
+use crate::optim::averaging::is_triggered;
+use crate::optim::optimizer::OptimizerKind;
+use crate::optim::schedule::{Moment, ScheduleKind};
+use crate::run::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
+use crate::run::config::{RunConfig, RunFolder};
 use crate::text::TextError;
-use crate::text::batches::{Batches, Batching};
+use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 
@@ -561,14 +561,14 @@ fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolde
 }
 
 /// The batches of one epoch.
-pub(super) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
+pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
     let RunConfig { batching, batch, segment, seed, .. } = *config;
     let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
     Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
 }
 
 /// What draws the candidates of a sampled softmax, by how often tokens occur in the training text.
-pub(super) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
+pub(crate) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
     let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
     Some(Arc::new(Sampler::new(&data.train.ids.counts(config.model.vocabulary), candidates)))
 }
@@ -624,7 +624,7 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
 
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
-pub(super) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let Some(free) = free_memory() else { return Ok(()) };
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;

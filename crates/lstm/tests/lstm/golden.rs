@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lstm::config::LstmConfig;
+use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::params::{Accumulate, Layout, Params};
-use lstm::penalty::Penalties;
-use lstm::stack::{Lstm, Segment};
-use lstm::state::State;
-use lstm::text::batches::Batch;
-use lstm::train::optimizer::{Optimizer, OptimizerKind};
+use lstm::nn::config::LstmConfig;
+use lstm::nn::params::{Accumulate, Layout, Params};
+use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::state::State;
+use lstm::optim::optimizer::{Optimizer, OptimizerKind};
+use lstm::text::batch::Batch;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 

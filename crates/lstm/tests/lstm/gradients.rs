@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use lstm::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
-use lstm::dropout::{Dropout, DropoutKind, Masks};
-use lstm::params::{Accumulate, Params};
+use lstm::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
+use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
+use lstm::nn::params::{Accumulate, Params};
+use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::state::State;
 use lstm::rng::{Purpose, Rng};
-use lstm::stack::{Lstm, Segment};
-use lstm::state::State;
 
 use crate::reference::{Outcome, Reference, Values};
 

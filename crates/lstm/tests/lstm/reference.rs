@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lstm::cell::variant::VariantCell;
 use lstm::cell::{Cell, CellState, Stacked};
-use lstm::config::{LstmConfig, Readout, Wiring};
+use lstm::nn::config::{LstmConfig, Readout, Wiring};
 
 /// Every number the loss depends on, by name: the parameters under PyTorch's names, `input` `[T, B, I]`, `h_0`
 /// `[L·D, B, R]` and `c_0` `[L·D, B, H]`. Also the gradients of all of these.

@@ -2,8 +2,8 @@
 
 use super::tests::{batch, config};
 use super::*;
-use crate::config::{CellVariant, Readout, Zoneout};
-use crate::dropout::DropoutRates;
+use crate::nn::config::{CellVariant, Readout, Zoneout};
+use crate::nn::dropout::DropoutRates;
 
 /// What the last training step descended, from what it read, in double precision.
 fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {

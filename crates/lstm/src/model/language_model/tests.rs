@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::{CellVariant, Zoneout};
-use crate::dropout::DropoutRates;
+use crate::nn::config::{CellVariant, Zoneout};
+use crate::nn::dropout::DropoutRates;
 use crate::rng::{Purpose, Rng};
 
 pub(super) fn config() -> LanguageModelConfig {

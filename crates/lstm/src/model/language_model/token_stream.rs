@@ -3,10 +3,10 @@
 use lstm_kernels::{Columns, StepPlan};
 
 use super::LanguageModel;
-use crate::config::ConfigError;
 use crate::model::head::{Head, Mixture, mixed_scores};
-use crate::params::Params;
-use crate::stream::Stream;
+use crate::nn::config::ConfigError;
+use crate::nn::params::Params;
+use crate::nn::stream::Stream;
 
 /// B independent streams of tokens through a language model: each step reads one token a row and scores what comes next.
 /// Weights are packed once, and nothing is allocated from step to step.

@@ -1,0 +1,6 @@
+//! Matrix products, from the register tile up.
+
+pub(crate) mod pack;
+pub(crate) mod packed;
+pub(crate) mod product;
+pub(crate) mod tile;

@@ -1,0 +1,100 @@
+//! Products with one right factor again and again: packed once, as the weights of a recurrence are.
+
+use crate::gemm::product::{Matrix, WORTH_A_THREAD};
+use crate::gemm::tile::{From, Left, Out};
+use crate::memory::Aligned;
+use crate::recurrence::{Grid, Shared, Streamed, Sweep, column_share, pack_columns};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team::{self, Member};
+
+/// A right factor `[K, N]`, packed. The buffer is reused.
+#[derive(Clone, Debug, Default)]
+pub struct PackedFactor {
+    values: Aligned,
+    depth: usize,
+    columns: usize,
+}
+
+impl PackedFactor {
+    /// Packs `factor`, `[K, N]`.
+    pub fn pack(&mut self, factor: Matrix) {
+        (self.depth, self.columns) = factor.shape();
+        pack_columns(&mut self.values, factor.source(), self.depth, self.columns, 1);
+    }
+
+    /// out `[M, N]` = a `[M, K]` · factor, or += where `add`.
+    ///
+    /// # Panics
+    /// When `a` and `out` do not have as many rows of the factor's sizes.
+    pub fn product(&self, out: &mut [f32], add: bool, a: &[f32]) {
+        let &Self { depth, columns, .. } = self;
+        let rows = out.len() / columns.max(1);
+        assert_eq!((out.len(), a.len()), (rows * columns, rows * depth), "rows of a product");
+        let wanted = rows * columns * depth / WORTH_A_THREAD;
+        let grid = if wanted < 2 { Grid { rows: 1, units: 1 } } else { Grid::choose(rows, depth, columns) };
+        let out = Shared::new(out);
+        let left = Left { data: a.as_ptr(), row: depth, depth: 1 };
+        team::run(grid.members(), |member| {
+            // A team of another size than asked for shares the columns alone; the result is the same.
+            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, units: member.count } };
+            dispatch(Share { factor: self, rows, left, out, add, grid, member });
+        });
+    }
+}
+
+/// A member's rows and columns of a product.
+struct Share<'a> {
+    factor: &'a PackedFactor,
+    rows: usize,
+    left: Left,
+    out: Shared,
+    add: bool,
+    grid: Grid,
+    member: &'a Member<'a>,
+}
+
+impl Kernel for Share<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { factor: &PackedFactor { ref values, depth, columns: all }, left, out, add, grid, member, .. } = self;
+        let rows = crate::gemm::product::share(self.rows, grid.rows, member.index / grid.units);
+        let columns = column_share(all, grid.units, member.index % grid.units);
+        let from = if add { From::Out } else { From::Zero };
+        // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
+        unsafe {
+            let out = Out { data: out.at(rows.start * all + columns.start), row: all, from };
+            let (left, weights) = (left.at(rows.start, 0), values.as_ptr());
+            Streamed { rows: rows.len(), depth, left, weights, sweep: Sweep::Up }.columns(simd, columns, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::reduce::tests::{close, values};
+
+    #[test]
+    fn agrees_with_the_definition_and_for_any_threads() {
+        for (m, k, n) in [(1, 1, 1), (2, 33, 7), (7, 129, 33), (50, 300, 129), (3, 1100, 800), (0, 3, 2), (2, 0, 3)] {
+            let (a, b, before) = (values(m * k, 1), values(n * k, 2), values(m * n, 3));
+            let sum = |i: usize| (0..k).map(|at| a[i / n * k + at] * b[i % n * k + at]).sum::<f32>();
+            let mut packed = PackedFactor::default();
+            packed.pack(Matrix::new(&b, n, k).transposed());
+            for add in [false, true] {
+                let run = |threads| {
+                    let mut out = before.clone();
+                    crate::with_threads(threads, || packed.product(&mut out, add, &a));
+                    out
+                };
+                let expected: Vec<f32> = (0..m * n).map(|i| sum(i) + if add { before[i] } else { 0.0 }).collect();
+                close(&run(1), &expected, 1e-4);
+                for threads in [2, 3] {
+                    assert!(run(1) == run(threads), "[{m}, {k}] · [{k}, {n}], {threads} threads");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Matrix products.
+//!
+//! The loops, from outside in (Goto & van de Geijn 2008): blocks of rows, so that their part of the left factor stays in
+//! the second-level cache; blocks of k; panels of columns, packed just before they are used, so that a panel stays in
+//! the first-level cache while all rows of the block go past it; register tiles. Blocks of k depend on K alone, so a
+//! product has the same bits however it is shared among threads.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::gemm::pack::{Source, pack_panel, pack_tiles};
+use crate::gemm::tile::{self, Ahead, From, Left, Out, PANEL, Region, Rows};
+use crate::memory::Aligned;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team;
+
+/// A read-only matrix over a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// Dense, row-major.
+    ///
+    /// # Panics
+    /// When `data` is shorter than `rows · columns`.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::with_stride(data, rows, columns, columns)
+    }
+
+    /// Row-major with `stride` values from one row to the next.
+    ///
+    /// # Panics
+    /// When `data` does not reach the last value or the stride is less than a row.
+    pub fn with_stride(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        check(data.len(), rows, columns, stride);
+        Self { data, rows, columns, stride, transposed: false }
+    }
+
+    /// The same values with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    /// (rows, columns) as the product sees them.
+    pub(crate) fn shape(self) -> (usize, usize) {
+        if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+
+    pub(crate) fn source(self) -> Source {
+        let (row, column) = if self.transposed { (1, self.stride) } else { (self.stride, 1) };
+        Source { data: self.data.as_ptr(), row, column }
+    }
+}
+
+/// A matrix over a slice, to write. Row-major.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Dense, row-major.
+    ///
+    /// # Panics
+    /// When `data` is shorter than `rows · columns`.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        Self::with_stride(data, rows, columns, columns)
+    }
+
+    /// Row-major with `stride` values from one row to the next.
+    ///
+    /// # Panics
+    /// When `data` does not reach the last value or the stride is less than a row.
+    pub fn with_stride(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        check(data.len(), rows, columns, stride);
+        Self { data, rows, columns, stride }
+    }
+}
+
+fn check(len: usize, rows: usize, columns: usize, stride: usize) {
+    let extent = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns };
+    assert!(stride >= columns, "a row of {columns} values does not fit a stride of {stride}");
+    assert!(len >= extent, "[{rows}, {columns}] does not fit {len} values");
+}
+
+/// What a product's sums start from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start<'a> {
+    /// out = a · b
+    Zero,
+    /// out += a · b
+    Out,
+    /// out = a · b + bias `[N]`, in every row.
+    Bias(&'a [f32]),
+}
+
+/// The most k of a block: a panel of that depth and two vectors of columns takes at most 36 KiB, about the first-level
+/// cache. Somewhat more than a power of two, for each block visits the whole output once.
+const DEPTH: usize = 288;
+
+/// The most values of a block of rows: 240 KiB, so that it stays in the second-level cache while the next one comes.
+const BLOCK: usize = 60 << 10;
+
+/// The same where K is one block, so that every row is visited once.
+const ONLY_BLOCK: usize = 96 << 10;
+
+/// The multiply-adds that are worth another thread: some 2 µs of a fast core, twice what calling its team costs.
+pub(crate) const WORTH_A_THREAD: usize = 1 << 18;
+
+/// out `[M, N]` = start + a `[M, K]` · b `[K, N]`.
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn product(out: MatrixMut, start: Start, a: Matrix, b: Matrix) {
+    products(a, [(out, start, b)]);
+}
+
+/// Products of one left factor with several right ones: out `[M, N]` = start + a `[M, K]` · b `[K, N]` for each. The
+/// left factor is read once.
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn products<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Start, Matrix); SIDES]) {
+    let (m, k) = a.shape();
+    let sides = sides.map(|(out, start, b)| {
+        let (k_b, n) = b.shape();
+        assert_eq!((m, n, k), (out.rows, out.columns, k_b), "shapes of a product");
+        let from = match start {
+            Start::Zero => From::Zero,
+            Start::Out => From::Out,
+            Start::Bias(bias) => {
+                assert_eq!(bias.len(), n, "a bias has a value for every column");
+                From::Bias(bias.as_ptr())
+            }
+        };
+        Side { n, right: b.source(), out: Out { data: out.data.as_mut_ptr(), row: out.stride, from } }
+    });
+    let a = a.source();
+    let product = Product { m, k, left: Left { data: a.data, row: a.row, depth: a.column }, sides: &sides };
+    let columns: usize = sides.iter().map(|side| side.n).sum();
+    let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
+    let grid = dispatch(Cut { product: &product, threads });
+    team::for_each(grid.down * grid.across, |task| {
+        let (rows, panels) = (share(grid.tiles, grid.down, task / grid.across), task % grid.across);
+        let rows = m.min(rows.start * grid.tile)..m.min(rows.end * grid.tile);
+        dispatch(Block { product: &product, rows, panels: share(grid.panels, grid.across, panels) });
+    });
+}
+
+/// The `part`-th of `parts` nearly equal parts of `0..all`.
+pub(crate) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
+    all * part / parts..all * (part + 1) / parts
+}
+
+/// A product to compute, in parts that write disjoint blocks of the output.
+struct Product<'a> {
+    m: usize,
+    k: usize,
+    left: Left,
+    sides: &'a [Side],
+}
+
+/// A right factor `[K, N]` and where its product goes.
+struct Side {
+    n: usize,
+    right: Source,
+    out: Out,
+}
+
+/// A panel of one of the right factors.
+struct PanelOf<'a> {
+    side: &'a Side,
+    columns: Range<usize>,
+}
+
+impl Product<'_> {
+    /// The panels of all right factors, of `width` columns each.
+    fn panels(&self, width: usize) -> usize {
+        self.sides.iter().map(|side| side.n.div_ceil(width)).sum()
+    }
+
+    /// The `index`-th of them.
+    fn panel(&self, mut index: usize, width: usize) -> PanelOf<'_> {
+        for side in self.sides {
+            let panels = side.n.div_ceil(width);
+            if index < panels {
+                return PanelOf { side, columns: index * width..side.n.min((index + 1) * width) };
+            }
+            index -= panels;
+        }
+        unreachable!("a panel of the product")
+    }
+}
+
+/// How a product is shared among threads: `down · across` tasks.
+struct Grid {
+    tile: usize,
+    tiles: usize,
+    panels: usize,
+    down: usize,
+    across: usize,
+}
+
+/// Chooses the grid.
+struct Cut<'a> {
+    product: &'a Product<'a>,
+    threads: usize,
+}
+
+impl Kernel for Cut<'_> {
+    type Output = Grid;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Grid {
+        let Self { product, threads } = self;
+        let &Product { m, left, sides, .. } = product;
+        let (tile, panels) = (S::TILE_ROWS, product.panels(PANEL * S::LANES));
+        let tiles = m.div_ceil(tile);
+        let mut grid = Grid { tile, tiles, panels, down: 1, across: 1 };
+        if threads == 1 {
+            return grid;
+        }
+        // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks
+        // side by side write to the same cache lines where they meet, so rows are cut first.
+        let (pack_panel, pack_row) =
+            (if sides.iter().all(|side| side.right.column == 1) { 4 } else { 10 }, if left.row == 1 { 8 } else { 2 });
+        let mut best = usize::MAX;
+        for across in 1..=panels.min(8 * threads) {
+            for down in 1..=tiles.min(4 * threads) {
+                let turns = (down * across).div_ceil(threads);
+                let rows = tiles.div_ceil(down) * tile;
+                let cost = turns * (panels.div_ceil(across) * (rows + pack_panel) * PANEL * 8 + rows * pack_row);
+                if cost < best {
+                    best = cost;
+                    (grid.down, grid.across) = (down, across);
+                }
+            }
+        }
+        grid
+    }
+}
+
+/// Some rows and panels of a product.
+struct Block<'a> {
+    product: &'a Product<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+thread_local! {
+    /// A packed panel, and a packed block of rows.
+    static PACKED: RefCell<[Aligned; 2]> = const { RefCell::new([Aligned::new(), Aligned::new()]) };
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { product, rows, panels } = self;
+        let &Product { k, left, .. } = product;
+        let width = PANEL * S::LANES;
+        // Taken out and put back: a borrow would put the loops into a closure.
+        let mut packed = PACKED.take();
+        let panel = packed[0].at_least(DEPTH.min(k) * width);
+        let across = left.row == 1 && left.depth != 1 && conflicts(left.depth);
+        let blocks = k.div_ceil(DEPTH).max(1);
+        let row_blocks = rows.len().div_ceil(if blocks == 1 { ONLY_BLOCK } else { BLOCK } / k.div_ceil(blocks).max(1));
+        // Row blocks of whole tiles, so that only the last one has a short tile.
+        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        let visit = |visit: usize| {
+            let tiles = share(tiles, row_blocks, visit / blocks);
+            let at = |tile: usize| rows.end.min(rows.start + tile * S::TILE_ROWS);
+            (at(tiles.start)..at(tiles.end), share(k, blocks, visit % blocks))
+        };
+        for number in 0..row_blocks * blocks {
+            let (rows, ks) = visit(number);
+            let (height, depth) = (rows.len(), ks.len());
+            let block_left = left.at(rows.start, ks.start);
+            let tiles = if across { packed[1].at_least(height * depth) } else { std::ptr::null_mut() };
+            if across {
+                // SAFETY: rows and ks lie inside the left factor; the buffer was just grown.
+                unsafe { pack_tiles(simd, block_left.data, left.depth, height, depth, tiles) };
+            }
+            let (next_left, next_ks) = match number + 1 < row_blocks * blocks {
+                true => {
+                    let (rows, ks) = visit(number + 1);
+                    (region(left.at(rows.start, ks.start), rows.len(), ks.len()), ks)
+                }
+                false => (Region::NONE, 0..0),
+            };
+            for index in panels.clone() {
+                let PanelOf { side: &Side { right, out, .. }, columns } = product.panel(index, width);
+                let mut out = out.at(rows.start, columns.start);
+                if number % blocks > 0 {
+                    out.from = From::Out;
+                }
+                let (next, next_ks) = match index + 1 < panels.end {
+                    true => (product.panel(index + 1, width), &ks),
+                    false => (product.panel(panels.start, width), &next_ks),
+                };
+                // Columns of the right factor lie as rows of the left one do.
+                let right_next = next.side.right;
+                let transposed = Left { data: right_next.data, row: right_next.column, depth: right_next.row };
+                let at_next = transposed.at(next.columns.start, next_ks.start);
+                let next_panel = region(at_next, next.columns.len(), next_ks.len());
+                let ahead = [next_left.share(panels.len(), index - panels.start), next_panel];
+                // SAFETY: the matrices were checked against their slices when they were made and against each other
+                // by `products`; rows and columns of the output are this task's own; the panel was grown above.
+                unsafe {
+                    pack_panel(simd, right, ks.clone(), columns.clone(), panel);
+                    let left = if across { Rows::Tiles(tiles) } else { Rows::Strided(block_left) };
+                    tile::panel(simd, height, depth, columns.len(), left, panel, out, Ahead::Regions(ahead));
+                }
+            }
+        }
+        PACKED.set(packed);
+    }
+}
+
+/// Whether values at this stride fall into so few sets of the first-level cache that they push each other out: of its 64
+/// sets, which repeat every 4 KiB, they reach 4 KiB / gcd(4 KiB, stride).
+fn conflicts(stride: usize) -> bool {
+    const REPEAT: usize = 1024;
+    REPEAT >> stride.trailing_zeros().min(10) < 32
+}
+
+/// The memory of some rows of a factor.
+fn region(left: Left, rows: usize, depth: usize) -> Region {
+    match left.depth {
+        1 => Region { data: left.data, rows, stride: left.row, len: depth },
+        stride => Region { data: left.data, rows: depth, stride, len: rows },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::reduce::tests::{close, values};
+    use crate::simd::available;
+
+    /// (M, K, N): odd sizes, more than one block of k and of rows, nothing at all.
+    const SHAPES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (7, 33, 129),
+        (129, 7, 33),
+        (260, 129, 333),
+        (3, 0, 5),
+        (33, 129, 1),
+        (13, 700, 17),
+        (801, 20, 40),
+        (0, 3, 2),
+    ];
+
+    #[test]
+    fn agrees_with_the_definition_and_for_any_threads() {
+        for (m, k, n) in SHAPES {
+            let (a, b, bias) = (values(m * k, 1), values(k * n, 2), values(n, 4));
+            let a_transposed: Vec<f32> = (0..m * k).map(|i| a[(i % m) * k + i / m]).collect();
+            let b_transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+            let before = values(m * n, 3);
+            let sum = |row: usize, column: usize| (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum::<f32>();
+            for start in [Start::Zero, Start::Out, Start::Bias(&bias)] {
+                let expected: Vec<f32> = (0..m * n)
+                    .map(|i| {
+                        sum(i / n, i % n)
+                            + match start {
+                                Start::Zero => 0.0,
+                                Start::Out => before[i],
+                                Start::Bias(bias) => bias[i % n],
+                            }
+                    })
+                    .collect();
+                let mut first: Option<Vec<f32>> = None;
+                for (threads, across) in [(1, false), (2, false), (3, true), (2, true)] {
+                    let mut out = before.clone();
+                    let (a, b) = match across {
+                        false => (Matrix::new(&a, m, k), Matrix::new(&b_transposed, n, k).transposed()),
+                        true => (Matrix::new(&a_transposed, k, m).transposed(), Matrix::new(&b, k, n)),
+                    };
+                    team::with_threads(threads, || product(MatrixMut::new(&mut out, m, n), start, a, b));
+                    close(&out, &expected, 1e-4);
+                    assert_eq!(first.get_or_insert_with(|| out.clone()), &out, "{m} {k} {n} {threads}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_scalar_one() {
+        for (m, k, n) in SHAPES {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let mut results = Vec::new();
+            for (isa, _) in available() {
+                let mut out = vec![f32::NAN; m * n];
+                let left = Left { data: a.as_ptr(), row: k, depth: 1 };
+                let right = Source { data: b.as_ptr(), row: n, column: 1 };
+                let out_view = Out { data: out.as_mut_ptr(), row: n, from: From::Zero };
+                let sides = [Side { n, right, out: out_view }];
+                let product = Product { m, k, left, sides: &sides };
+                let panels = isa.run(Cut { product: &product, threads: 1 }).panels;
+                isa.run(Block { product: &product, rows: 0..m, panels: 0..panels });
+                results.push(out);
+            }
+            let (scalar, others) = results.split_last().unwrap();
+            others.iter().for_each(|other| close(other, scalar, 1e-4));
+        }
+    }
+
+    #[test]
+    fn several_right_factors_give_what_each_gives_alone() {
+        let (m, k) = (70, 300);
+        let (a, b, c) = (values(m * k, 1), values(k * 33, 2), values(k * 70, 3));
+        let (a, b, c) = (Matrix::new(&a, k, m).transposed(), Matrix::new(&b, k, 33), Matrix::new(&c, k, 70));
+        let mut alone = [vec![0.0; m * 33], vec![1.0; m * 70]];
+        let mut together = alone.clone();
+        let [to_b, to_c] = &mut alone;
+        product(MatrixMut::new(to_b, m, 33), Start::Zero, a, b);
+        product(MatrixMut::new(to_c, m, 70), Start::Out, a, c);
+        let [to_b, to_c] = &mut together;
+        products(a, [(MatrixMut::new(to_b, m, 33), Start::Zero, b), (MatrixMut::new(to_c, m, 70), Start::Out, c)]);
+        assert_eq!(alone, together);
+    }
+
+    #[test]
+    fn strides_leave_what_lies_between_alone() {
+        let (a, b) = (values(5 * 9, 1), values(9 * 20, 2));
+        let mut out = vec![7.0; 5 * 21];
+        let [a, b] = [Matrix::with_stride(&a, 5, 8, 9), Matrix::with_stride(&b, 8, 19, 20)];
+        product(MatrixMut::with_stride(&mut out, 5, 19, 21), Start::Zero, a, b);
+        assert!(out.chunks_exact(21).all(|row| row[19..] == [7.0, 7.0] && row[..19].iter().all(|x| *x != 7.0)));
+    }
+}

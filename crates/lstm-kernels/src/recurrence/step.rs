@@ -1,0 +1,588 @@
+//! One step of a whole network: its weights packed once, its values in one workspace, its layers run one after the other
+//! by a team that meets between them. A step allocates nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::gemm::pack::Source;
+use crate::gemm::product::share;
+use crate::gemm::tile::{From, Left, Out};
+use crate::memory::Aligned;
+use crate::ops::mixture::Tanh;
+use crate::ops::normalise::NormaliseRow;
+use crate::recurrence::variant::{Blend, CellNorm, CellRow, Keep, NormRow, VariantCell, cell_row};
+use crate::recurrence::{
+    Cells, ROWS, Scratch, Shared, Streamed, Sweep, column_share, own_blocks, pack_blocks, pack_columns,
+};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::team::{self, Member};
+
+/// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// Some columns of a `[B, ·]` buffer of a [`StepPlan`].
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    buffer: usize,
+    first: usize,
+    width: usize,
+}
+
+impl Columns {
+    /// Some of these columns.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn part(self, columns: Range<usize>) -> Self {
+        assert!(columns.start <= columns.end && columns.end <= self.width, "columns {columns:?} of {}", self.width);
+        Self { first: self.first + columns.start, width: columns.len(), ..self }
+    }
+}
+
+/// The parameters of one layer of LSTM cells, in PyTorch's shapes.
+#[derive(Clone, Copy, Debug)]
+pub struct CellWeights<'a> {
+    /// `[4H, I]`.
+    pub weight_ih: &'a [f32],
+    /// `[4H, R]`.
+    pub weight_hh: &'a [f32],
+    /// `[4H]`.
+    pub bias_ih: &'a [f32],
+    /// `[4H]`.
+    pub bias_hh: &'a [f32],
+    /// H.
+    pub hidden: usize,
+}
+
+/// A network's step, built part by part and then run again and again.
+#[derive(Clone, Debug)]
+pub struct StepPlan {
+    batch: usize,
+    values: Vec<f32>,
+    buffers: Vec<Buffer>,
+    /// Packed weights, and gains and biases as they are. Shared by clones.
+    packed: Vec<Arc<Aligned>>,
+    phases: Vec<Phase>,
+    /// The weights read by a step.
+    weights: usize,
+}
+
+/// Where a buffer lies among the values: `[B, width]`, or one row that all rows share.
+#[derive(Clone, Copy, Debug)]
+struct Buffer {
+    offset: usize,
+    width: usize,
+    shared: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// gates, c, out from `[x, h]` and c.
+    Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
+    /// out = input · Wᵀ + bias, of whole buffers if a row is `parts` rows of the product.
+    Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns, parts: usize },
+    /// values = tanh(values).
+    Tanh { values: Columns },
+    /// gates, c, out of a variant's cell from its pre-activations and the cell state before; where it is normalised, from
+    /// W_hh h in `norm` as well, beside a buffer for the normalised cell state. `parameters`: its peepholes, then its
+    /// gains and bias.
+    Variant {
+        parameters: usize,
+        form: Form,
+        gates: Columns,
+        norm: Option<(Columns, Columns)>,
+        c_before: Columns,
+        c: Columns,
+        tanh_c: Columns,
+        out: Columns,
+    },
+    /// Layer normalisation in place. `parameters`: the gain, then the bias.
+    Normalise { parameters: usize, values: Columns },
+    /// values = rate · before + (1 − rate) · values.
+    Blend { values: Columns, before: Columns, rate: f32 },
+    /// out = a + b.
+    Sum { a: Columns, b: Columns, out: Columns },
+    /// to = from; `later` if only the next step reads it.
+    Copy { from: Columns, to: Columns, later: bool },
+}
+
+/// Which variant a cell is.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    hidden: usize,
+    coupled: bool,
+    peepholes: bool,
+    norm: bool,
+}
+
+impl Form {
+    /// The cell of this form with the parameters that lie one after the other.
+    fn cell(self, parameters: &[f32]) -> VariantCell<'_> {
+        let Self { hidden, coupled, peepholes, norm } = self;
+        let plain = VariantCell { hidden, coupled, peepholes: None, norm: None };
+        let width = plain.gates() * hidden;
+        let (peephole, rest) = parameters.split_at(if peepholes { width - hidden } else { 0 });
+        let norm = norm.then(|| {
+            let (gain_hh, cell) = rest.split_at(width);
+            CellNorm { gain_hh, gain_cell: &cell[..hidden], bias_cell: &cell[hidden..] }
+        });
+        VariantCell { peepholes: peepholes.then_some(peephole), norm, ..plain }
+    }
+}
+
+impl StepPlan {
+    /// A plan for B rows side by side.
+    pub fn new(batch: usize) -> Self {
+        Self { batch, values: Vec::new(), buffers: Vec::new(), packed: Vec::new(), phases: Vec::new(), weights: 0 }
+    }
+
+    /// B.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The same plan for another number of rows, every buffer zero. The weights are shared.
+    pub fn with_batch(&self, batch: usize) -> Self {
+        let mut plan = Self { batch, values: Vec::new(), buffers: Vec::new(), ..self.clone() };
+        for buffer in &self.buffers {
+            let columns = plan.add(buffer.width, buffer.shared);
+            if buffer.shared {
+                let to = plan.buffers[columns.buffer].offset;
+                plan.values[to..to + buffer.width].copy_from_slice(&self.values[buffer.offset..][..buffer.width]);
+            }
+        }
+        plan
+    }
+
+    /// A new buffer `[B, width]`, zero.
+    pub fn buffer(&mut self, width: usize) -> Columns {
+        self.add(width, false)
+    }
+
+    fn add(&mut self, width: usize, shared: bool) -> Columns {
+        let offset = self.values.len();
+        self.values.resize(offset + if shared { 1 } else { self.batch } * width, 0.0);
+        self.buffers.push(Buffer { offset, width, shared });
+        Columns { buffer: self.buffers.len() - 1, first: 0, width }
+    }
+
+    /// One row that every row of the batch shares.
+    fn shared_row(&mut self, values: impl Iterator<Item = f32>) -> Columns {
+        let values: Vec<f32> = values.collect();
+        let row = self.add(values.len(), true);
+        let offset = self.buffers[row.buffer].offset;
+        self.values[offset..].copy_from_slice(&values);
+        row
+    }
+
+    /// Appends a layer of cells: from `joined: [B, I + R]`, the input beside the hidden state before, and
+    /// `c: [B, H]`, which is replaced, to the hidden state before projection, `out: [B, H]`. Returns the activated
+    /// gates, `[B, 4H]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn cells(&mut self, weights: CellWeights, joined: Columns, c: Columns, out: Columns) -> Columns {
+        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, hidden } = weights;
+        let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / (4 * hidden));
+        assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, hidden], "columns of cells");
+        assert_eq!([bias_ih.len(), bias_hh.len()], [4 * hidden; 2], "biases of cells");
+        assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
+        let bias = self.shared_row(bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b));
+        let (gates, tanh_c) = (self.buffer(4 * hidden), self.buffer(hidden));
+        let mut packed = Aligned::new();
+        pack_blocks(&mut packed, &[(weight_ih, input), (weight_hh, recurrent)], hidden);
+        self.weights += packed.len();
+        self.packed.push(Arc::new(packed));
+        let packed = self.packed.len() - 1;
+        self.phases.push(Phase::Cells { packed, bias, joined, gates, c, tanh_c, out });
+        gates
+    }
+
+    /// Appends a layer of a variant's cells: from gates `[B, K·H]`, in the pre-activations, out the activated gates, and
+    /// `c_before: [B, H]` to c and out `[B, H]`; c may be `c_before`. `sums: [B, K·H]` holds W_hh h for a normalised cell, else
+    /// it is in the gates already.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn variant(
+        &mut self,
+        cell: VariantCell,
+        gates: Columns,
+        sums: Option<Columns>,
+        c_before: Columns,
+        c: Columns,
+        out: Columns,
+    ) {
+        let VariantCell { hidden, coupled, peepholes, norm } = cell;
+        cell.check();
+        assert_eq!([c_before.width, c.width, out.width], [hidden; 3], "columns of states");
+        assert!(gates.width == cell.gates() * hidden && sums.is_none_or(|sums| sums.width == gates.width), "gates");
+        assert_eq!(sums.is_some(), norm.is_some(), "W_hh h apart for a normalised cell");
+        let mut parameters = peepholes.unwrap_or_default().to_vec();
+        let norms = norm.map(|norm| [norm.gain_hh, norm.gain_cell, norm.bias_cell]);
+        norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
+        self.packed.push(Arc::new(Aligned::from(&parameters[..])));
+        let (tanh_c, cells) = (self.buffer(hidden), sums.map(|_| self.buffer(hidden)));
+        self.phases.push(Phase::Variant {
+            parameters: self.packed.len() - 1,
+            form: Form { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() },
+            gates,
+            norm: sums.zip(cells),
+            c_before,
+            c,
+            tanh_c,
+            out,
+        });
+    }
+
+    /// Appends a layer normalisation in place: values `[B, N]` = gain ∘ N(values) + bias.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn normalise(&mut self, values: Columns, gain: &[f32], bias: &[f32]) {
+        assert_eq!([gain.len(), bias.len()], [values.width; 2], "a gain and a bias for every column");
+        self.packed.push(Arc::new(Aligned::from(&[gain, bias].concat()[..])));
+        self.phases.push(Phase::Normalise { parameters: self.packed.len() - 1, values });
+    }
+
+    /// Appends values = rate · before + (1 − rate) · values: the expectation of zoneout.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn blend(&mut self, values: Columns, before: Columns, rate: f32) {
+        assert_eq!(values.width, before.width, "columns to blend");
+        self.phases.push(Phase::Blend { values, before, rate });
+    }
+
+    /// Appends out `[B, N]` = input `[B, K]` · weightᵀ + bias, weight: `[N, K]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    pub fn linear(&mut self, weight: &[f32], bias: Option<&[f32]>, input: Columns, out: Columns) {
+        self.linear_of_parts(weight, bias, 1, input, out);
+    }
+
+    /// Appends the same product of every part of a row by itself: out `[B, parts, N]` = input `[B, parts, K]` · weightᵀ +
+    /// bias, weight: `[N, K]`, which is read once.
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other, or a row is several parts and not a whole buffer's.
+    pub fn linear_of_parts(
+        &mut self,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        parts: usize,
+        input: Columns,
+        out: Columns,
+    ) {
+        let is_whole = |columns: Columns| self.buffers[columns.buffer].width == columns.width;
+        assert!(parts == 1 || is_whole(input) && is_whole(out), "parts are a whole buffer's");
+        assert_eq!([input.width % parts, out.width % parts], [0; 2], "parts of one size");
+        let (depth, columns) = (input.width / parts, out.width / parts);
+        assert_eq!(weight.len(), depth * columns, "a weight is [N, K]");
+        let bias = bias.map(|bias| {
+            assert_eq!(bias.len(), columns, "a bias has a value for every column");
+            self.shared_row(bias.iter().copied())
+        });
+        let mut packed = Aligned::new();
+        pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
+        self.weights += packed.len();
+        self.packed.push(Arc::new(packed));
+        self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out, parts });
+    }
+
+    /// Appends values = tanh(values).
+    pub fn tanh(&mut self, values: Columns) {
+        self.phases.push(Phase::Tanh { values });
+    }
+
+    /// Appends out = a + b.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn sum(&mut self, a: Columns, b: Columns, out: Columns) {
+        assert_eq!([a.width, b.width], [out.width; 2], "columns of a sum");
+        self.phases.push(Phase::Sum { a, b, out });
+    }
+
+    /// Appends a copy.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn copy(&mut self, from: Columns, to: Columns) {
+        assert_eq!(from.width, to.width, "columns of a copy");
+        self.phases.push(Phase::Copy { from, to, later: false });
+    }
+
+    /// Appends a copy of which this step reads nothing: what the next one starts from.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn carry(&mut self, from: Columns, to: Columns) {
+        assert_eq!(from.width, to.width, "columns of a copy");
+        self.phases.push(Phase::Copy { from, to, later: true });
+    }
+
+    /// One row of some columns.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, columns: Columns, row: usize) -> &[f32] {
+        let at = self.place(columns, row);
+        &self.values[at..][..columns.width]
+    }
+
+    /// One row of some columns, to write.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row_mut(&mut self, columns: Columns, row: usize) -> &mut [f32] {
+        let at = self.place(columns, row);
+        &mut self.values[at..][..columns.width]
+    }
+
+    fn place(&self, columns: Columns, row: usize) -> usize {
+        assert!(row < self.batch, "row {row} of {}", self.batch);
+        let buffer = self.buffers[columns.buffer];
+        buffer.offset + row * buffer.width + columns.first
+    }
+
+    /// All rows of a whole buffer: `[B, width]`.
+    ///
+    /// # Panics
+    /// When the columns are a part of a buffer.
+    pub fn rows(&self, columns: Columns) -> &[f32] {
+        let buffer = self.buffers[columns.buffer];
+        assert_eq!(buffer.width, columns.width, "a whole buffer");
+        &self.values[buffer.offset..][..self.batch * buffer.width]
+    }
+
+    /// Runs the step.
+    pub fn run(&mut self) {
+        let wanted = if self.weights * self.batch.min(4) < WORTH_A_THREAD { 1 } else { team::threads() };
+        let values = Shared::new(&mut self.values);
+        let plan =
+            Parts { batch: self.batch, buffers: &self.buffers, packed: &self.packed, phases: &self.phases, values };
+        team::run(wanted, |member| dispatch(Step { plan, member }));
+    }
+}
+
+/// A plan at work.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    batch: usize,
+    buffers: &'a [Buffer],
+    packed: &'a [Arc<Aligned>],
+    phases: &'a [Phase],
+    values: Shared,
+}
+
+struct Step<'a> {
+    plan: Parts<'a>,
+    member: &'a Member<'a>,
+}
+
+impl Kernel for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { plan: Parts { batch, buffers, packed, phases, values }, member } = self;
+        let mut scratch = Scratch::zero();
+        for phase in phases {
+            // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
+            // and all meet before anyone reads what another wrote.
+            unsafe {
+                let stride = |columns: &Columns| buffers[columns.buffer].width;
+                let at = |columns: &Columns, row: usize| {
+                    values.at(buffers[columns.buffer].offset + row * stride(columns) + columns.first)
+                };
+                match phase {
+                    Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
+                        let own = own_blocks(c.width, S::LANES, member.count, member.index);
+                        let weights = packed[*weights].as_ptr();
+                        let mut row = 0;
+                        while row < batch {
+                            let rows = ROWS.min(batch - row);
+                            let cells = Cells {
+                                pre: (at(bias, 0), 0),
+                                gates: at(gates, row),
+                                c_before: at(c, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                h: (at(out, row), stride(out)),
+                                hidden: c.width,
+                            };
+                            let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
+                            let (depth, sweep) = (joined.width, Sweep::Up);
+                            Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
+                            row += rows;
+                        }
+                    }
+                    Phase::Linear { packed: weights, bias, input, out, parts } => {
+                        let columns = column_share(out.width / parts, member.count, member.index);
+                        let first = columns.start;
+                        let from = bias.map_or(From::Zero, |bias| From::Bias(at(&bias, 0).add(first).cast_const()));
+                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, from };
+                        let left = Left { data: at(input, 0), row: stride(input) / parts, depth: 1 };
+                        let weights = packed[*weights].as_ptr();
+                        let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
+                        Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
+                    }
+                    Phase::Tanh { values } => {
+                        for row in share(batch, member.count, member.index) {
+                            let values = std::slice::from_raw_parts_mut(at(values, row), values.width);
+                            Tanh { values }.run(simd);
+                        }
+                    }
+                    Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
+                        let cell = form.cell(&packed[*parameters]);
+                        for row in share(batch, member.count, member.index) {
+                            // Nothing reads the scales without a backward pass.
+                            let mut scales = [0.0; 2];
+                            let [sum_scale, cell_scale] = &mut scales;
+                            let norm = norm.as_ref().map(|(sums, cells)| NormRow {
+                                sums: at(sums, row),
+                                sum_scale,
+                                cells: at(cells, row),
+                                cell_scale,
+                            });
+                            let row = CellRow {
+                                gates: at(gates, row),
+                                c_before: at(c_before, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                shown: at(out, row),
+                                norm,
+                            };
+                            cell_row(simd, &cell, row);
+                        }
+                    }
+                    Phase::Normalise { parameters, values } => {
+                        let (gain, bias) = packed[*parameters].split_at(values.width);
+                        for row in share(batch, member.count, member.index) {
+                            let (mut scale, values) = (0.0, at(values, row));
+                            let row = NormaliseRow { values, normalised: values, scale: &raw mut scale, gain, bias };
+                            row.run(simd);
+                        }
+                    }
+                    Phase::Blend { values, before, rate } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (to, before) = (at(values, row), at(before, row));
+                            let keep = Keep::Rate(*rate);
+                            Blend { values: to, before, len: values.width, keep, first: 0 }.run(simd);
+                        }
+                    }
+                    Phase::Sum { a, b, out } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (a, b, to) = (at(a, row), at(b, row), at(out, row));
+                            (0..out.width).for_each(|i| *to.add(i) = *a.add(i) + *b.add(i));
+                        }
+                    }
+                    Phase::Copy { from, to, .. } => {
+                        for row in share(batch, member.count, member.index) {
+                            std::ptr::copy(at(from, row), at(to, row), from.width);
+                        }
+                    }
+                }
+            }
+            if !matches!(phase, Phase::Copy { later: true, .. }) {
+                member.meet();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::reduce::tests::{close, values};
+
+    #[test]
+    fn parts_of_a_row_go_through_one_weight() {
+        let (batch, parts, depth, columns) = (3, 4, 5, 7);
+        let (weight, bias) = (values(columns * depth, 1), values(columns, 2));
+        let input = values(batch * parts * depth, 3);
+        let expected: Vec<f32> = input
+            .chunks(depth)
+            .flat_map(|part| {
+                let part: Vec<f32> = part.iter().map(|x| x.tanh()).collect();
+                let dot = |row: &[f32]| row.iter().zip(&part).map(|(a, b)| a * b).sum::<f32>();
+                weight.chunks(depth).zip(&bias).map(|(row, bias)| dot(row) + bias).collect::<Vec<_>>()
+            })
+            .collect();
+        for threads in [1, 2, 3] {
+            let mut plan = StepPlan::new(batch);
+            let (wide, out) = (plan.buffer(parts * depth), plan.buffer(parts * columns));
+            plan.tanh(wide);
+            plan.linear_of_parts(&weight, Some(&bias), parts, wide, out);
+            plan.weights = usize::MAX / 8;
+            for (row, input) in input.chunks(parts * depth).enumerate() {
+                plan.row_mut(wide, row).copy_from_slice(input);
+            }
+            crate::with_threads(threads, || plan.run());
+            close(plan.rows(out), &expected, 1e-5);
+        }
+    }
+
+    /// Two steps of a layer and a projection of it, of 1, 3 and 60 rows, against the equations.
+    #[test]
+    fn a_plan_is_its_equations_for_any_threads() {
+        let (input, hidden, columns) = (5, 19, 7);
+        let (weight_ih, weight_hh) = (values(4 * hidden * input, 1), values(4 * hidden * hidden, 2));
+        let (bias_ih, bias_hh) = (values(4 * hidden, 3), values(4 * hidden, 4));
+        let (weight, bias) = (values(columns * hidden, 5), values(columns, 6));
+        for batch in [1, 3, 60] {
+            let x = values(2 * batch * input, 7);
+            let (mut h, mut c) = (vec![vec![0.0f32; hidden]; batch], vec![vec![0.0f32; hidden]; batch]);
+            let mut expected = Vec::new();
+            for step in 0..2 {
+                for row in 0..batch {
+                    let x = &x[(step * batch + row) * input..][..input];
+                    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+                    let pre: Vec<f32> = (0..4 * hidden)
+                        .map(|n| {
+                            let from_x = dot(&weight_ih[n * input..][..input], x);
+                            from_x + dot(&weight_hh[n * hidden..][..hidden], &h[row]) + bias_ih[n] + bias_hh[n]
+                        })
+                        .collect();
+                    let logistic = |x: f32| 1.0 / (1.0 + (-x).exp());
+                    for u in 0..hidden {
+                        let [i, f, g, o] = std::array::from_fn(|gate| pre[gate * hidden + u]);
+                        c[row][u] = logistic(f) * c[row][u] + logistic(i) * g.tanh();
+                        h[row][u] = logistic(o) * c[row][u].tanh();
+                    }
+                    expected.extend((0..columns).map(|n| bias[n] + dot(&weight[n * hidden..][..hidden], &h[row])));
+                }
+            }
+            for threads in [1, 2, 3] {
+                let mut plan = StepPlan::new(batch);
+                let (joined, c) = (plan.buffer(input + hidden), plan.buffer(hidden));
+                let (h, out) = (plan.buffer(hidden), plan.buffer(columns));
+                let weights = CellWeights {
+                    weight_ih: &weight_ih,
+                    weight_hh: &weight_hh,
+                    bias_ih: &bias_ih,
+                    bias_hh: &bias_hh,
+                    hidden,
+                };
+                plan.cells(weights, joined, c, h);
+                plan.carry(h, joined.part(input..input + hidden));
+                plan.linear(&weight, Some(&bias), h, out);
+                // A small plan would run alone.
+                plan.weights = usize::MAX / 8;
+                let mut plan = plan.with_batch(batch + 1).with_batch(batch);
+                let mut got = Vec::new();
+                for step in 0..2 {
+                    for row in 0..batch {
+                        let x = &x[(step * batch + row) * input..][..input];
+                        plan.row_mut(joined.part(0..input), row).copy_from_slice(x);
+                    }
+                    crate::with_threads(threads, || plan.run());
+                    got.extend_from_slice(plan.rows(out));
+                }
+                close(&got, &expected, 1e-5);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The LSTM as a network: its configuration, its parameters and states, one layer over a segment, any number of layers.
+
+pub mod config;
+pub mod dropout;
+pub(crate) mod layer;
+pub mod params;
+pub mod stack;
+pub mod state;
+pub mod stream;

@@ -1,0 +1,89 @@
+//! What streaming carries from one segment to the next: the hidden and cell state of every layer and direction.
+
+use std::ops::Range;
+
+use crate::nn::config::LstmConfig;
+
+/// Hidden and cell states, as the model takes and returns them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Hidden states `[L·D, B, R]`, layer by layer, forward direction first; R may be another for each layer.
+    pub h: Vec<f32>,
+    /// Cell states `[L·D, B, H]`, likewise.
+    pub c: Vec<f32>,
+    batch: usize,
+    /// R and H of each layer and direction.
+    sizes: Vec<(usize, usize)>,
+}
+
+impl State {
+    /// The state before anything was read: zeros, for `batch` rows.
+    pub fn zeros(config: &LstmConfig, batch: usize) -> Self {
+        let layers = (0..config.layers).map(|layer| (config.recurrent(layer), config.hidden.of(layer)));
+        let sizes: Vec<(usize, usize)> = layers.flat_map(|sizes| vec![sizes; config.directions()]).collect();
+        let h = batch * sizes.iter().map(|(h, _)| h).sum::<usize>();
+        let c = batch * sizes.iter().map(|(_, c)| c).sum::<usize>();
+        Self { h: vec![0.0; h], c: vec![0.0; c], batch, sizes }
+    }
+
+    /// B, the number of rows.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Sets every state to zero.
+    pub fn reset(&mut self) {
+        self.h.fill(0.0);
+        self.c.fill(0.0);
+    }
+
+    /// Gives every row the states of the row before it, and the first row zeros.
+    pub(crate) fn hand_down(&mut self) {
+        for index in 0..self.sizes.len() {
+            let (of_h, of_c) = self.sizes[index];
+            let (h, c) = self.both_mut(index);
+            for (values, size) in [(h, of_h), (c, of_c)] {
+                values.copy_within(..values.len() - size, size);
+                values[..size].fill(0.0);
+            }
+        }
+    }
+
+    /// Both states of the `index`-th layer and direction: `[B, R]` and `[B, H]`.
+    pub(crate) fn both(&self, index: usize) -> (&[f32], &[f32]) {
+        let (h, c) = self.places(index);
+        (&self.h[h], &self.c[c])
+    }
+
+    /// The same, to write.
+    pub(crate) fn both_mut(&mut self, index: usize) -> (&mut [f32], &mut [f32]) {
+        let (h, c) = self.places(index);
+        (&mut self.h[h], &mut self.c[c])
+    }
+
+    /// Where both states of the `index`-th layer and direction lie.
+    fn places(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        let before = self.sizes[..index].iter().fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+        let (start, size, batch) = (before, self.sizes[index], self.batch);
+        (start.0 * batch..(start.0 + size.0) * batch, start.1 * batch..(start.1 + size.1) * batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_different_sizes_lie_one_after_the_other() {
+        let config = LstmConfig { layers: 2, ..LstmConfig::new(1, vec![2, 1]) };
+        let mut state = State::zeros(&config, 3);
+        state.h = (1..=9).map(|value| value as f32).collect();
+        state.c = state.h.clone();
+        assert_eq!(state.both_mut(0).0, [1., 2., 3., 4., 5., 6.]);
+        assert_eq!(state.both_mut(1), (&mut [7., 8., 9.][..], &mut [7., 8., 9.][..]));
+        state.hand_down();
+        assert_eq!(state.h, [0., 0., 1., 2., 3., 4., 0., 7., 8.]);
+        state.reset();
+        assert_eq!(state, State::zeros(&config, 3));
+    }
+}

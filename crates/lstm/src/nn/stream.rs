@@ -1,0 +1,245 @@
+//! Streams: a network run one step at a time, with its weights packed once and nothing allocated from step to step.
+
+use lstm_kernels::StepPlan;
+
+use crate::nn::config::ConfigError;
+use crate::nn::params::Params;
+use crate::nn::stack::{Lstm, StepColumns};
+use crate::nn::state::State;
+
+/// B independent streams through an LSTM: each step reads one input a row and gives one output a row. The parameters
+/// are those it was made with.
+///
+/// ```
+/// use lstm::nn::config::{Init, LstmConfig};
+/// use lstm::nn::params::Params;
+/// use lstm::nn::stack::Lstm;
+/// use lstm::nn::stream::Stream;
+///
+/// let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;
+/// let mut params = Params::zeros(lstm.layout().clone());
+/// lstm.initialise(&mut params, &Init::default(), 1);
+///
+/// let mut stream = Stream::new(&lstm, &params, 1)?;
+/// for x in [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]] {
+///     stream.input_mut(0).copy_from_slice(&x);
+///     stream.step();
+///     assert_eq!(stream.output(0).len(), 8);
+/// }
+/// # Ok::<(), lstm::nn::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stream {
+    plan: StepPlan,
+    columns: StepColumns,
+}
+
+impl Stream {
+    /// `batch` streams from zero states.
+    ///
+    /// # Errors
+    /// A bidirectional LSTM, which cannot be run step by step.
+    pub fn new(lstm: &Lstm, params: &Params, batch: usize) -> Result<Self, ConfigError> {
+        let mut plan = StepPlan::new(batch);
+        let columns = lstm.plan_step(params, &mut plan)?;
+        Ok(Self { plan, columns })
+    }
+
+    /// A stream through a larger network, which appends its own parts behind the stack's output.
+    pub(crate) fn extended<T>(
+        lstm: &Lstm,
+        params: &Params,
+        batch: usize,
+        extend: impl FnOnce(&mut StepPlan, &StepColumns) -> T,
+    ) -> Result<(Self, T), ConfigError> {
+        let mut stream = Self::new(lstm, params, batch)?;
+        let extension = extend(&mut stream.plan, &stream.columns);
+        Ok((stream, extension))
+    }
+
+    /// B, the number of streams.
+    pub fn batch(&self) -> usize {
+        self.plan.batch()
+    }
+
+    /// As many streams as asked for through the same network, from zero states.
+    pub fn with_batch(&self, batch: usize) -> Self {
+        Self { plan: self.plan.with_batch(batch), columns: self.columns.clone() }
+    }
+
+    /// The next input of stream `row`, to write: `[I]`.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn input_mut(&mut self, row: usize) -> &mut [f32] {
+        self.plan.row_mut(self.columns.input, row)
+    }
+
+    /// Every stream reads its input.
+    pub fn step(&mut self) {
+        self.plan.run();
+    }
+
+    /// The output of stream `row` after its last step: `[output]`, see [`Lstm::output_size`].
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn output(&self, row: usize) -> &[f32] {
+        self.plan.row(self.columns.output, row)
+    }
+
+    pub(crate) fn plan(&self) -> &StepPlan {
+        &self.plan
+    }
+
+    /// Copies the states of all streams to `state`, which has as many rows.
+    ///
+    /// # Panics
+    /// When its shape is another one.
+    pub fn state(&self, state: &mut State) {
+        let batch = self.batch();
+        assert_eq!(state.batch(), batch, "the state has a row for every stream");
+        for (index, columns) in self.columns.h.iter().zip(&self.columns.c).enumerate() {
+            let (h, c) = state.both_mut(index);
+            for row in 0..batch {
+                for (values, columns) in [(&mut *h, columns.0), (&mut *c, columns.1)] {
+                    let source = self.plan.row(*columns, row);
+                    values[row * source.len()..][..source.len()].copy_from_slice(source);
+                }
+            }
+        }
+    }
+
+    /// Sets the states of all streams.
+    ///
+    /// # Panics
+    /// When the state's shape is another one.
+    pub fn set_state(&mut self, state: &State) {
+        let batch = self.batch();
+        assert_eq!(state.batch(), batch, "the state has a row for every stream");
+        for (index, columns) in self.columns.h.iter().zip(&self.columns.c).enumerate() {
+            let (h, c) = state.both(index);
+            for row in 0..batch {
+                for (values, columns) in [(h, columns.0), (c, columns.1)] {
+                    let target = self.plan.row_mut(*columns, row);
+                    target.copy_from_slice(&values[row * target.len()..][..target.len()]);
+                }
+            }
+        }
+    }
+
+    /// Sets the states of stream `row` to zero.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn reset(&mut self, row: usize) {
+        for columns in self.columns.h.iter().chain(&self.columns.c) {
+            self.plan.row_mut(*columns, row).fill(0.0);
+        }
+    }
+
+    /// Makes the states of stream `row` those of stream `from` of `other`, which runs through the same network.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn copy_state(&mut self, row: usize, other: &Self, from: usize) {
+        let columns = self.columns.h.iter().chain(&self.columns.c);
+        for (to, columns) in columns.zip(other.columns.h.iter().chain(&other.columns.c)) {
+            self.plan.row_mut(*to, row).copy_from_slice(other.plan.row(*columns, from));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
+    use crate::nn::stack::Segment;
+    use crate::rng::{Purpose, Rng};
+
+    #[test]
+    fn a_stream_of_layers_that_differ_or_add_their_input_gives_what_a_segment_gives() {
+        let base = LstmConfig { layers: 3, ..LstmConfig::new(5, 19) };
+        let sizes = LstmConfig { hidden: vec![7, 19, 4].into(), ..base.clone() };
+        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+            check(LstmConfig { wiring, ..sizes.clone() });
+            check(LstmConfig { wiring, readout: Readout::OutputGate, ..sizes.clone() });
+            check(LstmConfig { wiring, projection: Some(3), ..sizes.clone() });
+        }
+        for projection in [None, Some(3)] {
+            for hidden in [vec![19, 19, 19], vec![7, 7, 4], vec![4, 7, 7]] {
+                check(LstmConfig { residual: true, projection, hidden: hidden.into(), ..base.clone() });
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_gives_what_a_segment_gives() {
+        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+            for (readout, projection) in
+                [(Readout::Hidden, None), (Readout::Hidden, Some(7)), (Readout::OutputGate, None)]
+            {
+                check(LstmConfig { layers: 3, wiring, readout, projection, ..LstmConfig::new(5, 19) });
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_of_every_variant_gives_what_a_segment_gives() {
+        for bits in 1..16 {
+            let variant = CellVariant {
+                peepholes: bits & 1 > 0,
+                coupled: bits & 2 > 0,
+                layer_norm: bits & 4 > 0,
+                zoneout: if bits & 8 > 0 { Zoneout { cell: 0.4, hidden: 0.2 } } else { Zoneout::default() },
+            };
+            let base = LstmConfig { layers: 3, variant, ..LstmConfig::new(5, 19) };
+            for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+                check(LstmConfig { wiring, ..base.clone() });
+                check(LstmConfig { wiring, readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
+            }
+            check(LstmConfig { residual: true, hidden: vec![7, 7, 4].into(), ..base });
+        }
+    }
+
+    /// A stream of `config` against whole segments.
+    fn check(config: LstmConfig) {
+        let (steps, input) = (4, config.input);
+        for batch in [1, 3, 5] {
+            let lstm = Lstm::new(config.clone()).unwrap();
+            let mut params = Params::zeros(lstm.layout().clone());
+            lstm.initialise(&mut params, &Init::default(), 1);
+            let mut rng = Rng::new(1, Purpose::Init, 7);
+            let x: Vec<f32> = (0..steps * batch * input).map(|_| rng.normal()).collect();
+            let mut state = lstm.state(batch);
+            state.h.iter_mut().chain(&mut state.c).for_each(|value| *value = rng.normal());
+            let mut stream = Stream::new(&lstm, &params, batch).unwrap();
+            stream.set_state(&state);
+            let mut tape = lstm.tape();
+            let segment = Segment { steps, batch, lengths: None };
+            lstm.forward(&params, &x, segment, &mut state, None, &mut tape);
+            let mut outputs = Vec::new();
+            for x in x.chunks_exact(batch * input) {
+                for (row, x) in x.chunks_exact(input).enumerate() {
+                    stream.input_mut(row).copy_from_slice(x);
+                }
+                stream.step();
+                (0..batch).for_each(|row| outputs.extend_from_slice(stream.output(row)));
+            }
+            let mut end = lstm.state(batch);
+            stream.state(&mut end);
+            let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(
+                close(&outputs, tape.output()) && close(&end.h, &state.h) && close(&end.c, &state.c),
+                "{config:?}, B {batch}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_directions_cannot_be_streamed() {
+        let lstm = Lstm::new(LstmConfig { bidirectional: true, ..LstmConfig::new(2, 3) }).unwrap();
+        let params = Params::zeros(lstm.layout().clone());
+        assert!(Stream::new(&lstm, &params, 1).unwrap_err().to_string().contains("whole sequence"));
+    }
+}

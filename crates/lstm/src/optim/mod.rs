@@ -1,0 +1,5 @@
+//! How a gradient changes the parameters: the optimizers, the learning rate over a run, averages of the parameters.
+
+pub mod averaging;
+pub mod optimizer;
+pub mod schedule;

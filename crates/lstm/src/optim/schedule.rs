@@ -1,0 +1,355 @@
+//! The learning rate over the run.
+
+use std::f64::consts::PI;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nn::config::{ConfigError, above_zero};
+
+/// How the rate changes over the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// Not at all.
+    Constant,
+    /// Constant for some epochs, then divided every epoch (Zaremba 2014).
+    #[default]
+    Step,
+    /// Down to zero in a straight line.
+    Linear,
+    /// Down to zero along half a cosine (Loshchilov & Hutter 2017).
+    Cosine,
+    /// Up from 1/25 of the rate over the first 30 % of the run, then down to almost nothing, both along half a cosine
+    /// (Smith & Topin 2018, in PyTorch's form).
+    OneCycle,
+    /// Divided after every epoch whose validation is no better than the best before it (Mikolov 2010).
+    Plateau,
+}
+
+impl ScheduleKind {
+    /// Every kind, by its name.
+    const NAMED: [(&'static str, Self); 6] = [
+        ("constant", Self::Constant),
+        ("step", Self::Step),
+        ("linear", Self::Linear),
+        ("cosine", Self::Cosine),
+        ("one-cycle", Self::OneCycle),
+        ("plateau", Self::Plateau),
+    ];
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::NAMED.iter().filter(|(_, kind)| kind == self).try_for_each(|(name, _)| f.write_str(name))
+    }
+}
+
+impl FromStr for ScheduleKind {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        let named = Self::NAMED.into_iter().find(|(name, _)| *name == value);
+        named.map(|(_, kind)| kind).ok_or_else(|| ConfigError::Unknown {
+            kind: "schedule",
+            value: value.to_owned(),
+            choices: "constant, step, linear, cosine, one-cycle, plateau",
+        })
+    }
+}
+
+/// How long the rate rises, in a straight line from a hundredth of what the schedule says to all of it. Written as a
+/// whole number of steps or a share of the run below 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Warmup {
+    /// So many steps; 0 for no warm-up.
+    Steps(u64),
+    /// Such a share of the run.
+    Share(f64),
+}
+
+impl Default for Warmup {
+    fn default() -> Self {
+        Self::Steps(0)
+    }
+}
+
+impl fmt::Display for Warmup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Share(share) => write!(f, "{share}"),
+        }
+    }
+}
+
+impl FromStr for Warmup {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        if let Ok(steps) = value.parse() {
+            return Ok(Self::Steps(steps));
+        }
+        match value.parse() {
+            Ok(0.0) => Ok(Self::Steps(0)),
+            Ok(share) if share > 0.0 && share < 1.0 => Ok(Self::Share(share)),
+            _ => Err(ConfigError::Range { name: "warmup", value: value.to_owned(), expected: WARMUP }),
+        }
+    }
+}
+
+const WARMUP: &str = "a whole number of steps, such as 200, or a share of the run below 1, such as 0.05";
+
+impl Serialize for Warmup {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Warmup {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The learning rate over the run: how it changes, and the numbers it does so by. It is a function of where the run
+/// stands, so nothing of it is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// How the rate changes.
+    #[serde(default)]
+    pub kind: ScheduleKind,
+    /// The rate at the start; of `one-cycle` the highest.
+    pub rate: f32,
+    /// Of `step` and `plateau`: what the rate is divided by; 1 keeps it constant.
+    pub decay: f32,
+    /// Of `step`: the number of epochs at the full rate.
+    pub decay_after: usize,
+    /// Of `step`: the number of epochs that `decay` and `decay_after` are meant for: the run, however long, is mapped
+    /// onto them. `None`: they count the run's own epochs.
+    pub planned_epochs: Option<usize>,
+    /// How long the rate rises at first.
+    #[serde(default)]
+    pub warmup: Warmup,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moment {
+    /// The epoch, from 0.
+    pub epoch: usize,
+    /// The steps taken.
+    pub step: u64,
+    /// The share of the whole run that is done, in [0, 1], by its epochs, steps or seconds.
+    pub done: f64,
+    /// The epochs so far whose validation was no better than the best before it.
+    pub plateaus: usize,
+}
+
+/// The share of what the schedule says that a warm-up starts from: the first step shall not be wasted.
+const WARMUP_START: f64 = 0.01;
+
+/// Of `one-cycle`: the share of the run in which the rate rises, what its start is of the highest rate, and what its end
+/// is of its start.
+const RISE: f64 = 0.3;
+const CYCLE_START: f64 = 1.0 / 25.0;
+const CYCLE_END: f64 = 1e-4;
+
+impl Schedule {
+    /// Zaremba's: `rate` for `decay_after` epochs, then divided by `decay` every epoch.
+    pub fn step(rate: f32, decay: f32, decay_after: usize) -> Self {
+        let (kind, warmup) = (ScheduleKind::Step, Warmup::default());
+        Self { kind, rate, decay, decay_after, planned_epochs: None, warmup }
+    }
+
+    /// The rate at a moment of the run.
+    pub fn rate(&self, at: Moment) -> f32 {
+        // From the first to the second of two shares of the rate, along half a cosine.
+        let swing = |from: f64, to: f64, x: f64| to + (from - to) * (1.0 + (PI * x).cos()) / 2.0;
+        let rate = match self.kind {
+            ScheduleKind::Constant => self.rate,
+            ScheduleKind::Step => self.divided(self.decays(at)),
+            ScheduleKind::Plateau => self.divided(at.plateaus),
+            ScheduleKind::Linear => self.share(1.0 - at.done),
+            ScheduleKind::Cosine => self.share(swing(1.0, 0.0, at.done)),
+            ScheduleKind::OneCycle if at.done < RISE => self.share(swing(CYCLE_START, 1.0, at.done / RISE)),
+            ScheduleKind::OneCycle => self.share(swing(1.0, CYCLE_START * CYCLE_END, (at.done - RISE) / (1.0 - RISE))),
+        };
+        let warm = match self.warmup {
+            Warmup::Steps(steps) if at.step < steps => at.step as f64 / steps as f64,
+            Warmup::Share(share) if at.done < share => at.done / share,
+            _ => return rate,
+        };
+        (f64::from(rate) * (WARMUP_START + (1.0 - WARMUP_START) * warm)) as f32
+    }
+
+    fn share(&self, share: f64) -> f32 {
+        (f64::from(self.rate) * share) as f32
+    }
+
+    fn divided(&self, times: usize) -> f32 {
+        self.rate / self.decay.powi(times.min(i32::MAX as usize) as i32)
+    }
+
+    /// The divisions of `step` until then.
+    fn decays(&self, at: Moment) -> usize {
+        let epoch = match self.planned_epochs {
+            // The small excess keeps the start of an epoch, a rounded quotient, from falling into the one before.
+            Some(planned) => ((at.done * planned as f64 + 1e-9) as usize).min(planned.saturating_sub(1)),
+            None => at.epoch,
+        };
+        (epoch + 1).saturating_sub(self.decay_after.max(1))
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        above_zero("rate", self.rate.into())?;
+        above_zero("decay", self.decay.into())?;
+        if self.kind == ScheduleKind::Plateau && self.decay <= 1.0 {
+            let expected = "above 1 for the schedule plateau, or the rate would never fall";
+            return Err(ConfigError::Range { name: "decay", value: self.decay.to_string(), expected });
+        }
+        if self.kind == ScheduleKind::OneCycle && self.warmup != Warmup::default() {
+            let why = "the schedule one-cycle rises by itself over the first 30 % of the run, so a warm-up contradicts \
+                       it; leave --warmup out, or choose the schedule cosine or linear";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        match self.warmup {
+            Warmup::Share(share) if !(share > 0.0 && share < 1.0) => {
+                Err(ConfigError::Range { name: "warmup", value: share.to_string(), expected: WARMUP })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a warm-up that a run of `steps` steps would not outlast.
+    pub(crate) fn fits(&self, steps: u64) -> Result<(), ConfigError> {
+        match self.warmup {
+            Warmup::Steps(warmup) if warmup > 0 && warmup >= steps => Err(ConfigError::Conflict(format!(
+                "a warm-up of {warmup} steps is no shorter than the run, which has {steps}; choose a shorter --warmup, \
+                 a share of the run such as 0.05, or a longer run"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    /// `rate 20`, `rate 0.002, cosine, warm-up 0.05 of the run`; the steps go without saying.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rate {}", self.rate)?;
+        if self.kind != ScheduleKind::Step {
+            write!(f, ", {}", self.kind)?;
+        }
+        match self.warmup {
+            Warmup::Steps(0) => Ok(()),
+            Warmup::Steps(steps) => write!(f, ", warm-up {steps} steps"),
+            Warmup::Share(share) => write!(f, ", warm-up {share} of the run"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zaremba() -> Schedule {
+        Schedule::step(1.0, 2.0, 4)
+    }
+
+    fn of(kind: ScheduleKind) -> Schedule {
+        Schedule { kind, ..zaremba() }
+    }
+
+    fn done(done: f64) -> Moment {
+        Moment { done, ..Moment::default() }
+    }
+
+    fn epoch(epoch: usize) -> Moment {
+        Moment { epoch, ..Moment::default() }
+    }
+
+    #[test]
+    fn decays_from_the_epoch_after() {
+        let rates: Vec<f32> = (0..7).map(|e| zaremba().rate(epoch(e))).collect();
+        assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125]);
+    }
+
+    #[test]
+    fn a_planned_schedule_is_stretched_over_the_run() {
+        let schedule = Schedule { planned_epochs: Some(7), ..zaremba() };
+        let rates: Vec<f32> = (0..21).map(|epoch| schedule.rate(done(epoch as f64 / 21.0))).collect();
+        for (e, rate) in rates.iter().enumerate() {
+            assert_eq!(*rate, zaremba().rate(epoch(e / 3)), "epoch {e}");
+        }
+        assert_eq!(schedule.rate(done(1.0)), 0.125);
+    }
+
+    #[test]
+    fn curves_pass_through_their_points() {
+        for (kind, points) in [
+            (ScheduleKind::Constant, [(0.0, 1.0), (0.3, 1.0), (0.65, 1.0), (1.0, 1.0)]),
+            (ScheduleKind::Linear, [(0.0, 1.0), (0.25, 0.75), (0.9, 0.1), (1.0, 0.0)]),
+            (ScheduleKind::Cosine, [(0.0, 1.0), (1.0 / 3.0, 0.75), (0.5, 0.5), (1.0, 0.0)]),
+            (ScheduleKind::OneCycle, [(0.0, 0.04), (0.15, 0.52), (0.3, 1.0), (1.0, 4e-6)]),
+        ] {
+            for (x, expected) in points {
+                let rate = of(kind).rate(done(x));
+                assert!((rate - expected).abs() < 1e-6, "{kind} at {x}: {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plateau_divides_whatever_the_epoch() {
+        let rates = [0, 1, 3].map(|plateaus| of(ScheduleKind::Plateau).rate(Moment { plateaus, ..epoch(9) }));
+        assert_eq!(rates, [1.0, 0.5, 0.125]);
+    }
+
+    #[test]
+    fn a_warm_up_rises_to_the_schedule_by_steps_or_by_the_share_done() {
+        let by_steps = Schedule { warmup: Warmup::Steps(4), ..of(ScheduleKind::Constant) };
+        let rates = [0, 2, 4, 5].map(|step| by_steps.rate(Moment { step, ..Moment::default() }));
+        assert_eq!(rates, [0.01, 0.505, 1.0, 1.0]);
+        let by_share = Schedule { warmup: Warmup::Share(0.1), ..of(ScheduleKind::Linear) };
+        let rates = [0.0, 0.05, 0.1, 0.5].map(|x| by_share.rate(done(x)));
+        for (rate, expected) in rates.into_iter().zip([0.01, 0.95 * 0.505, 0.9, 0.5]) {
+            assert!((rate - expected).abs() < 1e-6, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_files_round_trip() {
+        for (name, kind) in ScheduleKind::NAMED {
+            assert_eq!((name.parse(), kind.to_string()), (Ok(kind), name.to_owned()));
+            for warmup in ["0", "200", "0.05"] {
+                let schedule = Schedule { warmup: warmup.parse().unwrap(), planned_epochs: Some(3), ..of(kind) };
+                let text = toml::to_string(&schedule).unwrap();
+                assert!(text.contains(&format!("kind = \"{name}\"")), "{text}");
+                assert_eq!(toml::from_str::<Schedule>(&text).unwrap(), schedule);
+            }
+        }
+        // As it was written before there were kinds.
+        let old = "rate = 1.0\ndecay = 2.0\ndecay_after = 4\n";
+        assert_eq!(toml::from_str::<Schedule>(old).unwrap(), zaremba());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let refused = |schedule: Schedule| schedule.validate().unwrap_err().to_string();
+        assert!(refused(Schedule { decay: 1.0, ..of(ScheduleKind::Plateau) }).contains("above 1"));
+        let warmup = Warmup::Share(0.1);
+        assert!(refused(Schedule { warmup, ..of(ScheduleKind::OneCycle) }).contains("rises by itself"));
+        assert!(refused(Schedule { warmup: Warmup::Share(1.5), ..zaremba() }).contains("`warmup` is 1.5"));
+        for text in ["1.0", "-1", "nan", "many", ""] {
+            assert!(text.parse::<Warmup>().is_err(), "{text}");
+        }
+        let warm = Schedule { warmup: Warmup::Steps(10), ..zaremba() };
+        assert!(warm.fits(10).unwrap_err().to_string().contains("no shorter than the run"));
+        assert!(warm.fits(11).is_ok() && zaremba().fits(1).is_ok());
+    }
+}

@@ -1,0 +1,332 @@
+//! What a run is: its configuration with everything resolved, and its folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::formats::{FormatError, write_bytes};
+use crate::model::LanguageModelConfig;
+use crate::nn::config::{ConfigError, Init, above_zero, at_least_one};
+use crate::optim::averaging::Averaging;
+use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::schedule::Schedule;
+use crate::text::batch::Batching;
+use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+/// The version of the `config.toml` this program writes.
+const VERSION: i64 = 1;
+
+/// Everything that decides a run's bits; written to `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// One seed for initial values, order and dropout.
+    pub seed: u64,
+    /// B.
+    pub batch: usize,
+    /// T, the steps of truncated back-propagation.
+    pub segment: usize,
+    /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
+    #[serde(default = "default_accumulate")]
+    pub accumulate: usize,
+    /// Whether the steps of a stream's segments vary around T, and the rate with them, see [`Batches::varied`].
+    ///
+    /// [`Batches::varied`]: crate::text::batch::Batches::varied
+    #[serde(default)]
+    pub variable_segment: bool,
+    /// How texts are cut into batches.
+    pub batching: Batching,
+    /// The most epochs. The first of the three bounds that is reached ends the run; where none is given, [`Self::fit`]
+    /// chooses a number of epochs.
+    pub epochs: Option<usize>,
+    /// The most training steps.
+    pub steps: Option<u64>,
+    /// The most seconds, from the reading of the text to the end of the test. With such a bound the result depends on the
+    /// machine's speed.
+    pub budget: Option<f64>,
+    /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
+    pub patience: Option<usize>,
+    /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
+    #[serde(default)]
+    pub candidates: Option<usize>,
+    /// The share of the run after which every token is scored.
+    #[serde(default = "default_candidates_until")]
+    pub candidates_until: f64,
+    /// The gradient's norm is clipped to it.
+    pub clip: Option<f32>,
+    /// Which optimizer.
+    pub optimizer: OptimizerKind,
+    /// The settings of Adam and AdamW.
+    #[serde(default)]
+    pub adam: AdamSettings,
+    /// Of NT-ASGD: n, the latest validations that its trigger leaves out.
+    #[serde(default = "default_non_monotone")]
+    pub non_monotone: usize,
+    /// The average of the weights to evaluate and to save.
+    #[serde(default)]
+    pub average: Averaging,
+    /// The optimizer's weight decay.
+    pub weight_decay: f32,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The initial values.
+    pub init: Init,
+    /// What a token is.
+    pub tokenizer: TokenizerKind,
+    /// How the vocabulary is cut.
+    pub vocabulary: VocabularyOptions,
+    /// The model; its vocabulary is set by the text.
+    pub model: LanguageModelConfig,
+    /// Where the texts are.
+    pub data: DataConfig,
+}
+
+/// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
+const STEPS_WANTED: usize = 2_000;
+const MOST_EPOCHS: usize = 200;
+const FEWEST_EPOCHS: usize = 10;
+
+/// One batch a step.
+fn default_accumulate() -> usize {
+    1
+}
+
+/// Merity's n.
+fn default_non_monotone() -> usize {
+    5
+}
+
+/// The last fifth of a run scores every token: it is then that the small errors of a sampled softmax would stay.
+fn default_candidates_until() -> f64 {
+    0.8
+}
+
+impl RunConfig {
+    /// Whether the weights are averaged, from the start or from a trigger on.
+    pub(crate) fn averages(&self) -> bool {
+        self.optimizer == OptimizerKind::NtAsgd || self.average != Averaging::None
+    }
+
+    /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
+    /// epochs. `tokens`: of the training text.
+    pub fn fit(&mut self, vocabulary: usize, tokens: usize) {
+        self.model.vocabulary = vocabulary;
+        if let Batching::Windows(n) = self.batching {
+            self.segment = n;
+        }
+        if self.epochs.is_none() && self.steps.is_none() && self.budget.is_none() {
+            let batches = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1));
+            let steps_per_epoch = batches.div_ceil(self.accumulate.max(1)).max(1);
+            self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
+        }
+    }
+
+    /// Checks every setting that the model does not check itself.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("batch", self.batch)?;
+        at_least_one("segment", self.segment)?;
+        at_least_one("accumulate", self.accumulate)?;
+        if self.variable_segment && self.batching != Batching::Stream {
+            return Err(ConfigError::Conflict(format!(
+                "segments of variable length are cut from a stream, not from {}; leave --variable-segment out, or choose \
+                 --batches stream",
+                self.batching
+            )));
+        }
+        if let Some(candidates) = self.candidates {
+            at_least_one("candidates", candidates)?;
+            if self.model.penalties.label_smoothing > 0.0 {
+                let why = "label smoothing raises every token, but a sampled softmax scores a few; leave --candidates or \
+                           --label-smoothing out";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.candidates_until) {
+            let (name, value) = ("candidates-until", self.candidates_until.to_string());
+            return Err(ConfigError::Range { name, value, expected: "a share of the run from 0 to 1" });
+        }
+        if let Some(epochs) = self.epochs {
+            at_least_one("epochs", epochs)?;
+        }
+        if self.steps == Some(0) {
+            return Err(ConfigError::Zero { name: "steps" });
+        }
+        self.schedule.validate()?;
+        if let Some(clip) = self.clip {
+            above_zero("clip", clip.into())?;
+        }
+        if let Some(budget) = self.budget {
+            above_zero("budget", budget)?;
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            let value = self.weight_decay.to_string();
+            return Err(ConfigError::Range { name: "weight-decay", value, expected: "a number of at least 0" });
+        }
+        if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
+            let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        let steps = if let Batching::Windows(n) = self.batching { n } else { self.segment };
+        if self.model.penalties.temporal > 0.0 && steps == 1 {
+            let why =
+                "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        self.adam.validate()?;
+        if self.optimizer == OptimizerKind::NtAsgd {
+            at_least_one("non-monotone", self.non_monotone)?;
+            if self.average != Averaging::None {
+                let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
+                           --average out, or choose the optimizer sgd";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
+        }
+        if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
+            let value = bias.to_string();
+            return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });
+        }
+        Ok(())
+    }
+
+    /// Writes `config.toml`.
+    pub(crate) fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
+        write_bytes(&folder.config(), &self.to_bytes(folder)?)
+    }
+
+    /// The bytes of `config.toml`.
+    pub(crate) fn to_bytes(&self, folder: &RunFolder) -> Result<Vec<u8>, FormatError> {
+        let text = toml::to_string(self)
+            .map_err(|e| FormatError::Unusable { path: folder.config(), why: format!("cannot be described: {e}") })?;
+        Ok(format!("version = {VERSION}\n{text}").into_bytes())
+    }
+
+    /// Reads `config.toml`.
+    pub(crate) fn load(folder: &RunFolder) -> Result<Self, FormatError> {
+        let path = folder.config();
+        if !path.exists() {
+            let why = "is not a run folder: it has no config.toml; give the folder that `lstm train` made";
+            return Err(FormatError::Unusable { path: folder.path().to_owned(), why: why.to_owned() });
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| FormatError::Read { path: path.clone(), source })?;
+        let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
+        let mut table: toml::Table = toml::from_str(&text).map_err(|e| unusable(e.to_string()))?;
+        match table.remove("version").and_then(|version| version.as_integer()) {
+            Some(VERSION) => {}
+            Some(version) if version > VERSION => {
+                return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
+            }
+            _ => return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy"))),
+        }
+        table.try_into().map_err(|e: toml::de::Error| unusable(e.message().to_owned()))
+    }
+}
+
+/// Where the texts of a run are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataConfig {
+    /// A file or folder; `None` for the built-in language.
+    pub train: Option<PathBuf>,
+    /// A validation file.
+    pub valid: Option<PathBuf>,
+    /// A test file.
+    pub test: Option<PathBuf>,
+    /// Percentages of training, validation and test, where there are no such files; `None` for 90/5/5, but of a
+    /// long text, or one of which little is used, less for the last two.
+    pub split: Option<Vec<u32>>,
+    /// About how many bytes of the training text are used, in pieces from all over it; `None` for all.
+    #[serde(default)]
+    pub most: Option<u64>,
+    /// Whether bytes that are no text are replaced.
+    pub lossy: bool,
+    /// The `tokenizer.json` to use, for a tokenizer from a file.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// The files of a run folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder(pub PathBuf);
+
+impl RunFolder {
+    /// `config.toml`: everything resolved.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// `tokenizer.json`.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.0.join("tokenizer.json")
+    }
+
+    /// `model.safetensors`: the best model.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// `checkpoint.safetensors`: the latest state of training.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint.safetensors")
+    }
+
+    /// `metrics.jsonl`: a line every 100 steps and every validation.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// `text.txt`: the text of a run that read it from standard input.
+    pub fn text(&self) -> PathBuf {
+        self.0.join("text.txt")
+    }
+
+    /// `adaptation.toml`: the settings that were tuned for adaptation.
+    pub fn adaptation(&self) -> PathBuf {
+        self.0.join("adaptation.toml")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the folder for a new run and gives whether it was not there. It must not exist or be empty, unless it is a
+    /// run and `force` is given.
+    pub(crate) fn claim(&self, force: bool) -> Result<bool, FormatError> {
+        let path = self.path();
+        let unusable = |why: &str| FormatError::Unusable { path: path.to_owned(), why: why.to_owned() };
+        let trouble = |source| FormatError::Write { path: path.to_owned(), source };
+        match std::fs::read_dir(path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() && !self.config().exists() {
+                    return Err(unusable("exists and is not a run folder; choose another --out"));
+                }
+                if self.config().exists() && !force {
+                    return Err(unusable(
+                        "exists already; choose another --out, pass --force to replace it, or go on with it by --resume",
+                    ));
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(path).map_err(trouble)?;
+                return Ok(true);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && path.is_file() => {
+                return Err(unusable("is a file, not a folder; choose another --out"));
+            }
+            Err(error) => return Err(trouble(error)),
+        }
+        Ok(false)
+    }
+
+    /// Removes what a run before left that a new one does not start with.
+    pub(crate) fn clear(&self) -> Result<(), FormatError> {
+        for file in [self.checkpoint(), self.model(), self.metrics()] {
+            if file.exists() {
+                std::fs::remove_file(&file).map_err(|source| FormatError::Write { path: file, source })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! A run and its folder: its configuration, the presets, the checkpoints and the saved model.
+
+pub mod checkpoint;
+pub mod config;
+pub mod preset;

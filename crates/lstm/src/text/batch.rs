@@ -1,0 +1,476 @@
+//! Batches: what the model reads in one pass, `[T, B]`, and what it shall predict.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::TextError;
+use super::corpus::Corpus;
+use super::tokenizer::Tokenizer;
+use crate::nn::config::ConfigError;
+use crate::rng::{Purpose, Rng};
+
+/// A position where nothing is predicted.
+pub const NO_TARGET: u32 = u32::MAX;
+
+/// How a text is cut into batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// B contiguous columns read side by side, the state carried from segment to segment (Mikolov 2010).
+    #[default]
+    Stream,
+    /// Each sample is a window of n tokens of one line and predicts the next (the report's task).
+    Windows(usize),
+    /// One line a row, from its start to its end, masked to its length.
+    Lines,
+}
+
+impl fmt::Display for Batching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream => f.write_str("stream"),
+            Self::Windows(n) => write!(f, "windows({n})"),
+            Self::Lines => f.write_str("lines"),
+        }
+    }
+}
+
+impl FromStr for Batching {
+    type Err = ConfigError;
+
+    fn from_str(value: &str) -> Result<Self, ConfigError> {
+        let n = value.strip_prefix("windows(").and_then(|rest| rest.strip_suffix(')'));
+        match (value, n.map(str::parse::<usize>)) {
+            ("stream", _) => Ok(Self::Stream),
+            ("lines", _) => Ok(Self::Lines),
+            (_, Some(Ok(n))) if n > 0 => Ok(Self::Windows(n)),
+            _ => Err(ConfigError::Unknown {
+                kind: "way of batching",
+                value: value.to_owned(),
+                choices: "stream, windows(n) with n of at least 1, lines",
+            }),
+        }
+    }
+}
+
+impl Serialize for Batching {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Batching {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One pass of the model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// T.
+    pub steps: usize,
+    /// B.
+    pub batch: usize,
+    /// What is read: `[T, B]`.
+    pub tokens: Vec<u32>,
+    /// What shall be predicted: `[T, B]`, [`NO_TARGET`] where nothing.
+    pub targets: Vec<u32>,
+    /// The length of each row, if they differ.
+    pub lengths: Option<Vec<usize>>,
+    /// Whether the states start from zero.
+    pub fresh: bool,
+}
+
+impl Batch {
+    fn shape(&mut self, steps: usize, batch: usize, fill: u32) {
+        (self.steps, self.batch) = (steps, batch);
+        self.tokens.clear();
+        self.tokens.resize(steps * batch, fill);
+        self.targets.clear();
+        self.targets.resize(steps * batch, NO_TARGET);
+        self.lengths = None;
+    }
+}
+
+/// The batches of one epoch, each to be had by its number, so that a resumed run goes on anywhere.
+#[derive(Clone, Debug)]
+pub struct Batches<'a> {
+    corpus: &'a Corpus,
+    tokenizer: &'a Tokenizer,
+    plan: Plan,
+    batch: usize,
+    predicted: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Plan {
+    /// Columns of `column` tokens in segments.
+    Stream { column: usize, segment: usize },
+    /// The same in segments that start at these tokens.
+    Varied { column: usize, starts: Vec<usize> },
+    /// (line, index of the window's target among the line's tokens with markers)
+    Windows { n: usize, samples: Vec<(u32, u32)> },
+    /// Rows of lines, and for each batch its rows and the part of them.
+    Lines { order: Vec<u32>, passes: Vec<(u32, u32)>, segment: usize },
+}
+
+impl<'a> Batches<'a> {
+    /// The batches of a training epoch, in the order that `seed` and `epoch` give.
+    ///
+    /// # Errors
+    /// A text too short for one batch.
+    pub fn training(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+        seed: u64,
+        epoch: u64,
+    ) -> Result<Self, TextError> {
+        let mut rng = Rng::new(seed, Purpose::Shuffle, epoch);
+        if batching == Batching::Stream {
+            let column = corpus.ids.len() / batch;
+            if column < 2 {
+                return Err(TextError::Unusable(format!(
+                    "{} training tokens are too few for {batch} columns side by side; --batch {} would fit, or give \
+                     a longer text",
+                    corpus.ids.len(),
+                    (corpus.ids.len() / 2).max(1)
+                )));
+            }
+            let plan = Plan::Stream { column, segment };
+            return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch });
+        }
+        let batches = Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))?;
+        let (rows, kind) = match &batches.plan {
+            Plan::Windows { samples, .. } => (samples.len(), "windows"),
+            _ => (corpus.line_starts.len(), "lines"),
+        };
+        if rows < batch {
+            return Err(TextError::Unusable(format!(
+                "{rows} {kind} of training text are too few for a batch of {batch}; --batch {rows} would fit, or give a \
+                 longer text"
+            )));
+        }
+        Ok(batches)
+    }
+
+    /// Lets the segments of a stream vary in length (Merity 2017), so that not the same places are always cut: normal
+    /// around `segment`, in one case of twenty around half of it, with a deviation of 5; at least 5 steps, or `segment`
+    /// where that is less, and at most 15 more than it. `seed` and `epoch` give all lengths of the epoch.
+    pub fn varied(mut self, seed: u64, epoch: u64) -> Self {
+        let Plan::Stream { column, segment } = self.plan else { return self };
+        let mut rng = Rng::new(seed, Purpose::Segments, epoch);
+        let (mut starts, mut start) = (Vec::with_capacity(column / segment + 1), 0);
+        while start < column {
+            starts.push(start);
+            let middle = if rng.uniform() < 0.95 { segment as f32 } else { segment as f32 / 2.0 };
+            let length = (middle + 5.0 * rng.normal()).round().max(0.0) as usize;
+            start += length.clamp(segment.min(5), segment.saturating_add(15));
+        }
+        self.plan = Plan::Varied { column, starts };
+        self
+    }
+
+    /// Every token of a text predicted once: a stream in `batch` columns, of which the next goes on where one ends,
+    /// windows and lines `batch` at a time. With `batch` 1 they come in the order of the text.
+    ///
+    /// # Errors
+    /// A text without anything to predict.
+    pub fn evaluation(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+    ) -> Result<Self, TextError> {
+        if batching == Batching::Stream {
+            let predicted = corpus.ids.len();
+            let column = predicted.div_ceil(batch);
+            // Rounded up, so many tokens may fill fewer columns. An empty text has no batches of one.
+            let batch = predicted.div_ceil(column.max(1)).max(1);
+            return Ok(Self { corpus, tokenizer, plan: Plan::Stream { column, segment }, batch, predicted });
+        }
+        Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
+    }
+
+    /// A stream in one column, in segments of `segment` tokens.
+    pub(crate) fn in_order(mut self, segment: usize) -> Self {
+        self.plan = Plan::Stream { column: self.corpus.ids.len(), segment };
+        self.batch = 1;
+        self
+    }
+
+    fn of_lines(
+        corpus: &'a Corpus,
+        tokenizer: &'a Tokenizer,
+        batching: Batching,
+        batch: usize,
+        segment: usize,
+        rng: Option<&mut Rng>,
+    ) -> Result<Self, TextError> {
+        let lines = corpus.line_starts.len();
+        if lines == 0 {
+            let why = "was read without line markers, which windows and lines need";
+            return Err(TextError::Unusable(format!("the text {why}; train with the batching it is evaluated with")));
+        }
+        let predicted: usize;
+        let plan = if let Batching::Windows(n) = batching {
+            let mut samples = Vec::new();
+            for line in 0..lines {
+                // With both markers a line has two tokens more; its window targets are tokens n.. of them.
+                let length = corpus.line(line).len() + 2;
+                samples.extend((n.min(length - 1)..length).map(|target| (line as u32, target as u32)));
+            }
+            if let Some(rng) = rng {
+                rng.shuffle(&mut samples);
+            }
+            predicted = samples.len();
+            Plan::Windows { n, samples }
+        } else {
+            let mut order: Vec<u32> = (0..lines as u32).collect();
+            if let Some(rng) = rng {
+                // Lines of a like length share a batch, so that little is masked; which lines meet, and in what
+                // order the batches come, is new in every epoch.
+                rng.shuffle(&mut order);
+                for pool in order.chunks_mut(batch * 50) {
+                    pool.sort_by_key(|&line| corpus.line(line as usize).len());
+                }
+                let mut groups: Vec<Vec<u32>> = order.chunks(batch).map(<[u32]>::to_vec).collect();
+                let last = groups.pop();
+                rng.shuffle(&mut groups);
+                order = groups.into_iter().chain(last).flatten().collect();
+            }
+            let mut passes = Vec::new();
+            for (group, rows) in order.chunks(batch).enumerate() {
+                let longest = rows.iter().map(|&line| corpus.line(line as usize).len() + 1).max().unwrap_or(1);
+                passes.extend((0..longest.div_ceil(segment)).map(|pass| (group as u32, pass as u32)));
+            }
+            predicted = corpus.ids.len() + lines;
+            Plan::Lines { order, passes, segment }
+        };
+        Ok(Self { corpus, tokenizer, plan, batch, predicted })
+    }
+
+    /// The number of batches.
+    pub fn len(&self) -> usize {
+        match &self.plan {
+            Plan::Stream { column, segment } => column.div_ceil(*segment),
+            Plan::Varied { starts, .. } => starts.len(),
+            Plan::Windows { samples, .. } => samples.len().div_ceil(self.batch),
+            Plan::Lines { passes, .. } => passes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// B, the rows of the state that is carried.
+    pub fn rows(&self) -> usize {
+        self.batch
+    }
+
+    /// The number of predicted tokens of all batches.
+    pub fn predicted(&self) -> usize {
+        self.predicted
+    }
+
+    /// Fills `out` with batch `index`. The last batch of windows or lines is filled up with rows of nothing, so that
+    /// the state has the same rows throughout.
+    pub fn get(&self, index: usize, out: &mut Batch) {
+        let pad = self.tokenizer.pad().unwrap_or(0);
+        match &self.plan {
+            Plan::Stream { column, segment } => {
+                let start = index * segment;
+                self.columns(*column, start, (*segment).min(column - start), out);
+            }
+            Plan::Varied { column, starts } => {
+                let end = starts.get(index + 1).unwrap_or(column);
+                self.columns(*column, starts[index], end - starts[index], out);
+            }
+            Plan::Windows { n, samples } => {
+                out.shape(*n, self.batch, pad);
+                out.fresh = true;
+                let first = index * self.batch;
+                for (row, &(line, target)) in samples[first..samples.len().min(first + self.batch)].iter().enumerate() {
+                    let target = target as usize;
+                    for t in 0..*n {
+                        // Tokens before the line's start stay padding.
+                        if let Some(at) = (target + t).checked_sub(*n) {
+                            out.tokens[t * self.batch + row] = self.marked(line as usize, at);
+                        }
+                    }
+                    out.targets[(n - 1) * self.batch + row] = self.marked(line as usize, target);
+                }
+            }
+            Plan::Lines { order, passes, segment } => {
+                let (group, pass) = passes[index];
+                let rows = &order[group as usize * self.batch..order.len().min((group as usize + 1) * self.batch)];
+                let start = pass as usize * segment;
+                let left = |line: u32| (self.corpus.line(line as usize).len() + 1).saturating_sub(start).min(*segment);
+                let steps = rows.iter().map(|&line| left(line)).max().unwrap_or(0);
+                out.shape(steps, self.batch, pad);
+                out.fresh = pass == 0;
+                let mut lengths = vec![0; self.batch];
+                for (row, &line) in rows.iter().enumerate() {
+                    lengths[row] = left(line);
+                    for t in 0..lengths[row] {
+                        out.tokens[t * self.batch + row] = self.marked(line as usize, start + t);
+                        out.targets[t * self.batch + row] = self.marked(line as usize, start + t + 1);
+                    }
+                }
+                out.lengths = Some(lengths);
+            }
+        }
+    }
+
+    /// Fills `out` with `steps` steps of all columns of `column` tokens, from token `start` of each. Where the text ends
+    /// before its last column does, there is nothing to predict.
+    fn columns(&self, column: usize, start: usize, steps: usize, out: &mut Batch) {
+        let ids = &self.corpus.ids;
+        out.shape(steps, self.batch, self.tokenizer.pad().unwrap_or(0));
+        out.fresh = start == 0;
+        for row in 0..self.batch {
+            let first = row * column + start;
+            for t in 0..steps.min(ids.len().saturating_sub(first)) {
+                let position = first + t;
+                let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
+                out.tokens[t * self.batch + row] = before;
+                out.targets[t * self.batch + row] = ids.get(position);
+            }
+        }
+    }
+
+    /// Token `at` of a line with its markers: `<sos>`, its tokens, `<eos>`.
+    fn marked(&self, line: usize, at: usize) -> u32 {
+        let range = self.corpus.line(line);
+        if at == 0 {
+            self.tokenizer.sos().unwrap_or(0)
+        } else if at <= range.len() {
+            self.corpus.ids.get(range.start + at - 1)
+        } else {
+            self.tokenizer.eos().unwrap_or(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::corpus::Ids;
+    use crate::text::source::Source;
+    use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+    fn read(text: &str, line_markers: bool) -> (Tokenizer, Corpus) {
+        let source = Source::from_text(text);
+        let options = VocabularyOptions { line_markers, min_count: Some(1), ..Default::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
+        let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+        (tokenizer, corpus)
+    }
+
+    const TEXT: &str = "a b c d e f g\nh\n\ni j k l m\nn o\n";
+
+    #[test]
+    fn evaluation_predicts_every_token_once() {
+        for (batching, expected) in [(Batching::Stream, 20), (Batching::Lines, 20), (Batching::Windows(5), 9)] {
+            let (tokenizer, corpus) = read(TEXT, batching != Batching::Stream);
+            let batches = Batches::evaluation(&corpus, &tokenizer, batching, 3, 4).unwrap();
+            let mut batch = Batch::default();
+            let mut predicted = 0;
+            for index in 0..batches.len() {
+                batches.get(index, &mut batch);
+                predicted += batch.targets.iter().filter(|&&t| t != NO_TARGET).count();
+            }
+            assert_eq!((predicted, batches.predicted()), (expected, expected), "{batching}");
+        }
+    }
+
+    #[test]
+    fn an_empty_text_has_no_batches_to_evaluate() {
+        let (tokenizer, mut corpus) = read(TEXT, false);
+        corpus.ids = Ids::U8(Vec::new());
+        let batches = Batches::evaluation(&corpus, &tokenizer, Batching::Stream, 3, 4).unwrap();
+        assert_eq!((batches.len(), batches.predicted(), batches.rows()), (0, 0, 1));
+    }
+
+    #[test]
+    fn streams_shift_by_one_and_carry() {
+        let (tokenizer, corpus) = read(TEXT, false);
+        let batches = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 4, 1, 0).unwrap();
+        let (mut first, mut second) = (Batch::default(), Batch::default());
+        batches.get(0, &mut first);
+        batches.get(1, &mut second);
+        assert!(first.fresh && !second.fresh);
+        assert_eq!(first.tokens[0], tokenizer.eos().unwrap());
+        assert_eq!(first.tokens[2..], first.targets[..6]);
+        assert_eq!(second.tokens[..2], first.targets[6..]);
+    }
+
+    #[test]
+    fn varied_segments_are_the_same_stream_cut_elsewhere_in_every_epoch() {
+        let text = "a b c d e f g h i j k l m n o p q r s t\n".repeat(2000);
+        let (tokenizer, corpus) = read(&text, false);
+        let fixed = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 40, 1, 0).unwrap();
+        let column = corpus.ids.len() / 2;
+        let mut batch = Batch::default();
+        let mut epochs = Vec::new();
+        for epoch in 0..2 {
+            let varied = fixed.clone().varied(9, epoch);
+            assert_eq!(varied.predicted(), fixed.predicted());
+            // From the last to the first: any batch can be had at any time.
+            let (mut targets, mut lengths) = (Vec::<u32>::new(), Vec::new());
+            for index in (0..varied.len()).rev() {
+                varied.get(index, &mut batch);
+                assert_eq!(batch.fresh, index == 0);
+                lengths.push(batch.steps);
+                targets.extend(batch.targets.iter().skip(1).step_by(2).rev());
+            }
+            targets.reverse();
+            assert!(targets.iter().enumerate().all(|(at, &target)| target == corpus.ids.get(column + at)));
+            assert_eq!((targets.len(), lengths.iter().sum::<usize>()), (column, column));
+            let whole = &lengths[1..];
+            assert!(whole.iter().all(|&steps| (5..=55).contains(&steps)), "{whole:?}");
+            let halves = whole.iter().filter(|&&steps| steps < 30).count() as f64 / whole.len() as f64;
+            let mean = whole.iter().sum::<usize>() as f64 / whole.len() as f64;
+            // 0.95 · 40 + 0.05 · 20, within four standard errors.
+            assert!((mean - 39.0).abs() < 1.1 && (0.01..0.1).contains(&halves), "{mean} {halves}");
+            epochs.push(lengths);
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        // Segments shorter than the least length stay as they are at the least.
+        let short = Batches::training(&corpus, &tokenizer, Batching::Stream, 2, 1, 1, 0).unwrap().varied(1, 0);
+        short.get(3, &mut batch);
+        assert!((1..=16).contains(&batch.steps));
+    }
+
+    #[test]
+    fn the_courses_windows_are_counted_as_published() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/penn_small");
+        if !folder.exists() {
+            eprintln!("skipped: penn_small is not beside the project");
+            return;
+        }
+        let splits = Source::open(&folder).unwrap();
+        let options = VocabularyOptions { line_markers: true, ..Default::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &splits.train, options, false).unwrap();
+        let parts = [(Some(splits.train), 77_267, 0), (splits.valid, 5_628, 214), (splits.test, 6_572, 179)];
+        for (source, windows, unknown) in parts {
+            let corpus = Corpus::read(&source.unwrap(), &tokenizer, false).unwrap();
+            let batches = Batches::evaluation(&corpus, &tokenizer, Batching::Windows(5), 128, 5).unwrap();
+            assert_eq!((batches.predicted(), corpus.unknown), (windows, unknown));
+        }
+    }
+
+    #[test]
+    fn a_text_too_short_says_what_fits() {
+        let (tokenizer, corpus) = read("a b c\n", false);
+        let error = Batches::training(&corpus, &tokenizer, Batching::Stream, 20, 4, 1, 0).unwrap_err();
+        assert!(error.to_string().contains("--batch 2"), "{error}");
+    }
+}

@@ -1,0 +1,162 @@
+//! The learning-rate range test (Smith 2017): training with a rate that grows at every step shows which rates learn.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::data::Data;
+use super::step::Descent;
+use super::trainer::{TrainError, batches, check_memory, sampler};
+use crate::model::LanguageModel;
+use crate::optim::optimizer::OptimizerKind;
+use crate::run::checkpoint::Progress;
+use crate::run::config::RunConfig;
+
+/// One step of the test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RangePoint {
+    /// The rate of the step.
+    pub rate: f32,
+    /// The training loss, smoothed over the steps so far, in nats per token.
+    pub loss: f64,
+}
+
+/// What a range test found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeTest {
+    /// The smoothed loss at every rate, from the lowest, until it grew beyond use.
+    pub curve: Vec<RangePoint>,
+    /// The rate at which the loss fell fastest; `None` where it never fell.
+    pub steepest: Option<f32>,
+    /// A tenth of the rate at which the loss was lowest; `None` where it never fell.
+    pub tenth_of_minimum: Option<f32>,
+}
+
+/// Steps while the rate grows tenfold.
+const STEPS_PER_DECADE: u32 = 20;
+
+/// The share of itself that the smoothed loss keeps at every step.
+const SMOOTHING: f64 = 0.9;
+
+/// The test ends where the smoothed loss is so many times its lowest.
+const BEYOND_USE: f64 = 2.0;
+
+/// The powers of ten from which and to which the rate grows.
+fn decades(optimizer: OptimizerKind) -> (i32, i32) {
+    // A step of Adam is as long as its rate, one of SGD as its gradient, too, whose norm is far below one.
+    if optimizer.has_moments() { (-6, 1) } else { (-3, 3) }
+}
+
+impl RangeTest {
+    /// Trains the run's model from its start, with nothing written; the run's own schedule and length do not matter.
+    /// `None` if `stop` was set before the end.
+    ///
+    /// # Errors
+    /// A setting or a text that cannot be used, or a loss that is not finite before it ever fell.
+    pub fn run(mut config: RunConfig, data: &Data, stop: &AtomicBool) -> Result<Option<Self>, TrainError> {
+        config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        config.validate()?;
+        let model = LanguageModel::new(config.model.clone())?;
+        check_memory(&config, data, &model)?;
+        let Progress { mut params, mut optimizer, mut state, .. } = Progress::new(&config, &model, String::new());
+        let mut descent = Descent::new(&model, sampler(&config, data));
+        descent.sample(true);
+        let (from, to) = decades(config.optimizer);
+        let mut curve: Vec<RangePoint> = Vec::new();
+        let (mut average, mut lowest) = (0.0, f64::INFINITY);
+        let (mut epoch, mut next) = (0, 0);
+        let mut these = batches(&config, data, epoch)?;
+        for step in 0..=((to - from) as u32 * STEPS_PER_DECADE) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if next == these.len() {
+                (epoch, next) = (epoch + 1, 0);
+                these = batches(&config, data, epoch)?;
+            }
+            let numbers = next..these.len().min(next.saturating_add(config.accumulate));
+            next = numbers.end;
+            let rate = 10f64.powf(f64::from(from) + f64::from(step) / f64::from(STEPS_PER_DECADE));
+            let read = descent.read(&config, &params, &mut state, &these, numbers.clone(), step.into());
+            average = SMOOTHING * average + (1.0 - SMOOTHING) * read.loss.mean();
+            // The first values are not yet smoothed over as many as the later ones.
+            let smoothed = average / (1.0 - SMOOTHING.powi(step as i32 + 1));
+            if !smoothed.is_finite() || smoothed > BEYOND_USE * lowest {
+                break;
+            }
+            lowest = lowest.min(smoothed);
+            curve.push(RangePoint { rate: rate as f32, loss: smoothed });
+            let gradients = descent.gradients();
+            let norm = optimizer.step_within(
+                params.values_mut(),
+                gradients.values(),
+                gradients.ranges(),
+                rate as f32 * read.rate_factor(&config, numbers.len()),
+                config.clip,
+            );
+            if !norm.is_finite() {
+                break;
+            }
+        }
+        if curve.is_empty() {
+            return Err(TrainError::NotFinite { what: "the loss of step", step: 1, last: None, saved: None });
+        }
+        Ok(Some(Self::of(curve)))
+    }
+
+    /// The suggestions that a curve gives.
+    fn of(curve: Vec<RangePoint>) -> Self {
+        let lowest = curve.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).copied();
+        let lowest = lowest.filter(|lowest| curve.first().is_some_and(|first| lowest.loss < first.loss));
+        let tenth_of_minimum = lowest.map(|lowest| lowest.rate / 10.0);
+        // The rates grow by the same factor from step to step, so a difference is a slope over their logarithm.
+        let until = lowest.and_then(|lowest| curve.iter().position(|point| *point == lowest)).unwrap_or(0);
+        let falls =
+            curve[..curve.len().min(until + 2)].windows(3).map(|near| (near[2].loss - near[0].loss, near[1].rate));
+        let steepest = falls.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(fall, _)| *fall < 0.0);
+        Self { steepest: steepest.map(|(_, rate)| rate), tenth_of_minimum, curve }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::preset::Preset;
+    use crate::text::builtin::Grammar;
+
+    #[test]
+    fn suggestions_are_the_steepest_fall_and_a_tenth_of_the_minimum() {
+        let losses = [5.0, 4.9, 4.7, 4.0, 3.2, 3.0, 2.9, 3.5, 6.0];
+        let curve = |losses: &[f64]| -> Vec<RangePoint> {
+            losses.iter().enumerate().map(|(i, &loss)| RangePoint { rate: 2f32.powi(i as i32), loss }).collect()
+        };
+        let test = RangeTest::of(curve(&losses));
+        // From 4.7 to 3.2 around the fourth; the lowest is the seventh.
+        assert_eq!((test.steepest, test.tenth_of_minimum), (Some(8.0), Some(6.4)));
+        let rising = RangeTest::of(curve(&[5.0, 5.1, 5.3]));
+        assert_eq!((rising.steepest, rising.tenth_of_minimum), (None, None));
+    }
+
+    #[test]
+    fn every_optimizer_has_a_curve_that_falls_and_rises_and_the_same_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.txt");
+        std::fs::write(&text, Grammar::standard().sample(3, 0, 2000)).unwrap();
+        for (optimizer, range) in [(OptimizerKind::Adam, 1e-4..0.3), (OptimizerKind::Sgd, 0.1..300.0)] {
+            let mut config = Preset::Builtin.config();
+            config.data.train = Some(text.clone());
+            (config.optimizer, config.batch, config.segment) = (optimizer, 4, 8);
+            (config.model.hidden, config.model.embedding) = (24.into(), 16);
+            let data = Data::read(&config, None).unwrap();
+            let run = || RangeTest::run(config.clone(), &data, &AtomicBool::new(false)).unwrap().unwrap();
+            let test = run();
+            assert_eq!(test, run());
+            let suggested = [test.steepest, test.tenth_of_minimum].map(Option::unwrap);
+            eprintln!("{optimizer}: {suggested:?}, {} points", test.curve.len());
+            assert!(suggested.iter().all(|rate| range.contains(rate)), "{optimizer}: {suggested:?}");
+            assert!(test.curve.windows(2).all(|pair| pair[1].rate > pair[0].rate));
+            let lowest = test.curve.iter().map(|point| point.loss).fold(f64::INFINITY, f64::min);
+            let (first, last) = (test.curve[0].loss, test.curve[test.curve.len() - 1].loss);
+            assert!(lowest < 0.95 * first && last > 1.02 * lowest, "{first} {lowest} {last}");
+            assert_eq!(RangeTest::run(config.clone(), &data, &AtomicBool::new(true)).unwrap(), None);
+        }
+    }
+}
