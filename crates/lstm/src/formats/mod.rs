@@ -1,5 +1,6 @@
 //! Files: written whole or not at all, and the sentences for those that cannot be used.
 
+pub mod network;
 pub mod safetensors;
 
 use std::fs::{self, File};

@@ -159,6 +159,11 @@ impl LanguageModel {
         params
     }
 
+    /// The layers between the embedding and the readout; the layout of their parameters is the model's.
+    pub fn lstm(&self) -> &Lstm {
+        &self.lstm
+    }
+
     /// The size of the LSTM's output, from which tokens are predicted.
     pub(crate) fn output_size(&self) -> usize {
         self.lstm.output_size()

@@ -4,6 +4,8 @@
 mod golden;
 /// The stack against the gate-by-gate cell and against finite differences.
 mod gradients;
+/// The form that all file formats share, against the models it comes from.
+mod network;
 /// A slow stack in f64, built from the cell.
 mod reference;
 /// Whole runs: learning, resuming, refusing.

@@ -1,0 +1,149 @@
+//! A network's forward pass, through this library's own LSTM.
+
+use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product};
+
+use super::{Activation, Linear, Network, NetworkError, Reads};
+use crate::nn::stack::Segment;
+use crate::nn::state::State;
+
+/// What a network reads in a segment.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Tokens `[T, B]`, for a network with an embedding.
+    Tokens(&'a [u32]),
+    /// Vectors `[T, B, I]`.
+    Vectors(&'a [f32]),
+}
+
+/// What a network gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// What the last stack gives: `[T, B, ·]`, zero past a row's length.
+    pub hidden: Vec<f32>,
+    /// What the readouts give, `[T, B, O]`, or `[B, O]` of a network that reads the final state; without readouts what
+    /// they would have read.
+    pub values: Vec<f32>,
+}
+
+impl Network {
+    /// Runs a segment. states: of each stack, in the initial, out the final.
+    ///
+    /// # Errors
+    /// Input or states that do not have the network's sizes, a token that is no row of its embedding.
+    pub fn forward(&self, input: Input, segment: Segment, states: &mut [State]) -> Result<Output, NetworkError> {
+        let rows = segment.steps * segment.batch;
+        let unfit = |why: String| Err(NetworkError::Unfit(why));
+        if states.len() != self.stacks.len() || states.iter().any(|state| state.batch() != segment.batch) {
+            return unfit(format!(
+                "the states are not those of {} LSTMs over {} rows",
+                self.stacks.len(),
+                segment.batch
+            ));
+        }
+        let mut values = match (input, &self.embedding) {
+            (Input::Tokens(tokens), Some(embedding)) => {
+                if tokens.len() != rows {
+                    return unfit(format!("the input has {} tokens for {rows} positions", tokens.len()));
+                }
+                let mut values = Vec::with_capacity(rows * embedding.size);
+                for &token in tokens {
+                    if token as usize >= embedding.vocabulary {
+                        return unfit(format!("token {token} is no row of an embedding of {}", embedding.vocabulary));
+                    }
+                    values.extend_from_slice(&embedding.weight[token as usize * embedding.size..][..embedding.size]);
+                }
+                values
+            }
+            (Input::Tokens(_), None) => return unfit("the network has no embedding: it reads vectors".to_owned()),
+            (Input::Vectors(values), _) => {
+                if values.len() != rows * self.input_size() {
+                    let size = self.input_size();
+                    return unfit(format!("the input has {} values for {rows} vectors of {size}", values.len()));
+                }
+                values.to_vec()
+            }
+        };
+        for (stack, state) in self.stacks.iter().zip(&mut *states) {
+            let mut tape = stack.lstm.frozen_tape();
+            if stack.reverse {
+                values = reversed(&values, segment);
+            }
+            stack.lstm.forward(&stack.params, &values, segment, state, None, &mut tape);
+            values = tape.output().to_vec();
+            if stack.reverse {
+                values = reversed(&values, segment);
+            }
+        }
+        let hidden = values.clone();
+        if self.reads == Reads::Final {
+            values = self.final_state(&states[states.len() - 1]);
+        }
+        for readout in &self.readouts {
+            values = readout.forward(&values);
+        }
+        Ok(Output { hidden, values })
+    }
+
+    /// `[B, D·R]`: the final hidden state of the last layer, both directions joined.
+    fn final_state(&self, state: &State) -> Vec<f32> {
+        let Some(config) = self.stacks.last().map(|stack| stack.config()) else { return Vec::new() };
+        let (directions, size) = (config.directions(), config.recurrent(config.layers - 1));
+        let first = (config.layers - 1) * directions;
+        let mut values = Vec::with_capacity(state.batch() * directions * size);
+        for row in 0..state.batch() {
+            for direction in 0..directions {
+                values.extend_from_slice(&state.both(first + direction).0[row * size..][..size]);
+            }
+        }
+        values
+    }
+}
+
+impl Linear {
+    /// x: `[rows, I]`; gives `[rows, O]`.
+    fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.input.max(1);
+        let mut values = vec![0.0; rows * self.output];
+        let weight = Matrix::new(&self.weight, self.output, self.input).transposed();
+        let start = self.bias.as_ref().map_or(Start::Zero, |bias| Start::Bias(bias));
+        product(MatrixMut::new(&mut values, rows, self.output), start, Matrix::new(x, rows, self.input), weight);
+        self.activation.apply(&mut values, self.output);
+        values
+    }
+}
+
+impl Activation {
+    /// Over rows of `width` values.
+    fn apply(self, values: &mut [f32], width: usize) {
+        match self {
+            Self::Linear => {}
+            Self::Relu => values.iter_mut().for_each(|value| *value = value.max(0.0)),
+            Self::Tanh => lstm_kernels::tanh(values),
+            Self::Sigmoid => values.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
+            Self::Softmax | Self::LogSoftmax => {
+                for row in values.chunks_exact_mut(width.max(1)) {
+                    let total = log_sum_exp(row, 1.0) as f32;
+                    row.iter_mut().for_each(|value| *value -= total);
+                    if self == Self::Softmax {
+                        row.iter_mut().for_each(|value| *value = value.exp());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every row of `values: [T, B, ·]` from its last step to its first; what is past its length stays.
+fn reversed(values: &[f32], segment: Segment) -> Vec<f32> {
+    let Segment { steps, batch, lengths } = segment;
+    let width = values.len() / (steps * batch).max(1);
+    let mut turned = values.to_vec();
+    for row in 0..batch {
+        let length = lengths.map_or(steps, |lengths| lengths[row]);
+        for step in 0..length {
+            let (from, to) = ((step * batch + row) * width, ((length - 1 - step) * batch + row) * width);
+            turned[to..to + width].copy_from_slice(&values[from..from + width]);
+        }
+    }
+    turned
+}

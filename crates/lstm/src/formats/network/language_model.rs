@@ -1,0 +1,182 @@
+//! A network that is a language model becomes one of this library's, and back.
+
+use std::sync::Arc;
+
+use super::{Activation, Embedding, Linear, Network, NetworkError, Reads, Stack};
+use crate::model::{LanguageModel, LanguageModelConfig, LayerWiring};
+use crate::nn::config::Wiring;
+use crate::nn::params::Params;
+use crate::text::tokenizer::Tokenizer;
+
+/// A language model, its parameters and its tokenizer: what a network becomes, or was.
+#[derive(Clone, Debug)]
+pub struct Language {
+    /// The model.
+    pub model: LanguageModel,
+    /// Its parameters.
+    pub params: Params,
+    /// What its tokens are.
+    pub tokenizer: Tokenizer,
+}
+
+/// What a linear map of a language model's own is called: it may lie between the LSTM and a tied readout.
+const PROJECTION: &str = "readout_projection.weight";
+
+impl Network {
+    /// The language model that this network is: a table of tokens, one LSTM forward in time, and one linear readout over the
+    /// same tokens, of every step. A softmax at the end is the model's own.
+    ///
+    /// # Errors
+    /// A sentence about the first part that no language model has.
+    pub fn into_language_model(self) -> Result<Language, NetworkError> {
+        self.validate()?;
+        let unfit = |why: &str| NetworkError::Unfit(format!("it is no language model that can be used here: {why}"));
+        let tied = self.is_tied();
+        let Self { embedding, stacks, reads, mut readouts, vocabulary, .. } = self;
+        let embedding = embedding.ok_or_else(|| unfit("it has no embedding, so it reads vectors, not tokens"))?;
+        let [stack] = <[Stack; 1]>::try_from(stacks)
+            .map_err(|_| unfit("its layers differ in their directions or projections"))?;
+        let config = stack.config();
+        if config.bidirectional || stack.reverse {
+            return Err(unfit("it reads what it should predict (its layers run from the last step to the first)"));
+        }
+        if reads == Reads::Final {
+            return Err(unfit("it gives one answer at the end of a text, not one at every step"));
+        }
+        let readout = readouts.pop().ok_or_else(|| unfit("it has no readout over its tokens"))?;
+        if readout.output != embedding.vocabulary {
+            let why = format!("its readout gives {} values for {} tokens", readout.output, embedding.vocabulary);
+            return Err(unfit(&why));
+        }
+        if !matches!(readout.activation, Activation::Linear | Activation::Softmax | Activation::LogSoftmax) {
+            return Err(unfit("what follows its readout is no softmax"));
+        }
+        let projection = readouts.pop();
+        let is_between = |between: &Linear| between.activation == Activation::Linear && between.bias.is_none();
+        if !readouts.is_empty() || projection.as_ref().is_some_and(|between| !tied || !is_between(between)) {
+            return Err(unfit("there is more than one linear readout between its LSTM and its tokens"));
+        }
+        let tokenizer = vocabulary.ok_or_else(|| {
+            unfit("nothing says what its tokens are; give its vocabulary, a file with one word a line or a tokenizer.json")
+        })?;
+        let model = LanguageModel::new(LanguageModelConfig {
+            layers: config.layers,
+            projection: config.projection,
+            wiring: match config.wiring {
+                Wiring::Stacked => LayerWiring::Stacked,
+                Wiring::Skip => LayerWiring::Skip,
+                Wiring::Scores { .. } => LayerWiring::Scores,
+            },
+            readout: config.readout,
+            residual: config.residual,
+            variant: config.variant,
+            tied,
+            ..LanguageModelConfig::new(embedding.vocabulary, embedding.size, config.hidden.clone())
+        })?;
+        let layout = model.layout().clone();
+        let mut params = Params::zeros(layout.clone());
+        for entry in layout.entries() {
+            let values = match entry.name.as_str() {
+                "embedding.weight" => &embedding.weight[..],
+                "readout.weight" => &readout.weight,
+                "readout.bias" => match &readout.bias {
+                    Some(bias) => bias,
+                    // Without one it stays zero.
+                    None => continue,
+                },
+                PROJECTION => projection.as_ref().map_or(&[][..], |between| &between.weight),
+                name => stack.get(name.strip_prefix("lstm.").unwrap_or(name)).unwrap_or(&[]),
+            };
+            let expected = entry.shape.iter().product();
+            if values.len() != expected {
+                return Err(NetworkError::Values { part: entry.name.clone(), expected, found: values.len() });
+            }
+            params.get_mut(entry.slot).copy_from_slice(values);
+        }
+        Ok(Language { model, params, tokenizer })
+    }
+
+    /// The network that a language model is.
+    ///
+    /// # Errors
+    /// A mixture of softmaxes, which is no chain of linear readouts.
+    pub fn from_language_model(
+        model: &LanguageModel,
+        params: &Params,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Self, NetworkError> {
+        let config = model.config();
+        if config.softmaxes > 1 {
+            return Err(NetworkError::Unfit(format!(
+                "the model is a mixture of {} softmaxes, which is no chain of linear readouts: no other program's layers \
+                 say it",
+                config.softmaxes
+            )));
+        }
+        let array = |name: &str| params.by_name(name).unwrap_or(&[]).to_vec();
+        let (vocabulary, size) = (config.vocabulary, config.embedding);
+        let embedding = Embedding { vocabulary, size, weight: array("embedding.weight") };
+        let stack = Stack::new(model.lstm().config().clone(), |name, _| Ok(array(&format!("lstm.{name}")).into()))?;
+        let output = stack.lstm.output_size();
+        let mut readouts = Vec::new();
+        let mut input = output;
+        if params.layout().slot(PROJECTION).is_some() {
+            readouts.push(Linear::new([size, output], array(PROJECTION), None));
+            input = size;
+        }
+        let weight = if config.tied { embedding.weight.clone() } else { array("readout.weight") };
+        readouts.push(Linear::new([vocabulary, input], weight, Some(array("readout.bias"))));
+        let (embedding, vocabulary) = (Some(embedding), tokenizer.cloned());
+        Ok(Self { embedding, stacks: vec![stack], readouts, vocabulary, ..Self::default() })
+    }
+
+    /// Joins neighbouring stacks that are one LSTM of more layers: forward, stacked, plain, without projection or with the
+    /// same, in the same directions. Formats whose every layer is an operator of its own read into many.
+    pub fn joined(mut self) -> Result<Self, NetworkError> {
+        let mut joined: Vec<Stack> = Vec::new();
+        for stack in self.stacks.drain(..) {
+            match joined.last_mut() {
+                Some(last) if follows(last, &stack) => *last = join(last, &stack)?,
+                _ => joined.push(stack),
+            }
+        }
+        self.stacks = joined;
+        Ok(self)
+    }
+}
+
+/// Whether two stacks are one.
+fn follows(below: &Stack, above: &Stack) -> bool {
+    let (a, b) = (below.config(), above.config());
+    let stacked = |stack: &Stack| {
+        let config = stack.config();
+        !stack.reverse && config.wiring == Wiring::Stacked && !config.residual && config.readout == Default::default()
+    };
+    stacked(below)
+        && stacked(above)
+        && a.variant == b.variant
+        && a.bidirectional == b.bidirectional
+        && a.projection == b.projection
+        && below.lstm.output_size() == b.input
+}
+
+/// One stack of the layers of both.
+fn join(below: &Stack, above: &Stack) -> Result<Stack, NetworkError> {
+    let (a, b) = (below.config(), above.config());
+    let hidden: Vec<usize> =
+        (0..a.layers).map(|layer| a.hidden.of(layer)).chain((0..b.layers).map(|layer| b.hidden.of(layer))).collect();
+    let mut config = a.clone();
+    config.layers = a.layers + b.layers;
+    config.hidden = match hidden.iter().all(|size| *size == hidden[0]) {
+        true => hidden[0].into(),
+        false => hidden.into(),
+    };
+    // The arrays come layer by layer, so those of both stacks in order are those of one.
+    let all = [below, above].into_iter().flat_map(|stack| {
+        let layout: Arc<_> = stack.lstm.layout().clone();
+        let slots: Vec<_> = layout.entries().iter().map(|entry| entry.slot).collect();
+        slots.into_iter().map(move |slot| stack.params.get(slot))
+    });
+    let mut all = all.collect::<Vec<_>>().into_iter();
+    Stack::new(config, |_, _| Ok(all.next().unwrap_or(&[]).into()))
+}
