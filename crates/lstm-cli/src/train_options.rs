@@ -223,7 +223,7 @@ struct LengthOptions {
     /// Most steps; the schedule is stretched over them [default: no bound]
     #[arg(long)]
     steps: Option<u64>,
-    /// Most time, such as 90s, 10m, 1h30m; the schedule is stretched over it [default: no bound]
+    /// Most time, such as 60 or 60s, 10m, 1h30m, 1d; the schedule is stretched over it [default: no bound]
     #[arg(long, value_parser = duration, value_name = "TIME")]
     budget: Option<f64>,
     /// Stop after so many epochs without a better validation; 0 for never [default: 3; presets: never]
@@ -304,24 +304,45 @@ fn tokenizer_choice(text: &str) -> Result<TokenizerChoice, String> {
     }
 }
 
-/// Seconds of `90s`, `10m`, `1h30m`.
+/// The most that a time can be: what a run of it would do no longer depends on it.
+const LONGEST: (f64, &str) = (365.0 * 86_400.0, "365d");
+
+/// Seconds of `60`, `90s`, `10m`, `1h30m`, `1d`.
 fn duration(text: &str) -> Result<f64, String> {
-    let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 2h or 1h30m");
-    let (mut total, mut digits) = (0.0, String::new());
+    let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 1h30m or 1d, or as seconds like 60");
+    let number = |digits: &str| digits.parse::<f64>().ok().filter(|n| *n >= 0.0).ok_or_else(wrong);
+    let (mut total, mut digits, mut smallest) = (0.0, String::new(), f64::INFINITY);
     for c in text.chars() {
         let unit = match c {
             's' => 1.0,
             'm' => 60.0,
             'h' => 3600.0,
-            _ => {
+            'd' => 86_400.0,
+            '0'..='9' | '.' => {
                 digits.push(c);
                 continue;
             }
+            _ => return Err(wrong()),
         };
-        total += unit * digits.parse::<f64>().ok().filter(|n| *n >= 0.0).ok_or_else(wrong)?;
+        // From the largest unit down: 30m1h is a slip of the pen.
+        if unit >= smallest {
+            return Err(wrong());
+        }
+        smallest = unit;
+        total += unit * number(&digits)?;
         digits.clear();
     }
-    if digits.is_empty() && total > 0.0 { Ok(total) } else { Err(wrong()) }
+    if !digits.is_empty() {
+        if smallest < f64::INFINITY {
+            return Err(wrong());
+        }
+        total = number(&digits)?;
+    }
+    match total {
+        total if total > LONGEST.0 => Err(format!("`{text}` is too long; the most is {}", LONGEST.1)),
+        total if total > 0.0 => Ok(total),
+        _ => Err(wrong()),
+    }
 }
 
 fn set<T: Copy>(target: &mut T, value: Option<T>) {
@@ -357,7 +378,9 @@ impl Train {
             // Nobody asked for plain Adam, which does not go with it.
             config.optimizer = OptimizerKind::AdamW;
         }
-        if config.optimizer.has_moments() != has_moments && self.training.rate.is_none() && !self.run.find_lr {
+        // A plan's rate is chosen for the optimizer that is named.
+        let keeps_rate = self.training.rate.is_none() && !self.is_planned() && !self.run.find_lr;
+        if config.optimizer.has_moments() != has_moments && keeps_rate {
             bail!(
                 "--optimizer {} needs a --rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
                  finds one",
@@ -578,6 +601,10 @@ impl TrainingOptions {
         }
         set(&mut config.schedule.rate, self.rate);
         set(&mut config.schedule.kind, self.schedule);
+        if self.schedule == Some(ScheduleKind::OneCycle) {
+            // It rises by itself: a warm-up that nobody asked for gives way.
+            config.schedule.warmup = Warmup::default();
+        }
         set(&mut config.schedule.warmup, self.warmup);
         let kind = config.schedule.kind;
         if self.decay.is_some() && !matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau) {
@@ -620,9 +647,16 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_nonsense_is_not() {
-        assert_eq!(["90s", "10m", "1h30m"].map(|text| duration(text).unwrap()), [90.0, 600.0, 5400.0]);
-        for text in ["", "10", "m", "1x", "-5s", "0s"] {
+        let given =
+            ["90s", "10m", "1h30m", "60", "0.5", "1d", "1d2h3m4.5s", "365d"].map(|text| duration(text).unwrap());
+        assert_eq!(given, [90.0, 600.0, 5_400.0, 60.0, 0.5, 86_400.0, 93_784.5, 31_536_000.0]);
+        for text in
+            ["", "m", "1x", "-5s", "-5", "0s", "0", "1h30", "30m1h", "1s1s", "1e3", "inf", "nan", "1..5s", " 5s"]
+        {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["366d", "1000000000h", "99999999999999999999", "8761h"] {
+            assert!(duration(text).unwrap_err().contains("the most is 365d"), "{text}");
         }
     }
 }

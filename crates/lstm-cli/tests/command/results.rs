@@ -78,6 +78,30 @@ fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
     assert_eq!(line(folder.path(), "show run --json").json()["config"]["optimizer"], "adamw");
 }
 
+/// The warm-up and the rate that they were refused for were the plan's, not the user's.
+#[test]
+fn a_run_that_is_chosen_takes_any_schedule_and_any_optimizer() {
+    let folder = folder();
+    let schedules =
+        ["constant", "step", "linear", "cosine", "one-cycle", "plateau"].map(|kind| format!("--schedule {kind}"));
+    let optimizers = ["sgd", "nt-asgd", "adam", "adamw"].map(|kind| format!("--optimizer {kind}"));
+    for option in schedules.iter().chain(&optimizers) {
+        let said = line(folder.path(), &format!("train text.txt {option} --epochs 1 --hidden 8 --force --out run"));
+        assert_eq!(said.code, Some(0), "{option}: {}", said.err);
+        let config = line(folder.path(), "show run --json").json()["config"].clone();
+        let (name, value) = option.split_once(' ').unwrap();
+        let (optimizer, schedule) = (&config["optimizer"], &config["schedule"]);
+        assert_eq!(if name == "--optimizer" { optimizer } else { &schedule["kind"] }, value, "{option}");
+        let rate = schedule["rate"].as_f64().unwrap();
+        assert_eq!(rate < 0.1, optimizer.as_str().unwrap().starts_with("adam"), "{option}: {rate}");
+        if value == "one-cycle" {
+            assert_eq!(schedule["warmup"], "0");
+        }
+    }
+    let said = line(folder.path(), "train text.txt --schedule one-cycle --warmup 0.1 --out other");
+    assert!(said.code == Some(2) && said.err.contains("rises by itself"), "{}", said.err);
+}
+
 /// The plan's own choices made it one that is refused.
 #[test]
 fn a_run_that_is_chosen_scores_every_word_where_labels_are_smoothed() {
