@@ -4,7 +4,7 @@ pub mod network;
 pub mod safetensors;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -91,6 +91,36 @@ impl Drop for Staged {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// Reads a file of which no more than `most` bytes make sense: a longer one is refused before it is read.
+///
+/// # Errors
+/// A file that cannot be read, is none, or is too long.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, FormatError> {
+    let trouble = |source| FormatError::Read { path: path.to_owned(), source };
+    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+    let file = open(path)?;
+    let length = file.metadata().map_err(trouble)?.len();
+    if length > most {
+        return Err(unusable(format!(
+            "it has {length} bytes, but no such file has more than {most}: it is damaged or another file; restore it \
+             from a copy"
+        )));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(most).read_to_end(&mut bytes).map_err(trouble)?;
+    Ok(bytes)
+}
+
+/// Opens a regular file to read it; a folder or a pipe in its place is refused.
+pub(crate) fn open(path: &Path) -> Result<File, FormatError> {
+    let trouble = |source| FormatError::Read { path: path.to_owned(), source };
+    if !fs::metadata(path).map_err(trouble)?.is_file() {
+        let why = "it is no regular file; put the file that belongs there in its place".to_owned();
+        return Err(FormatError::Unusable { path: path.to_owned(), why });
+    }
+    File::open(path).map_err(trouble)
 }
 
 /// Makes the rename itself last: on Unix it is an entry of the folder.

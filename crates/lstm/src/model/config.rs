@@ -49,6 +49,7 @@ impl FromStr for LayerWiring {
 
 /// The shape of a language model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LanguageModelConfig {
     /// V, the number of tokens.
     pub vocabulary: usize,

@@ -16,6 +16,7 @@ use crate::nn::stack::Segment;
 
 /// The weights of what is added to the loss. Zero is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Penalties {
     /// α of activation regularisation, at least 0.
     pub activation: f32,

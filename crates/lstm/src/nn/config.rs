@@ -104,6 +104,7 @@ impl FromStr for Readout {
 
 /// How the parameters start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Init {
     /// The distribution of weights and biases.
     pub scheme: InitScheme,
@@ -166,7 +167,7 @@ impl<'de> Deserialize<'de> for InitScheme {
 
 /// What of the cell differs from the plain LSTM's; by default nothing. The equations are those of [`crate::cell::variant`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct CellVariant {
     /// Whether every unit's gates see its cell: i and f the one before, o the new one (Gers & Schmidhuber 2000).
     pub peepholes: bool,
@@ -181,7 +182,7 @@ pub struct CellVariant {
 /// The rates of zoneout, each in `[0, 1)`: the probability with which a unit keeps its value in a step of training, and
 /// the share of it that it keeps in evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Zoneout {
     /// Of the cell state.
     pub cell: f32,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use lstm_kernels::{for_each_chunk, multiply};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::nn::config::{ConfigError, rate};
@@ -48,8 +50,7 @@ impl FromStr for DropoutKind {
 }
 
 /// Where a language model drops values, and at which rates, each in `[0, 1)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct DropoutRates {
     /// How the masks of the next three are drawn.
     pub kind: DropoutKind,
@@ -108,22 +109,48 @@ impl fmt::Display for DropoutRates {
     }
 }
 
-/// [`DropoutRates`] as they are written: a table, or one rate for all.
+/// A table as it is written by [`DropoutRates`].
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "dropout is a rate, or a table of kind, input, hidden, output, embedding and weights")]
-enum Written {
-    All(f32),
-    Each { kind: DropoutKind, input: f32, hidden: f32, output: f32, embedding: f32, weights: f32 },
+#[serde(deny_unknown_fields)]
+struct Table {
+    kind: DropoutKind,
+    input: f32,
+    hidden: f32,
+    output: f32,
+    embedding: f32,
+    weights: f32,
 }
 
-impl From<Written> for DropoutRates {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::All(rate) => Self::all(rate),
-            Written::Each { kind, input, hidden, output, embedding, weights } => {
-                Self { kind, input, hidden, output, embedding, weights }
+/// Written as a table, or as one rate for all. By hand, so that a key of the table that there is none of is named.
+impl<'de> Deserialize<'de> for DropoutRates {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RateOrTable;
+        impl<'de> Visitor<'de> for RateOrTable {
+            type Value = DropoutRates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate, or a table of kind, input, hidden, output, embedding and weights")
+            }
+
+            fn visit_f64<E>(self, rate: f64) -> Result<DropoutRates, E> {
+                Ok(DropoutRates::all(rate as f32))
+            }
+
+            fn visit_i64<E>(self, rate: i64) -> Result<DropoutRates, E> {
+                Ok(DropoutRates::all(rate as f32))
+            }
+
+            fn visit_u64<E>(self, rate: u64) -> Result<DropoutRates, E> {
+                Ok(DropoutRates::all(rate as f32))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DropoutRates, A::Error> {
+                let Table { kind, input, hidden, output, embedding, weights } =
+                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(DropoutRates { kind, input, hidden, output, embedding, weights })
             }
         }
+        deserializer.deserialize_any(RateOrTable)
     }
 }
 

@@ -116,6 +116,7 @@ impl<'de> Deserialize<'de> for Warmup {
 /// The learning rate over the run: how it changes, and the numbers it does so by. It is a function of where the run
 /// stands, so nothing of it is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// How the rate changes.
     #[serde(default)]

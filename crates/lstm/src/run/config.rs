@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::{FormatError, write_bytes};
+use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::model::LanguageModelConfig;
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one};
 use crate::optim::averaging::Averaging;
@@ -15,6 +15,9 @@ use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// The version of the `config.toml` this program writes.
 const VERSION: i64 = 1;
+
+/// The most bytes of a `config.toml`, which has some two thousand.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Everything that decides a run's bits; written to `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -210,22 +213,37 @@ impl RunConfig {
             let why = "is not a run folder: it has no config.toml; give the folder that `lstm train` made";
             return Err(FormatError::Unusable { path: folder.path().to_owned(), why: why.to_owned() });
         }
-        let text = std::fs::read_to_string(&path).map_err(|source| FormatError::Read { path: path.clone(), source })?;
         let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
-        let mut table: toml::Table = toml::from_str(&text).map_err(|e| unusable(e.to_string()))?;
-        match table.remove("version").and_then(|version| version.as_integer()) {
-            Some(VERSION) => {}
-            Some(version) if version > VERSION => {
-                return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
+        let text = String::from_utf8(read_bounded(&path, MOST_BYTES)?)
+            .map_err(|_| unusable("it is no text; restore it from a copy".to_owned()))?;
+        /// The version alone, whatever stands beside it.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: Option<toml::Spanned<i64>>,
+        }
+        let damaged = |e: toml::de::Error| {
+            unusable(format!("it is no configuration of this program; undo the change, or restore it from a copy\n{e}"))
+        };
+        let Versioned { version } = toml::from_str(&text).map_err(damaged)?;
+        let version =
+            version.ok_or_else(|| unusable(format!("it should say version = {VERSION}; restore it from a copy")))?;
+        match *version.get_ref() {
+            VERSION => {}
+            newer if newer > VERSION => {
+                return Err(unusable(format!("its version {newer} is newer than {VERSION}; update the program")));
             }
             _ => return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy"))),
         }
-        table.try_into().map_err(|e: toml::de::Error| unusable(e.message().to_owned()))
+        // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
+        let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);
+        let settings = [&text[..line], &" ".repeat(version.span().end - line), &text[version.span().end..]].concat();
+        toml::from_str(&settings).map_err(damaged)
     }
 }
 
 /// Where the texts of a run are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// A file or folder; `None` for the built-in language.
     pub train: Option<PathBuf>,
@@ -328,5 +346,47 @@ impl RunFolder {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::preset::Preset;
+
+    /// A folder with this `config.toml`, read.
+    fn read(text: &str) -> Result<RunConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        RunConfig::load(&RunFolder(folder.path().to_owned())).map_err(|error| error.to_string())
+    }
+
+    /// Only those at the top were refused; one in a table changed the result in silence, as that of a misspelt one does.
+    #[test]
+    fn a_key_that_there_is_none_of_is_named_with_its_line_in_every_table() {
+        let config = Preset::Awd.config();
+        let written = String::from_utf8(config.to_bytes(&RunFolder("run".into())).unwrap()).unwrap();
+        assert_eq!(read(&written), Ok(config));
+        let mut tables = 0;
+        for (number, line) in written.lines().enumerate().filter(|(_, line)| line.starts_with('[')) {
+            let strange = written.replacen(line, &format!("{line}\nstrange = 1"), 1);
+            let error = read(&strange).unwrap_err();
+            // The line after the table's, counted from one.
+            let place = format!("line {}", number + 2);
+            assert!(error.contains("strange") && error.contains(&place) && error.contains("config.toml"), "{error}");
+            tables += 1;
+        }
+        assert!(tables >= 9, "{written}");
+        let error = read(&written.replacen("seed", "sead", 1)).unwrap_err();
+        assert!(error.contains("sead") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_much_too_long_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(folder.path().join("config.toml")).unwrap();
+        file.set_len(3 << 30).unwrap();
+        let error = RunConfig::load(&RunFolder(folder.path().to_owned())).unwrap_err().to_string();
+        assert!(error.contains("3221225472 bytes"), "{error}");
     }
 }

@@ -96,6 +96,7 @@ impl FromStr for TokenizerKind {
 
 /// How a vocabulary is cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VocabularyOptions {
     /// Rarer tokens become `<unk>`. `None`: 2 for words of a text without a literal `<unk>`, so that the model meets
     /// unknown words in training; else 1.
@@ -127,6 +128,7 @@ pub struct Tokenizer {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
     kind: TokenizerKind,
