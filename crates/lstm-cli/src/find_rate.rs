@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::output::{INTERRUPTED, source, talk};
 use crate::stdin::Spool;
-use crate::train::read;
+use crate::train::{read, say_text};
 use crate::train_options::Train;
 
 /// Runs the range test and prints its curve and its suggestions.
@@ -19,7 +19,7 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     let mut config = options.config()?;
     config.validate()?;
     let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
-    talk(format_args!("text     {from}"));
+    say_text(&config, from)?;
     // Standard input is read more than once; its copy is removed at the end.
     let copy = std::env::temp_dir().join(format!("lstm-{}", std::process::id()));
     let spool = options.reads_stdin().then(|| Spool::read(&copy)).transpose()?;

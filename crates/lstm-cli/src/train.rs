@@ -35,7 +35,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
     let mut trainer = match &options.run.resume {
         Some(folder) => {
             let trainer = Trainer::resume(folder, options.extension())?;
-            talk(format_args!("text     {}", source(trainer.config())));
+            say_text(trainer.config(), source(trainer.config()))?;
             trainer
         }
         None => {
@@ -44,7 +44,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
             let folder = options.folder();
             // Before it is read, which may take a while.
             let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
-            talk(format_args!("text     {from}"));
+            say_text(&config, from)?;
             let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
             if let Some(spool) = &spool {
                 config.data.train = Some(spool.path().to_owned());
@@ -83,6 +83,15 @@ pub fn run(options: Train) -> Result<ExitCode> {
     }
     report(&trainer, &outcome, options.run.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says where the text comes from, and which files of a folder are read as what.
+pub fn say_text(config: &RunConfig, from: String) -> Result<()> {
+    talk(format_args!("text     {from}"));
+    if let Some(layout) = Data::layout(&config.data)? {
+        talk(format_args!("files    {layout}"));
+    }
+    Ok(())
 }
 
 /// Reads the texts, and chooses the run for them where no preset says what it is.
@@ -202,6 +211,9 @@ fn describe(trainer: &Trainer) {
             };
             talk(format_args!("{name:<8} {} {} in {lines}{unknown}", grouped(tokens), kind.noun()));
         }
+    }
+    for note in &data.notes {
+        talk(format_args!("note     {note}"));
     }
     let unasked = config.vocabulary.min_count.or(config.vocabulary.max_size.map(|size| size as u64)).is_none();
     if unasked && kind == TokenizerKind::Words && 10 * data.train.unknown > data.train.ids.len() {

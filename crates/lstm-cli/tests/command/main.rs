@@ -11,6 +11,8 @@ mod data;
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.
 mod results;
+/// How texts come in: folders, lines, documents.
+mod texts;
 
 use std::io::Write;
 use std::path::Path;

@@ -6,7 +6,8 @@ use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::TextError;
-use super::source::{Source, as_text, visit_lines};
+use super::lines::{as_text, visit_lines};
+use super::source::Source;
 use super::tokenizer::{Tokenizer, TokenizerKind};
 use crate::model::Loss;
 
@@ -99,16 +100,23 @@ struct Encoder<'a> {
     size: usize,
 }
 
+/// What begins with a piece of text.
+#[derive(Clone, Copy)]
+struct Opens {
+    line: bool,
+    document: bool,
+}
+
 /// A line, or a piece of a long one, to be encoded beside others.
 struct Waiting {
-    opens: bool,
+    opens: Opens,
     text: String,
     ended: bool,
 }
 
 impl Encoder<'_> {
-    /// Takes the next line, or piece of one. opens: whether it begins a line.
-    fn line(&mut self, opens: bool, bytes: &[u8], text: Cow<str>, ended: bool) -> Result<(), TextError> {
+    /// Takes the next line, or piece of one.
+    fn line(&mut self, opens: Opens, bytes: &[u8], text: Cow<str>, ended: bool) -> Result<(), TextError> {
         /// The bytes that are worth several threads.
         const AT_ONCE: usize = 4 << 20;
         if self.pool.is_none() {
@@ -140,9 +148,14 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn open(&mut self, opens: bool) {
-        if opens && self.tokenizer.line_markers() {
-            self.corpus.line_starts.push(self.corpus.ids.len());
+    fn open(&mut self, opens: Opens) {
+        let at = self.corpus.ids.len();
+        if opens.line && self.tokenizer.line_markers() {
+            self.corpus.line_starts.push(at);
+        }
+        // A document without tokens is none.
+        if opens.document && self.corpus.document_starts.last() != Some(&at) {
+            self.corpus.document_starts.push(at);
         }
     }
 
@@ -160,6 +173,10 @@ pub struct Corpus {
     pub ids: Ids,
     /// Where each line starts; only for tokenizers with line markers.
     pub line_starts: Vec<usize>,
+    /// Where each document starts; empty where the text is one.
+    pub document_starts: Vec<usize>,
+    /// The lines that ended with a carriage return and a line feed.
+    pub crlf: usize,
     /// The tokens that training never had.
     pub unknown: usize,
     /// The lines.
@@ -188,6 +205,8 @@ impl Corpus {
         let corpus = Self {
             ids,
             line_starts: Vec::new(),
+            document_starts: Vec::new(),
+            crlf: 0,
             unknown: 0,
             lines: 0,
             words: 0,
@@ -203,14 +222,16 @@ impl Corpus {
         let hasher = crc32fast::Hasher::new();
         let mut encoder = Encoder { corpus, tokenizer, hasher, pool, waiting: Vec::new(), size: 0 };
         let mut line_open = false;
-        visit_lines(source, &mut |path, offset, bytes, ended| {
-            let text = as_text(path, offset, bytes, lossy || bytes_kind)?;
-            encoder.corpus.words += text.split_whitespace().count() + usize::from(ended);
-            encoder.corpus.characters += text.chars().count();
-            encoder.corpus.lines += usize::from(!line_open);
-            let opens = !line_open;
-            line_open = !ended;
-            encoder.line(opens, bytes, text, ended)
+        visit_lines(source, &mut |line| {
+            let text = as_text(line.path, line.offset, line.bytes, lossy || bytes_kind)?;
+            let corpus = &mut encoder.corpus;
+            corpus.words += text.split_whitespace().count() + usize::from(line.ended);
+            corpus.characters += text.chars().count();
+            corpus.lines += usize::from(line.opens);
+            corpus.crlf += usize::from(line.crlf);
+            line_open = !line.ended;
+            let begins_document = line.begins_document && source.reading().documents.is_some();
+            encoder.line(Opens { line: line.opens, document: begins_document }, line.bytes, text, line.ended)
         })?;
         encoder.encode_waiting()?;
         let Encoder { mut corpus, hasher, .. } = encoder;
@@ -218,6 +239,9 @@ impl Corpus {
             // Its end is predicted all the same.
             corpus.words += 1;
             corpus.characters += 1;
+        }
+        if corpus.document_starts.last() == Some(&corpus.ids.len()) {
+            corpus.document_starts.pop();
         }
         corpus.fingerprint = format!("{:08x}", hasher.finalize());
         if corpus.ids.is_empty() {

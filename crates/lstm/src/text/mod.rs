@@ -4,7 +4,12 @@ mod archive;
 pub mod batch;
 pub mod builtin;
 pub mod corpus;
+pub mod documents;
+mod file_kind;
+pub mod folder;
+pub(crate) mod lines;
 pub mod ngram;
+mod purpose;
 pub mod source;
 pub mod tokenizer;
 

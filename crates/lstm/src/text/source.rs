@@ -1,7 +1,5 @@
-//! Where text comes from: files, also compressed, parts of them and folders, cut for training, validation and test, and read line
-//! by line through a fixed buffer.
+//! Where text comes from: files, also compressed, parts of them and folders, cut for training, validation and test.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,25 +7,25 @@ use std::sync::Arc;
 
 use super::TextError;
 use super::archive::{BUFFER, Compression};
+use super::documents::Reading;
+use super::folder::Layout;
+use super::lines::{as_text, visit_lines};
 use super::tokenizer::TokenizerKind;
 use crate::free_memory::free_memory;
 
-/// A text: whole files, parts of files, or text in memory.
+/// A text: whole files, parts of files, or text in memory; and how it is read.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     parts: Vec<Part>,
+    reading: Reading,
 }
 
 #[derive(Clone, Debug)]
-enum Part {
+pub(super) enum Part {
     /// Bytes of a file; of a compressed one, of what is in it.
-    File {
-        path: PathBuf,
-        compression: Option<Compression>,
-        start: u64,
-        end: u64,
-    },
-    Memory(Arc<str>),
+    File { path: PathBuf, compression: Option<Compression>, start: u64, end: u64 },
+    /// Bytes of a text in memory, and what to call it.
+    Memory { text: Arc<[u8]>, name: Arc<Path>, start: u64, end: u64 },
 }
 
 /// A text for training, and for validation and test if there are any.
@@ -58,7 +56,56 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TextError + '_ {
 impl Source {
     /// A text in memory.
     pub fn from_text(text: &str) -> Self {
-        Self { parts: vec![Part::Memory(text.into())] }
+        Self::from_bytes(text.as_bytes(), "(text in memory)")
+    }
+
+    /// The bytes of a text in memory, and what to call it in a sentence.
+    pub fn from_bytes(text: &[u8], name: &str) -> Self {
+        let (text, name, end): (Arc<[u8]>, _, _) = (text.into(), Path::new(name).into(), text.len() as u64);
+        Self { parts: vec![Part::Memory { text, name, start: 0, end }], reading: Reading::default() }
+    }
+
+    /// The same, read in this way.
+    #[must_use]
+    pub fn read_as(mut self, reading: &Reading) -> Self {
+        self.reading = reading.clone();
+        self
+    }
+
+    /// How it is read.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The same with other parts.
+    fn of(&self, parts: Vec<Part>) -> Self {
+        Self { parts, reading: self.reading.clone() }
+    }
+
+    /// The files that it is of.
+    pub(crate) fn files(&self) -> usize {
+        let mut paths: Vec<&Path> = self.parts.iter().map(Part::path).collect();
+        paths.dedup();
+        paths.len()
+    }
+
+    /// Refuses a file whose first bytes are not those of a text, before the rest of it is unpacked.
+    pub(crate) fn check_start(path: &Path) -> Result<(), TextError> {
+        const LOOKED_AT: u64 = 1 << 16;
+        let file = File::open(path).map_err(io(path))?;
+        let mut first = Vec::new();
+        let read = match Compression::of(path) {
+            None => file.take(LOOKED_AT).read_to_end(&mut first).map_err(io(path)),
+            Some(packed) => packed.reader(file).take(LOOKED_AT).read_to_end(&mut first).map_err(damaged(path)),
+        };
+        read?;
+        // A character may be cut at the end of what was read.
+        let whole = first.iter().rposition(|byte| byte.is_ascii()).map_or(0, |at| at + 1);
+        as_text(path, 0, &first[..whole], false).map(|_| ())
     }
 
     /// One file, compressed if its name ends with `.gz` or `.zst`.
@@ -84,11 +131,12 @@ impl Source {
         if end == 0 {
             return Err(TextError::Unusable(format!("{} is empty; there is nothing to read", path.display())));
         }
-        Ok(Self { parts: vec![Part::File { path: path.to_owned(), compression, start: 0, end }] })
+        let parts = vec![Part::File { path: path.to_owned(), compression, start: 0, end }];
+        Ok(Self { parts, reading: Reading::default() })
     }
 
     /// A file, or a folder: of files named for training, validation and test, or of text files to be joined in the
-    /// order of their names. Each may be compressed.
+    /// order of their names, as [`Layout`] says. Each may be compressed.
     ///
     /// # Errors
     /// A file that cannot be read, or a folder without text.
@@ -96,41 +144,21 @@ impl Source {
         if !path.is_dir() {
             return Ok(Splits { train: Self::from_file(path)?, valid: None, test: None });
         }
-        let mut files: Vec<PathBuf> = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(io(path))? {
-            let file = entry.map_err(io(path))?.path();
-            let packed = Compression::of(&file).is_some();
-            let unpacked = if packed { file.with_extension("") } else { file.clone() };
-            let extension = unpacked.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-            let full = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0);
-            let is_text = ["txt", "text", "md", "tokens", "raw"].contains(&extension.as_str());
-            if full && (is_text || packed && extension.is_empty()) {
-                files.push(file);
-            }
+        let layout = Layout::of(path)?;
+        let some = |files: &[PathBuf]| (!files.is_empty()).then(|| Self::from_files(files)).transpose();
+        Ok(Splits { train: Self::from_files(&layout.train)?, valid: some(&layout.valid)?, test: some(&layout.test)? })
+    }
+
+    /// Files, read one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_file`].
+    pub fn from_files(files: &[PathBuf]) -> Result<Self, TextError> {
+        let mut joined = Self::default();
+        for file in files {
+            joined.parts.extend(Self::from_file(file)?.parts);
         }
-        files.sort();
-        let named = |names: &[&str]| {
-            files.iter().find(|file| {
-                let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("").to_ascii_lowercase();
-                name.split(|c: char| !c.is_alphanumeric()).any(|part| names.contains(&part))
-            })
-        };
-        let (valid, test) = (named(&["valid", "validation", "val", "dev"]), named(&["test"]));
-        // Without a partner, a name with "training" in it is a text like any other.
-        if let Some(train) = named(&["train", "training"]).filter(|_| valid.is_some() || test.is_some()) {
-            let optional = |found: Option<&PathBuf>| found.map(|file| Self::from_file(file)).transpose();
-            return Ok(Splits { train: Self::from_file(train)?, valid: optional(valid)?, test: optional(test)? });
-        }
-        let mut train = Self::default();
-        for file in &files {
-            train.parts.extend(Self::from_file(file)?.parts);
-        }
-        if train.parts.is_empty() {
-            let why = "has no text files (.txt, .text, .md, .tokens, .raw, also with .gz or .zst) with anything in \
-                       them; folders inside it are not looked into";
-            return Err(TextError::Unusable(format!("{} {why}", path.display())));
-        }
-        Ok(Splits { train, valid: None, test: None })
+        Ok(joined)
     }
 
     /// The number of bytes.
@@ -172,14 +200,40 @@ impl Source {
         self.hold_out(Some(held_out), Some(held_out))
     }
 
-    /// Cuts about so many bytes off the end, first the validation.
+    /// About a twentieth of the text, at most 2 MiB, for validation beside a test text of its own; `None` for a text too short.
+    pub(crate) fn hold_out_validation(&self) -> Result<Option<Splits>, TextError> {
+        let piece = (self.bytes() / 20).min(MOST_HELD_OUT);
+        match self.hold_out(Some(piece), None) {
+            Err(TextError::Unusable(_)) => Ok(None),
+            splits => splits.map(Some),
+        }
+    }
+
+    /// Cuts about so many bytes off the end, first the validation; of a text of several files, off the ends of stretches all
+    /// over it, because the last files by name are seldom like the others.
     fn hold_out(&self, valid: Option<u64>, test: Option<u64>) -> Result<Splits, TextError> {
         let total = self.bytes();
         let (for_valid, for_test) = (valid.unwrap_or(0), test.unwrap_or(0));
-        let (train, rest) = self.cut(total - for_valid - for_test)?;
-        // What the first cut went beyond its place is the first piece's.
-        let place = (total - for_test).saturating_sub(train.bytes());
-        let (first, second) = rest.cut(place)?;
+        let stretches = self.stretches(for_valid + for_test);
+        let [mut train, mut first, mut second] = [(); 3].map(|()| self.of(Vec::new()));
+        let mut rest = self.clone();
+        for number in 1..=stretches {
+            let before = total - rest.bytes();
+            let until = |share: u64| (u128::from(share) * u128::from(number) / u128::from(stretches)) as u64;
+            let mut stretch = rest.clone();
+            if number < stretches {
+                (stretch, rest) = rest.cut(until(total).saturating_sub(before))?;
+            }
+            let length = stretch.bytes();
+            let (of_valid, of_test) = (for_valid / stretches, for_test / stretches);
+            let (learned, held_out) = stretch.cut(length.saturating_sub(of_valid + of_test))?;
+            // What the first cut went beyond its place is the first piece's.
+            let place = length.saturating_sub(of_test).saturating_sub(learned.bytes());
+            let (watched, tested) = held_out.cut(place)?;
+            for (whole, piece) in [(&mut train, learned), (&mut first, watched), (&mut second, tested)] {
+                whole.parts.extend(piece.parts);
+            }
+        }
         let pieces = [valid.map(|_| first), test.map(|_| second)];
         if train.bytes() == 0 || pieces.iter().flatten().any(|piece| piece.bytes() == 0) {
             return Err(TextError::Unusable(format!(
@@ -192,6 +246,25 @@ impl Source {
         Ok(Splits { train, valid, test })
     }
 
+    /// The stretches off whose ends a text of several files is held out, such that some lines are of each; one of a single file.
+    fn stretches(&self, held_out: u64) -> u64 {
+        const MOST: u64 = 32;
+        const SOME_LINES: u64 = 64;
+        const MANY_LINES: u64 = 2048;
+        let files = self.files() as u64;
+        if files < 2 {
+            return 1;
+        }
+        // To find a place in a compressed file all before it is unpacked.
+        let most = if self.parts.iter().any(Part::is_packed) { files.clamp(2, 8) } else { MOST };
+        (held_out / MANY_LINES).max(files).min(held_out / SOME_LINES).clamp(1, most)
+    }
+
+    /// Whether what is held out of it comes from all over it.
+    pub(crate) fn is_cut_all_over(&self, held_out: u64) -> bool {
+        self.stretches(held_out) > 1
+    }
+
     /// About so many bytes of the text, in pieces from all over it; all of one that is not longer.
     ///
     /// # Errors
@@ -201,10 +274,9 @@ impl Source {
             return Ok(self.clone());
         }
         // To find a place in a compressed file all before it is unpacked.
-        let packed = self.parts.iter().any(|part| matches!(part, Part::File { compression: Some(_), .. }));
-        let pieces = if packed { 2 } else { 32 };
+        let pieces = if self.parts.iter().any(Part::is_packed) { 2 } else { 32 };
         let (piece, between) = (most / pieces, (self.bytes() - most) / pieces);
-        let (mut sample, mut rest) = (Self::default(), self.clone());
+        let (mut sample, mut rest) = (self.of(Vec::new()), self.clone());
         for _ in 0..pieces {
             let (taken, remaining) = rest.cut(piece)?;
             sample.parts.extend(taken.parts);
@@ -215,7 +287,7 @@ impl Source {
 
     /// The first `at` bytes and on to the next place to cut, and the rest.
     fn cut(&self, mut at: u64) -> Result<(Self, Self), TextError> {
-        let (mut first, mut rest) = (Self::default(), Self::default());
+        let (mut first, mut rest) = (self.of(Vec::new()), self.of(Vec::new()));
         for (index, part) in self.parts.iter().enumerate() {
             let bytes = part.bytes();
             if at >= bytes {
@@ -241,12 +313,16 @@ impl Source {
         }
         let (sample, _) = self.cut(SAMPLE)?;
         let mut tokens = 0;
-        visit_lines(&sample, &mut |_, _, line, ended| {
+        visit_lines(&sample, &mut |line| {
+            let bytes = line.bytes;
             tokens += match kind {
-                TokenizerKind::Chars => line.iter().filter(|&&byte| byte & 0xC0 != 0x80).count(),
-                TokenizerKind::Bytes => line.len(),
+                TokenizerKind::Chars => bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count(),
+                TokenizerKind::Bytes => bytes.len(),
                 // A word is a subword at least.
-                _ => line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() + usize::from(ended),
+                _ => {
+                    bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count()
+                        + usize::from(line.ended)
+                }
             };
             Ok(())
         })?;
@@ -274,8 +350,8 @@ impl Source {
     pub(super) fn name(&self) -> String {
         let more = if self.parts.len() > 1 { format!(" and {} more", self.parts.len() - 1) } else { String::new() };
         match self.parts.first() {
-            Some(Part::File { path, .. }) => format!("{}{more}", path.display()),
-            _ => "the text in memory".to_owned(),
+            Some(part) => format!("{}{more}", part.path().display()),
+            None => "the text".to_owned(),
         }
     }
 }
@@ -309,11 +385,33 @@ fn size(bytes: u64) -> String {
 }
 
 impl Part {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
+        let (Part::File { start, end, .. } | Part::Memory { start, end, .. }) = self;
+        end - start
+    }
+
+    /// The first byte of it in its file.
+    pub(super) fn start(&self) -> u64 {
+        let (Part::File { start, .. } | Part::Memory { start, .. }) = self;
+        *start
+    }
+
+    /// The file it is of, as errors name it.
+    pub(super) fn path(&self) -> &Path {
         match self {
-            Part::File { start, end, .. } => end - start,
-            Part::Memory(text) => text.len() as u64,
+            Part::File { path, .. } => path,
+            Part::Memory { name, .. } => name,
         }
+    }
+
+    /// Whether it is of a compressed file.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self, Part::File { compression: Some(_), .. })
+    }
+
+    /// Whether it goes on where `before` ends.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        self.path() == before.path() && self.start() == before.start() + before.bytes()
     }
 
     /// The place nearest after `at` bytes to cut at, such that something is left behind it (unless the part is not the
@@ -339,132 +437,47 @@ impl Part {
     }
 
     fn cut(&self, at: u64) -> (Self, Self) {
-        let at = at.min(self.bytes());
-        match self {
-            Part::File { path, compression, start, end } => {
-                let part = |start, end| Part::File { path: path.clone(), compression: *compression, start, end };
-                (part(*start, start + at), part(start + at, *end))
-            }
-            Part::Memory(text) => (Part::Memory(text[..at as usize].into()), Part::Memory(text[at as usize..].into())),
+        let middle = self.start() + at.min(self.bytes());
+        let (mut first, mut rest) = (self.clone(), self.clone());
+        match &mut first {
+            Part::File { end, .. } | Part::Memory { end, .. } => *end = middle,
         }
-    }
-
-    /// The file it is of, as errors name it.
-    fn path(&self) -> &Path {
-        match self {
-            Part::File { path, .. } => path,
-            Part::Memory(_) => Path::new("(text in memory)"),
+        match &mut rest {
+            Part::File { start, .. } | Part::Memory { start, .. } => *start = middle,
         }
-    }
-
-    /// The first byte of it in its file.
-    fn start(&self) -> u64 {
-        match self {
-            Part::File { start, .. } => *start,
-            Part::Memory(_) => 0,
-        }
+        (first, rest)
     }
 
     /// A reader from byte `at` of it on, also of what comes after it in its file.
-    fn reader(&self, at: u64) -> Result<Box<dyn BufRead>, TextError> {
-        let Part::File { path, compression, start, .. } = self else {
-            let Part::Memory(text) = self else { return Ok(Box::new(std::io::empty())) };
-            return Ok(Box::new(Cursor::new(text.as_bytes()[at as usize..].to_vec())));
+    pub(super) fn reader(&self, at: u64) -> Result<Box<dyn BufRead>, TextError> {
+        let from = self.start() + at;
+        let (path, compression) = match self {
+            Part::File { path, compression, .. } => (path, compression),
+            Part::Memory { text, .. } => {
+                let mut cursor = Cursor::new(text.clone());
+                cursor.set_position(from);
+                return Ok(Box::new(cursor));
+            }
         };
         let mut file = File::open(path).map_err(io(path))?;
         let Some(compression) = compression else {
-            file.seek(SeekFrom::Start(start + at)).map_err(io(path))?;
+            file.seek(SeekFrom::Start(from)).map_err(io(path))?;
             return Ok(Box::new(BufReader::with_capacity(BUFFER, file)));
         };
         let mut reader = compression.reader(file);
-        std::io::copy(&mut reader.by_ref().take(start + at), &mut std::io::sink()).map_err(damaged(path))?;
+        std::io::copy(&mut reader.by_ref().take(from), &mut std::io::sink()).map_err(damaged(path))?;
         Ok(reader)
     }
 
-    fn trouble(&self, error: std::io::Error) -> TextError {
-        match self {
-            Part::File { path, compression: Some(_), .. } => damaged(path)(error),
-            _ => io(self.path())(error),
-        }
-    }
-}
-
-/// The longest piece of a line handed on at once: a text without line ends is read in such pieces.
-const PIECE: u64 = 1 << 20;
-
-/// Receives a file's path, the offset of a line in it, its bytes, and whether it ended with a line feed.
-pub(super) type LineVisitor<'a> = dyn FnMut(&Path, u64, &[u8], bool) -> Result<(), TextError> + 'a;
-
-/// Hands every line to `line`.
-pub(super) fn visit_lines(source: &Source, line: &mut LineVisitor) -> Result<(), TextError> {
-    for part in &source.parts {
-        let (mut left, mut reader, path) = (part.bytes(), part.reader(0)?, part.path());
-        let mut offset = part.start();
-        let mut buffer = Vec::new();
-        while left > 0 {
-            // What was cut inside a character or a word stays for the next piece.
-            let before = buffer.len();
-            let read = reader.by_ref().take(left.min(PIECE)).read_until(b'\n', &mut buffer);
-            let read = read.map_err(|error| part.trouble(error))?;
-            if read == 0 {
-                break;
-            }
-            left -= read as u64;
-            let ended = buffer.ends_with(b"\n");
-            let mut keep = 0;
-            if !ended && left > 0 {
-                let boundary = buffer.iter().rposition(|b| b.is_ascii_whitespace()).map(|at| at + 1);
-                let character = (0..buffer.len()).rev().find(|&at| buffer[at] & 0xC0 != 0x80);
-                let cut = boundary.or(character).filter(|&at| at > 0 && buffer.len() - before > 4);
-                keep = buffer.len() - cut.unwrap_or(buffer.len());
-            }
-            let end = buffer.len() - keep;
-            line(path, offset, &buffer[..end], ended)?;
-            offset += end as u64;
-            buffer.drain(..end);
-        }
-        if !buffer.is_empty() {
-            line(path, offset, &buffer, false)?;
-        }
-    }
-    Ok(())
-}
-
-/// Hands every line as text, and whether it ended. `binary` lets NUL and other bytes pass (for byte tokens).
-pub(crate) fn visit_text(
-    source: &Source,
-    lossy: bool,
-    binary: bool,
-    line: &mut dyn FnMut(&str, bool),
-) -> Result<(), TextError> {
-    visit_lines(source, &mut |path, offset, bytes, ended| {
-        let text = as_text(path, offset, bytes, lossy || binary)?;
-        line(&text, ended);
-        Ok(())
-    })
-}
-
-pub(super) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>, TextError> {
-    // A byte-order mark is no part of the first word.
-    let (offset, bytes) = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
-        Some(rest) if offset == 0 => (3, rest),
-        _ => (offset, bytes),
-    };
-    if lossy {
-        return Ok(String::from_utf8_lossy(bytes));
-    }
-    if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
-        return Err(TextError::Binary { path: path.to_owned(), offset: offset + at as u64 });
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.into()),
-        Err(e) => Err(TextError::Utf8 { path: path.to_owned(), offset: offset + e.valid_up_to() as u64 }),
+    pub(super) fn trouble(&self, error: std::io::Error) -> TextError {
+        if self.is_packed() { damaged(self.path())(error) } else { io(self.path())(error) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::lines::visit_text;
     use crate::text::tokenizer::{Tokenizer, VocabularyOptions};
     use std::io::Write;
 
@@ -538,6 +551,55 @@ mod tests {
         assert!(splits.valid.is_none() && splits.train.bytes() == 29);
         let pieces = splits.train.split(&[50, 20, 30]).unwrap();
         assert_eq!((pieces.train.bytes(), pieces.valid.unwrap().bytes(), pieces.test.unwrap().bytes()), (19, 5, 5));
+    }
+
+    /// The last word of one file and the first of the next were one line.
+    #[test]
+    fn files_are_not_joined_within_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("1.txt", "a b"), ("2.txt", "c\n"), ("3.txt", "\u{feff}d"), ("4.txt", "e")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let source = Source::open(folder.path()).unwrap().train;
+        let mut lines = Vec::new();
+        visit_text(&source, false, false, &mut |line, ended| lines.push((line.to_owned(), ended))).unwrap();
+        let expected = [("a b", false), ("\n", true), ("c\n", true), ("d", false), ("\n", true), ("e", false)];
+        assert_eq!(lines, expected.map(|(line, ended)| (line.to_owned(), ended)));
+        for (kind, tokens) in [(TokenizerKind::Words, 8), (TokenizerKind::Chars, 9)] {
+            let options = VocabularyOptions { min_count: Some(1), ..Default::default() };
+            let tokenizer = Tokenizer::build(kind, &source, options, false).unwrap();
+            let corpus = crate::text::corpus::Corpus::read(&source, &tokenizer, false).unwrap();
+            assert_eq!((corpus.ids.len(), corpus.lines), (tokens, 4), "{kind}");
+        }
+    }
+
+    /// The last files by name became validation and test, whatever stood in them.
+    #[test]
+    fn several_files_are_held_out_from_all_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let authors = ["austen", "melville", "woolf"];
+        let mut whole = String::new();
+        for author in authors {
+            let text: String = (0..500).map(|n| format!("{author} line {n}\n")).collect();
+            std::fs::write(folder.path().join(format!("{author}.txt")), &text).unwrap();
+            std::fs::write(folder.path().join(format!("{author}.gz")), gzip(&text)).unwrap();
+            whole.push_str(&text);
+        }
+        for ending in ["txt", "gz"] {
+            let files = authors.map(|author| folder.path().join(format!("{author}.{ending}")));
+            let source = Source::from_files(&files).unwrap();
+            let splits = source.split_by_default(None).unwrap();
+            let pieces = [splits.train, splits.valid.unwrap(), splits.test.unwrap()].map(|piece| joined(&piece));
+            for (piece, share) in pieces.iter().zip([0.9, 0.05, 0.05]) {
+                assert!(authors.iter().all(|author| piece.contains(author)), "{ending}: {piece}");
+                assert!((piece.len() as f64 / whole.len() as f64 - share).abs() < 0.02, "{}", piece.len());
+            }
+            let mut lines: Vec<&str> = pieces.iter().flat_map(|piece| piece.lines()).collect();
+            let mut expected: Vec<&str> = whole.lines().collect();
+            lines.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The texts of a run: where they come from, read into ids by one tokenizer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::run::config::{DataConfig, RunConfig};
@@ -8,8 +8,10 @@ use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::builtin::Grammar;
 use crate::text::corpus::Corpus;
+use crate::text::folder::Layout;
+use crate::text::lines::visit_text;
 use crate::text::ngram::Ngram;
-use crate::text::source::{Source, Splits, visit_text};
+use crate::text::source::{Source, Splits};
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
 /// The texts of a run, read.
@@ -27,6 +29,8 @@ pub struct Data {
     pub floor: Option<f64>,
     /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
+    /// What else is to be known of how they were read, a sentence each.
+    pub notes: Vec<String>,
     /// How long reading all this took.
     pub seconds: f64,
 }
@@ -38,7 +42,7 @@ impl Data {
     /// A text that cannot be used.
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
         let started = Instant::now();
-        let (splits, floor) = splits(config)?;
+        let Texts { splits, floor, mut notes } = Texts::of(config)?;
         let lossy = config.data.lossy;
         let lines = config.batching != Batching::Stream;
         let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
@@ -84,7 +88,14 @@ impl Data {
             }
             _ => None,
         };
-        Ok(Self { tokenizer, train, valid, test, floor, trigram, seconds: started.elapsed().as_secs_f64() })
+        if let Some(valid) = valid.as_ref().filter(|valid| valid.fingerprint == train.fingerprint) {
+            notes.push(format!(
+                "the validation text is the training text itself, all {} lines of it: it says nothing about other texts",
+                valid.lines
+            ));
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Self { tokenizer, train, valid, test, floor, trigram, notes, seconds })
     }
 
     /// The tokens to validate on and to test with.
@@ -100,6 +111,14 @@ impl Data {
         Ok(config.train.as_deref().map(Source::open).transpose()?.map_or(0, |splits| splits.train.bytes()))
     }
 
+    /// Which files of a folder are read as what; `None` where the text is no folder.
+    ///
+    /// # Errors
+    /// A folder without text, or one that could be read in more than one way.
+    pub fn layout(config: &DataConfig) -> Result<Option<Layout>, TextError> {
+        config.train.as_deref().filter(|path| path.is_dir()).map(Layout::of).transpose()
+    }
+
     /// One checksum of all texts, to notice that they changed.
     pub fn fingerprint(&self) -> String {
         let part = |corpus: Option<&Corpus>| corpus.map_or("none", |corpus| corpus.fingerprint.as_str()).to_owned();
@@ -112,7 +131,7 @@ impl Data {
 /// # Errors
 /// A text that cannot be used.
 pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
-    Corpus::read(&splits(config)?.0.train, tokenizer, config.data.lossy)
+    Corpus::read(&Texts::of(config)?.splits.train, tokenizer, config.data.lossy)
 }
 
 /// The validation text of `config`, if it has one.
@@ -120,51 +139,91 @@ pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result
 /// # Errors
 /// A text that cannot be used.
 pub(crate) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
-    let valid = splits(config)?.0.valid;
+    let valid = Texts::of(config)?.splits.valid;
     valid.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
 }
 
-/// The texts of `config`, and the perplexity no model can beat where it is known.
-fn splits(config: &RunConfig) -> Result<(Splits, Option<f64>), TextError> {
-    let DataConfig { train, valid, test, split, most, lossy, .. } = &config.data;
-    let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
-    let mut floor = None;
-    let mut splits = match train {
-        None => {
-            let grammar = Grammar::standard();
-            floor = grammar.floor_perplexity(config.tokenizer);
-            let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
-            Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
-        }
-        Some(path) => {
-            let mut splits = Source::open(path)?;
-            let found = splits.valid.is_some() || splits.test.is_some();
-            if found && split.is_some() {
-                return Err(TextError::Unusable(format!(
-                    "{} has validation and test files of its own, so --split contradicts it; leave --split out, \
-                     or give the training file alone",
-                    path.display()
-                )));
+/// The texts of a run, not read yet.
+struct Texts {
+    splits: Splits,
+    /// The perplexity no model can beat, where it is known.
+    floor: Option<f64>,
+    notes: Vec<String>,
+}
+
+impl Texts {
+    /// Finds the texts of `config` and cuts them.
+    fn of(config: &RunConfig) -> Result<Self, TextError> {
+        let data = &config.data;
+        let mut notes = Vec::new();
+        let mut floor = None;
+        let mut splits = match &data.train {
+            None => {
+                let grammar = Grammar::standard();
+                floor = grammar.floor_perplexity(config.tokenizer);
+                let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
+                Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
             }
-            if found || valid.is_some() || test.is_some() {
-                splits.valid = file(valid)?.or(splits.valid);
-                splits.test = file(test)?.or(splits.test);
-                splits
-            } else {
-                let cut = match split {
-                    Some(shares) => splits.train.split(shares),
-                    None => splits.train.split_by_default(*most),
-                };
-                cut.or_else(|error| {
-                    // Of a file that is no text at all, that is the first thing to say.
-                    visit_text(&splits.train, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
-                    Err(error)
-                })?
-            }
+            Some(path) => cut(found(path, config)?, config, &mut notes)?,
+        };
+        if let Some(most) = data.most {
+            splits.train = splits.train.sample(most)?;
         }
-    };
-    if let Some(most) = most {
-        splits.train = splits.train.sample(*most)?;
+        Ok(Self { splits, floor, notes })
     }
-    Ok((splits, floor))
+}
+
+/// The texts in a file or folder, and those that are given beside it.
+fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
+    let DataConfig { valid, test, split, lossy, .. } = &config.data;
+    if !lossy && config.tokenizer != TokenizerKind::Bytes && !path.is_dir() {
+        Source::check_start(path)?;
+    }
+    let mut splits = Source::open(path)?;
+    if (splits.valid.is_some() || splits.test.is_some()) && split.is_some() {
+        return Err(TextError::Unusable(format!(
+            "{} has validation and test files of its own, so --split contradicts it; leave --split out, or give the \
+             training file alone",
+            path.display()
+        )));
+    }
+    let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
+    splits.valid = file(valid)?.or(splits.valid);
+    splits.test = file(test)?.or(splits.test);
+    Ok(splits)
+}
+
+/// Cuts off the training text what there are no other texts for.
+fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<String>) -> Result<Splits, TextError> {
+    let DataConfig { split, most, lossy, .. } = &config.data;
+    let text = splits.train.clone();
+    match (&splits.valid, &splits.test) {
+        (Some(_), _) => return Ok(splits),
+        (None, Some(_)) => {
+            let Some(cut) = text.hold_out_validation()? else { return Ok(splits) };
+            (splits.train, splits.valid) = (cut.train, cut.valid);
+            notes
+                .push("there is no validation text, so a twentieth of the training text is held out for it".to_owned());
+        }
+        (None, None) => {
+            let cut = match split {
+                Some(shares) => text.split(shares),
+                None => text.split_by_default(*most),
+            };
+            splits = cut.or_else(|error| {
+                // Of a file that is no text at all, that is the first thing to say.
+                visit_text(&text, *lossy, config.tokenizer == TokenizerKind::Bytes, &mut |_, _| ())?;
+                Err(error)
+            })?;
+        }
+    }
+    let held_out: u64 = [&splits.valid, &splits.test].into_iter().flatten().map(Source::bytes).sum();
+    if text.files() > 1 {
+        notes.push(if text.is_cut_all_over(held_out) {
+            format!("validation and test are pieces from all over the {} files", text.files())
+        } else {
+            "validation and test are the end of the last file; give them by --valid and --test".to_owned()
+        });
+    }
+    Ok(splits)
 }

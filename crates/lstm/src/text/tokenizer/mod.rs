@@ -14,7 +14,8 @@ use self::subwords::{Method, Subwords};
 use crate::formats::{FormatError, write_bytes};
 use crate::nn::config::ConfigError;
 use crate::text::TextError;
-use crate::text::source::{Source, visit_text};
+use crate::text::lines::visit_text;
+use crate::text::source::Source;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

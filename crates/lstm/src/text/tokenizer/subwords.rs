@@ -16,7 +16,8 @@ use tokenizers::tokenizer::{AddedToken, OffsetReferential, OffsetType, PreTokeni
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizer, PreTokenizerWrapper, Trainer};
 
 use crate::text::TextError;
-use crate::text::source::{Source, visit_text};
+use crate::text::lines::visit_text;
+use crate::text::source::Source;
 
 /// What [`Subwords::train`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
