@@ -11,7 +11,7 @@ use lstm::text::ngram::Ngram;
 use serde_json::Value;
 
 use crate::adapt::Adapt;
-use crate::output::{count, grouped, loss_json, open, perplexity, use_threads};
+use crate::output::{count, grouped, loss_json, open, per_word, perplexity, use_threads};
 
 /// The tokens that the baseline counts together.
 const BASELINE_ORDER: usize = 5;
@@ -76,13 +76,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             count(loss.tokens as u64, "token"),
             grouped(corpus.unknown as u64)
         )?;
-        let per_word = |loss| {
-            format!(
-                "per word   {:.2}, {:.4} bits a character",
-                corpus.word_perplexity(loss),
-                corpus.bits_per_char(loss)
-            )
-        };
+        let per_word = |loss| per_word(&corpus, loss);
         writeln!(out, "{}", per_word(loss))?;
         if let Some(adapted) = adapted {
             writeln!(out, "{}", adapted.line())?;

@@ -47,7 +47,25 @@ pub fn loss_json(loss: Option<Loss>, corpus: Option<&Corpus>) -> Value {
         "word_perplexity": corpus.map(|corpus| corpus.word_perplexity(loss)),
         "bits_per_char": corpus.map(|corpus| corpus.bits_per_char(loss)),
         "unknown": corpus.map(|corpus| corpus.unknown),
+        "spelling": corpus.map(|corpus| corpus.spelling),
     })
+}
+
+/// Why there is no figure of a text's words and characters.
+pub const NO_SPELLING: &str = "some words are unknown, and this run has no model of how they are spelled (it is of an older \
+                               version), without which a figure per word or character would be too good; train again for it";
+
+/// A text's perplexity per word and bits per character, with what its unknown words have in them; or why there are none.
+pub fn per_word(corpus: &Corpus, loss: Loss) -> String {
+    let (Some(of_words), Some(bits)) = (corpus.word_perplexity(loss), corpus.bits_per_char(loss)) else {
+        return format!("per word   not known: {NO_SPELLING}");
+    };
+    let spelled = corpus.spelling.unwrap_or(0.0) / corpus.characters.max(1) as f64 / std::f64::consts::LN_2;
+    let spelled = match corpus.unknown {
+        0 => String::new(),
+        unknown => format!(", {spelled:.4} of them to spell out {}", count(unknown as u64, "unknown token")),
+    };
+    format!("per word   {}, {bits:.4} bits a character{spelled}", perplexity(of_words))
 }
 
 /// A run and a text to use it on.

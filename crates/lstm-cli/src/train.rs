@@ -20,7 +20,8 @@ use serde_json::json;
 
 use crate::find_rate;
 use crate::output::{
-    INTERRUPTED, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk, use_threads,
+    INTERRUPTED, NO_SPELLING, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk,
+    use_threads,
 };
 use crate::progress::Progress;
 use crate::stdin::Spool;
@@ -282,15 +283,15 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     writeln!(out, "         perplexity   per word  bits/char    tokens   unknown")?;
     for (name, loss, corpus) in losses {
         if let (Some(loss), Some(corpus)) = (loss, corpus) {
-            let (of_tokens, of_words) = (perplexity(loss.perplexity()), perplexity(corpus.word_perplexity(loss)));
-            writeln!(
-                out,
-                "{name:<7} {of_tokens:>11} {of_words:>10} {:>10.3} {:>9} {:>9}",
-                corpus.bits_per_char(loss),
-                loss.tokens,
-                corpus.unknown
-            )?;
+            let of_tokens = perplexity(loss.perplexity());
+            let of_words = corpus.word_perplexity(loss).map_or("-".to_owned(), perplexity);
+            let bits = corpus.bits_per_char(loss).map_or("-".to_owned(), |bits| format!("{bits:.3}"));
+            let (tokens, unknown) = (loss.tokens, corpus.unknown);
+            writeln!(out, "{name:<7} {of_tokens:>11} {of_words:>10} {bits:>10} {tokens:>9} {unknown:>9}")?;
         }
+    }
+    if losses.iter().any(|(_, loss, corpus)| loss.is_some() && corpus.is_some_and(|corpus| corpus.spelling.is_none())) {
+        talk(format_args!("note     no figure per word or character: {NO_SPELLING}"));
     }
     if let Some(floor) = data.floor {
         writeln!(out, "floor   {floor:>11.2}   no model can beat it")?;

@@ -11,6 +11,8 @@ mod data;
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.
 mod results;
+/// Figures of texts with unknown words, line by line and in all.
+mod scoring;
 /// How texts come in: folders, lines, documents.
 mod texts;
 

@@ -1,6 +1,7 @@
 //! Corpora: texts as compact ids.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -88,11 +89,25 @@ impl Ids {
     }
 }
 
+/// What is done with words that have no token.
+enum Unknown {
+    /// Their cost is looked up, if it can be.
+    Spelled,
+    /// They are only counted: their text is what the model of their spelling was made of.
+    Counted,
+}
+
 /// What becomes a corpus.
 struct Encoder<'a> {
     corpus: Corpus,
     tokenizer: &'a Tokenizer,
     hasher: crc32fast::Hasher,
+    unknown: Unknown,
+    /// What unknown words that came before take.
+    spelled: HashMap<String, f64>,
+    nats: f64,
+    /// The token that words without one become.
+    unknown_id: Option<u32>,
     /// The threads that share a text that is slow to encode, where there are several.
     pool: Option<ThreadPool>,
     /// What they will share next, and the bytes of it.
@@ -121,7 +136,7 @@ impl Encoder<'_> {
         const AT_ONCE: usize = 4 << 20;
         if self.pool.is_none() {
             self.open(opens);
-            return self.tokenizer.encode_line(bytes, &text, ended, &mut |id, seen| self.push(id, seen));
+            return self.tokenizer.encode_line(bytes, &text, ended, &mut |id, unknown| self.push(id, unknown));
         }
         self.size += text.len();
         self.waiting.push(Waiting { opens, text: text.into_owned(), ended });
@@ -136,14 +151,16 @@ impl Encoder<'_> {
         let encode = |Waiting { opens, text, ended }: Waiting| {
             let mut tokens = Vec::new();
             tokenizer
-                .encode_line(text.as_bytes(), &text, ended, &mut |id, seen| tokens.push((id, seen)))
+                .encode_line(text.as_bytes(), &text, ended, &mut |id, unknown| {
+                    tokens.push((id, unknown.map(str::to_owned)));
+                })
                 .map(|()| (opens, tokens))
         };
         let encoded: Vec<Result<_, TextError>> = pool.install(|| lines.into_par_iter().map(encode).collect());
         for line in encoded {
             let (opens, tokens) = line?;
             self.open(opens);
-            tokens.into_iter().for_each(|(id, seen)| self.push(id, seen));
+            tokens.into_iter().for_each(|(id, unknown)| self.push(id, unknown.as_deref()));
         }
         Ok(())
     }
@@ -159,10 +176,31 @@ impl Encoder<'_> {
         }
     }
 
-    fn push(&mut self, id: u32, seen: bool) {
+    fn push(&mut self, id: u32, unknown: Option<&str>) {
+        if let Some(unknown) = unknown {
+            self.corpus.unknown += 1;
+            self.spell(unknown);
+        } else if Some(id) == self.unknown_id {
+            self.corpus.literal += 1;
+        }
         self.corpus.ids.push(id);
-        self.corpus.unknown += usize::from(!seen);
         self.hasher.update(&id.to_le_bytes());
+    }
+
+    fn spell(&mut self, word: &str) {
+        /// So many words are remembered.
+        const REMEMBERED: usize = 1 << 16;
+        let (Some(spelling), false) = (self.tokenizer.spelling(), matches!(self.unknown, Unknown::Counted)) else {
+            return;
+        };
+        let nats = match self.spelled.get(word) {
+            Some(nats) => *nats,
+            None => spelling.nats(word),
+        };
+        if self.spelled.len() < REMEMBERED {
+            self.spelled.insert(word.to_owned(), nats);
+        }
+        self.nats += nats;
     }
 }
 
@@ -179,6 +217,10 @@ pub struct Corpus {
     pub crlf: usize,
     /// The tokens that training never had.
     pub unknown: usize,
+    /// Those that are the unknown token in so many letters.
+    pub literal: usize,
+    /// What it takes to spell out the unknown tokens, in nats beside their loss; `None` where that is not known.
+    pub spelling: Option<f64>,
     /// The lines.
     pub lines: usize,
     /// The words: what stands between white space, and the end of each line as one more (as the Penn Treebank is counted).
@@ -197,6 +239,20 @@ impl Corpus {
     /// # Errors
     /// A text that cannot be read, is not text, is empty, or does not fit the memory.
     pub fn read(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
+        Self::read_with(source, tokenizer, lossy, Unknown::Spelled)
+    }
+
+    /// Reads the text that a tokenizer is, or will be, of. The spelling of its unknown words is what models say that have not
+    /// counted them.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_training(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
+        Self::read_with(source, tokenizer, lossy, Unknown::Counted)
+    }
+
+    fn read_with(source: &Source, tokenizer: &Tokenizer, lossy: bool, unknown: Unknown) -> Result<Self, TextError> {
+        let of_training = matches!(unknown, Unknown::Counted);
         let bytes_kind = tokenizer.kind() == TokenizerKind::Bytes;
         let mut ids = Ids::for_vocabulary(tokenizer.vocabulary_size());
         // A little more than expected: to grow would copy them all.
@@ -208,6 +264,8 @@ impl Corpus {
             document_starts: Vec::new(),
             crlf: 0,
             unknown: 0,
+            literal: 0,
+            spelling: None,
             lines: 0,
             words: 0,
             characters: 0,
@@ -220,7 +278,18 @@ impl Corpus {
             .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok())
             .flatten();
         let hasher = crc32fast::Hasher::new();
-        let mut encoder = Encoder { corpus, tokenizer, hasher, pool, waiting: Vec::new(), size: 0 };
+        let mut encoder = Encoder {
+            corpus,
+            tokenizer,
+            hasher,
+            unknown,
+            spelled: HashMap::new(),
+            nats: 0.0,
+            unknown_id: tokenizer.unknown(),
+            pool,
+            waiting: Vec::new(),
+            size: 0,
+        };
         let mut line_open = false;
         visit_lines(source, &mut |line| {
             let text = as_text(line.path, line.offset, line.bytes, lossy || bytes_kind)?;
@@ -234,7 +303,12 @@ impl Corpus {
             encoder.line(Opens { line: line.opens, document: begins_document }, line.bytes, text, line.ended)
         })?;
         encoder.encode_waiting()?;
-        let Encoder { mut corpus, hasher, .. } = encoder;
+        let Encoder { mut corpus, hasher, nats, .. } = encoder;
+        corpus.spelling = match tokenizer.spelling() {
+            Some(spelling) if of_training => Some(spelling.training_nats(corpus.unknown, corpus.literal)),
+            Some(spelling) => Some(nats + corpus.literal as f64 * spelling.literal_nats()),
+            None => (corpus.unknown == 0).then_some(0.0),
+        };
         if line_open && tokenizer.line_markers() {
             // Its end is predicted all the same.
             corpus.words += 1;
@@ -256,15 +330,30 @@ impl Corpus {
         self.ids.len() + self.line_starts.len()
     }
 
+    /// How often each token occurs, with the ends of lines that batches put behind them.
+    pub(crate) fn counts(&self, tokenizer: &Tokenizer) -> Vec<u64> {
+        let mut counts = self.ids.counts(tokenizer.vocabulary_size());
+        if let Some(eos) = tokenizer.eos().filter(|_| tokenizer.line_markers()) {
+            counts[eos as usize] += self.line_starts.len() as u64;
+        }
+        counts
+    }
+
     /// The perplexity per word of a model with this loss here: e to the power of the total loss over the number of words.
-    /// Where not all tokens were predicted, the mean of those that were stands for the others.
-    pub fn word_perplexity(&self, loss: Loss) -> f64 {
-        (loss.mean() * self.tokens() as f64 / self.words.max(1) as f64).exp()
+    /// Where not all tokens were predicted, the mean of those that were stands for the others. Unknown words are spelled out;
+    /// `None` where it is not known what that takes.
+    pub fn word_perplexity(&self, loss: Loss) -> Option<f64> {
+        Some((self.nats(loss)? / self.words.max(1) as f64).exp())
     }
 
     /// The bits per character, counted likewise.
-    pub fn bits_per_char(&self, loss: Loss) -> f64 {
-        loss.mean() * self.tokens() as f64 / self.characters.max(1) as f64 / std::f64::consts::LN_2
+    pub fn bits_per_char(&self, loss: Loss) -> Option<f64> {
+        Some(self.nats(loss)? / self.characters.max(1) as f64 / std::f64::consts::LN_2)
+    }
+
+    /// What the text itself takes, its unknown words spelled out.
+    fn nats(&self, loss: Loss) -> Option<f64> {
+        Some(loss.mean() * self.tokens() as f64 + self.spelling?)
     }
 
     /// The ids of one line, for tokenizers with line markers.
@@ -310,11 +399,11 @@ mod tests {
                 let expected = [(TokenizerKind::Words, 5), (TokenizerKind::Chars, 17), (TokenizerKind::Bytes, 19)];
                 assert!(expected.contains(&(kind, corpus.tokens())), "{kind}: {}", corpus.tokens());
                 let loss = Loss { nll: 34.0, tokens: corpus.tokens() };
-                assert!((corpus.word_perplexity(loss) - (34.0f64 / 5.0).exp()).abs() < 1e-9);
-                assert!((corpus.bits_per_char(loss) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+                assert!((corpus.word_perplexity(loss).unwrap() - (34.0f64 / 5.0).exp()).abs() < 1e-9);
+                assert!((corpus.bits_per_char(loss).unwrap() - 2.0 / 2.0f64.ln()).abs() < 1e-12);
                 // Half of the tokens with half of the loss say the same.
                 let half = Loss { nll: 34.0 / corpus.tokens() as f64, tokens: 1 };
-                assert!((corpus.bits_per_char(half) - 2.0 / 2.0f64.ln()).abs() < 1e-12);
+                assert!((corpus.bits_per_char(half).unwrap() - 2.0 / 2.0f64.ln()).abs() < 1e-12);
             }
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod lines;
 pub mod ngram;
 mod purpose;
 pub mod source;
+pub mod spelling;
 pub mod tokenizer;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use crate::text::folder::Layout;
 use crate::text::lines::visit_text;
 use crate::text::ngram::Ngram;
 use crate::text::source::{Source, Splits};
+use crate::text::spelling::Spelling;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
 /// The texts of a run, read.
@@ -46,7 +47,8 @@ impl Data {
         let lossy = config.data.lossy;
         let lines = config.batching != Batching::Stream;
         let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
-        let tokenizer = match (tokenizer, &config.data.tokenizer) {
+        let is_new = tokenizer.is_none();
+        let mut tokenizer = match (tokenizer, &config.data.tokenizer) {
             (Some(tokenizer), _) => tokenizer,
             (None, Some(path)) => {
                 Tokenizer::import(path, lines).map_err(|error| TextError::Unusable(error.to_string()))?
@@ -57,8 +59,7 @@ impl Data {
                 Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?
             }
         };
-        let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
-        let train = read(&splits.train)?;
+        let mut train = Corpus::read_training(&splits.train, &tokenizer, lossy)?;
         if train.ids.len() < 2 {
             return Err(TextError::Unusable(
                 "the training text has one token; to learn what follows what, at least two are needed".to_owned(),
@@ -77,6 +78,13 @@ impl Data {
                 train.ids.len()
             )));
         }
+        if is_new {
+            let counts = train.counts(&tokenizer);
+            tokenizer.learn(&splits.train, &counts, train.unknown, lossy)?;
+            let known = |spelling: &Spelling| spelling.training_nats(train.unknown, train.literal);
+            train.spelling = Some(tokenizer.spelling().map_or(0.0, known));
+        }
+        let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
         let valid = splits.valid.as_ref().map(read).transpose()?;
         let test = splits.test.as_ref().map(read).transpose()?;
         // Windows predict only what has something before it, and a cut vocabulary is easier than the whole.
@@ -131,7 +139,7 @@ impl Data {
 /// # Errors
 /// A text that cannot be used.
 pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
-    Corpus::read(&Texts::of(config)?.splits.train, tokenizer, config.data.lossy)
+    Corpus::read_training(&Texts::of(config)?.splits.train, tokenizer, config.data.lossy)
 }
 
 /// The validation text of `config`, if it has one.
@@ -141,6 +149,15 @@ pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result
 pub(crate) fn validation_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
     let valid = Texts::of(config)?.splits.valid;
     valid.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
+}
+
+/// The test text of `config`, if it has one.
+///
+/// # Errors
+/// A text that cannot be used.
+pub(crate) fn test_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Option<Corpus>, TextError> {
+    let test = Texts::of(config)?.splits.test;
+    test.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
 }
 
 /// The texts of a run, not read yet.

@@ -16,6 +16,7 @@ use crate::nn::config::ConfigError;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
+use crate::text::spelling::Spelling;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,8 +114,9 @@ const EOS: &str = "<eos>";
 const SOS: &str = "<sos>";
 const PAD: &str = "<pad>";
 
-/// The version of the `tokenizer.json` this program writes; without subwords it is still the first.
-const VERSION: u32 = 2;
+/// The version of the `tokenizer.json` this program writes: with what is known of the training text. Before there are that,
+/// it is the first, or with subwords the second.
+const VERSION: u32 = 3;
 
 /// The most subwords to make if nothing is said.
 const SUBWORDS: usize = 8000;
@@ -139,6 +141,12 @@ struct Stored {
     /// The `tokenizer.json` of the library that makes subwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subwords: Option<serde_json::Value>,
+    /// How words without a token are spelled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spelling: Option<Spelling>,
+    /// The tokens that the training text has not, in runs: the first and the last of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unseen: Option<Vec<(u32, u32)>>,
 }
 
 impl Tokenizer {
@@ -212,7 +220,8 @@ impl Tokenizer {
                 }
             }
         }
-        let stored = Stored { version: 1, kind, line_markers: options.line_markers, tokens, subwords: None };
+        let line_markers = options.line_markers;
+        let stored = Stored { version: 1, kind, line_markers, tokens, subwords: None, spelling: None, unseen: None };
         Ok(Self::new(stored, None))
     }
 
@@ -252,8 +261,9 @@ impl Tokenizer {
             tokens = vec![PAD, SOS, EOS];
         }
         let tokens = tokens.into_iter().map(str::to_owned).filter(|token| !known.contains(token)).collect();
+        let document = Some(subwords.document().clone());
         let stored =
-            Stored { version: VERSION, kind, line_markers, tokens, subwords: Some(subwords.document().clone()) };
+            Stored { version: 2, kind, line_markers, tokens, subwords: document, spelling: None, unseen: None };
         Self::new(stored, Some(subwords))
     }
 
@@ -340,8 +350,8 @@ impl Tokenizer {
         self.subwords.is_some()
     }
 
-    /// Hands the tokens of one line to `token(id, seen)`, where `seen` is false for what training never had. A line
-    /// that ends also ends as a token, unless the markers are added by the batches.
+    /// Hands the tokens of one line to `token(id, unknown)`, where `unknown` is the text of what has no token and became the
+    /// unknown one. A line that ends also ends as a token, unless the markers are added by the batches.
     ///
     /// # Errors
     /// A text that a tokenizer from a file has no tokens for.
@@ -350,20 +360,20 @@ impl Tokenizer {
         line: &[u8],
         text: &str,
         ended: bool,
-        token: &mut dyn FnMut(u32, bool),
+        token: &mut dyn FnMut(u32, Option<&str>),
     ) -> Result<(), TextError> {
         if let Some(subwords) = &self.subwords {
             let ends_itself = subwords.keeps_line_feeds() && !self.line_markers();
             subwords.encode(if ends_itself { text } else { text.trim_end_matches('\n') }, token)?;
             if let Some(eos) = self.eos().filter(|_| ended && !ends_itself && !self.line_markers()) {
-                token(eos, true);
+                token(eos, None);
             }
             return Ok(());
         }
         let unknown = self.unknown().unwrap_or(0);
         let mut put = |piece: &str| match self.id(piece) {
-            Some(id) => token(id, true),
-            None => token(unknown, false),
+            Some(id) => token(id, None),
+            None => token(unknown, Some(piece)),
         };
         match self.kind() {
             TokenizerKind::Words => {
@@ -374,7 +384,7 @@ impl Tokenizer {
             }
             TokenizerKind::Bytes => {
                 let end = line.len() - usize::from(self.stored.line_markers && line.ends_with(b"\n"));
-                line[..end].iter().for_each(|&byte| token(u32::from(byte), true));
+                line[..end].iter().for_each(|&byte| token(u32::from(byte), None));
             }
             _ => {
                 let text = if self.stored.line_markers { text.trim_end_matches('\n') } else { text };
@@ -383,6 +393,91 @@ impl Tokenizer {
             }
         }
         Ok(())
+    }
+
+    /// Takes what a training text says beside the vocabulary: the tokens it has, and how words without one are spelled.
+    /// counts: how often it has each token; unknown: in how many places it has a word without one.
+    ///
+    /// # Errors
+    /// A text that cannot be read.
+    pub(crate) fn learn(
+        &mut self,
+        source: &Source,
+        counts: &[u64],
+        unknown: usize,
+        lossy: bool,
+    ) -> Result<(), TextError> {
+        let mut unseen: Vec<(u32, u32)> = Vec::new();
+        for id in (0..).zip(counts).filter(|(_, count)| **count == 0).map(|(id, _)| id) {
+            match unseen.last_mut().filter(|(_, last)| last + 1 == id) {
+                Some((_, last)) => *last = id,
+                None => unseen.push((id, id)),
+            }
+        }
+        let spelling = match self.unknown() {
+            Some(id) => {
+                let literal = counts[id as usize].saturating_sub(unknown as u64);
+                Some(Spelling::of_words(self.words_without_tokens(source, lossy)?, unknown as u64, literal))
+            }
+            None => None,
+        };
+        (self.stored.version, self.stored.spelling, self.stored.unseen) = (VERSION, spelling, Some(unseen));
+        Ok(())
+    }
+
+    /// The words of a text that have no token and how often each occurs, by pieces from all over it; where there are few, the
+    /// rarest words beside them, which new ones are most like.
+    fn words_without_tokens(&self, source: &Source, lossy: bool) -> Result<HashMap<String, u64>, TextError> {
+        /// The bytes that are looked at.
+        const LOOKED_AT: u64 = 4 << 20;
+        /// So many different words are enough.
+        const ENOUGH: usize = 1000;
+        let mut words: HashMap<String, u64> = HashMap::new();
+        let of_characters = self.kind() == TokenizerKind::Chars;
+        let mut buffer = [0; 4];
+        let mut count = |word: &str| match words.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(words.insert(word.to_owned(), 1)),
+        };
+        visit_text(&source.sample(LOOKED_AT)?, lossy, false, &mut |line, _| {
+            if of_characters {
+                line.chars().filter(|c| *c != '\n').for_each(|c| count(c.encode_utf8(&mut buffer)));
+            } else {
+                line.split_whitespace().for_each(&mut count);
+            }
+        })?;
+        let mut sorted: Vec<(String, u64)> = words.into_iter().collect();
+        sorted.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        let mut without: HashMap<String, u64> = HashMap::new();
+        for (word, count) in &sorted {
+            self.encode_line(word.as_bytes(), word, false, &mut |_, unknown| {
+                if let Some(unknown) = unknown {
+                    *without.entry(unknown.to_owned()).or_default() += count;
+                }
+            })?;
+        }
+        let missing = ENOUGH.saturating_sub(without.len());
+        let mut rarest = 0;
+        for (at, (word, count)) in sorted.iter().enumerate() {
+            rarest = if at < missing { *count } else { rarest };
+            if *count > rarest || missing == 0 || of_characters {
+                break;
+            }
+            without.entry(word.clone()).or_insert(1);
+        }
+        Ok(without)
+    }
+
+    /// How words without a token are spelled out; `None` where it is not known, or where every text has tokens.
+    pub fn spelling(&self) -> Option<&Spelling> {
+        self.stored.spelling.as_ref()
+    }
+
+    /// The tokens that the training text has not; `None` where that was not noted.
+    pub fn unseen(&self) -> Option<Vec<u32>> {
+        let runs = self.stored.unseen.as_ref()?;
+        let size = self.vocabulary_size() as u32;
+        Some(runs.iter().flat_map(|&(first, last)| first..last.saturating_add(1).min(size)).collect())
     }
 
     /// Whether the batches put `<sos>` and `<eos>` around lines.
@@ -431,6 +526,10 @@ impl Tokenizer {
         if let Some(subwords) = &self.stored.subwords {
             hasher.update(subwords.to_string().as_bytes());
         }
+        if self.stored.version >= 3 {
+            let known = serde_json::json!([self.stored.spelling, self.stored.unseen]);
+            hasher.update(known.to_string().as_bytes());
+        }
         format!("{:08x}", hasher.finalize())
     }
 
@@ -468,6 +567,7 @@ impl Tokenizer {
         }
         let stored: Stored = serde_json::from_value(json).map_err(|e| damaged(e.to_string()))?;
         let subwords = stored.subwords.as_ref().map(|document| Subwords::read(document.to_string().as_bytes()));
+        stored.spelling.as_ref().map_or(Ok(()), Spelling::check).map_err(damaged)?;
         let tokenizer = Self::new(stored, subwords.transpose().map_err(damaged)?);
         if tokenizer.ids.len() != tokenizer.vocabulary_size() || tokenizer.ids.is_empty() {
             return Err(damaged("its vocabulary is empty or repeats a token".to_owned()));

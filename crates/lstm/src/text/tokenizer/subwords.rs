@@ -151,25 +151,25 @@ impl Subwords {
         self.keeps_line_feeds
     }
 
-    /// Hands the tokens of `text` to `token(id, seen)`, where `seen` is false for what training never had.
+    /// Hands the tokens of `text` to `token(id, unknown)`, where `unknown` is the text of what training never had.
     ///
     /// # Errors
     /// A text that the tokenizer has no tokens for.
-    pub(crate) fn encode(&self, text: &str, token: &mut dyn FnMut(u32, bool)) -> Result<(), TextError> {
+    pub(crate) fn encode(&self, text: &str, token: &mut dyn FnMut(u32, Option<&str>)) -> Result<(), TextError> {
         let failed = |e: tokenizers::Error| {
             let start: String = text.chars().take(40).collect();
             TextError::Unusable(format!("the tokenizer has no tokens for the text {start:?}: {e}"))
         };
         let Some((unknown, name)) = &self.unknown else {
             let encoding = self.inner.encode_fast(text, false).map_err(failed)?;
-            encoding.get_ids().iter().for_each(|&id| token(id, true));
+            encoding.get_ids().iter().for_each(|&id| token(id, None));
             return Ok(());
         };
         let encoding = self.inner.encode(text, false).map_err(failed)?;
         for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            let piece = text.get(start..end).unwrap_or_default();
             // A text may say it in so many letters, as the Penn Treebank does.
-            let literal = || text.get(start..end).is_some_and(|text| text.trim() == name);
-            token(id, id != *unknown || literal());
+            token(id, Some(piece).filter(|piece| id == *unknown && piece.trim() != name));
         }
         Ok(())
     }
@@ -349,7 +349,7 @@ mod tests {
 
     fn encode(subwords: &Subwords, text: &str) -> Vec<(u32, bool)> {
         let mut ids = Vec::new();
-        subwords.encode(text, &mut |id, seen| ids.push((id, seen))).unwrap();
+        subwords.encode(text, &mut |id, unknown| ids.push((id, unknown.is_none()))).unwrap();
         ids
     }
 
