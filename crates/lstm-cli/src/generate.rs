@@ -16,14 +16,15 @@ use crate::output::talk;
 pub struct Generate {
     /// The run folder
     run: PathBuf,
-    /// The text to go on from [default: none, a fresh line]
-    #[arg(long, default_value = "", hide_default_value = true)]
+    /// The text to go on from; \n, \t, \r and \\ in it are a line feed, a tab, a carriage return and a backslash
+    /// [default: none, a fresh line]
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = unescaped)]
     prompt: String,
     /// How many tokens to write
     #[arg(long, default_value_t = 100)]
     length: usize,
-    /// Stop before this text comes; may be given more than once [default: at --length only]
-    #[arg(long, value_name = "TEXT")]
+    /// Stop before this text comes, written as --prompt is; may be given more than once [default: at --length only]
+    #[arg(long, value_name = "TEXT", value_parser = unescaped)]
     stop: Vec<String>,
     /// How many texts to write
     #[arg(long, default_value_t = 1)]
@@ -38,6 +39,9 @@ pub struct Generate {
     #[arg(long, value_name = "WIDTH", conflicts_with = "SamplingOptions")]
     beam: Option<usize>,
 }
+
+/// The seed where none is given.
+const DEFAULT_SEED: u64 = 1;
 
 /// How tokens are drawn.
 #[derive(clap::Args)]
@@ -61,6 +65,42 @@ struct SamplingOptions {
     /// The seed of the choices [default: 1]
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// A text of the command line with its escapes as what they stand for.
+fn unescaped(given: &str) -> Result<String, String> {
+    let (mut text, mut characters) = (String::with_capacity(given.len()), given.chars());
+    while let Some(character) = characters.next() {
+        text.push(match (character, (character == '\\').then(|| characters.next())) {
+            (character, None) => character,
+            (_, Some(Some('n'))) => '\n',
+            (_, Some(Some('t'))) => '\t',
+            (_, Some(Some('r'))) => '\r',
+            (_, Some(Some('\\'))) => '\\',
+            (_, Some(other)) => {
+                let found = other.map_or("a backslash at the end".to_owned(), |other| format!("\\{other}"));
+                return Err(format!("{found} is none of \\n, \\t, \\r and \\\\; write \\\\ for a backslash"));
+            }
+        });
+    }
+    Ok(text)
+}
+
+/// The rules of a run; of one that did not note what its training text has, that text is asked.
+fn rules(run: &LoadedRun) -> Rules {
+    let rules = Rules::of(run);
+    if run.tokenizer.unseen().is_some() {
+        return rules;
+    }
+    match run.unseen() {
+        Ok(unseen) => rules.without(unseen),
+        Err(error) => {
+            talk(format_args!(
+                "note: tokens that training never saw may be written, for which they are is not known: {error}"
+            ));
+            rules
+        }
+    }
 }
 
 /// Generates and prints.
@@ -90,9 +130,13 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
     sampling.top_p = given.top_p.unwrap_or(sampling.top_p);
     sampling.min_p = given.min_p.unwrap_or(sampling.min_p);
     sampling.repetition_penalty = given.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+    let (seed, rules) = (given.seed.unwrap_or(DEFAULT_SEED), rules(run));
+    sampling.validate()?;
+    if sampling.temperature > 0.0 {
+        talk(format_args!("seed {seed}"));
+    }
     for sample in 0..options.samples as u64 {
-        let seed = given.seed.unwrap_or(1);
-        let mut generator = Generator::new(&run.model, &run.params, Rules::of(run), sampling, seed, sample)?;
+        let mut generator = Generator::new(&run.model, &run.params, rules.clone(), sampling, seed, sample)?;
         prompt.iter().for_each(|&token| generator.read(token));
         let mut text = Text::begin(options, sample == 0)?;
         let (mut decoder, mut stops) = (run.tokenizer.decoder(&options.prompt), Stops::new(&options.stop)?);
@@ -109,14 +153,14 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
             text.add(&stops.push(&decoder.finish()).0)?;
         }
         text.add(&stops.finish())?;
-        text.end(Value::Null)?;
+        text.end("seed", json!(seed))?;
     }
     Ok(())
 }
 
 /// Searches and shows the best.
 fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
-    let mut beam = Beam::new(&run.model, &run.params, Rules::of(run), width)?;
+    let mut beam = Beam::new(&run.model, &run.params, rules(run), width)?;
     if options.samples > width {
         bail!("--samples {} is more than --beam {width} finds; give a wider beam", options.samples);
     }
@@ -136,7 +180,7 @@ fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> 
         let mut text = Text::begin(options, number == 0)?;
         text.add(&written(&hypothesis.tokens).0)?;
         (text.tokens, text.stopped) = (hypothesis.tokens.len(), hypothesis.ended);
-        text.end(json!(hypothesis.log_probability))?;
+        text.end("log_probability", json!(hypothesis.log_probability))?;
     }
     Ok(())
 }
@@ -171,15 +215,14 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    fn end(self, log_probability: Value) -> Result<()> {
+    /// What is known beside the text is one value.
+    fn end(self, name: &str, known: Value) -> Result<()> {
         let mut out = std::io::stdout();
         let prompt = &self.options.prompt;
         if self.options.json {
             let text = String::from_utf8_lossy(&self.written);
             let mut object = json!({"prompt": prompt, "text": text, "tokens": self.tokens, "stopped": self.stopped});
-            if !log_probability.is_null() {
-                object["log_probability"] = log_probability;
-            }
+            object[name] = known;
             writeln!(out, "{object}")?;
         } else if self.written.last().or(prompt.as_bytes().last()).is_some_and(|&last| last != b'\n') {
             writeln!(out)?;

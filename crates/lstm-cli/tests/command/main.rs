@@ -7,6 +7,8 @@ mod bench;
 /// Getting corpora from a server on this machine.
 #[cfg(feature = "download")]
 mod data;
+/// What generation writes and says.
+mod generating;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.

@@ -28,7 +28,7 @@ fn words_that_nobody_can_know_take_what_their_letters_take() {
     check(&line(folder.path(), "eval run u --json").json());
     let said = line(folder.path(), "eval run u").out;
     assert!(said.contains("to spell out 3,000 unknown tokens"), "{said}");
-    // A run of before has no model of their spelling, and no figure.
+    // The model of their spelling belongs to the run: changed, it is refused.
     let path = folder.path().join("run/tokenizer.json");
     let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     tokenizer["spelling"]["words"][0][1] = 2.into();

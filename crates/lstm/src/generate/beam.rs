@@ -100,7 +100,7 @@ impl<'a> Beam<'a> {
 
     /// Every way in which the texts can go on by one token.
     fn candidates(&mut self, live: &[Hypothesis]) -> Vec<Candidate> {
-        let banned = self.readers.rules().banned.clone();
+        let allowed = self.readers.allowed().to_vec();
         let scores = self.readers.scores();
         let mut candidates = Vec::with_capacity(scores.len());
         for (row, scores) in scores.chunks_exact(self.vocabulary).enumerate() {
@@ -111,7 +111,7 @@ impl<'a> Beam<'a> {
             candidates.extend((0..).zip(scores).filter_map(|(token, &score)| {
                 let log_probability = base + f64::from(score);
                 // What is not a number, or impossible, is as good as banned.
-                let possible = log_probability > f64::NEG_INFINITY && !banned.contains(&token);
+                let possible = log_probability > f64::NEG_INFINITY && allowed[token as usize];
                 possible.then_some(Candidate { row, token, log_probability })
             }));
         }

@@ -21,7 +21,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of a run: those of its training, and `<unk>`, `<pad>` and `<sos>` never written.
+    /// The rules of a run: those of its training; never written are `<unk>`, `<pad>`, `<sos>` and, where that was noted, what
+    /// its training text has not: scores of tokens that were never there to be predicted say little.
     pub fn of(run: &LoadedRun) -> Self {
         let tokenizer = &run.tokenizer;
         let window = match run.config.batching {
@@ -34,6 +35,13 @@ impl Rules {
             window,
             banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
         }
+        .without(tokenizer.unseen().unwrap_or_default())
+    }
+
+    /// The same, with these tokens never written either.
+    pub fn without(mut self, tokens: Vec<u32>) -> Self {
+        self.banned.extend(tokens);
+        self
     }
 
     /// The first token that is not banned.
@@ -41,9 +49,20 @@ impl Rules {
     /// # Errors
     /// Every token banned.
     pub(super) fn first_allowed(&self, vocabulary: usize) -> Result<u32, ConfigError> {
-        (0..vocabulary as u32).find(|id| !self.banned.contains(id)).ok_or_else(|| {
+        self.allowed(vocabulary).iter().position(|allowed| *allowed).map(|id| id as u32).ok_or_else(|| {
             ConfigError::Conflict("every token of the vocabulary is banned; there is nothing to write".to_owned())
         })
+    }
+
+    /// Whether each token may be written: `[V]`.
+    fn allowed(&self, vocabulary: usize) -> Vec<bool> {
+        let mut allowed = vec![true; vocabulary];
+        for &id in &self.banned {
+            if let Some(allowed) = allowed.get_mut(id as usize) {
+                *allowed = false;
+            }
+        }
+        allowed
     }
 }
 
@@ -51,6 +70,8 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Readers<'a> {
     rules: Rules,
+    /// Whether each token may be written: `[V]`.
+    allowed: Vec<bool>,
     stream: TokenStream<'a>,
     /// With a window: what each row has read, at most that many tokens.
     windows: Vec<Vec<u32>>,
@@ -71,13 +92,15 @@ impl<'a> Readers<'a> {
     ) -> Result<Self, ConfigError> {
         let start = vec![rules.start; rows];
         let windows = vec![Vec::new(); rows];
-        let mut readers = Self { rules, stream: model.stream(params, rows)?, windows, scores: Vec::new() };
+        let allowed = rules.allowed(model.config().vocabulary);
+        let mut readers = Self { rules, allowed, stream: model.stream(params, rows)?, windows, scores: Vec::new() };
         readers.read(&start);
         Ok(readers)
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
+    /// Whether each token may be written: `[V]`.
+    pub(super) fn allowed(&self) -> &[bool] {
+        &self.allowed
     }
 
     /// Every row reads its token. tokens: `[B]`.

@@ -114,9 +114,9 @@ impl<'a> Generator<'a> {
 
     fn choose(&mut self) -> u32 {
         let Sampling { repetition_penalty, temperature, top_k, top_p, min_p } = self.sampling;
-        let (banned, seen, candidates) = (&self.readers.rules().banned, &self.seen, &mut self.candidates);
+        let (allowed, seen, candidates) = (self.readers.allowed(), &self.seen, &mut self.candidates);
         // What is not a number, or impossible, is as good as banned.
-        candidates.retain(|(score, id)| *score > f32::NEG_INFINITY && !banned.contains(id));
+        candidates.retain(|(score, id)| *score > f32::NEG_INFINITY && allowed[*id as usize]);
         if repetition_penalty != 1.0 {
             for (score, _) in candidates.iter_mut().filter(|(_, id)| seen[*id as usize]) {
                 *score = if *score > 0.0 { *score / repetition_penalty } else { *score * repetition_penalty };

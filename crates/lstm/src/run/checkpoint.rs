@@ -15,7 +15,7 @@ use crate::optim::optimizer::Optimizer;
 use crate::run::config::{RunConfig, RunFolder};
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
-use crate::train::data::{training_text, validation_text};
+use crate::train::data::{test_text, training_text, validation_text};
 use crate::train::trainer::TrainError;
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.
@@ -313,11 +313,32 @@ impl LoadedRun {
         Ok(text)
     }
 
+    /// The tokens that its training text has not: as its tokenizer notes, or by the text itself, read again, of a run from
+    /// before there was such a note.
+    ///
+    /// # Errors
+    /// A text that is no longer there, or no longer the same.
+    pub fn unseen(&self) -> Result<Vec<u32>, TrainError> {
+        if let Some(unseen) = self.tokenizer.unseen() {
+            return Ok(unseen);
+        }
+        let counts = self.training_text()?.counts(&self.tokenizer);
+        Ok((0..).zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| id).collect())
+    }
+
     /// The text it was validated on, read again, if it has one.
     ///
     /// # Errors
     /// A text that is no longer there.
     pub fn validation_text(&self) -> Result<Option<Corpus>, TrainError> {
         Ok(validation_text(&self.config, &self.tokenizer)?)
+    }
+
+    /// The text it was tested with, read again, if it has one.
+    ///
+    /// # Errors
+    /// A text that is no longer there.
+    pub fn test_text(&self) -> Result<Option<Corpus>, TrainError> {
+        Ok(test_text(&self.config, &self.tokenizer)?)
     }
 }
