@@ -6,7 +6,8 @@
 
 use lstm::nn::config::{ConfigError, Init, LstmConfig};
 use lstm::nn::params::Params;
-use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::segment::Segment;
+use lstm::nn::stack::Lstm;
 use lstm::nn::stream::Stream;
 
 fn main() -> Result<(), ConfigError> {

@@ -6,7 +6,8 @@
 
 use lstm::nn::config::{ConfigError, Init, LstmConfig};
 use lstm::nn::params::{Accumulate, Params};
-use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::segment::Segment;
+use lstm::nn::stack::Lstm;
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::rng::{Purpose, Rng};
 

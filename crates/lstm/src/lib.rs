@@ -30,7 +30,8 @@
 //! ```
 //! use lstm::nn::config::{Init, LstmConfig};
 //! use lstm::nn::params::{Accumulate, Params};
-//! use lstm::nn::stack::{Lstm, Segment};
+//! use lstm::nn::segment::Segment;
+//! use lstm::nn::stack::Lstm;
 //!
 //! // Two layers of 8 units that read 3 values a step; a segment of 5 steps, 2 rows side by side.
 //! let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;

@@ -287,7 +287,7 @@ mod tests {
             let model = LanguageModel::new(config).unwrap();
             let params = model.initialise(&Init::default(), 1);
             let sampler = Arc::new(Sampler::new(&COUNTS, 2));
-            let step = |number: u64, gradients: &mut crate::nn::params::Gradients| {
+            let step = |number: u64, gradients: &mut crate::nn::gradients::Gradients| {
                 let mut tape = model.tape();
                 tape.sample(Some(&sampler).filter(|_| number % 3 != 2));
                 let masks = Some(Masks { seed: 1, step: number });

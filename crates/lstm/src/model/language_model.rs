@@ -18,8 +18,10 @@ use super::{LanguageModelConfig, LayerWiring, Loss};
 use crate::model::penalty::{self, Penalties};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
-use crate::nn::params::{Accumulate, Gradients, Layout, Params, Slot, gather};
-use crate::nn::stack::{Lstm, Segment, Tape};
+use crate::nn::gradients::Gradients;
+use crate::nn::params::{Accumulate, Layout, Params, Slot, gather};
+use crate::nn::segment::Segment;
+use crate::nn::stack::{Lstm, Tape};
 use crate::nn::state::State;
 use crate::text::batch::{Batch, NO_TARGET};
 

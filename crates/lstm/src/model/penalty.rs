@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::nn::config::ConfigError;
-use crate::nn::stack::Segment;
+use crate::nn::segment::Segment;
 
 /// The weights of what is added to the loss. Zero is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

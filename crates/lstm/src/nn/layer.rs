@@ -16,7 +16,7 @@ use lstm_kernels::{
 use crate::nn::config::LstmConfig;
 use crate::nn::dropout::{Dropout, layer_place};
 use crate::nn::params::{Accumulate, Layout, Params, Slot};
-use crate::nn::stack::Segment;
+use crate::nn::segment::Segment;
 pub(crate) use variant::VariantLayer;
 use variant::VariantTape;
 

@@ -2,8 +2,10 @@
 
 pub mod config;
 pub mod dropout;
+pub mod gradients;
 pub(crate) mod layer;
 pub mod params;
+pub mod segment;
 pub mod stack;
 pub mod state;
 pub mod stream;

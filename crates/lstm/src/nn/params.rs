@@ -18,14 +18,19 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The places of its values in the buffer.
+    pub(crate) fn range(self) -> Range<usize> {
+        self.offset..self.offset + self.len
+    }
+
     /// This slot's part of a buffer of the same layout.
     pub(crate) fn of(self, values: &[f32]) -> &[f32] {
-        &values[self.offset..self.offset + self.len]
+        &values[self.range()]
     }
 
     /// This slot's part of a buffer of the same layout, to write.
     pub(crate) fn of_mut(self, values: &mut [f32]) -> &mut [f32] {
-        &mut values[self.offset..self.offset + self.len]
+        &mut values[self.range()]
     }
 }
 
@@ -152,96 +157,6 @@ pub(crate) fn gather(table: &[f32], rows: &[u32], width: usize, to: &mut Aligned
     to.resize(rows.len() * width);
     for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
         to.copy_from_slice(&table[row as usize * width..][..width]);
-    }
-}
-
-/// The gradients of a model of which one table of rows, the embedding, is touched in few places a step: the rows that
-/// are not are known to be zero, and no pass needs to visit them.
-#[derive(Clone, Debug)]
-pub struct Gradients {
-    values: Params,
-    table: Slot,
-    width: usize,
-    ranges: Vec<Range<usize>>,
-    touched: Vec<u32>,
-}
-
-impl Gradients {
-    /// All zeros. The table comes first in the layout; its rows have `width` values.
-    pub(crate) fn zeros(layout: Arc<Layout>, table: Slot, width: usize) -> Self {
-        let rest = table.len..layout.len();
-        Self { values: Params::zeros(layout), table, width, ranges: vec![rest], touched: Vec::new() }
-    }
-
-    /// Zeroes the table's rows that were touched, and notes those of `rows` as touched.
-    pub(crate) fn touch(&mut self, rows: impl IntoIterator<Item = u32>) {
-        debug_assert_eq!(self.table.offset, 0);
-        for range in self.ranges.iter().take_while(|range| range.start < self.table.len) {
-            self.values.values[range.start..range.end.min(self.table.len)].fill(0.0);
-        }
-        self.touched.clear();
-        self.note(rows);
-    }
-
-    /// Notes every row of the table as touched; a pass shall replace them all.
-    pub(crate) fn touch_all(&mut self) {
-        let rows = self.table.len / self.width;
-        // Once they all are, they stay so until the next step that touches some.
-        if self.touched.len() < rows {
-            self.touched.clear();
-            self.note(0..rows as u32);
-        }
-    }
-
-    /// Notes `rows` of the table as touched beside those that are.
-    fn note(&mut self, rows: impl IntoIterator<Item = u32>) {
-        self.touched.extend(rows);
-        self.touched.sort_unstable();
-        self.touched.dedup();
-        self.ranges.clear();
-        for &row in &self.touched {
-            let start = row as usize * self.width;
-            match self.ranges.last_mut() {
-                Some(last) if last.end == start => last.end += self.width,
-                _ => self.ranges.push(start..start + self.width),
-            }
-        }
-        let rest = self.table.len..self.values.values.len();
-        match self.ranges.last_mut() {
-            // A whole buffer is one part.
-            Some(last) if last.end == rest.start => last.end = rest.end,
-            _ => self.ranges.push(rest),
-        }
-    }
-
-    /// Takes those of another batch into the mean of several. `share`: its weight in the new mean.
-    pub(crate) fn average_in(&mut self, other: &Self, share: f32) {
-        self.note(other.touched.iter().copied());
-        for range in &self.ranges {
-            let others = &other.values.values[range.clone()];
-            let values = self.values.values[range.clone()].iter_mut().zip(others);
-            values.for_each(|(value, other)| *value += share * (other - *value));
-        }
-    }
-
-    /// The gradients, as one buffer.
-    pub fn params(&self) -> &Params {
-        &self.values
-    }
-
-    /// The gradients, to write.
-    pub(crate) fn params_mut(&mut self) -> &mut Params {
-        &mut self.values
-    }
-
-    /// Every value, in the order of the layout.
-    pub fn values(&self) -> &[f32] {
-        self.values.values()
-    }
-
-    /// The parts of the buffer outside of which every value is zero, in order.
-    pub fn ranges(&self) -> &[Range<usize>] {
-        &self.ranges
     }
 }
 

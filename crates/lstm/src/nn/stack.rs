@@ -8,23 +8,12 @@ use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, Readout, Wiri
 use crate::nn::dropout::{self, Dropout, layer_place};
 use crate::nn::layer::{Layer, LayerTape, Reaching};
 use crate::nn::params::{Accumulate, Layout, Params, Slot};
+use crate::nn::segment::Segment;
 use crate::nn::state::State;
 
 /// The most floats a slab of scores between layers holds (4 MiB): scores are made, used and forgotten slab by slab, so
 /// a vocabulary of any size needs no `T·B·V` floats.
 const SLAB: usize = 1 << 20;
-
-/// The shape of a segment: T steps of B rows.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
-    /// T, the number of time steps.
-    pub steps: usize,
-    /// B, the number of rows.
-    pub batch: usize,
-    /// The length of each row, at most T; `None` when every row has T steps. A row stops at its length: its state is
-    /// carried from its last real step, its later outputs are zero, and the reverse direction starts there.
-    pub lengths: Option<&'a [usize]>,
-}
 
 /// An LSTM of any number of layers, in one or two directions.
 ///
@@ -291,7 +280,7 @@ impl Lstm {
                     let source = part.hidden(segment, &tapes[direction]);
                     put_columns(&mut output.hidden, directions * recurrent, direction * recurrent, source, recurrent);
                 }
-                clear_masked(&mut output.hidden, segment);
+                segment.clear_masked(&mut output.hidden);
                 if let Some((below, _)) = below {
                     add(&mut output.hidden, below);
                 }
@@ -345,7 +334,7 @@ impl Lstm {
             zeroed(&mut last.hidden, rows * directions * self.config.recurrent(self.layers.len() - 1));
             let target = if gate_read { &mut last.gate } else { &mut last.hidden };
             target.copy_from_slice(d_output);
-            clear_masked(target, segment);
+            segment.clear_masked(target);
         }
         match d_final {
             Some(state) => tape.state_gradient.clone_from(state),
@@ -360,7 +349,7 @@ impl Lstm {
             let (below_tapes, tapes) = tape.layers.split_at_mut(index);
             let (d_above, tapes) = (&mut d_above[0], &mut tapes[0]);
             tape.above[index].drop_backward(d_above);
-            clear_masked(&mut d_above.hidden, segment);
+            segment.clear_masked(&mut d_above.hidden);
             let (recurrent, hidden) = (self.config.recurrent(index), self.config.hidden.of(index));
             let d_layer = if index + 1 < self.layers.len() || is_copied { &d_above.hidden } else { d_output };
             let below = tape.above[..index].last().zip(below_tapes.last()).map(|(output, tapes)| {
@@ -662,20 +651,6 @@ fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize,
         to.copy_from_slice(&row[first..first + width]);
     }
     copy
-}
-
-/// Zeroes the rows of `values: [T, B, ·]` past their lengths.
-fn clear_masked(values: &mut [f32], segment: Segment) {
-    let Some(lengths) = segment.lengths else { return };
-    let width = values.len() / (segment.steps * segment.batch).max(1);
-    if width == 0 {
-        return;
-    }
-    for (row, values) in values.chunks_exact_mut(width).enumerate() {
-        if row / segment.batch >= lengths[row % segment.batch] {
-            values.fill(0.0);
-        }
-    }
 }
 
 /// Adds `values` to `sums`.

@@ -154,7 +154,7 @@ impl Stream {
 mod tests {
     use super::*;
     use crate::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
-    use crate::nn::stack::Segment;
+    use crate::nn::segment::Segment;
     use crate::rng::{Purpose, Rng};
 
     #[test]

@@ -133,7 +133,7 @@ impl Optimizer {
     }
 
     /// As [`Self::step`], for a gradient that is zero outside of `ranges`, see
-    /// [`Gradients::ranges`](crate::nn::params::Gradients::ranges).
+    /// [`Gradients::ranges`](crate::nn::gradients::Gradients::ranges).
     pub fn step_within(
         &mut self,
         params: &mut [f32],

@@ -61,6 +61,14 @@ impl Position {
         self.seconds - self.reading
     }
 
+    /// Goes on past a step of this `loss`, to the batch `next` of the epoch.
+    pub(crate) fn advance(&mut self, loss: Loss, next: usize) {
+        self.epoch_loss.add(loss);
+        self.step += 1;
+        self.batch = next;
+        self.tokens += loss.tokens as u64;
+    }
+
     /// Goes on to the first batch of the next epoch.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch += 1;

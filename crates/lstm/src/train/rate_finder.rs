@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::data::Data;
-use super::step::Descent;
+use super::step::TrainStep;
 use super::trainer::{TrainError, batches, check_memory, sampler};
 use crate::model::LanguageModel;
 use crate::optim::optimizer::OptimizerKind;
@@ -56,43 +56,32 @@ impl RangeTest {
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, data, &model)?;
-        let Progress { mut params, mut optimizer, mut state, .. } = Progress::new(&config, &model, String::new());
-        let mut descent = Descent::new(&model, sampler(&config, data));
-        descent.sample(true);
+        let mut progress = Progress::new(&config, &model, String::new());
+        let mut train_step = TrainStep::new(&model, &config, sampler(&config, data));
+        train_step.sample(true);
         let (from, to) = decades(config.optimizer);
         let mut curve: Vec<RangePoint> = Vec::new();
         let (mut average, mut lowest) = (0.0, f64::INFINITY);
-        let (mut epoch, mut next) = (0, 0);
-        let mut these = batches(&config, data, epoch)?;
+        let mut these = batches(&config, data, 0)?;
         for step in 0..=((to - from) as u32 * STEPS_PER_DECADE) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            if next == these.len() {
-                (epoch, next) = (epoch + 1, 0);
-                these = batches(&config, data, epoch)?;
+            if progress.position.batch == these.len() {
+                progress.position.begin_epoch();
+                these = batches(&config, data, progress.position.epoch)?;
             }
-            let numbers = next..these.len().min(next.saturating_add(config.accumulate));
-            next = numbers.end;
-            let rate = 10f64.powf(f64::from(from) + f64::from(step) / f64::from(STEPS_PER_DECADE));
-            let read = descent.read(&config, &params, &mut state, &these, numbers.clone(), step.into());
-            average = SMOOTHING * average + (1.0 - SMOOTHING) * read.loss.mean();
+            let rate = 10f64.powf(f64::from(from) + f64::from(step) / f64::from(STEPS_PER_DECADE)) as f32;
+            let result = train_step.take(&mut progress, &these, rate);
+            average = SMOOTHING * average + (1.0 - SMOOTHING) * result.loss.mean();
             // The first values are not yet smoothed over as many as the later ones.
             let smoothed = average / (1.0 - SMOOTHING.powi(step as i32 + 1));
             if !smoothed.is_finite() || smoothed > BEYOND_USE * lowest {
                 break;
             }
             lowest = lowest.min(smoothed);
-            curve.push(RangePoint { rate: rate as f32, loss: smoothed });
-            let gradients = descent.gradients();
-            let norm = optimizer.step_within(
-                params.values_mut(),
-                gradients.values(),
-                gradients.ranges(),
-                rate as f32 * read.rate_factor(&config, numbers.len()),
-                config.clip,
-            );
-            if !norm.is_finite() {
+            curve.push(RangePoint { rate, loss: smoothed });
+            if !result.norm.is_finite() {
                 break;
             }
         }

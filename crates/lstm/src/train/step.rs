@@ -1,18 +1,20 @@
-//! The gradient of one training step: of a batch, or of several that count as one.
+//! One training step: the gradient of a batch, or of several that count as one, and what the optimizer makes of it.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
 use crate::nn::dropout::Masks;
-use crate::nn::params::{Gradients, Params};
-use crate::nn::state::State;
+use crate::nn::gradients::Gradients;
+use crate::optim::averaging::Averaging;
+use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::text::batch::{Batch, Batches};
 
-/// What training steps work with, sized at the first and reused.
-pub(super) struct Descent<'a> {
+/// Takes training steps. It holds what they work with, sized at the first and reused.
+pub(super) struct TrainStep<'a> {
     model: &'a LanguageModel,
+    settings: Settings,
     batch: Batch,
     tape: LanguageTape,
     /// The gradient of the step; while batches accumulate, their mean so far.
@@ -23,28 +25,41 @@ pub(super) struct Descent<'a> {
     sampling: bool,
 }
 
-/// What a step read.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Read {
+/// What a run says about its steps.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    seed: u64,
+    /// The batches of a step.
+    accumulate: usize,
+    clip: Option<f32>,
+    /// T, where the segments vary around it.
+    varied_around: Option<usize>,
+    average: Averaging,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct StepResult {
     /// The loss of all its batches.
     pub(super) loss: Loss,
-    /// T of all its batches together.
-    pub(super) steps: usize,
+    /// The norm of the gradient before it was clipped. If it or the loss is not finite, nothing was changed.
+    pub(super) norm: f64,
+    /// The learning rate that was applied: the one given, but of segments that vary scaled with their length.
+    pub(super) learning_rate: f32,
 }
 
-impl Read {
-    /// What the rate is multiplied by: where segments vary, a shorter one has a noisier gradient, and there are more of
-    /// them (Merity 2017). `batches`: those of the step.
-    pub(super) fn rate_factor(&self, config: &RunConfig, batches: usize) -> f32 {
-        if config.variable_segment { self.steps as f32 / (batches * config.segment) as f32 } else { 1.0 }
-    }
-}
-
-impl<'a> Descent<'a> {
+impl<'a> TrainStep<'a> {
     /// With a `sampler`, steps score the tokens it draws, see [`Self::sample`].
-    pub(super) fn new(model: &'a LanguageModel, sampler: Option<Arc<Sampler>>) -> Self {
+    pub(super) fn new(model: &'a LanguageModel, config: &RunConfig, sampler: Option<Arc<Sampler>>) -> Self {
+        let settings = Settings {
+            seed: config.seed,
+            accumulate: config.accumulate,
+            clip: config.clip,
+            varied_around: config.variable_segment.then_some(config.segment),
+            average: config.average,
+        };
         let (batch, tape, gradients) = (Batch::default(), model.tape(), model.gradients());
-        Self { model, batch, tape, gradients, latest: None, sampler, sampling: false }
+        Self { model, settings, batch, tape, gradients, latest: None, sampler, sampling: false }
     }
 
     /// Whether the next steps score what the sampler draws, if there is one, or every token.
@@ -55,38 +70,54 @@ impl<'a> Descent<'a> {
         }
     }
 
+    /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.
+    pub(super) fn take(&mut self, progress: &mut Progress, batches: &Batches, learning_rate: f32) -> StepResult {
+        let Settings { accumulate, clip, varied_around, average, .. } = self.settings;
+        let first = progress.position.batch;
+        let numbers = first..batches.len().min(first.saturating_add(accumulate));
+
+        // Forward and backward: the gradient of the mean loss.
+        let (loss, steps) = self.gradient(progress, batches, numbers.clone());
+        // A shorter segment has a noisier gradient, and there are more of them (Merity 2017).
+        let factor = varied_around.map_or(1.0, |segment| steps as f32 / (numbers.len() * segment) as f32);
+        let learning_rate = learning_rate * factor;
+        if !loss.nll.is_finite() {
+            return StepResult { loss, norm: f64::NAN, learning_rate };
+        }
+
+        // Clip the gradient and change the parameters.
+        let (params, gradients) = (progress.params.values_mut(), &self.gradients);
+        let norm = progress.optimizer.step_within(params, gradients.values(), gradients.ranges(), learning_rate, clip);
+        if !norm.is_finite() {
+            return StepResult { loss, norm, learning_rate };
+        }
+
+        // What is validated and saved is the average of the parameters, if there is one.
+        progress.average_in(average);
+        progress.position.advance(loss, numbers.end);
+        StepResult { loss, norm, learning_rate }
+    }
+
     /// Works out the gradient of the mean loss of all tokens that the batches `numbers` predict, as if they were one
-    /// batch. `step`: the steps taken before, which name the masks.
-    pub(super) fn read(
-        &mut self,
-        config: &RunConfig,
-        params: &Params,
-        state: &mut State,
-        batches: &Batches,
-        numbers: Range<usize>,
-        step: u64,
-    ) -> Read {
-        let mut all = Read::default();
+    /// batch. Gives their loss, and T of all of them together.
+    fn gradient(&mut self, progress: &mut Progress, batches: &Batches, numbers: Range<usize>) -> (Loss, usize) {
+        let Progress { params, state, position, .. } = progress;
+        let (mut all, mut steps) = (Loss::default(), 0);
         for (place, number) in numbers.enumerate() {
             batches.get(number, &mut self.batch);
             // Every batch of a step has masks of its own.
-            let step = step * config.accumulate as u64 + place as u64;
-            let masks = Masks { seed: config.seed, step };
+            let step = position.step * self.settings.accumulate as u64 + place as u64;
+            let masks = Masks { seed: self.settings.seed, step };
             let Self { model, batch, tape, gradients, latest, .. } = self;
             let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| model.gradients()) };
             let loss = model.train_step(params, batch, state, Some(masks), tape, target);
-            all.loss.add(loss);
-            all.steps += batch.steps;
+            all.add(loss);
+            steps += batch.steps;
             if let Some(latest) = latest.as_ref().filter(|_| place > 0) {
-                gradients.average_in(latest, loss.tokens as f32 / all.loss.tokens.max(1) as f32);
+                gradients.average_in(latest, loss.tokens as f32 / all.tokens.max(1) as f32);
             }
         }
-        all
-    }
-
-    /// The gradient of the last step.
-    pub(super) fn gradients(&self) -> &Gradients {
-        &self.gradients
+        (all, steps)
     }
 }
 
@@ -100,8 +131,8 @@ mod tests {
     use crate::text::source::Source;
     use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
-    /// The loss and gradient of step `number` over a text in `batching`, of `accumulate` batches of `batch` rows.
-    fn step(batching: Batching, batch: usize, accumulate: usize, number: usize) -> (Read, Vec<f32>) {
+    /// The loss, the time steps and the gradient of step `number` over a text in `batching`, of `accumulate` batches of `batch` rows.
+    fn step(batching: Batching, batch: usize, accumulate: usize, number: usize) -> (Loss, usize, Vec<f32>) {
         let source = Source::from_text(&Grammar::standard().sample(3, 0, 300));
         let options = VocabularyOptions { line_markers: true, min_count: Some(1), ..Default::default() };
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
@@ -112,28 +143,29 @@ mod tests {
         (config.batching, config.batch, config.segment, config.accumulate) = (batching, batch, 60, accumulate);
         let batches = Batches::training(&corpus, &tokenizer, batching, batch, 60, 1, 0).unwrap();
         let model = LanguageModel::new(config.model.clone()).unwrap();
-        let params = model.initialise(&config.init, 1);
-        let (mut descent, mut state) = (Descent::new(&model, None), model.state(batch));
+        let mut progress = Progress::new(&config, &model, String::new());
+        let mut step = TrainStep::new(&model, &config, None);
         // What an earlier step left must not matter.
-        descent.read(&config, &params, &mut state, &batches, 0..accumulate, 0);
+        step.gradient(&mut progress, &batches, 0..accumulate);
+        progress.position.step = 1;
         let numbers = number * accumulate..(number + 1) * accumulate;
-        let read = descent.read(&config, &params, &mut state, &batches, numbers, 1);
-        let gradients = descent.gradients();
+        let (loss, steps) = step.gradient(&mut progress, &batches, numbers);
+        let gradients = &step.gradients;
         // Outside of its ranges the gradient is zero, as it says.
         let mut outside = gradients.values().to_vec();
         gradients.ranges().iter().for_each(|range| outside[range.clone()].fill(0.0));
         assert!(outside.iter().all(|&value| value == 0.0));
-        (read, gradients.values().to_vec())
+        (loss, steps, gradients.values().to_vec())
     }
 
     #[test]
     fn batches_that_accumulate_are_one_batch() {
         for (parts, number) in [(2, 1), (3, 2)] {
-            let (whole, expected) = step(Batching::Windows(5), 12, 1, number);
-            let (read, gradient) = step(Batching::Windows(5), 12 / parts, parts, number);
-            assert_eq!((read.loss.tokens, whole.loss.tokens), (12, 12));
-            assert!((read.loss.nll - whole.loss.nll).abs() < 1e-4, "{read:?} {whole:?}");
-            assert_eq!(read.steps, whole.steps * parts);
+            let (whole, whole_steps, expected) = step(Batching::Windows(5), 12, 1, number);
+            let (loss, steps, gradient) = step(Batching::Windows(5), 12 / parts, parts, number);
+            assert_eq!((loss.tokens, whole.tokens), (12, 12));
+            assert!((loss.nll - whole.nll).abs() < 1e-4, "{loss:?} {whole:?}");
+            assert_eq!(steps, whole_steps * parts);
             assert!(expected.iter().any(|value| value.abs() > 1e-3));
             for (value, expected) in gradient.iter().zip(&expected) {
                 assert!((value - expected).abs() < 1e-6, "{value} and {expected}");
@@ -144,16 +176,43 @@ mod tests {
     #[test]
     fn every_token_counts_the_same_in_lines_of_different_lengths() {
         // Whole lines, so that no state is carried from batch to batch: apart they give what one step has to join.
-        let (first, first_gradient) = step(Batching::Lines, 6, 1, 2);
-        let (second, second_gradient) = step(Batching::Lines, 6, 1, 3);
-        assert_ne!(first.loss.tokens, second.loss.tokens);
-        let (both, gradient) = step(Batching::Lines, 6, 2, 1);
-        let tokens = (first.loss.tokens + second.loss.tokens) as f32;
-        assert_eq!(both.loss.tokens as f32, tokens);
+        let (first, _, first_gradient) = step(Batching::Lines, 6, 1, 2);
+        let (second, _, second_gradient) = step(Batching::Lines, 6, 1, 3);
+        assert_ne!(first.tokens, second.tokens);
+        let (both, _, gradient) = step(Batching::Lines, 6, 2, 1);
+        let tokens = (first.tokens + second.tokens) as f32;
+        assert_eq!(both.tokens as f32, tokens);
         let parts = first_gradient.iter().zip(&second_gradient);
         for ((first_value, second_value), value) in parts.zip(&gradient) {
-            let expected = (first_value * first.loss.tokens as f32 + second_value * second.loss.tokens as f32) / tokens;
+            let expected = (first_value * first.tokens as f32 + second_value * second.tokens as f32) / tokens;
             assert!((value - expected).abs() < 1e-6, "{value} and {expected}");
         }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let source = Source::from_text(&Grammar::standard().sample(3, 0, 300));
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, Default::default(), false).unwrap();
+        let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+        let mut config = Preset::Builtin.config();
+        config.fit(tokenizer.vocabulary_size(), corpus.ids.len());
+        let batches =
+            Batches::training(&corpus, &tokenizer, config.batching, config.batch, config.segment, 1, 0).unwrap();
+        let model = LanguageModel::new(config.model.clone()).unwrap();
+        let mut progress = Progress::new(&config, &model, String::new());
+        let mut step = TrainStep::new(&model, &config, None);
+        let good = step.take(&mut progress, &batches, 0.1);
+        assert!(good.norm.is_finite() && good.loss.tokens > 0 && good.learning_rate == 0.1);
+        assert_eq!((progress.position.step, progress.position.batch), (1, config.accumulate));
+        // A rate far too high is soon not finite.
+        for _ in 0..20 {
+            let (position, moments) = (progress.position.clone(), progress.optimizer.first.to_vec());
+            let result = step.take(&mut progress, &batches, 1e30);
+            if !result.norm.is_finite() {
+                assert_eq!((position, moments), (progress.position, progress.optimizer.first.to_vec()));
+                return;
+            }
+        }
+        panic!("every step was finite");
     }
 }

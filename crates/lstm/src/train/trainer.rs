@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::data::Data;
 use super::event::{End, Event, MetricsFile, Outcome};
-use super::step::Descent;
+use super::step::{StepResult, TrainStep};
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
 use crate::free_memory::free_memory;
@@ -265,11 +265,11 @@ impl Trainer {
         let mut end = End::Complete;
         // A copy of the shape, so that the rest of the run can change beside it.
         let model = self.model.clone();
-        let mut descent = Descent::new(&model, sampler(&self.config, &self.data));
+        let mut train_step = TrainStep::new(&model, &self.config, sampler(&self.config, &self.data));
         let tokens_before = self.progress.position.tokens;
         self.time_evaluation()?;
         while !self.is_over() {
-            let trained = self.train_epoch(&mut descent, tokens_before, &mut emit, stop)?;
+            let trained = self.train_epoch(&mut train_step, tokens_before, &mut emit, stop)?;
             let validated = match trained {
                 Pass::Done(true) if self.has_no_time_to_validate() => self.end_epoch(&mut emit)?,
                 Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
@@ -280,7 +280,7 @@ impl Trainer {
                 break;
             }
         }
-        drop(descent);
+        drop(train_step);
         let mut test = None;
         if end != End::Interrupted {
             match self.test(&mut emit, stop)? {
@@ -305,7 +305,7 @@ impl Trainer {
     /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
     fn train_epoch(
         &mut self,
-        descent: &mut Descent,
+        train_step: &mut TrainStep,
         tokens_before: u64,
         emit: &mut Emit,
         stop: &AtomicBool,
@@ -316,32 +316,24 @@ impl Trainer {
         let count = batches.len();
         let mut last = None;
         while progress.position.batch < count && !is_spent(config, data, &progress.position) {
-            let Progress { params, optimizer, state, position, .. } = &mut *progress;
+            let position = &progress.position;
             let done = share_done(config, data, position, count);
-            descent.sample(done < config.candidates_until);
-            let numbers = position.batch..count.min(position.batch.saturating_add(config.accumulate));
-            let read = descent.read(config, params, state, &batches, numbers.clone(), position.step);
-            let loss = read.loss;
-            let broken = |what| TrainError::NotFinite { what, step: position.step + 1, last, saved: saved.step };
-            if !loss.nll.is_finite() {
+            train_step.sample(done < config.candidates_until);
+            let moment = Moment { epoch, step: position.step, done, plateaus: position.plateaus };
+            let broken = {
+                let (step, saved) = (position.step + 1, saved.step);
+                move |what| TrainError::NotFinite { what, step, last, saved }
+            };
+            let result = train_step.take(progress, &batches, config.schedule.rate(moment));
+            if !result.loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
-            let moment = Moment { epoch, step: position.step, done, plateaus: position.plateaus };
-            let rate = config.schedule.rate(moment) * read.rate_factor(config, numbers.len());
-            let gradients = descent.gradients();
-            // A gradient that is not finite changes nothing.
-            let norm =
-                optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), rate, config.clip);
-            if !norm.is_finite() {
+            if !result.norm.is_finite() {
                 return Err(broken("the norm of the gradient of step"));
             }
-            progress.average_in(config.average);
-            let position = &mut progress.position;
+            let StepResult { loss, norm, learning_rate: rate } = result;
             last = Some(loss.mean());
-            position.epoch_loss.add(loss);
-            position.step += 1;
-            position.batch = numbers.end;
-            position.tokens += loss.tokens as u64;
+            let position = &mut progress.position;
             let session = self.started.elapsed().as_secs_f64();
             position.seconds = self.seconds_before + session;
             emit(&Event::Step {

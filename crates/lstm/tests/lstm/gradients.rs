@@ -6,7 +6,8 @@ use std::sync::Arc;
 use lstm::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
 use lstm::nn::params::{Accumulate, Params};
-use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::segment::Segment;
+use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
 use lstm::rng::{Purpose, Rng};
 

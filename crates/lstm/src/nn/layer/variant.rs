@@ -14,7 +14,7 @@ use super::{Layer, LayerTape, Reaching};
 use crate::nn::config::CellVariant;
 use crate::nn::dropout::{Dropout, zoneout_places};
 use crate::nn::params::{Accumulate, Layout, Params, Slot};
-use crate::nn::stack::Segment;
+use crate::nn::segment::Segment;
 
 /// What a layer's cells have beyond the plain one's.
 #[derive(Clone, Debug)]
