@@ -13,6 +13,12 @@ pub(crate) fn free_memory() -> Option<u64> {
     [of_machine, of_container].into_iter().flatten().min()
 }
 
+/// The bytes of arrays of floats of these sizes, each the product of three, together; at most `usize::MAX`.
+pub(crate) fn bytes_of(arrays: &[[usize; 3]]) -> usize {
+    let sizes = arrays.iter().map(|sizes| sizes.iter().fold(size_of::<f32>(), |all, size| all.saturating_mul(*size)));
+    sizes.fold(0, usize::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

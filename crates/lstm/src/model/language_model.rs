@@ -15,6 +15,7 @@ use lstm_kernels::{
 use super::candidates::{Candidates, Drawn, Sampler};
 use super::head::{Head, HeadTape};
 use super::{LanguageModelConfig, LayerWiring, Loss};
+use crate::free_memory::bytes_of;
 use crate::model::penalty::{self, Penalties};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
@@ -189,6 +190,22 @@ impl LanguageModel {
     /// A tape for evaluation and generation: every call must bring the same parameters (see [`Lstm::frozen_tape`]).
     pub fn frozen_tape(&self) -> LanguageTape {
         LanguageTape::new(self.lstm.frozen_tape())
+    }
+
+    /// The bytes that a tape takes in training over batches of so many steps and rows, at most `usize::MAX`.
+    pub(crate) fn bytes(&self, steps: usize, batch: usize) -> usize {
+        let LanguageModelConfig { embedding, softmaxes, vocabulary, dropout, .. } = self.config;
+        let output = self.lstm.output_size();
+        let latent = if let Head::Output = self.head { 0 } else { softmaxes.saturating_mul(embedding) };
+        let scores = bytes_of(&[[steps, batch, softmaxes.saturating_mul(vocabulary)]]);
+        let slab = bytes_of(&[[1, 1, SLAB.max(softmaxes.saturating_mul(vocabulary))]]);
+        // The embedded tokens; the outputs that are predicted from, and latent vectors, each with their gradients.
+        let arrays = [[steps, batch, embedding], [steps, batch, output.saturating_mul(2)]];
+        let vectors = [[steps, batch, latent.saturating_mul(2)], [steps, batch, softmaxes.saturating_mul(4)]];
+        let drops_weights = dropout.weights > 0.0;
+        [bytes_of(&arrays), bytes_of(&vectors), scores.min(slab), self.lstm.bytes(steps, batch, drops_weights)]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     /// Forward and backward over one batch. `gradients` receives the gradient of the mean nll of the predicted tokens,

@@ -1,393 +1,330 @@
-//! One direction of one layer over a segment: `[T, B, I]` → `[T, B, R]`, forward and backward.
-//!
-//! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
-//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again. The
-//! recurrence of cells that differ from the plain one is `layer/variant.rs`'s.
+//! One layer over a segment: its input wired to both directions, their hidden states joined, the residual connection,
+//! masks, and what is read out. Forward, backward, and one step.
 
-mod variant;
+use lstm_kernels::{Aligned, Columns, StepPlan};
 
-use std::ops::Range;
-
-use lstm_kernels::{
-    Aligned, BackwardBuffers, Matrix, MatrixMut, PackedRecurrence, Recurrence, RecurrentWeights, Start, column_sums,
-    multiply, product, products,
-};
-
-use crate::nn::config::LstmConfig;
-use crate::nn::dropout::{Dropout, layer_place};
-use crate::nn::params::{Accumulate, Layout, Params, Slot};
+use crate::free_memory::bytes_of;
+use crate::nn::config::{Init, LstmConfig, Readout};
+use crate::nn::dropout::{self, Dropout, layer_place};
+use crate::nn::params::{Accumulate, Layout, Params};
+use crate::nn::recurrent::{Reaching, Recurrent, RecurrentTape};
 use crate::nn::segment::Segment;
-pub(crate) use variant::VariantLayer;
-use variant::VariantTape;
+use crate::nn::state::State;
+use crate::nn::wiring::{Below, DBelow, LayerInput, LayerInputTape};
 
-/// One direction of one layer: where its parameters lie, and how it runs.
+/// One layer of a stack, in one or two directions.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    pub(crate) weight_ih: Slot,
-    pub(crate) weight_hh: Slot,
-    pub(crate) bias_ih: Slot,
-    pub(crate) bias_hh: Slot,
-    pub(crate) weight_hr: Option<Slot>,
-    /// What its cells have beyond the plain one's.
-    pub(crate) variant: Option<VariantLayer>,
-    /// K, the gates with parameters.
-    gates: usize,
-    input: usize,
-    hidden: usize,
+    input: LayerInput,
+    directions: Vec<Recurrent>,
+    /// The layer's number, from 0.
+    index: usize,
+    /// R and H.
     recurrent: usize,
-    reverse: bool,
-    horizon: Option<usize>,
+    hidden: usize,
+    readout: Readout,
+    /// Whether the input is added to the hidden states: what is given on is h + x, what recurs stays h.
+    adds_input: bool,
+    /// Whether another layer takes what this one gives, and dropout is applied to it.
+    is_below: bool,
 }
 
-/// What the forward pass of a layer leaves for its backward pass, and the scratch of both.
-#[derive(Clone, Debug, Default)]
+/// What a forward pass leaves behind, and scratch of the backward pass.
+#[derive(Clone, Debug)]
 pub(crate) struct LayerTape {
-    /// `[T, B, K·H]`: activated gates; after the backward pass the gradients of their pre-activations, of a normalised cell
-    /// those of W_ih x.
-    pub(crate) gates: Aligned,
-    /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
-    h: Aligned,
-    /// `[T + 1, B, H]`: the cell states, likewise.
-    c: Aligned,
-    /// `[T, B, H]`: tanh of the cell states.
-    tanh_c: Aligned,
-    /// `[T, B, H]`: the hidden states before projection; empty without one.
-    raw: Aligned,
-    raw_gradient: Aligned,
-    d_projected: Aligned,
-    /// `[K·H]`: the sum of both biases; in the backward pass its gradient.
-    bias: Aligned,
-    packed: PackedRecurrence,
-    packed_backward: PackedRecurrence,
-    is_packed: bool,
-    /// `[K·H, R]`: the mask of the recurrent weights, empty if none are dropped, and the weights that are left; after the
-    /// backward pass their gradient.
-    weight_mask: Vec<f32>,
-    weights_left: Aligned,
-    variant: VariantTape,
+    input: LayerInputTape,
+    directions: Vec<RecurrentTape>,
+    /// `[T, B, D·R]`: the hidden states of both directions, zero where masked, after dropout; where none of this
+    /// changes anything they stay in the direction's tape.
+    hidden: Aligned,
+    is_copied: bool,
+    /// `[T, B, D·H]`: the output gates, likewise; empty for the `hidden` readout.
+    gate: Aligned,
+    hidden_mask: Vec<f32>,
+    gate_mask: Vec<f32>,
+    /// One direction's columns of the gradients that reach the layer.
+    d_direction: Aligned,
+    d_gate_direction: Aligned,
 }
 
-/// The gradients that reach one direction of a layer.
-pub(crate) struct Reaching<'a> {
-    /// `[T, B, R]`: of its hidden states, from above.
+/// The gradient of what a layer gives: it is the stack's, which hands it from the layer above to this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LayerGradient {
+    /// `[T, B, D·R]`.
+    pub(crate) hidden: Aligned,
+    /// `[T, B, D·H]`, if the output gates are read out.
+    pub(crate) gate: Aligned,
+}
+
+/// The gradients that reach a layer.
+pub(crate) struct ReachingLayer<'a> {
+    /// `[T, B, D·R]`: of its hidden states.
     pub(crate) d_hidden: &'a [f32],
-    /// `[T, B, H]`: of the activated output gate, if it is read.
+    /// `[T, B, D·H]`: of its output gates, if they are read out.
     pub(crate) d_gate: Option<&'a [f32]>,
-    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
-    pub(crate) dh: &'a mut [f32],
-    /// See `dh`.
-    pub(crate) dc: &'a mut [f32],
+    /// Of the whole stack: in the gradient of the final state, out that of the initial.
+    pub(crate) state: &'a mut State,
+}
+
+/// Where one step of a layer finds and leaves its values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerColumns {
+    /// `[B, I + R]`: the input beside the hidden state before.
+    pub(crate) joined: Columns,
+    /// `[B, I]`, of those.
+    pub(crate) input: Columns,
+    /// The hidden state `[B, R]`, of those.
+    pub(crate) h: Columns,
+    /// The cell state, `[B, H]`.
+    pub(crate) c: Columns,
 }
 
 impl Layer {
-    /// Adds the parameters of layer `layer` to `layout` under PyTorch's names, and those it does not know under our own.
-    pub(crate) fn in_layout(
-        config: &LstmConfig,
-        layer: usize,
-        reverse: bool,
-        prefix: &str,
-        layout: &mut Layout,
-    ) -> Self {
-        let (hidden, input, recurrent) = (config.hidden.of(layer), config.layer_input(layer), config.recurrent(layer));
-        let gates = hidden.saturating_mul(config.variant.gates());
-        let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
-        let add =
-            |layout: &mut Layout, name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
+    /// Adds the parameters of layer `index`, and of its wiring to the one below, to `layout`.
+    pub(crate) fn in_layout(config: &LstmConfig, index: usize, prefix: &str, layout: &mut Layout) -> Self {
+        let input = LayerInput::in_layout(config, index, prefix, layout);
+        let directions = [false, true].into_iter().take(config.directions());
         Self {
-            weight_ih: add(layout, "weight_ih", &[gates, input]),
-            weight_hh: add(layout, "weight_hh", &[gates, recurrent]),
-            bias_ih: add(layout, "bias_ih", &[gates]),
-            bias_hh: add(layout, "bias_hh", &[gates]),
-            weight_hr: config.projection.map(|size| add(layout, "weight_hr", &[size, hidden])),
-            variant: VariantLayer::in_layout(config.variant, hidden, layout, add),
-            gates: config.variant.gates(),
             input,
-            hidden,
-            recurrent,
-            reverse,
-            horizon: config.horizon,
+            directions: directions
+                .map(|reverse| Recurrent::in_layout(config, index, reverse, prefix, layout))
+                .collect(),
+            index,
+            recurrent: config.recurrent(index),
+            hidden: config.hidden.of(index),
+            readout: config.readout,
+            adds_input: config.adds_input(index),
+            is_below: index + 1 < config.layers,
         }
     }
 
-    /// K·H, the width of the gates.
-    pub(crate) fn width(&self) -> usize {
-        self.gates * self.hidden
+    /// Sets initial values as `init` says.
+    pub(crate) fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
+        self.directions.iter().for_each(|direction| direction.initialise(params, init, seed));
+        self.input.initialise(params, init, seed);
     }
 
-    /// Sizes the tape for the segment and adds up both biases.
-    pub(crate) fn begin(&self, params: &Params, segment: Segment, tape: &mut LayerTape) {
-        let rows = segment.steps * segment.batch;
-        let slots = rows + segment.batch;
-        tape.gates.resize(rows * self.width());
-        tape.h.resize(slots * self.recurrent);
-        tape.c.resize(slots * self.hidden);
-        tape.tanh_c.resize(rows * self.hidden);
-        if self.weight_hr.is_some() {
-            tape.raw.resize(rows * self.hidden);
+    /// An empty tape.
+    pub(crate) fn tape(&self) -> LayerTape {
+        LayerTape {
+            input: LayerInputTape::default(),
+            directions: self.directions.iter().map(Recurrent::tape).collect(),
+            hidden: Aligned::new(),
+            is_copied: false,
+            gate: Aligned::new(),
+            hidden_mask: Vec::new(),
+            gate_mask: Vec::new(),
+            d_direction: Aligned::new(),
+            d_gate_direction: Aligned::new(),
         }
-        tape.bias.resize(self.width());
-        let biases = params.get(self.bias_ih).iter().zip(params.get(self.bias_hh));
-        tape.bias.iter_mut().zip(biases).for_each(|(sum, (a, b))| *sum = a + b);
     }
 
-    /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
-    /// `first` part, into the gates `[T, B, K·H]`; added to them for the others. Biases of a normalised cell come later.
-    ///
-    /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
-    pub(crate) fn add_input(
+    /// The bytes of a tape for a segment of so many steps and rows in training, and of the gradient of what the layer gives.
+    pub(crate) fn bytes(&self, steps: usize, batch: usize, drops_weights: bool) -> usize {
+        let (output, gates) = (self.output_width(), self.gate_width());
+        let of_gates = usize::from(self.readout == Readout::OutputGate);
+        let own = bytes_of(&[[steps, batch, output], [steps, batch, gates.saturating_mul(2 * of_gates)]]);
+        let directions = self.directions.iter().map(|direction| direction.bytes(steps, batch, drops_weights));
+        directions.chain([self.input.bytes(steps, batch)]).fold(own, usize::saturating_add)
+    }
+
+    /// D·R, the width of the hidden states given on.
+    pub(crate) fn output_width(&self) -> usize {
+        self.directions.len().saturating_mul(self.recurrent)
+    }
+
+    /// D·H, the width of the output gates of both directions.
+    pub(crate) fn gate_width(&self) -> usize {
+        self.directions.len().saturating_mul(self.hidden)
+    }
+
+    /// Runs a segment. state: of the whole stack, in the initial, out the final. `dropout`: in training, on what is given to
+    /// the layer above, and on recurrent weights. `frozen`: the weights are those of the tape's first use.
+    pub(crate) fn forward(
         &self,
         params: &Params,
-        columns: Range<usize>,
-        rows: Range<usize>,
-        source: &[f32],
-        first: bool,
-        tape: &mut LayerTape,
-    ) {
-        let width = self.width();
-        let gates = &mut tape.gates[rows.start * width..rows.end * width];
-        let start = match (first, self.is_normalised()) {
-            (true, false) => Start::Bias(&tape.bias),
-            (true, true) => Start::Zero,
-            (false, _) => Start::Out,
-        };
-        product(
-            MatrixMut::new(gates, rows.len(), width),
-            start,
-            Matrix::new(source, rows.len(), columns.len()),
-            self.input_columns(params.get(self.weight_ih), &columns).transposed(),
-        );
-    }
-
-    /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
-    pub(crate) fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, layer: usize, tape: &mut LayerTape) {
-        let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
-            tape.weight_mask.clear();
-            return;
-        };
-        let weight = params.get(self.weight_hh);
-        masks.fill(layer_place(layer, 2 + usize::from(self.reverse)), rate, &mut tape.weight_mask, weight.len());
-        tape.weights_left.resize(weight.len());
-        tape.weights_left.copy_from_slice(weight);
-        multiply(&mut tape.weights_left, &tape.weight_mask);
-    }
-
-    /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
-    pub(crate) fn recur(
-        &self,
-        params: &Params,
+        below: Below,
         segment: Segment,
-        h: &mut [f32],
-        c: &mut [f32],
+        state: &mut State,
+        dropout: Option<Dropout>,
         frozen: bool,
         tape: &mut LayerTape,
     ) {
-        let (first, last) = self.end_slots(segment.steps);
-        tape.h[first * h.len()..][..h.len()].copy_from_slice(h);
-        tape.c[first * c.len()..][..c.len()].copy_from_slice(c);
-        match &self.variant {
-            Some(own) => self.recur_variant(own, params, segment, frozen, tape),
-            None => self.recur_plain(params, segment, frozen, tape),
+        for (number, (direction, own)) in self.directions.iter().zip(&mut tape.directions).enumerate() {
+            direction.begin(params, segment, dropout, own);
+            self.input.forward(params, below, segment.rows(), direction, own, &mut tape.input);
+            let (h, c) = state.both_mut(self.index * self.directions.len() + number);
+            direction.forward(params, segment, h, c, frozen, own);
         }
-        h.copy_from_slice(&tape.h[last * h.len()..][..h.len()]);
-        c.copy_from_slice(&tape.c[last * c.len()..][..c.len()]);
+        self.join(below, segment, dropout.filter(|dropout| dropout.rate > 0.0 && self.is_below), tape);
     }
 
-    fn recur_plain(&self, params: &Params, segment: Segment, frozen: bool, tape: &mut LayerTape) {
-        if !(frozen && tape.is_packed) {
-            tape.packed.pack_forward(self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left));
-            tape.is_packed = true;
+    /// What is given on: the hidden states of both directions side by side, and, if they are read out, their output gates.
+    fn join(&self, below: Below, segment: Segment, dropout: Option<Dropout>, tape: &mut LayerTape) {
+        let (rows, width) = (segment.rows(), self.output_width());
+        // One direction's hidden states are read where the recurrence left them, unless they must be changed.
+        tape.is_copied = self.directions.len() > 1 || segment.lengths.is_some() || dropout.is_some() || self.adds_input;
+        if tape.is_copied {
+            tape.hidden.resize(rows * width);
+            for (number, direction) in tape.directions.iter().enumerate() {
+                put_columns(&mut tape.hidden, width, number * self.recurrent, direction.hidden(), self.recurrent);
+            }
+            segment.clear_masked(&mut tape.hidden);
+            if self.adds_input {
+                add(&mut tape.hidden, below.hidden);
+            }
         }
-        self.recurrence(segment, &tape.packed).forward(
-            &mut tape.gates,
-            &mut tape.h,
-            &mut tape.c,
-            &mut tape.tanh_c,
-            &mut tape.raw,
-        );
+        if self.readout == Readout::OutputGate {
+            let (width, hidden) = (self.gate_width(), self.hidden);
+            tape.gate.resize(rows * width);
+            for (number, (direction, own)) in self.directions.iter().zip(&tape.directions).enumerate() {
+                let of_gates = direction.width();
+                // The gates of a masked step are zero already.
+                for (row, gates) in own.gates().chunks_exact(of_gates).enumerate() {
+                    tape.gate[row * width + number * hidden..][..hidden].copy_from_slice(&gates[of_gates - hidden..]);
+                }
+            }
+        }
+        tape.hidden_mask.clear();
+        tape.gate_mask.clear();
+        let Some(dropout) = dropout else { return };
+        dropout.apply(layer_place(self.index, 0), segment.steps, &mut tape.hidden, &mut tape.hidden_mask);
+        if !tape.gate.is_empty() {
+            dropout.apply(layer_place(self.index, 1), segment.steps, &mut tape.gate, &mut tape.gate_mask);
+        }
     }
 
-    /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
-    /// receives those of the recurrent parameters, of the biases, and of the input weights' `columns`, which met
-    /// `source: [T, B, columns]`.
-    pub(crate) fn recur_backward(
+    /// The backward pass of the joining: from the gradient of what was given on to that of the hidden states and gates.
+    pub(crate) fn join_backward(&self, segment: Segment, tape: &LayerTape, gradient: &mut LayerGradient) {
+        dropout::apply(&mut gradient.hidden, &tape.hidden_mask);
+        dropout::apply(&mut gradient.gate, &tape.gate_mask);
+        segment.clear_masked(&mut gradient.hidden);
+    }
+
+    /// Runs the last forward pass backward, from the gradients that reach the layer to those of its parameters and `to` those of
+    /// what lies below.
+    pub(crate) fn backward(
         &self,
         params: &Params,
+        below: Below,
         segment: Segment,
-        reaching: Reaching,
-        (columns, source): (Range<usize>, &[f32]),
+        reaching: ReachingLayer,
+        mut to: DBelow,
         tape: &mut LayerTape,
         gradients: &mut Params,
         accumulate: Accumulate,
     ) {
-        let rows = segment.steps * segment.batch;
-        let width = self.width();
-        if self.weight_hr.is_some() {
-            tape.d_projected.resize(rows * self.recurrent);
+        let ReachingLayer { d_hidden, d_gate, state } = reaching;
+        let LayerTape { input, directions, d_direction, d_gate_direction, .. } = tape;
+        let (recurrent, hidden) = (self.recurrent, self.hidden);
+        for (number, (direction, own)) in self.directions.iter().zip(directions).enumerate() {
+            let width = self.output_width();
+            let d_own = take_columns(d_hidden, width, number * recurrent, recurrent, d_direction);
+            let d_gate =
+                d_gate.map(|d_gate| take_columns(d_gate, self.gate_width(), number * hidden, hidden, d_gate_direction));
+            let (dh, dc) = state.both_mut(self.index * self.directions.len() + number);
+            let reaching = Reaching { d_hidden: d_own, d_gate, dh, dc };
+            let met = (self.input.hidden_columns(), below.hidden);
+            direction.backward(params, segment, reaching, met, own, gradients, accumulate);
+            let from = (direction, &*own, number == 0);
+            self.input.backward(params, below, segment.rows(), from, &mut to, input, gradients, accumulate);
         }
-        match &self.variant {
-            Some(own) => self.recur_variant_backward(own, params, segment, reaching, tape, gradients, accumulate),
-            None => self.recur_plain_backward(params, segment, reaching, tape),
-        }
-        let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
-        let d_input_weight = &mut d_input_weight[columns.start..];
-        let dropped = !tape.weight_mask.is_empty();
-        let (target, start) = match dropped {
-            true => (&mut tape.weights_left[..], Start::Zero),
-            false => (&mut *d_weight, accumulate.start()),
-        };
-        let hidden_weight = (
-            MatrixMut::new(target, width, self.recurrent),
-            start,
-            Matrix::new(self.before(&tape.h, segment), rows, self.recurrent),
-        );
-        let input_weight = (
-            MatrixMut::with_stride(d_input_weight, width, columns.len(), self.input),
-            accumulate.start(),
-            Matrix::new(source, rows, columns.len()),
-        );
-        let d_gates = Matrix::new(&tape.gates, rows, width).transposed();
-        if self.is_normalised() {
-            products(Matrix::new(&tape.variant.d_sums, rows, width).transposed(), [hidden_weight]);
-            products(d_gates, [input_weight]);
-        } else {
-            products(d_gates, [hidden_weight, input_weight]);
-        }
-        if dropped {
-            multiply(&mut tape.weights_left, &tape.weight_mask);
-            accumulate.values(d_weight, &tape.weights_left);
-        }
-        if let Some(slot) = self.weight_hr {
-            product(
-                MatrixMut::new(gradients.get_mut(slot), self.recurrent, self.hidden),
-                accumulate.start(),
-                Matrix::new(&tape.d_projected, rows, self.recurrent).transposed(),
-                Matrix::new(&tape.raw, rows, self.hidden),
-            );
-        }
-        // Both biases enter the same sum, so they share one gradient.
-        for slot in [self.bias_ih, self.bias_hh] {
-            accumulate.values(gradients.get_mut(slot), &tape.bias);
+        if self.adds_input {
+            add(to.hidden.values, d_hidden);
         }
     }
 
-    /// The loop of [`Layer::recur_backward`]; leaves the gradient of the biases in `tape.bias`.
-    fn recur_plain_backward(&self, params: &Params, segment: Segment, reaching: Reaching, tape: &mut LayerTape) {
-        if self.weight_hr.is_some() {
-            tape.raw_gradient.resize(segment.steps * segment.batch * self.hidden);
+    /// Makes room for one step in `plan`.
+    pub(crate) fn plan_columns(&self, plan: &mut StepPlan) -> LayerColumns {
+        let columns = self.input.columns();
+        let joined = plan.buffer(columns + self.recurrent);
+        LayerColumns {
+            joined,
+            input: joined.part(0..columns),
+            h: joined.part(columns..columns + self.recurrent),
+            c: plan.buffer(self.hidden),
         }
-        let weights = self.recurrent_weights(params, &tape.weight_mask, &tape.weights_left);
-        tape.packed_backward.pack_backward(weights, segment.batch);
-        let Reaching { d_hidden, d_gate, dh, dc } = reaching;
-        self.recurrence(segment, &tape.packed_backward).backward(BackwardBuffers {
-            gates: &mut tape.gates,
-            c: &tape.c,
-            tanh_c: &tape.tanh_c,
-            d_h: d_hidden,
-            d_o: d_gate,
-            dh,
-            dc,
-            raw_gradient: &mut tape.raw_gradient,
-            d_projected: &mut tape.d_projected,
-        });
-        column_sums(&mut tape.bias, &tape.gates, false);
     }
 
-    /// The gradient of the input weights' `columns`, which met the part `source: [rows, columns]` of the input; after
-    /// [`Layer::recur_backward`].
-    pub(crate) fn input_weight_gradient(
-        &self,
-        columns: Range<usize>,
-        rows: Range<usize>,
-        source: &[f32],
-        tape: &LayerTape,
-        gradients: &mut Params,
-        accumulate: Accumulate,
-    ) {
-        let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
-        product(
-            MatrixMut::with_stride(d_weight, self.width(), columns.len(), self.input),
-            accumulate.start(),
-            self.d_gates(&rows, tape).transposed(),
-            Matrix::new(source, rows.len(), columns.len()),
-        );
+    /// Appends to `plan` what this layer takes of the stack's `input`, before any layer runs.
+    pub(crate) fn plan_input(&self, plan: &mut StepPlan, input: Columns, own: LayerColumns) {
+        self.input.plan_input(plan, input, own.input);
     }
 
-    /// The gradient of the part of the input that the input weights' `columns` met; after [`Layer::recur_backward`].
-    ///
-    /// d_source: `[rows, columns]`.
-    pub(crate) fn input_gradient(
+    /// Appends one step to `plan`, its weights packed: from the layer's columns to `above`, where the hidden state goes that
+    /// is given on, and to what the layer `next` takes of the readout, which is returned.
+    pub(crate) fn plan_step(
         &self,
         params: &Params,
-        columns: Range<usize>,
-        rows: Range<usize>,
-        d_source: &mut [f32],
-        accumulate: Accumulate,
-        tape: &LayerTape,
-    ) {
-        product(
-            MatrixMut::new(d_source, rows.len(), columns.len()),
-            accumulate.start(),
-            self.d_gates(&rows, tape),
-            self.input_columns(params.get(self.weight_ih), &columns),
-        );
-    }
-
-    /// The gradients of the gates' pre-activations of some of the T·B rows.
-    fn d_gates<'a>(&self, rows: &Range<usize>, tape: &'a LayerTape) -> Matrix<'a> {
-        let width = self.width();
-        Matrix::new(&tape.gates[rows.start * width..rows.end * width], rows.len(), width)
-    }
-
-    /// The hidden states after each step: `[T, B, R]`.
-    pub(crate) fn hidden<'a>(&self, segment: Segment, tape: &'a LayerTape) -> &'a [f32] {
-        self.after(&tape.h, segment)
-    }
-
-    /// The cell states after each step: `[T, B, H]`.
-    pub(crate) fn cell<'a>(&self, segment: Segment, tape: &'a LayerTape) -> &'a [f32] {
-        self.after(&tape.c, segment)
-    }
-
-    fn recurrent_weights<'a>(&self, params: &'a Params, mask: &[f32], left: &'a [f32]) -> RecurrentWeights<'a> {
-        RecurrentWeights {
-            weight_hh: if mask.is_empty() { params.get(self.weight_hh) } else { left },
-            weight_hr: self.weight_hr.map(|slot| params.get(slot)),
-            hidden: self.hidden,
-            recurrent: self.recurrent,
+        plan: &mut StepPlan,
+        own: LayerColumns,
+        above: Columns,
+        next: Option<(&Self, LayerColumns)>,
+    ) -> Columns {
+        let direction = &self.directions[0];
+        let recurring = if self.adds_input { plan.buffer(self.recurrent) } else { above };
+        let gates = direction.plan_step(params, plan, own.joined, own.c, recurring);
+        if self.adds_input {
+            plan.sum(recurring, own.input, above);
         }
-    }
-
-    fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {
-        Matrix::with_stride(&weight[columns.start..], self.width(), columns.len(), self.input)
-    }
-
-    fn recurrence<'a>(&self, segment: Segment<'a>, packed: &'a PackedRecurrence) -> Recurrence<'a> {
-        Recurrence {
-            steps: segment.steps,
-            batch: segment.batch,
-            hidden: self.hidden,
-            recurrent: self.recurrent,
-            reverse: self.reverse,
-            lengths: segment.lengths,
-            packed,
-            horizon: self.horizon,
+        let width = direction.width();
+        let readout = match self.readout {
+            Readout::Hidden => above,
+            Readout::OutputGate => gates.part(width - self.hidden..width),
+        };
+        if let Some((layer, columns)) = next {
+            layer.input.plan_below(params, plan, readout, columns.input);
         }
+        readout
     }
 
-    /// The slots of the initial and the final state among the T + 1.
-    fn end_slots(&self, steps: usize) -> (usize, usize) {
-        if self.reverse { (steps, 0) } else { (0, steps) }
+    /// The columns of this layer's input that hold the hidden state of the layer below.
+    pub(crate) fn hidden_below(&self, own: LayerColumns) -> Columns {
+        own.input.part(self.input.hidden_columns())
+    }
+}
+
+impl LayerTape {
+    /// The hidden states as the layer above and the reader of the stack see them: `[T, B, D·R]`.
+    pub(crate) fn hidden(&self) -> &[f32] {
+        if self.is_copied { &self.hidden } else { self.directions[0].hidden() }
     }
 
-    /// The T slots that steps wrote, of T + 1.
-    fn after<'a>(&self, slots: &'a [f32], segment: Segment) -> &'a [f32] {
-        let slot = slots.len() / (segment.steps + 1);
-        if self.reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
+    /// What is read out of the layer: `[T, B, output]`.
+    pub(crate) fn readout(&self) -> &[f32] {
+        if self.gate.is_empty() { self.hidden() } else { &self.gate }
     }
 
-    /// The T slots that steps read, of T + 1.
-    fn before<'a>(&self, slots: &'a [f32], segment: Segment) -> &'a [f32] {
-        let slot = slots.len() / (segment.steps + 1);
-        if self.reverse { &slots[slot..] } else { &slots[..slots.len() - slot] }
+    /// One direction's.
+    pub(crate) fn direction(&self, direction: usize) -> &RecurrentTape {
+        &self.directions[direction]
     }
+}
+
+/// Writes `source: [rows, width]` into the columns of `out: [rows, total]` that start at `first`.
+fn put_columns(out: &mut [f32], total: usize, first: usize, source: &[f32], width: usize) {
+    if total == width {
+        out.copy_from_slice(source);
+        return;
+    }
+    for (row, source) in out.chunks_exact_mut(total).zip(source.chunks_exact(width)) {
+        row[first..first + width].copy_from_slice(source);
+    }
+}
+
+/// The columns of `source: [rows, total]` that start at `first`, as `[rows, width]`; copied only if there are others.
+fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize, copy: &'a mut Aligned) -> &'a [f32] {
+    if total == width {
+        return source;
+    }
+    copy.resize(source.len() / total * width);
+    for (to, row) in copy.chunks_exact_mut(width).zip(source.chunks_exact(total)) {
+        to.copy_from_slice(&row[first..first + width]);
+    }
+    copy
+}
+
+/// Adds `values` to `sums`.
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }

@@ -3,9 +3,11 @@
 pub mod config;
 pub mod dropout;
 pub mod gradients;
-pub(crate) mod layer;
+mod layer;
 pub mod params;
+mod recurrent;
 pub mod segment;
 pub mod stack;
 pub mod state;
 pub mod stream;
+mod wiring;

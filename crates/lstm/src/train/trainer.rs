@@ -14,7 +14,7 @@ use super::step::{StepResult, TrainStep};
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
 use crate::free_memory::free_memory;
-use crate::model::{LanguageModel, LanguageModelConfig, Loss, Sampler};
+use crate::model::{LanguageModel, Loss, Sampler};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
 use crate::optim::averaging::is_triggered;
@@ -621,27 +621,15 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
-    let LanguageModelConfig { embedding, ref hidden, layers, projection, softmaxes, dropout, variant, .. } =
-        config.model;
-    let sum =
-        |of: &dyn Fn(usize) -> usize| (0..layers).fold(0usize, |all, layer| all.saturating_add(of(hidden.of(layer))));
-    // The recurrent weights are packed for either pass; where some are dropped, there are the mask and what it leaves too.
-    let packed = if dropout.weights > 0.0 { 4 } else { 2 } * variant.gates();
-    let recurrent = sum(&|hidden| hidden.saturating_mul(projection.unwrap_or(hidden)).saturating_mul(packed));
-    let values = parameters.saturating_mul(copies).saturating_add(recurrent);
     // A segment ends with its text; a window does not.
     let steps = match config.batching {
         Batching::Windows(n) => n,
         _ => config.segment.min(data.train.ids.len() + 1),
     };
-    // Of every layer at least the gates and three states, and with layer normalisation its two parts of the gates and the
-    // gradient of one; the embeddings and the latent vectors of a mixture, and their gradients.
-    let of_gates = variant.gates() * if variant.layer_norm { 4 } else { 1 };
-    let states = sum(&|hidden| hidden.saturating_mul(of_gates + 3));
-    let vectors = if softmaxes > 1 { softmaxes.saturating_add(1) } else { 1 };
-    let per_row = states.saturating_add(embedding.saturating_mul(2).saturating_mul(vectors));
-    let segment = steps.saturating_mul(config.batch).saturating_mul(per_row);
-    let needed = values.saturating_add(segment).saturating_mul(4);
+    // A tape for no rows holds the packed weights.
+    let values = parameters.saturating_mul(copies).saturating_mul(size_of::<f32>()).saturating_add(model.bytes(0, 0));
+    let segment = model.bytes(steps, config.batch).saturating_sub(model.bytes(0, 0));
+    let needed = values.saturating_add(segment);
     if needed as u64 <= free {
         return Ok(());
     }
@@ -650,7 +638,7 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     } else {
         (format!("a segment of {steps} steps by {} rows", config.batch), "--segment, window, --batch or --hidden")
     };
-    let mixture = if softmaxes > 1 { "--softmaxes, " } else { "" };
+    let mixture = if config.model.softmaxes > 1 { "--softmaxes, " } else { "" };
     Err(TrainError::Unusable(format!(
         "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {mixture}{less}",
         needed >> 20,

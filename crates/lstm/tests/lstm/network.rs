@@ -4,7 +4,8 @@ use lstm::formats::network::{Activation, Input, Linear, Network, NetworkError, R
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::nn::config::{Init, LstmConfig};
 use lstm::nn::params::Params;
-use lstm::nn::stack::{Lstm, Segment};
+use lstm::nn::segment::Segment;
+use lstm::nn::stack::Lstm;
 use lstm::text::source::Source;
 use lstm::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 

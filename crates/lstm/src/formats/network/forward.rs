@@ -3,7 +3,7 @@
 use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product};
 
 use super::{Activation, Linear, Network, NetworkError, Reads};
-use crate::nn::stack::Segment;
+use crate::nn::segment::Segment;
 use crate::nn::state::State;
 
 /// What a network reads in a segment.

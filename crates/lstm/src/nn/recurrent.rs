@@ -1,0 +1,524 @@
+//! One direction of one layer over a segment: `[T, B, I]` → `[T, B, R]`, forward, backward, and one step.
+//!
+//! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
+//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again. The
+//! loop of the plain cell is `recurrent/plain.rs`'s, that of the others `recurrent/extended.rs`'s.
+
+mod extended;
+mod plain;
+
+use std::ops::Range;
+
+use lstm_kernels::{
+    Aligned, Columns, Matrix, MatrixMut, RecurrentWeights, Start, StepPlan, multiply, product, products,
+};
+
+use crate::free_memory::bytes_of;
+use crate::nn::config::{Init, InitScheme, LstmConfig};
+use crate::nn::dropout::{Dropout, layer_place};
+use crate::nn::params::{Accumulate, Layout, Params, Slot};
+use crate::nn::segment::Segment;
+use extended::{ExtendedCell, ExtendedTape};
+use plain::PlainTape;
+
+/// One direction of one layer: where its parameters lie, and how it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Recurrent {
+    weight_ih: Slot,
+    weight_hh: Slot,
+    bias_ih: Slot,
+    bias_hh: Slot,
+    weight_hr: Option<Slot>,
+    cell: Cell,
+    sizes: Sizes,
+    /// Which layer it is of.
+    layer: usize,
+}
+
+/// Which cell, with the parameters that only it has.
+#[derive(Clone, Debug)]
+enum Cell {
+    /// That of [`crate::cell`].
+    Plain,
+    /// That of [`crate::cell::variant`].
+    Extended(ExtendedCell),
+}
+
+/// The sizes and the course of one direction.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// K, the gates with parameters.
+    gates: usize,
+    /// I.
+    input: usize,
+    /// H.
+    hidden: usize,
+    /// R.
+    recurrent: usize,
+    reverse: bool,
+    horizon: Option<usize>,
+}
+
+/// What a forward pass leaves for its backward pass, and the scratch of both.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecurrentTape {
+    sequence: Sequence,
+    /// Of either cell what its loop needs beside; that of the other stays empty.
+    plain: PlainTape,
+    extended: ExtendedTape,
+    is_packed: bool,
+    dropped: DroppedWeights,
+    /// Which way it ran, and T.
+    reverse: bool,
+    steps: usize,
+}
+
+/// What the loops of all cells read and write.
+#[derive(Clone, Debug, Default)]
+struct Sequence {
+    /// `[T, B, K·H]`: activated gates; after the backward pass the gradients of their pre-activations, of a normalised cell
+    /// those of W_ih x.
+    gates: Aligned,
+    /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
+    h: Aligned,
+    /// `[T + 1, B, H]`: the cell states, likewise.
+    c: Aligned,
+    /// `[T, B, H]`: tanh of the cell states.
+    tanh_c: Aligned,
+    /// `[T, B, H]`: the hidden states before projection; empty without one.
+    raw: Aligned,
+    /// `[B, H]` or `[T, B, H]`, as the loop needs it: the gradient of those.
+    raw_gradient: Aligned,
+    /// `[T, B, R]`: that of the projected ones; empty without a projection.
+    d_projected: Aligned,
+    /// `[K·H]`: the sum of both biases; in the backward pass its gradient.
+    bias: Aligned,
+}
+
+/// Recurrent weights of which some are dropped.
+#[derive(Clone, Debug, Default)]
+struct DroppedWeights {
+    /// `[K·H, R]`: the mask, empty if none are dropped.
+    mask: Vec<f32>,
+    /// The weights that are left; after the backward pass their gradient.
+    left: Aligned,
+}
+
+/// A loop over a segment: what it runs with.
+#[derive(Clone, Copy)]
+struct Loop<'a> {
+    segment: Segment<'a>,
+    sizes: Sizes,
+    weights: RecurrentWeights<'a>,
+}
+
+/// The gradients that reach one direction of a layer.
+pub(crate) struct Reaching<'a> {
+    /// `[T, B, R]`: of its hidden states, from above.
+    pub(crate) d_hidden: &'a [f32],
+    /// `[T, B, H]`: of the activated output gate, if it is read out.
+    pub(crate) d_gate: Option<&'a [f32]>,
+    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
+    pub(crate) dh: &'a mut [f32],
+    /// See `dh`.
+    pub(crate) dc: &'a mut [f32],
+}
+
+impl Sizes {
+    /// K·H, the width of the gates.
+    fn width(self) -> usize {
+        self.gates.saturating_mul(self.hidden)
+    }
+
+    /// The slots of the initial and the final state among the T + 1.
+    fn end_slots(self, steps: usize) -> (usize, usize) {
+        if self.reverse { (steps, 0) } else { (0, steps) }
+    }
+}
+
+impl Recurrent {
+    /// Adds the parameters of layer `layer` to `layout` under PyTorch's names, and those it does not know under our own.
+    pub(crate) fn in_layout(
+        config: &LstmConfig,
+        layer: usize,
+        reverse: bool,
+        prefix: &str,
+        layout: &mut Layout,
+    ) -> Self {
+        let sizes = Sizes {
+            gates: config.variant.gates(),
+            input: config.layer_input(layer),
+            hidden: config.hidden.of(layer),
+            recurrent: config.recurrent(layer),
+            reverse,
+            horizon: config.horizon,
+        };
+        let Sizes { input, hidden, recurrent, .. } = sizes;
+        let width = sizes.width();
+        let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
+        let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
+        Self {
+            weight_ih: add("weight_ih", &[width, input]),
+            weight_hh: add("weight_hh", &[width, recurrent]),
+            bias_ih: add("bias_ih", &[width]),
+            bias_hh: add("bias_hh", &[width]),
+            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
+            cell: match config.variant.is_plain() {
+                true => Cell::Plain,
+                false => Cell::Extended(ExtendedCell::in_layout(config.variant, hidden, add)),
+            },
+            sizes,
+            layer,
+        }
+    }
+
+    /// K·H, the width of the gates.
+    pub(crate) fn width(&self) -> usize {
+        self.sizes.width()
+    }
+
+    /// Sets initial values as `init` says.
+    pub(crate) fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
+        let Sizes { input, hidden, recurrent, .. } = self.sizes;
+        let fan_in = |size: usize| 1.0 / (size as f32).sqrt();
+        let bound = |size: usize| match init.scheme {
+            InitScheme::Torch => fan_in(hidden),
+            InitScheme::Uniform(a) => a,
+            InitScheme::OnesBias => fan_in(size),
+        };
+        params.fill_uniform(self.weight_ih, bound(input), seed);
+        params.fill_uniform(self.weight_hh, bound(recurrent), seed);
+        if let Some(slot) = self.weight_hr {
+            params.fill_uniform(slot, bound(hidden), seed);
+        }
+        for slot in [self.bias_ih, self.bias_hh] {
+            match init.scheme {
+                InitScheme::OnesBias => params.get_mut(slot).fill(1.0),
+                _ => params.fill_uniform(slot, bound(1), seed),
+            }
+            if let Some(sum) = init.forget_bias {
+                // The forget gate is the third from the last, whether or not an input gate is before it.
+                let first = self.width() - 3 * hidden;
+                params.get_mut(slot)[first..first + hidden].fill(sum / 2.0);
+            }
+        }
+        if let Cell::Extended(cell) = &self.cell {
+            cell.initialise(params, bound(hidden), seed);
+        }
+    }
+
+    /// An empty tape.
+    pub(crate) fn tape(&self) -> RecurrentTape {
+        RecurrentTape { reverse: self.sizes.reverse, ..RecurrentTape::default() }
+    }
+
+    /// The bytes of a tape for a segment of so many steps and rows, the weights that are packed beside it included.
+    pub(crate) fn bytes(&self, steps: usize, batch: usize, drops_weights: bool) -> usize {
+        let Sizes { hidden, recurrent, .. } = self.sizes;
+        let (width, all) = (self.width(), steps.saturating_add(1));
+        let of_projection = usize::from(self.weight_hr.is_some());
+        // The recurrent weights are packed for either pass; where some are dropped, there are the mask and what it leaves too.
+        let weights = if drops_weights { 4 } else { 2 };
+        let shared = bytes_of(&[
+            [steps, batch, width],
+            [all, batch, recurrent],
+            [all, batch, hidden],
+            [steps, batch, hidden],
+            // Before projection, the gradient of that, and that of the projected ones.
+            [steps, batch, of_projection * hidden],
+            [steps, batch, of_projection * hidden],
+            [steps, batch, of_projection * recurrent],
+            [weights, width, recurrent],
+            [2 * of_projection, hidden, recurrent],
+            [1, 1, width],
+        ]);
+        match &self.cell {
+            Cell::Plain => shared,
+            Cell::Extended(cell) => shared.saturating_add(cell.bytes(steps, batch, self.sizes)),
+        }
+    }
+
+    /// Sizes the tape for the segment, adds up both biases, and draws the masks that hold for the segment.
+    pub(crate) fn begin(&self, params: &Params, segment: Segment, dropout: Option<Dropout>, tape: &mut RecurrentTape) {
+        let Sizes { hidden, recurrent, .. } = self.sizes;
+        let rows = segment.rows();
+        let slots = rows + segment.batch;
+        tape.steps = segment.steps;
+        let sequence = &mut tape.sequence;
+        sequence.gates.resize(rows * self.width());
+        sequence.h.resize(slots * recurrent);
+        sequence.c.resize(slots * hidden);
+        sequence.tanh_c.resize(rows * hidden);
+        if self.weight_hr.is_some() {
+            sequence.raw.resize(rows * hidden);
+        }
+        sequence.bias.resize(self.width());
+        let biases = params.get(self.bias_ih).iter().zip(params.get(self.bias_hh));
+        sequence.bias.iter_mut().zip(biases).for_each(|(sum, (a, b))| *sum = a + b);
+        self.drop_weights(params, dropout, &mut tape.dropped);
+        if let Cell::Extended(cell) = &self.cell {
+            cell.draw_zoneout(dropout, self.layer, segment, self.sizes, &mut tape.extended);
+        }
+    }
+
+    /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
+    fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, dropped: &mut DroppedWeights) {
+        let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
+            dropped.mask.clear();
+            return;
+        };
+        let weight = params.get(self.weight_hh);
+        let place = layer_place(self.layer, 2 + usize::from(self.sizes.reverse));
+        masks.fill(place, rate, &mut dropped.mask, weight.len());
+        dropped.left.resize(weight.len());
+        dropped.left.copy_from_slice(weight);
+        multiply(&mut dropped.left, &dropped.mask);
+    }
+
+    /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
+    /// `first` part, into the gates `[T, B, K·H]`; added to them for the others. Biases of a normalised cell come later.
+    ///
+    /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
+    pub(crate) fn add_input(
+        &self,
+        params: &Params,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        source: &[f32],
+        first: bool,
+        tape: &mut RecurrentTape,
+    ) {
+        let width = self.width();
+        let gates = &mut tape.sequence.gates[rows.start * width..rows.end * width];
+        let start = match (first, &self.cell) {
+            (true, Cell::Extended(cell)) if cell.is_normalised() => Start::Zero,
+            (true, _) => Start::Bias(&tape.sequence.bias),
+            (false, _) => Start::Out,
+        };
+        product(
+            MatrixMut::new(gates, rows.len(), width),
+            start,
+            Matrix::new(source, rows.len(), columns.len()),
+            self.input_columns(params.get(self.weight_ih), &columns).transposed(),
+        );
+    }
+
+    /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
+    /// `frozen`: the weights are those that were packed at the tape's first use.
+    pub(crate) fn forward(
+        &self,
+        params: &Params,
+        segment: Segment,
+        h: &mut [f32],
+        c: &mut [f32],
+        frozen: bool,
+        tape: &mut RecurrentTape,
+    ) {
+        let (first, last) = self.sizes.end_slots(segment.steps);
+        let RecurrentTape { sequence, plain, extended, is_packed, dropped, .. } = tape;
+        sequence.h[first * h.len()..][..h.len()].copy_from_slice(h);
+        sequence.c[first * c.len()..][..c.len()].copy_from_slice(c);
+        let run = Loop { segment, sizes: self.sizes, weights: self.weights(params, dropped) };
+        let pack = !(frozen && *is_packed);
+        match &self.cell {
+            Cell::Plain => plain.forward(run, pack, sequence),
+            Cell::Extended(cell) => extended.forward(cell, params, run, pack, sequence),
+        }
+        *is_packed = true;
+        h.copy_from_slice(&sequence.h[last * h.len()..][..h.len()]);
+        c.copy_from_slice(&sequence.c[last * c.len()..][..c.len()]);
+    }
+
+    /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
+    /// receives those of the recurrent parameters, of the biases, and of the input weights' `columns`, which met
+    /// `source: [T, B, columns]`.
+    pub(crate) fn backward(
+        &self,
+        params: &Params,
+        segment: Segment,
+        reaching: Reaching,
+        (columns, source): (Range<usize>, &[f32]),
+        tape: &mut RecurrentTape,
+        gradients: &mut Params,
+        accumulate: Accumulate,
+    ) {
+        let Sizes { input, hidden, recurrent, .. } = self.sizes;
+        let (rows, width) = (segment.rows(), self.width());
+        let RecurrentTape { sequence, plain, extended, dropped, .. } = tape;
+        if self.weight_hr.is_some() {
+            sequence.d_projected.resize(rows * recurrent);
+        }
+        let run = Loop { segment, sizes: self.sizes, weights: self.weights(params, dropped) };
+        match &self.cell {
+            Cell::Plain => plain.backward(run, reaching, sequence),
+            Cell::Extended(cell) => {
+                extended.backward(cell, params, run, reaching, sequence, gradients, accumulate);
+            }
+        }
+        let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
+        let d_input_weight = &mut d_input_weight[columns.start..];
+        let is_dropped = !dropped.mask.is_empty();
+        let (target, start) = match is_dropped {
+            true => (&mut dropped.left[..], Start::Zero),
+            false => (&mut *d_weight, accumulate.start()),
+        };
+        let hidden_weight = (
+            MatrixMut::new(target, width, recurrent),
+            start,
+            Matrix::new(before(&sequence.h, segment.steps, self.sizes.reverse), rows, recurrent),
+        );
+        let input_weight = (
+            MatrixMut::with_stride(d_input_weight, width, columns.len(), input),
+            accumulate.start(),
+            Matrix::new(source, rows, columns.len()),
+        );
+        let d_gates = Matrix::new(&sequence.gates, rows, width).transposed();
+        match &self.cell {
+            Cell::Extended(cell) if cell.is_normalised() => {
+                products(Matrix::new(extended.d_sums(), rows, width).transposed(), [hidden_weight]);
+                products(d_gates, [input_weight]);
+            }
+            _ => products(d_gates, [hidden_weight, input_weight]),
+        }
+        if is_dropped {
+            multiply(&mut dropped.left, &dropped.mask);
+            accumulate.values(d_weight, &dropped.left);
+        }
+        if let Some(slot) = self.weight_hr {
+            product(
+                MatrixMut::new(gradients.get_mut(slot), recurrent, hidden),
+                accumulate.start(),
+                Matrix::new(&sequence.d_projected, rows, recurrent).transposed(),
+                Matrix::new(&sequence.raw, rows, hidden),
+            );
+        }
+        // Both biases enter the same sum, so they share one gradient.
+        for slot in [self.bias_ih, self.bias_hh] {
+            accumulate.values(gradients.get_mut(slot), &sequence.bias);
+        }
+    }
+
+    /// The gradient of the input weights' `columns`, which met the part `source: [rows, columns]` of the input; after
+    /// [`Self::backward`].
+    pub(crate) fn input_weight_gradient(
+        &self,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        source: &[f32],
+        tape: &RecurrentTape,
+        gradients: &mut Params,
+        accumulate: Accumulate,
+    ) {
+        let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
+        product(
+            MatrixMut::with_stride(d_weight, self.width(), columns.len(), self.sizes.input),
+            accumulate.start(),
+            self.d_gates(&rows, tape).transposed(),
+            Matrix::new(source, rows.len(), columns.len()),
+        );
+    }
+
+    /// The gradient of the part of the input that the input weights' `columns` met; after [`Self::backward`].
+    ///
+    /// d_source: `[rows, columns]`.
+    pub(crate) fn input_gradient(
+        &self,
+        params: &Params,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        d_source: &mut [f32],
+        accumulate: Accumulate,
+        tape: &RecurrentTape,
+    ) {
+        product(
+            MatrixMut::new(d_source, rows.len(), columns.len()),
+            accumulate.start(),
+            self.d_gates(&rows, tape),
+            self.input_columns(params.get(self.weight_ih), &columns),
+        );
+    }
+
+    /// Appends one step to `plan`: from `joined: [B, I + R]`, the input beside the hidden state before, and the cell state
+    /// `c: [B, H]`, both of which are carried on, to `out: [B, R]`. Returns the activated gates, `[B, K·H]`.
+    pub(crate) fn plan_step(
+        &self,
+        params: &Params,
+        plan: &mut StepPlan,
+        joined: Columns,
+        c: Columns,
+        out: Columns,
+    ) -> Columns {
+        let Sizes { input, hidden, recurrent, .. } = self.sizes;
+        let raw = if self.weight_hr.is_some() { plan.buffer(hidden) } else { out };
+        let gates = match &self.cell {
+            Cell::Plain => plan.cells(self.cell_weights(params), joined, c, raw),
+            Cell::Extended(cell) => cell.plan_step(params, self.cell_weights(params), plan, self.sizes, joined, c, raw),
+        };
+        if let Some(weight_hr) = self.weight_hr {
+            plan.linear(params.get(weight_hr), None, raw, out);
+        }
+        let h = joined.part(input..input + recurrent);
+        if let Cell::Extended(cell) = &self.cell {
+            cell.plan_zoneout(plan, out, h);
+        }
+        plan.carry(out, h);
+        gates
+    }
+
+    fn cell_weights<'a>(&self, params: &'a Params) -> lstm_kernels::CellWeights<'a> {
+        lstm_kernels::CellWeights {
+            weight_ih: params.get(self.weight_ih),
+            weight_hh: params.get(self.weight_hh),
+            bias_ih: params.get(self.bias_ih),
+            bias_hh: params.get(self.bias_hh),
+            hidden: self.sizes.hidden,
+        }
+    }
+
+    /// The gradients of the gates' pre-activations of some of the T·B rows.
+    fn d_gates<'a>(&self, rows: &Range<usize>, tape: &'a RecurrentTape) -> Matrix<'a> {
+        let width = self.width();
+        Matrix::new(&tape.sequence.gates[rows.start * width..rows.end * width], rows.len(), width)
+    }
+
+    fn weights<'a>(&self, params: &'a Params, dropped: &'a DroppedWeights) -> RecurrentWeights<'a> {
+        RecurrentWeights {
+            weight_hh: if dropped.mask.is_empty() { params.get(self.weight_hh) } else { &dropped.left },
+            weight_hr: self.weight_hr.map(|slot| params.get(slot)),
+            hidden: self.sizes.hidden,
+            recurrent: self.sizes.recurrent,
+        }
+    }
+
+    fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {
+        Matrix::with_stride(&weight[columns.start..], self.width(), columns.len(), self.sizes.input)
+    }
+}
+
+impl RecurrentTape {
+    /// The activated gates: `[T, B, K·H]`; after the backward pass their gradients.
+    pub(crate) fn gates(&self) -> &[f32] {
+        &self.sequence.gates
+    }
+
+    /// The hidden states after each step: `[T, B, R]`.
+    pub(crate) fn hidden(&self) -> &[f32] {
+        after(&self.sequence.h, self.steps, self.reverse)
+    }
+
+    /// The cell states after each step: `[T, B, H]`.
+    pub(crate) fn cell(&self) -> &[f32] {
+        after(&self.sequence.c, self.steps, self.reverse)
+    }
+}
+
+/// The T slots that steps wrote, of T + 1.
+fn after(slots: &[f32], steps: usize, reverse: bool) -> &[f32] {
+    let slot = slots.len() / (steps + 1);
+    if reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
+}
+
+/// The T slots that steps started from, of T + 1.
+fn before(slots: &[f32], steps: usize, reverse: bool) -> &[f32] {
+    after(slots, steps, !reverse)
+}
