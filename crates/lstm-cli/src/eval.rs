@@ -21,7 +21,7 @@ const BASELINE_ORDER: usize = 5;
 pub struct Eval {
     /// The run folder
     run: PathBuf,
-    /// The text file
+    /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
     file: PathBuf,
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long)]

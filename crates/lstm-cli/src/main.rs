@@ -7,6 +7,7 @@ mod data;
 mod eval;
 mod find_rate;
 mod generate;
+mod notes;
 mod output;
 mod progress;
 mod regularisation_options;

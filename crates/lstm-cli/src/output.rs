@@ -14,6 +14,8 @@ use lstm::text::corpus::Corpus;
 use lstm::text::source::Source;
 use serde_json::{Value, json};
 
+use crate::notes;
+
 /// The exit code of a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
 
@@ -71,7 +73,15 @@ pub fn per_word(corpus: &Corpus, loss: Loss) -> String {
 /// A run and a text to use it on.
 pub fn open(run: &Path, file: &Path, lossy: bool) -> Result<(LoadedRun, Corpus)> {
     let run = LoadedRun::open(run)?;
-    let corpus = Corpus::read(&Source::from_file(file)?, &run.tokenizer, lossy)?;
+    let (source, files) = Source::to_measure(file)?;
+    if let Some(files) = files {
+        talk(format_args!("files    {files}"));
+    }
+    let data = &run.config.data;
+    let corpus = Corpus::read(&source.read_as(&data.reading()), &run.tokenizer, lossy)?;
+    if let Some(note) = notes::of_line_ends(data, &run.tokenizer, &corpus) {
+        talk(format_args!("note     {note}"));
+    }
     Ok((run, corpus))
 }
 

@@ -16,7 +16,7 @@ use crate::output::{count, open, perplexity, talk, use_threads};
 pub struct Score {
     /// The run folder
     run: PathBuf,
-    /// The text file
+    /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
     file: PathBuf,
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long)]

@@ -19,6 +19,7 @@ use lstm::train::trainer::{TrainError, Trainer};
 use serde_json::json;
 
 use crate::find_rate;
+use crate::notes;
 use crate::output::{
     INTERRUPTED, NO_SPELLING, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk,
     use_threads,
@@ -214,7 +215,7 @@ fn describe(trainer: &Trainer) {
         }
     }
     for note in &data.notes {
-        talk(format_args!("note     {note}"));
+        talk(format_args!("note     {}", notes::sentence(note)));
     }
     let unasked = config.vocabulary.min_count.or(config.vocabulary.max_size.map(|size| size as u64)).is_none();
     if unasked && kind == TokenizerKind::Words && 10 * data.train.unknown > data.train.ids.len() {

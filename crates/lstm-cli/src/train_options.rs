@@ -12,6 +12,8 @@ use lstm::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
 use lstm::run::config::RunConfig;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
+use lstm::text::documents::LineEnds;
+use lstm::text::shuffle::Shuffle;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::trainer::Extension;
@@ -73,6 +75,13 @@ struct TextOptions {
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long, requires = "text")]
     lossy: bool,
+    /// Shuffle the lines by the seed before the text is split, for lists that are sorted: lines [default: the order of the text]
+    #[arg(long, requires = "text", value_name = "WHAT")]
+    shuffle: Option<Shuffle>,
+    /// What ends a line: lf, a carriage return before it being dropped, or keep, which leaves that in the text [default: lf;
+    /// --tokenizer bytes: keep]
+    #[arg(long, requires = "text", value_name = "HOW")]
+    line_ends: Option<LineEnds>,
 }
 
 /// What the model is.
@@ -510,6 +519,10 @@ impl TextOptions {
         config.data.split = self.split.clone().map(|shares| shares.0);
         config.data.most = self.text_limit;
         config.data.lossy = self.lossy;
+        config.data.shuffle = self.shuffle;
+        // To bytes every byte is a token.
+        let as_they_are = if config.tokenizer == TokenizerKind::Bytes { LineEnds::Keep } else { LineEnds::Lf };
+        config.data.line_ends = self.line_ends.unwrap_or(as_they_are);
         Ok(())
     }
 }

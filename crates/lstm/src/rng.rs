@@ -27,6 +27,8 @@ pub enum Purpose {
     Candidates = 7,
     /// Masks of zoneout, numbered by training step and place.
     Zoneout = 8,
+    /// The order of a text's lines.
+    Lines = 9,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::{Said, folder, line};
+use crate::{Said, folder, line, piped, trained};
 
 const SMALL: &str = "--preset small --hidden 8 --embedding 8 --epochs 1 --batch 2";
 
@@ -74,5 +74,111 @@ fn folders_that_could_be_read_in_more_than_one_way() {
             );
         }
         assert!(!folder.path().join("runs").exists(), "{files}");
+    }
+}
+
+/// A list that is sorted was cut at its end without a word: its last letters were the test.
+#[test]
+fn sorted_lists_are_noticed_and_shuffled_by_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names: Vec<String> = (0..900u32).map(|n| format!("{:x}\n", n.wrapping_mul(2_654_435_761))).collect();
+    names.sort();
+    write(folder.path(), "names", &names.concat());
+    let chars = "names --tokenizer chars";
+    let said = train(folder.path(), &format!("{chars} --out sorted"));
+    assert!(said.err.contains("alphabetical order") && said.err.contains("--shuffle lines"), "{}", said.err);
+    let said = train(folder.path(), &format!("{chars} --shuffle lines --out one"));
+    assert!(!said.err.contains("alphabetical"), "{}", said.err);
+    train(folder.path(), &format!("{chars} --shuffle lines --out two"));
+    train(folder.path(), &format!("{chars} --shuffle lines --seed 2 --out other"));
+    let file = |run: &str, file: &str| std::fs::read(folder.path().join(run).join(file)).unwrap();
+    assert!(String::from_utf8(file("one", "config.toml")).unwrap().contains("shuffle = \"lines\""));
+    assert!(file("one", "model.safetensors") == file("two", "model.safetensors"));
+    assert!(file("one", "model.safetensors") != file("other", "model.safetensors"));
+    // A run that was stopped goes on with the same lines: the bits are those of one that was not.
+    train(folder.path(), &format!("{chars} --shuffle lines --steps 3 --out stopped"));
+    train(folder.path(), &format!("{chars} --shuffle lines --steps 9 --out whole"));
+    let said = line(folder.path(), "train --resume stopped --steps 9");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let rows = |run| -> usize {
+        line(folder.path(), &format!("eval {run} names --json")).json()["tokens"].as_u64().unwrap() as usize
+    };
+    assert_eq!(rows("whole"), rows("stopped"));
+    // Nothing to shuffle, or what would be torn apart.
+    write(folder.path(), "one-line", &"word ".repeat(3000));
+    for (options, expected) in [
+        ("one-line --shuffle lines", "one line, so there is nothing to shuffle"),
+        ("names --shuffle words", "lines"),
+        ("--shuffle lines", "required"),
+    ] {
+        let said = line(folder.path(), &format!("train {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);
+    }
+}
+
+#[test]
+fn carriage_returns_are_dropped_unless_they_are_to_be_kept() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    write(folder.path(), "crlf.txt", &text.replace('\n', "\r\n"));
+    let run = |text: &str, options: &str, out: &str| {
+        train(folder.path(), &format!("{text} --tokenizer {options} --out {out}"))
+    };
+    let said = run("crlf.txt", "chars", "dropped");
+    assert!(said.err.contains("--line-ends keep"), "{}", said.err);
+    run("text.txt", "chars", "plain");
+    run("crlf.txt", "chars --line-ends keep", "kept");
+    run("text.txt", "chars --line-ends keep", "plain-kept");
+    run("crlf.txt", "bytes", "bytes");
+    let read = |run: &str, file: &str| std::fs::read_to_string(folder.path().join(run).join(file)).unwrap();
+    assert_eq!(read("dropped", "tokenizer.json"), read("plain", "tokenizer.json"));
+    assert!(!read("dropped", "tokenizer.json").contains("\\r") && read("kept", "tokenizer.json").contains("\\r"));
+    for (model, text, expected) in [
+        ("dropped", "crlf.txt", "read as a line feed, as in training"),
+        ("dropped", "text.txt", ""),
+        ("kept", "text.txt", "but those of the training text with a carriage return"),
+        ("kept", "crlf.txt", ""),
+        ("plain-kept", "crlf.txt", "but those of the training text with a line feed"),
+        ("bytes", "text.txt", "but those of the training text with a carriage return"),
+        ("bytes", "crlf.txt", ""),
+    ] {
+        for subcommand in ["eval", "score"] {
+            let said = line(folder.path(), &format!("{subcommand} {model} {text}"));
+            assert_eq!(said.code, Some(0), "{}", said.err);
+            assert_eq!(
+                said.err.contains("note     its lines end"),
+                !expected.is_empty(),
+                "{model} {text}: {}",
+                said.err
+            );
+            assert!(said.err.contains(expected), "{model} {text}: {}", said.err);
+        }
+    }
+    let tokens =
+        |model: &str, text: &str| line(folder.path(), &format!("eval {model} {text} --json")).json()["tokens"].clone();
+    assert_eq!(tokens("dropped", "crlf.txt"), tokens("dropped", "text.txt"));
+}
+
+#[test]
+fn what_is_measured_may_come_from_standard_input_or_from_a_folder() {
+    let folder = trained("");
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    write(folder.path(), "c/train.txt", "the cat\n");
+    write(folder.path(), "c/test.txt", &text);
+    // The first without its last line feed: one is put between the files.
+    let middle = text[5000..].find('\n').unwrap() + 5000;
+    write(folder.path(), "parts/1", &text[..middle]);
+    write(folder.path(), "parts/2", &text[middle + 1..]);
+    let expected = line(folder.path(), "eval run text.txt --json").json()["nll"].clone();
+    for arguments in ["eval run c --json", "eval run parts --json"] {
+        assert_eq!(line(folder.path(), arguments).json()["nll"], expected, "{arguments}");
+    }
+    assert_eq!(piped(folder.path(), "eval run - --json", &text).json()["nll"], expected);
+    let said = line(folder.path(), "eval run c");
+    assert!(said.err.contains("files    test: test.txt; left out: train.txt"), "{}", said.err);
+    assert_eq!(piped(folder.path(), "score run -", &text).out, line(folder.path(), "score run text.txt").out);
+    for (input, expected) in [("", "standard input is empty"), ("\0\0", "standard input: byte 0 is NUL")] {
+        let said = piped(folder.path(), "eval run -", input);
+        assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
     }
 }

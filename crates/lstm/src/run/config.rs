@@ -11,6 +11,8 @@ use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::Schedule;
 use crate::text::batch::Batching;
+use crate::text::documents::{Documents, LineEnds, Reading};
+use crate::text::shuffle::Shuffle;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// The version of the `config.toml` this program writes.
@@ -139,6 +141,19 @@ impl RunConfig {
                 self.batching
             )));
         }
+        if let (Some(documents), Some(Shuffle::Lines)) = (&self.data.documents, self.data.shuffle)
+            && *documents != Documents::Line
+        {
+            return Err(ConfigError::Conflict(format!(
+                "documents that end at {documents:?} would be torn apart by shuffled lines; leave --shuffle or --documents out"
+            )));
+        }
+        if let Some(documents) = self.data.documents.as_ref().filter(|_| self.batching != Batching::Stream) {
+            return Err(ConfigError::Conflict(format!(
+                "{} read every line from a fresh state, so there is no state to keep apart at the end of documents                  ({documents}); leave --documents out, or choose --batches stream",
+                self.batching
+            )));
+        }
         if let Some(candidates) = self.candidates {
             at_least_one("candidates", candidates)?;
             if self.model.penalties.label_smoothing > 0.0 {
@@ -259,9 +274,33 @@ pub struct DataConfig {
     pub most: Option<u64>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
+    /// What ends a line.
+    #[serde(default = "kept_line_ends")]
+    pub line_ends: LineEnds,
+    /// Where line ends are kept: whether most lines of the training text end with a carriage return too.
+    #[serde(default)]
+    pub crlf: Option<bool>,
+    /// What is shuffled by the seed before the text is split.
+    #[serde(default)]
+    pub shuffle: Option<Shuffle>,
+    /// Where a document ends and the next begins with a fresh state; `None` for one document.
+    #[serde(default)]
+    pub documents: Option<Documents>,
     /// The `tokenizer.json` to use, for a tokenizer from a file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
+}
+
+/// Runs from before there was a choice kept carriage returns.
+fn kept_line_ends() -> LineEnds {
+    LineEnds::Keep
+}
+
+impl DataConfig {
+    /// How its texts are read, and others that its model is used on.
+    pub fn reading(&self) -> Reading {
+        Reading { line_ends: self.line_ends, documents: self.documents.clone() }
+    }
 }
 
 /// The files of a run folder.

@@ -49,6 +49,33 @@ impl Layout {
     /// # Errors
     /// A folder without text, or one that could be read in more than one way.
     pub fn of(root: &Path) -> Result<Self, TextError> {
+        Self::found(root)?.check()
+    }
+
+    /// The text of a folder to measure on, as its test: what is named for test, else for validation, else all of it.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`].
+    pub(super) fn to_measure(root: &Path) -> Result<Self, TextError> {
+        let mut layout = Self::found(root)?;
+        let others = if !layout.test.is_empty() {
+            [std::mem::take(&mut layout.train), std::mem::take(&mut layout.valid)]
+        } else if !layout.valid.is_empty() {
+            layout.test = std::mem::take(&mut layout.valid);
+            [std::mem::take(&mut layout.train), Vec::new()]
+        } else {
+            layout = layout.check()?;
+            layout.test = std::mem::take(&mut layout.train);
+            [Vec::new(), Vec::new()]
+        };
+        let others: Vec<_> =
+            others.into_iter().flatten().map(|path| (layout.relative(&path).to_owned(), "not to measure on")).collect();
+        layout.left_out.extend(others);
+        layout.left_out.sort();
+        Ok(layout)
+    }
+
+    fn found(root: &Path) -> Result<Self, TextError> {
         let mut walk = Walk { root: root.to_owned(), ..Walk::default() };
         walk.folder(root, 0)?;
         let Walk { mut texts, others, mut left_out, .. } = walk;
@@ -113,9 +140,8 @@ impl Layout {
         }
         left_out.sort();
         let paths = |found: Vec<Found>| found.into_iter().map(|found| found.path).collect();
-        let layout =
-            Self { root: root.to_owned(), train: paths(train), valid: paths(valid), test: paths(test), left_out };
-        layout.check()
+        let root = root.to_owned();
+        Ok(Self { root, train: paths(train), valid: paths(valid), test: paths(test), left_out })
     }
 
     /// Refuses a folder without anything to train on.
@@ -178,16 +204,13 @@ impl Layout {
 /// Which files are read as what, in one line.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "train: {}", self.said(&self.train))?;
-        for (name, files) in [("valid", &self.valid), ("test", &self.test)] {
-            if !files.is_empty() {
-                write!(f, "; {name}: {}", self.said(files))?;
-            }
-        }
+        let lists = [("train", &self.train), ("valid", &self.valid), ("test", &self.test)];
+        let lists = lists.into_iter().filter(|(_, files)| !files.is_empty());
+        let mut said: Vec<String> = lists.map(|(name, files)| format!("{name}: {}", self.said(files))).collect();
         if !self.left_out.is_empty() {
-            write!(f, "; left out: {}", self.said_left_out())?;
+            said.push(format!("left out: {}", self.said_left_out()));
         }
-        Ok(())
+        f.write_str(&said.join("; "))
     }
 }
 
@@ -485,6 +508,24 @@ mod tests {
         ] {
             assert_eq!(layout(files).as_deref(), Ok(expected), "{files}");
         }
+    }
+
+    #[test]
+    fn what_to_measure_on_is_the_test_else_the_validation_else_all() {
+        for (files, expected) in [
+            (
+                "train.txt valid.txt test.txt",
+                "test: test.txt; left out: train.txt (not to measure on), valid.txt (not to measure on)",
+            ),
+            ("valid.txt", "test: valid.txt"),
+            ("test/a test/b", "test: test/a, test/b"),
+            ("a.txt b.txt", "test: a.txt, b.txt"),
+        ] {
+            let folder = folder(files);
+            assert_eq!(Layout::to_measure(folder.path()).unwrap().to_string(), expected, "{files}");
+        }
+        let empty = tempfile::tempdir().unwrap();
+        assert!(Layout::to_measure(empty.path()).unwrap_err().to_string().contains("has no text files"));
     }
 
     /// What is ambiguous, or would drop a text that is named for a split, is refused by a sentence.

@@ -10,6 +10,7 @@ pub mod folder;
 pub(crate) mod lines;
 pub mod ngram;
 mod purpose;
+pub mod shuffle;
 pub mod source;
 pub mod spelling;
 pub mod tokenizer;

@@ -166,6 +166,42 @@ impl Source {
         self.parts.iter().map(Part::bytes).sum()
     }
 
+    /// A file, standard input for `-`, or of a folder the text to measure on: its test text, else its validation text, else all
+    /// of it. Which files of a folder that is, is said in a line.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a folder without text.
+    pub fn to_measure(path: &Path) -> Result<(Self, Option<String>), TextError> {
+        if path == Path::new("-") {
+            return Ok((Self::from_reader(&mut std::io::stdin().lock(), "standard input")?, None));
+        }
+        if !path.is_dir() {
+            return Ok((Self::from_file(path)?, None));
+        }
+        let layout = Layout::to_measure(path)?;
+        Ok((Self::from_files(&layout.test)?, Some(layout.to_string())))
+    }
+
+    /// Everything that a reader gives, in memory.
+    ///
+    /// # Errors
+    /// A reader that fails, gives nothing, or more than fits half of the free memory.
+    pub fn from_reader(reader: &mut dyn Read, name: &str) -> Result<Self, TextError> {
+        let most = free_memory().map_or(u64::MAX, |free| free / 2);
+        let mut text = Vec::new();
+        reader.take(most).read_to_end(&mut text).map_err(io(Path::new(name)))?;
+        if text.is_empty() {
+            return Err(TextError::Unusable(format!("{name} is empty; there is nothing to read")));
+        }
+        if text.len() as u64 == most {
+            return Err(TextError::Unusable(format!(
+                "{name} is longer than the {} that half of the free memory has room for; save it to a file first",
+                size(most)
+            )));
+        }
+        Ok(Self::from_bytes(&text, name))
+    }
+
     /// Cuts into training, validation and test at the line ends nearest after the given shares (percent); in a line
     /// that is long, or the last, between words.
     ///
@@ -373,7 +409,7 @@ const LONG_LINE: u64 = 1 << 16;
 const FEW_CHARACTERS: usize = 100;
 
 /// Bytes as people say them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64 / 1024.0;
     let mut unit = 0;

@@ -8,9 +8,11 @@ use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::builtin::Grammar;
 use crate::text::corpus::Corpus;
+use crate::text::documents::LineEnds;
 use crate::text::folder::Layout;
 use crate::text::lines::visit_text;
 use crate::text::ngram::Ngram;
+use crate::text::shuffle::Sorted;
 use crate::text::source::{Source, Splits};
 use crate::text::spelling::Spelling;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
@@ -30,8 +32,8 @@ pub struct Data {
     pub floor: Option<f64>,
     /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
-    /// What else is to be known of how they were read, a sentence each.
-    pub notes: Vec<String>,
+    /// What else is to be known of how they were read.
+    pub notes: Vec<Note>,
     /// How long reading all this took.
     pub seconds: f64,
 }
@@ -97,10 +99,11 @@ impl Data {
             _ => None,
         };
         if let Some(valid) = valid.as_ref().filter(|valid| valid.fingerprint == train.fingerprint) {
-            notes.push(format!(
-                "the validation text is the training text itself, all {} lines of it: it says nothing about other texts",
-                valid.lines
-            ));
+            notes.push(Note::ValidIsTrain { lines: valid.lines });
+        }
+        // To words white space is all the same.
+        if train.crlf > 0 && tokenizer.kind() != TokenizerKind::Words {
+            notes.push(Note::CarriageReturns { lines: train.crlf, of: train.lines, kept: config.data.line_ends });
         }
         let seconds = started.elapsed().as_secs_f64();
         Ok(Self { tokenizer, train, valid, test, floor, trigram, notes, seconds })
@@ -160,12 +163,42 @@ pub(crate) fn test_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Opt
     test.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
 }
 
+/// What is to be known of how texts were read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// The validation text is the training text, so it says nothing of other texts.
+    ValidIsTrain {
+        /// The lines of it.
+        lines: usize,
+    },
+    /// There was a test text alone, so a part of the training text became the validation's.
+    ValidHeldOut,
+    /// Validation and test are pieces from all over the files.
+    AllOver {
+        /// How many.
+        files: usize,
+    },
+    /// Several files are so short that the last of them became validation and test.
+    EndOfLastFile,
+    /// The lines are in an order, so what is cut off their end is unlike the rest.
+    Sorted(Sorted),
+    /// Lines end with a carriage return and a line feed.
+    CarriageReturns {
+        /// How many.
+        lines: usize,
+        /// Of so many.
+        of: usize,
+        /// How they were taken.
+        kept: LineEnds,
+    },
+}
+
 /// The texts of a run, not read yet.
 struct Texts {
     splits: Splits,
     /// The perplexity no model can beat, where it is known.
     floor: Option<f64>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl Texts {
@@ -183,6 +216,10 @@ impl Texts {
             }
             Some(path) => cut(found(path, config)?, config, &mut notes)?,
         };
+        let reading = data.reading();
+        splits.train = splits.train.read_as(&reading);
+        splits.valid = splits.valid.map(|source| source.read_as(&reading));
+        splits.test = splits.test.map(|source| source.read_as(&reading));
         if let Some(most) = data.most {
             splits.train = splits.train.sample(most)?;
         }
@@ -197,6 +234,10 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
         Source::check_start(path)?;
     }
     let mut splits = Source::open(path)?;
+    let bytes = config.tokenizer == TokenizerKind::Bytes;
+    if config.data.shuffle.is_some() {
+        splits.train = splits.train.shuffled(config.seed, *lossy || bytes)?;
+    }
     if (splits.valid.is_some() || splits.test.is_some()) && split.is_some() {
         return Err(TextError::Unusable(format!(
             "{} has validation and test files of its own, so --split contradicts it; leave --split out, or give the \
@@ -211,7 +252,7 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
 }
 
 /// Cuts off the training text what there are no other texts for.
-fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<String>) -> Result<Splits, TextError> {
+fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<Note>) -> Result<Splits, TextError> {
     let DataConfig { split, most, lossy, .. } = &config.data;
     let text = splits.train.clone();
     match (&splits.valid, &splits.test) {
@@ -219,8 +260,8 @@ fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<String>) -> Resul
         (None, Some(_)) => {
             let Some(cut) = text.hold_out_validation()? else { return Ok(splits) };
             (splits.train, splits.valid) = (cut.train, cut.valid);
-            notes
-                .push("there is no validation text, so a twentieth of the training text is held out for it".to_owned());
+            notes.push(Note::ValidHeldOut);
+            return Ok(splits);
         }
         (None, None) => {
             let cut = match split {
@@ -236,11 +277,10 @@ fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<String>) -> Resul
     }
     let held_out: u64 = [&splits.valid, &splits.test].into_iter().flatten().map(Source::bytes).sum();
     if text.files() > 1 {
-        notes.push(if text.is_cut_all_over(held_out) {
-            format!("validation and test are pieces from all over the {} files", text.files())
-        } else {
-            "validation and test are the end of the last file; give them by --valid and --test".to_owned()
-        });
+        let all_over = text.is_cut_all_over(held_out);
+        notes.push(if all_over { Note::AllOver { files: text.files() } } else { Note::EndOfLastFile });
+    } else if let Some(sorted) = text.sorted()? {
+        notes.push(Note::Sorted(sorted));
     }
     Ok(splits)
 }

@@ -25,6 +25,7 @@ use crate::run::config::{RunConfig, RunFolder};
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
+use crate::text::documents::LineEnds;
 use crate::text::tokenizer::Tokenizer;
 
 /// Training that cannot start or go on, in a sentence.
@@ -144,6 +145,7 @@ impl Trainer {
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
     pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        config.data.crlf = (config.data.line_ends == LineEnds::Keep).then_some(2 * data.train.crlf > data.train.lines);
         // Without validation nothing can be waited for.
         config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;
