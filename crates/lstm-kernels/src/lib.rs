@@ -21,8 +21,9 @@ mod recurrence;
 mod simd;
 mod team;
 
+pub use gemm::matrix::{Matrix, MatrixMut, Start};
 pub use gemm::packed::PackedFactor;
-pub use gemm::product::{Matrix, MatrixMut, Start, product, products};
+pub use gemm::product::{product, product_with_bias, products};
 pub use memory::Aligned;
 pub use ops::mixture::{column_log_sum_exp, tanh, tanh_backward};
 pub use ops::normalise::{column_products, layer_norm, layer_norm_backward};

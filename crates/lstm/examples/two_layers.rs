@@ -4,8 +4,9 @@
 //! cargo run --release --example two_layers
 //! ```
 
+use lstm::Start;
 use lstm::nn::config::{ConfigError, Init, LstmConfig};
-use lstm::nn::params::{Accumulate, Params};
+use lstm::nn::params::Params;
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
@@ -36,7 +37,7 @@ fn main() -> Result<(), ConfigError> {
 
         // The gradient of the mean squared error.
         let d_output: Vec<f32> = errors.iter().map(|e| 2.0 * e / errors.len() as f32).collect();
-        lstm.backward(&params, &heard, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
+        lstm.backward(&params, &heard, segment, &d_output, None, &mut tape, &mut gradients, Start::Zero);
         optimizer.step(params.values_mut(), gradients.values(), 5e-3, Some(1.0));
         if step % 500 == 0 {
             println!("step {step:4}  mean squared error {loss:.5}");

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use crate::free_memory::free_memory;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::{ConfigError, LstmConfig, at_least_one};
-use crate::nn::params::{Accumulate, Params};
+use crate::nn::params::Params;
 use crate::nn::segment::Segment;
 use crate::nn::stack::Lstm;
 use crate::nn::stream::Stream;
 use crate::optim::optimizer::{Optimizer, OptimizerKind};
 use crate::text::batch::Batch;
 
+use lstm_kernels::Start;
 pub use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
 
 /// The passes before the clock starts: buffers are sized, caches and predictors warm.
@@ -288,7 +289,7 @@ pub fn layer(shape: Shape, budget: Duration) -> Result<LayerTiming, ConfigError>
     let mut both = || {
         state.reset();
         lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
-        lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
+        lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Start::Zero);
     };
     for _ in 0..WARM_UP {
         both();

@@ -28,8 +28,9 @@
 //! # A layer to train
 //!
 //! ```
+//! use lstm::Start;
 //! use lstm::nn::config::{Init, LstmConfig};
-//! use lstm::nn::params::{Accumulate, Params};
+//! use lstm::nn::params::Params;
 //! use lstm::nn::segment::Segment;
 //! use lstm::nn::stack::Lstm;
 //!
@@ -47,7 +48,7 @@
 //! // The gradient of half the sum of squares of the outputs is the outputs.
 //! let d_output = tape.output().to_vec();
 //! let mut gradients = Params::zeros(lstm.layout().clone());
-//! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Accumulate::Replace);
+//! lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Start::Zero);
 //! assert!(gradients.by_name("weight_hh_l1").unwrap().iter().any(|d| *d != 0.0));
 //! # Ok::<(), lstm::nn::config::ConfigError>(())
 //! ```
@@ -69,7 +70,7 @@ pub mod run;
 pub mod text;
 pub mod train;
 
-pub use lstm_kernels::{check_isa, isa, set_threads, threads, with_threads};
+pub use lstm_kernels::{Start, check_isa, isa, set_threads, threads, with_threads};
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

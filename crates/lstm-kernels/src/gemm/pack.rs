@@ -2,23 +2,11 @@
 
 use std::ops::Range;
 
+use crate::gemm::matrix::Source;
 use crate::gemm::tile::{PANEL, tile_rows};
 use crate::simd::{Kernel, Simd};
 
-/// A read-only matrix: the value at (r, c) is `data[r · row + c · column]`, one of the strides being 1.
-#[derive(Clone, Copy)]
-pub(crate) struct Source {
-    pub(crate) data: *const f32,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
-}
-
-// SAFETY: it is only read, while its owner is borrowed.
-unsafe impl Send for Source {}
-// SAFETY: as above.
-unsafe impl Sync for Source {}
-
-/// Packs rows `ks` and columns `columns` of `source` as one panel `[k][PANEL · lanes]`, zero past the columns.
+/// Packs rows `ks` and columns `columns` of `source`, one of whose strides is 1, as one panel `[k][PANEL · lanes]`, zero past the columns.
 ///
 /// # Safety
 /// `source` is readable there; `panel` is writable for `ks.len()` rows of a panel; `columns` fit a panel.
@@ -30,9 +18,9 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     columns: Range<usize>,
     panel: *mut f32,
 ) {
-    let data = source.data.wrapping_add(ks.start * source.row + columns.start * source.column);
+    let source = source.at(ks.start, columns.start);
     // A call: inlined where `ks` is computed, the compiler divides for its bounds at every vector.
-    simd.call(Panel { source: Source { data, ..source }, depth: ks.len(), columns: columns.len(), panel });
+    simd.call(Panel { source, depth: ks.len(), columns: columns.len(), panel });
 }
 
 /// A panel to pack: the first `depth` rows and `columns` columns of `source`.

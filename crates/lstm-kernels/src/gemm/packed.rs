@@ -1,7 +1,7 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
-use crate::gemm::product::{Matrix, WORTH_A_THREAD};
-use crate::gemm::tile::{From, Left, Out};
+use crate::gemm::matrix::{Matrix, Out, Source, Start};
+use crate::gemm::product::WORTH_A_THREAD;
 use crate::memory::Aligned;
 use crate::recurrence::{Grid, Shared, Streamed, Sweep, column_share, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -22,22 +22,22 @@ impl PackedFactor {
         pack_columns(&mut self.values, factor.source(), self.depth, self.columns, 1);
     }
 
-    /// out `[M, N]` = a `[M, K]` · factor, or += where `add`.
+    /// out `[M, N]` = start + a `[M, K]` · factor.
     ///
     /// # Panics
     /// When `a` and `out` do not have as many rows of the factor's sizes.
-    pub fn product(&self, out: &mut [f32], add: bool, a: &[f32]) {
+    pub fn product(&self, out: &mut [f32], start: Start, a: &[f32]) {
         let &Self { depth, columns, .. } = self;
         let rows = out.len() / columns.max(1);
         assert_eq!((out.len(), a.len()), (rows * columns, rows * depth), "rows of a product");
         let wanted = rows * columns * depth / WORTH_A_THREAD;
         let grid = if wanted < 2 { Grid { rows: 1, units: 1 } } else { Grid::choose(rows, depth, columns) };
         let out = Shared::new(out);
-        let left = Left { data: a.as_ptr(), row: depth, depth: 1 };
+        let left = Source { data: a.as_ptr(), row: depth, column: 1 };
         team::run(grid.members(), |member| {
             // A team of another size than asked for shares the columns alone; the result is the same.
             let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, units: member.count } };
-            dispatch(Share { factor: self, rows, left, out, add, grid, member });
+            dispatch(Share { factor: self, rows, left, out, start, grid, member });
         });
     }
 }
@@ -46,9 +46,9 @@ impl PackedFactor {
 struct Share<'a> {
     factor: &'a PackedFactor,
     rows: usize,
-    left: Left,
+    left: Source,
     out: Shared,
-    add: bool,
+    start: Start,
     grid: Grid,
     member: &'a Member<'a>,
 }
@@ -58,13 +58,13 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { factor: &PackedFactor { ref values, depth, columns: all }, left, out, add, grid, member, .. } = self;
+        let Self { factor: &PackedFactor { ref values, depth, columns: all }, left, out, start, grid, member, .. } =
+            self;
         let rows = crate::gemm::product::share(self.rows, grid.rows, member.index / grid.units);
         let columns = column_share(all, grid.units, member.index % grid.units);
-        let from = if add { From::Out } else { From::Zero };
         // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
         unsafe {
-            let out = Out { data: out.at(rows.start * all + columns.start), row: all, from };
+            let out = Out { data: out.at(rows.start * all + columns.start), row: all, initial: start.into() };
             let (left, weights) = (left.at(rows.start, 0), values.as_ptr());
             Streamed { rows: rows.len(), depth, left, weights, sweep: Sweep::Up }.columns(simd, columns, out);
         }
@@ -83,13 +83,14 @@ mod tests {
             let sum = |i: usize| (0..k).map(|at| a[i / n * k + at] * b[i % n * k + at]).sum::<f32>();
             let mut packed = PackedFactor::default();
             packed.pack(Matrix::new(&b, n, k).transposed());
-            for add in [false, true] {
+            for start in [Start::Zero, Start::Out] {
                 let run = |threads| {
                     let mut out = before.clone();
-                    crate::with_threads(threads, || packed.product(&mut out, add, &a));
+                    crate::with_threads(threads, || packed.product(&mut out, start, &a));
                     out
                 };
-                let expected: Vec<f32> = (0..m * n).map(|i| sum(i) + if add { before[i] } else { 0.0 }).collect();
+                let expected: Vec<f32> =
+                    (0..m * n).map(|i| sum(i) + if start == Start::Out { before[i] } else { 0.0 }).collect();
                 close(&run(1), &expected, 1e-4);
                 for threads in [2, 3] {
                     assert!(run(1) == run(threads), "[{m}, {k}] · [{k}, {n}], {threads} threads");

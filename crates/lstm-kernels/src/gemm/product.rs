@@ -8,100 +8,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::pack::{Source, pack_panel, pack_tiles};
-use crate::gemm::tile::{self, Ahead, From, Left, Out, PANEL, Region, Rows};
+use crate::gemm::matrix::{Initial, Matrix, MatrixMut, Out, Source, Start};
+use crate::gemm::pack::{pack_panel, pack_tiles};
+use crate::gemm::tile::{self, Ahead, PANEL, Region, Rows};
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-
-/// A read-only matrix over a slice.
-#[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    transposed: bool,
-}
-
-impl<'a> Matrix<'a> {
-    /// Dense, row-major.
-    ///
-    /// # Panics
-    /// When `data` is shorter than `rows · columns`.
-    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self::with_stride(data, rows, columns, columns)
-    }
-
-    /// Row-major with `stride` values from one row to the next.
-    ///
-    /// # Panics
-    /// When `data` does not reach the last value or the stride is less than a row.
-    pub fn with_stride(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
-        check(data.len(), rows, columns, stride);
-        Self { data, rows, columns, stride, transposed: false }
-    }
-
-    /// The same values with rows and columns exchanged.
-    pub fn transposed(self) -> Self {
-        Self { transposed: !self.transposed, ..self }
-    }
-
-    /// (rows, columns) as the product sees them.
-    pub(crate) fn shape(self) -> (usize, usize) {
-        if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
-    }
-
-    pub(crate) fn source(self) -> Source {
-        let (row, column) = if self.transposed { (1, self.stride) } else { (self.stride, 1) };
-        Source { data: self.data.as_ptr(), row, column }
-    }
-}
-
-/// A matrix over a slice, to write. Row-major.
-#[derive(Debug)]
-pub struct MatrixMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
-impl<'a> MatrixMut<'a> {
-    /// Dense, row-major.
-    ///
-    /// # Panics
-    /// When `data` is shorter than `rows · columns`.
-    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        Self::with_stride(data, rows, columns, columns)
-    }
-
-    /// Row-major with `stride` values from one row to the next.
-    ///
-    /// # Panics
-    /// When `data` does not reach the last value or the stride is less than a row.
-    pub fn with_stride(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
-        check(data.len(), rows, columns, stride);
-        Self { data, rows, columns, stride }
-    }
-}
-
-fn check(len: usize, rows: usize, columns: usize, stride: usize) {
-    let extent = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns };
-    assert!(stride >= columns, "a row of {columns} values does not fit a stride of {stride}");
-    assert!(len >= extent, "[{rows}, {columns}] does not fit {len} values");
-}
-
-/// What a product's sums start from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start<'a> {
-    /// out = a · b
-    Zero,
-    /// out += a · b
-    Out,
-    /// out = a · b + bias `[N]`, in every row.
-    Bias(&'a [f32]),
-}
 
 /// The most k of a block: a panel of that depth and two vectors of columns takes at most 36 KiB, about the first-level
 /// cache. Somewhat more than a power of two, for each block visits the whole output once.
@@ -130,22 +42,27 @@ pub fn product(out: MatrixMut, start: Start, a: Matrix, b: Matrix) {
 /// # Panics
 /// When the shapes do not fit each other.
 pub fn products<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Start, Matrix); SIDES]) {
+    multiply(a, sides.map(|(out, start, b)| (out, start.into(), b)));
+}
+
+/// out `[M, N]` = a `[M, K]` · b `[K, N]` + bias `[N]` in every row.
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn product_with_bias(out: MatrixMut, bias: &[f32], a: Matrix, b: Matrix) {
+    assert_eq!(bias.len(), out.shape().1, "a bias has a value for every column");
+    multiply(a, [(out, Initial::Bias(bias.as_ptr()), b)]);
+}
+
+/// [`products`]; a bias is as long as a row of its product.
+fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix); SIDES]) {
     let (m, k) = a.shape();
-    let sides = sides.map(|(out, start, b)| {
+    let sides = sides.map(|(out, initial, b)| {
         let (k_b, n) = b.shape();
-        assert_eq!((m, n, k), (out.rows, out.columns, k_b), "shapes of a product");
-        let from = match start {
-            Start::Zero => From::Zero,
-            Start::Out => From::Out,
-            Start::Bias(bias) => {
-                assert_eq!(bias.len(), n, "a bias has a value for every column");
-                From::Bias(bias.as_ptr())
-            }
-        };
-        Side { n, right: b.source(), out: Out { data: out.data.as_mut_ptr(), row: out.stride, from } }
+        assert_eq!(((m, n), k), (out.shape(), k_b), "shapes of a product");
+        Side { n, right: b.source(), out: out.out(initial) }
     });
-    let a = a.source();
-    let product = Product { m, k, left: Left { data: a.data, row: a.row, depth: a.column }, sides: &sides };
+    let product = Product { m, k, left: a.source(), sides: &sides };
     let columns: usize = sides.iter().map(|side| side.n).sum();
     let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
     let grid = dispatch(Cut { product: &product, threads });
@@ -165,7 +82,7 @@ pub(crate) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
 struct Product<'a> {
     m: usize,
     k: usize,
-    left: Left,
+    left: Source,
     sides: &'a [Side],
 }
 
@@ -272,7 +189,7 @@ impl Kernel for Block<'_> {
         // Taken out and put back: a borrow would put the loops into a closure.
         let mut packed = PACKED.take();
         let panel = packed[0].at_least(DEPTH.min(k) * width);
-        let across = left.row == 1 && left.depth != 1 && conflicts(left.depth);
+        let across = left.row == 1 && left.column != 1 && conflicts(left.column);
         let blocks = k.div_ceil(DEPTH).max(1);
         let row_blocks = rows.len().div_ceil(if blocks == 1 { ONLY_BLOCK } else { BLOCK } / k.div_ceil(blocks).max(1));
         // Row blocks of whole tiles, so that only the last one has a short tile.
@@ -289,7 +206,7 @@ impl Kernel for Block<'_> {
             let tiles = if across { packed[1].at_least(height * depth) } else { std::ptr::null_mut() };
             if across {
                 // SAFETY: rows and ks lie inside the left factor; the buffer was just grown.
-                unsafe { pack_tiles(simd, block_left.data, left.depth, height, depth, tiles) };
+                unsafe { pack_tiles(simd, block_left.data, left.column, height, depth, tiles) };
             }
             let (next_left, next_ks) = match number + 1 < row_blocks * blocks {
                 true => {
@@ -302,7 +219,7 @@ impl Kernel for Block<'_> {
                 let PanelOf { side: &Side { right, out, .. }, columns } = product.panel(index, width);
                 let mut out = out.at(rows.start, columns.start);
                 if number % blocks > 0 {
-                    out.from = From::Out;
+                    out.initial = Initial::Out;
                 }
                 let (next, next_ks) = match index + 1 < panels.end {
                     true => (product.panel(index + 1, width), &ks),
@@ -310,7 +227,7 @@ impl Kernel for Block<'_> {
                 };
                 // Columns of the right factor lie as rows of the left one do.
                 let right_next = next.side.right;
-                let transposed = Left { data: right_next.data, row: right_next.column, depth: right_next.row };
+                let transposed = Source { row: right_next.column, column: right_next.row, ..right_next };
                 let at_next = transposed.at(next.columns.start, next_ks.start);
                 let next_panel = region(at_next, next.columns.len(), next_ks.len());
                 let ahead = [next_left.share(panels.len(), index - panels.start), next_panel];
@@ -335,8 +252,8 @@ fn conflicts(stride: usize) -> bool {
 }
 
 /// The memory of some rows of a factor.
-fn region(left: Left, rows: usize, depth: usize) -> Region {
-    match left.depth {
+fn region(left: Source, rows: usize, depth: usize) -> Region {
+    match left.column {
         1 => Region { data: left.data, rows, stride: left.row, len: depth },
         stride => Region { data: left.data, rows: depth, stride, len: rows },
     }
@@ -369,17 +286,13 @@ mod tests {
             let b_transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             let before = values(m * n, 3);
             let sum = |row: usize, column: usize| (0..k).map(|i| a[row * k + i] * b[i * n + column]).sum::<f32>();
-            for start in [Start::Zero, Start::Out, Start::Bias(&bias)] {
-                let expected: Vec<f32> = (0..m * n)
-                    .map(|i| {
-                        sum(i / n, i % n)
-                            + match start {
-                                Start::Zero => 0.0,
-                                Start::Out => before[i],
-                                Start::Bias(bias) => bias[i % n],
-                            }
-                    })
-                    .collect();
+            for start in [Some(Start::Zero), Some(Start::Out), None] {
+                let initial = |i: usize| match start {
+                    Some(Start::Zero) => 0.0,
+                    Some(Start::Out) => before[i],
+                    None => bias[i % n],
+                };
+                let expected: Vec<f32> = (0..m * n).map(|i| sum(i / n, i % n) + initial(i)).collect();
                 let mut first: Option<Vec<f32>> = None;
                 for (threads, across) in [(1, false), (2, false), (3, true), (2, true)] {
                     let mut out = before.clone();
@@ -387,7 +300,11 @@ mod tests {
                         false => (Matrix::new(&a, m, k), Matrix::new(&b_transposed, n, k).transposed()),
                         true => (Matrix::new(&a_transposed, k, m).transposed(), Matrix::new(&b, k, n)),
                     };
-                    team::with_threads(threads, || product(MatrixMut::new(&mut out, m, n), start, a, b));
+                    let to = MatrixMut::new(&mut out, m, n);
+                    team::with_threads(threads, || match start {
+                        Some(start) => product(to, start, a, b),
+                        None => product_with_bias(to, &bias, a, b),
+                    });
                     close(&out, &expected, 1e-4);
                     assert_eq!(first.get_or_insert_with(|| out.clone()), &out, "{m} {k} {n} {threads}");
                 }
@@ -402,9 +319,9 @@ mod tests {
             let mut results = Vec::new();
             for (isa, _) in available() {
                 let mut out = vec![f32::NAN; m * n];
-                let left = Left { data: a.as_ptr(), row: k, depth: 1 };
+                let left = Source { data: a.as_ptr(), row: k, column: 1 };
                 let right = Source { data: b.as_ptr(), row: n, column: 1 };
-                let out_view = Out { data: out.as_mut_ptr(), row: n, from: From::Zero };
+                let out_view = Out { data: out.as_mut_ptr(), row: n, initial: Initial::Zero };
                 let sides = [Side { n, right, out: out_view }];
                 let product = Product { m, k, left, sides: &sides };
                 let panels = isa.run(Cut { product: &product, threads: 1 }).panels;

@@ -6,67 +6,12 @@
 //! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
 //! among tiles and threads changes no bits.
 
+use crate::gemm::matrix::{Initial, Out, Source};
 use crate::memory::LINE;
 use crate::simd::{Kernel, Simd};
 
 /// The vectors of columns of a panel.
 pub(crate) const PANEL: usize = 2;
-
-/// The left factor `[rows, K]`: the value at (r, k) is `data[r · row + k · depth]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Left {
-    pub(crate) data: *const f32,
-    pub(crate) row: usize,
-    pub(crate) depth: usize,
-}
-
-impl Left {
-    /// From row `row` and k `depth` on.
-    #[inline(always)]
-    pub(crate) fn at(self, row: usize, depth: usize) -> Self {
-        Self { data: self.data.wrapping_add(row * self.row + depth * self.depth), ..self }
-    }
-}
-
-/// What sums start from.
-#[derive(Clone, Copy)]
-pub(crate) enum From {
-    /// Zero.
-    Zero,
-    /// What the output holds.
-    Out,
-    /// One value for each column.
-    Bias(*const f32),
-}
-
-/// The output `[rows, columns]`: the value at (r, c) is `data[r · row + c]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Out {
-    pub(crate) data: *mut f32,
-    pub(crate) row: usize,
-    pub(crate) from: From,
-}
-
-impl Out {
-    /// From row `row` and column `column` on.
-    #[inline(always)]
-    pub(crate) fn at(self, row: usize, column: usize) -> Self {
-        let from = match self.from {
-            From::Bias(bias) => From::Bias(bias.wrapping_add(column)),
-            from => from,
-        };
-        Self { data: self.data.wrapping_add(row * self.row + column), from, ..self }
-    }
-}
-
-// SAFETY: who hands one to another thread keeps what is written disjoint; see the products.
-unsafe impl Send for Left {}
-// SAFETY: as above.
-unsafe impl Sync for Left {}
-// SAFETY: as above.
-unsafe impl Send for Out {}
-// SAFETY: as above.
-unsafe impl Sync for Out {}
 
 /// The rows of each tile when `rows` are cut: whole tiles, but no last one so thin that its sums would wait for each
 /// other.
@@ -79,12 +24,12 @@ pub(crate) fn tile_rows(left: usize, most: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(crate) enum Rows {
     /// Row by row, at its strides.
-    Strided(Left),
+    Strided(Source),
     /// In tiles, `[tile][k][rows of the tile]`, as [`pack_tiles`](crate::gemm::pack::pack_tiles) leaves them.
     Tiles(*const f32),
 }
 
-/// out `[rows, columns]` = from + left `[rows, depth]` · panel, for one panel of at most two vectors of columns.
+/// out `[rows, columns]` = initial + left `[rows, depth]` · panel, for one panel of at most two vectors of columns.
 ///
 /// # Safety
 /// `left` is readable for `[rows, depth]`, `panel` for `depth` rows of two vectors; `out` is writable for
@@ -189,7 +134,7 @@ impl<const LINES: usize> Kernel for Panel<LINES> {
             let tile = tile_rows(rows - row, S::TILE_ROWS);
             let left = match left {
                 Rows::Strided(left) => left.at(row, 0),
-                Rows::Tiles(tiles) => Left { data: tiles.wrapping_add(row * depth), row: 1, depth: tile },
+                Rows::Tiles(tiles) => Source { data: tiles.wrapping_add(row * depth), row: 1, column: tile },
             };
             // SAFETY: as the caller of `panel` promises; rows below `rows`.
             unsafe {
@@ -206,7 +151,7 @@ unsafe fn rows_of_panel<S: Simd, const LINES: usize>(
     rows: usize,
     depth: usize,
     columns: usize,
-    left: Left,
+    left: Source,
     panel: *const f32,
     out: Out,
     ahead: (*const f32, usize),
@@ -232,12 +177,12 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
     simd: S,
     depth: usize,
     columns: usize,
-    left: Left,
+    left: Source,
     panel: *const f32,
     out: Out,
     (mut ahead, step): (*const f32, usize),
 ) {
-    if let From::Out = out.from {
+    if let Initial::Out = out.initial {
         // What the sums are added to may lie in memory: it comes while they are made.
         Region { data: out.data, rows: ROWS, stride: out.row, len: VECTORS * S::LANES }.prefetch(simd);
     }
@@ -266,7 +211,7 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
         }
         ahead = ahead.wrapping_add(step);
         for group in 0..4 {
-            rows[group] = rows[group].wrapping_add(left.depth);
+            rows[group] = rows[group].wrapping_add(left.column);
         }
         weights = weights.wrapping_add(PANEL * S::LANES);
     }
@@ -287,18 +232,18 @@ unsafe fn finish_any<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) {
     // SAFETY: the columns are inside the output and the bias, as the caller promises.
     unsafe {
-        match (out.from, columns == VECTORS * S::LANES) {
-            (From::Zero, true) => finish::<S, ROWS, VECTORS, ZERO, true>(simd, sums, columns, out, out.data),
-            (From::Out, true) => finish::<S, ROWS, VECTORS, OUT, true>(simd, sums, columns, out, out.data),
-            (From::Bias(bias), true) => finish::<S, ROWS, VECTORS, BIAS, true>(simd, sums, columns, out, bias),
-            (From::Zero, false) => finish::<S, ROWS, VECTORS, ZERO, false>(simd, sums, columns, out, out.data),
-            (From::Out, false) => finish::<S, ROWS, VECTORS, OUT, false>(simd, sums, columns, out, out.data),
-            (From::Bias(bias), false) => finish::<S, ROWS, VECTORS, BIAS, false>(simd, sums, columns, out, bias),
+        match (out.initial, columns == VECTORS * S::LANES) {
+            (Initial::Zero, true) => finish::<S, ROWS, VECTORS, ZERO, true>(simd, sums, columns, out, out.data),
+            (Initial::Out, true) => finish::<S, ROWS, VECTORS, OUT, true>(simd, sums, columns, out, out.data),
+            (Initial::Bias(bias), true) => finish::<S, ROWS, VECTORS, BIAS, true>(simd, sums, columns, out, bias),
+            (Initial::Zero, false) => finish::<S, ROWS, VECTORS, ZERO, false>(simd, sums, columns, out, out.data),
+            (Initial::Out, false) => finish::<S, ROWS, VECTORS, OUT, false>(simd, sums, columns, out, out.data),
+            (Initial::Bias(bias), false) => finish::<S, ROWS, VECTORS, BIAS, false>(simd, sums, columns, out, bias),
         }
     }
 }
 
-/// [`From`], as a constant.
+/// [`Initial`], as a constant.
 const ZERO: u8 = 0;
 const OUT: u8 = 1;
 const BIAS: u8 = 2;
@@ -333,7 +278,7 @@ unsafe fn finish<S: Simd, const ROWS: usize, const VECTORS: usize, const FROM: u
 /// The most rows [`few_rows`] takes.
 pub(crate) const FEW_ROWS: usize = 3;
 
-/// out `[rows, panels · PANEL · lanes]` = from + left `[rows, depth]` · panels, for so few rows that several panels are
+/// out `[rows, panels · PANEL · lanes]` = initial + left `[rows, depth]` · panels, for so few rows that several panels are
 /// needed to keep the multiply-adds from waiting for each other. One panel begins `stride` values after the other.
 ///
 /// # Safety
@@ -344,7 +289,7 @@ pub(crate) unsafe fn few_rows<S: Simd>(
     rows: usize,
     depth: usize,
     panels: usize,
-    left: Left,
+    left: Source,
     (weights, stride): (*const f32, usize),
     out: Out,
 ) {
@@ -362,7 +307,7 @@ struct FewRows<const ASK: bool> {
     rows: usize,
     depth: usize,
     panels: usize,
-    left: Left,
+    left: Source,
     weights: *const f32,
     stride: usize,
     out: Out,
@@ -407,7 +352,7 @@ impl<const ASK: bool> Kernel for FewRows<ASK> {
 unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>(
     simd: S,
     depth: usize,
-    left: Left,
+    left: Source,
     (weights, stride): (*const f32, usize),
     out: Out,
 ) {
@@ -425,7 +370,7 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>
                 unsafe {
                     let vector = simd.load(weights.add(p * stride + (k * PANEL + v) * S::LANES));
                     for r in 0..ROWS {
-                        let factor = simd.splat(*left.data.add(r * left.row + k * left.depth));
+                        let factor = simd.splat(*left.data.add(r * left.row + k * left.column));
                         sums[r][p][v] = simd.mul_add(factor, vector, sums[r][p][v]);
                     }
                 }
@@ -439,10 +384,10 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>
                 // SAFETY: whole vectors of the output, as the caller promises.
                 unsafe {
                     let out_at = out.data.add(r * out.row + at);
-                    let from = match out.from {
-                        From::Zero => simd.splat(0.0),
-                        From::Out => simd.load(out_at),
-                        From::Bias(bias) => simd.load(bias.add(at)),
+                    let from = match out.initial {
+                        Initial::Zero => simd.splat(0.0),
+                        Initial::Out => simd.load(out_at),
+                        Initial::Bias(bias) => simd.load(bias.add(at)),
                     };
                     simd.store(out_at, simd.add(from, sums[r][p][v]));
                 }
@@ -454,7 +399,7 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>
 /// How far ahead [`wide`] asks for weights, in values.
 const AHEAD: usize = 512;
 
-/// out `[columns]` = from + left `[parts · depth]` · panels, of one row. Its K is summed in as many parts as there are gates,
+/// out `[columns]` = initial + left `[parts · depth]` · panels, of one row. Its K is summed in as many parts as there are gates,
 /// for one sum of a column would wait for itself: the sums are others than those of more rows.
 ///
 /// # Safety

@@ -3,7 +3,8 @@
 //! Of a row x of N values with mean μ and variance v: x̂ = (x − μ) / √(v + ε), y = gain ∘ x̂ + bias. Backward, with
 //! d̂ = δy ∘ gain and s = 1 / √(v + ε): δx = s · (d̂ − mean(d̂) − x̂ · mean(d̂ ∘ x̂)).
 
-use crate::gemm::product::{Matrix, share};
+use crate::gemm::matrix::{Matrix, Start};
+use crate::gemm::product::share;
 use crate::recurrence::Shared;
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
@@ -60,11 +61,11 @@ pub fn layer_norm_backward(gradient: &mut [f32], normalised: &[f32], scales: &[f
     });
 }
 
-/// out `[N]` = or += the sums over rows of a ∘ b, both `[M, N]`.
+/// out `[N]` = start + the sums over rows of a ∘ b, both `[M, N]`.
 ///
 /// # Panics
 /// When the shapes do not fit each other, or a matrix is transposed.
-pub fn column_products(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
+pub fn column_products(out: &mut [f32], start: Start, a: Matrix, b: Matrix) {
     const COLUMNS: usize = 128;
     let (rows, width) = a.shape();
     assert_eq!([a.shape(), b.shape()], [(rows, out.len()); 2], "columns of two matrices");
@@ -76,7 +77,7 @@ pub fn column_products(out: &mut [f32], a: Matrix, b: Matrix, add: bool) {
         let columns = chunk(width, index, size);
         // SAFETY: chunks are disjoint.
         let out = unsafe { parts.take(columns.clone()) };
-        dispatch(ColumnProducts { out, first: columns.start, rows, a, b, add });
+        dispatch(ColumnProducts { out, first: columns.start, rows, a, b, start });
     });
 }
 
@@ -209,7 +210,7 @@ struct ColumnProducts<'a> {
     rows: usize,
     a: Matrix<'a>,
     b: Matrix<'a>,
-    add: bool,
+    start: Start,
 }
 
 impl Kernel for ColumnProducts<'_> {
@@ -217,7 +218,7 @@ impl Kernel for ColumnProducts<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { out, first: before, rows, a, b, add } = self;
+        let Self { out, first: before, rows, a, b, start } = self;
         let (a, b) = (a.source(), b.source());
         // SAFETY: the matrices hold these rows and columns, which was checked when they were made.
         unsafe {
@@ -229,7 +230,7 @@ impl Kernel for ColumnProducts<'_> {
                     sum = simd.mul_add(x, lanes.load(simd, b.data.add(row * b.row + at)), sum);
                 }
                 let out = out.as_mut_ptr().add(first);
-                let sum = if add { simd.add(lanes.load(simd, out), sum) } else { sum };
+                let sum = if start == Start::Out { simd.add(lanes.load(simd, out), sum) } else { sum };
                 lanes.store(simd, out, sum);
             });
         }
@@ -309,10 +310,10 @@ mod tests {
             let (a, b) = (values(rows * (width + 5), 1), values(rows * width, 2));
             let mut sums = vec![1.0; width];
             let (left, right) = (Matrix::with_stride(&a[5..], rows, width, width + 5), Matrix::new(&b, rows, width));
-            column_products(&mut sums, left, right, true);
+            column_products(&mut sums, Start::Out, left, right);
             let sum = |c: usize| (0..rows).map(|r| a[r * (width + 5) + 5 + c] * b[r * width + c]).sum::<f32>();
             close(&sums, &(0..width).map(|c| 1.0 + sum(c)).collect::<Vec<_>>(), 1e-5);
-            column_products(&mut sums, left, right, false);
+            column_products(&mut sums, Start::Zero, left, right);
             close(&sums, &(0..width).map(sum).collect::<Vec<_>>(), 1e-5);
         }
     }

@@ -3,15 +3,16 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::gemm::matrix::Start;
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
 use crate::team::chunks::{CHUNK, Parts, chunk, for_each_chunk, for_each_piece};
 
-/// out `[N]` = or += the sums of the columns of `rows: [M, N]`.
+/// out `[N]` = start + the sums of the columns of `rows: [M, N]`.
 ///
 /// # Panics
 /// When `rows` is not a whole number of rows.
-pub fn column_sums(out: &mut [f32], rows: &[f32], add: bool) {
+pub fn column_sums(out: &mut [f32], start: Start, rows: &[f32]) {
     let width = out.len();
     assert!(width == 0 && rows.is_empty() || width > 0 && rows.len().is_multiple_of(width), "rows of {width} columns");
     const COLUMNS: usize = 128;
@@ -22,7 +23,7 @@ pub fn column_sums(out: &mut [f32], rows: &[f32], add: bool) {
         let columns = chunk(width, index, size);
         // SAFETY: chunks are disjoint.
         let out = unsafe { parts.take(columns.clone()) };
-        dispatch(ColumnSums { out, rows, width, first: columns.start, add });
+        dispatch(ColumnSums { out, rows, width, first: columns.start, start });
     });
 }
 
@@ -31,7 +32,7 @@ struct ColumnSums<'a> {
     rows: &'a [f32],
     width: usize,
     first: usize,
-    add: bool,
+    start: Start,
 }
 
 impl Kernel for ColumnSums<'_> {
@@ -39,7 +40,7 @@ impl Kernel for ColumnSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { out, rows, width, first, add } = self;
+        let Self { out, rows, width, first, start } = self;
         let mut done = 0;
         while done < out.len() {
             // Four vectors side by side while there are as many.
@@ -63,7 +64,7 @@ impl Kernel for ColumnSums<'_> {
                 let out = out[done + v * S::LANES..].as_mut_ptr();
                 // SAFETY: `count` values are inside the output.
                 unsafe {
-                    let sum = if add { simd.add(simd.load_first(out, count), sum) } else { sum };
+                    let sum = if start == Start::Out { simd.add(simd.load_first(out, count), sum) } else { sum };
                     simd.store_first(out, count, sum);
                 }
             }
@@ -173,10 +174,10 @@ pub(crate) mod tests {
         for (rows, width) in [(1, 1), (7, 33), (129, 300)] {
             let matrix = values(rows * width, 1);
             let mut sums = vec![1.0; width];
-            column_sums(&mut sums, &matrix, true);
+            column_sums(&mut sums, Start::Out, &matrix);
             let column = |c: usize| (0..rows).map(|r| matrix[r * width + c]).sum::<f32>();
             close(&sums, &(0..width).map(|c| 1.0 + column(c)).collect::<Vec<_>>(), 1e-5);
-            column_sums(&mut sums, &matrix, false);
+            column_sums(&mut sums, Start::Zero, &matrix);
             close(&sums, &(0..width).map(column).collect::<Vec<_>>(), 1e-5);
         }
         let long = values(200_003, 5);

@@ -27,7 +27,7 @@ pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, scale
 mod tests {
     use super::*;
     use crate::ops::reduce::tests::{close, values};
-    use crate::{ScoreGradient, cross_entropy};
+    use crate::{ScoreGradient, Start, cross_entropy};
 
     #[test]
     fn agrees_with_double_precision() {
@@ -36,7 +36,7 @@ mod tests {
             let scores: Vec<f32> = values(rows * width, 4).iter().map(|x| 9.0 * x).collect();
             let targets: Vec<u32> = (0..rows).map(|row| (row * 5 % width) as u32).collect();
             let (mut gradient, mut nll, mut bias) = (scores.clone(), vec![0.0; rows], vec![1.0; width]);
-            let asked = ScoreGradient { scale, weights: None, bias: &mut bias, add: true };
+            let asked = ScoreGradient { scale, weights: None, bias: &mut bias, start: Start::Out };
             cross_entropy(&mut gradient, width, &targets, &mut nll, Some(asked));
             smooth_targets(&mut gradient, &targets, epsilon, scale, &mut bias);
             let mut columns = vec![1.0; width];

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 
+use crate::gemm::matrix::Start;
 use crate::memory::Aligned;
 use crate::ops::activation::exp_of_minus;
 use crate::ops::reduce::column_sums;
@@ -22,8 +23,8 @@ pub struct ScoreGradient<'a> {
     pub weights: Option<&'a [f32]>,
     /// `[V]`, out: the sums of the gradient's columns, which are the gradient of a bias.
     pub bias: &'a mut [f32],
-    /// Whether the sums are added to what `bias` holds.
-    pub add: bool,
+    /// The value that those sums start from.
+    pub start: Start,
 }
 
 /// Softmax cross-entropy of every row. scores: `[M, V]`; targets: `[M]`, each below V; nll: `[M]`, out, in nats.
@@ -75,7 +76,7 @@ pub fn cross_entropy(
         }
     });
     if let Some(gradient) = gradient {
-        column_sums(gradient.bias, &sums[..groups * vocabulary], gradient.add);
+        column_sums(gradient.bias, gradient.start, &sums[..groups * vocabulary]);
     }
     SUMS.set(sums);
 }
@@ -234,7 +235,7 @@ mod tests {
             let (mut gradient, mut nll, mut plain_nll) = (scores.clone(), vec![0.0; rows], vec![0.0; rows]);
             let mut bias = vec![1.0; width];
             let weights = values(rows, 5);
-            let asked = ScoreGradient { scale: 0.5, weights: Some(&weights), bias: &mut bias, add: true };
+            let asked = ScoreGradient { scale: 0.5, weights: Some(&weights), bias: &mut bias, start: Start::Out };
             cross_entropy(&mut gradient, width, &targets, &mut nll, Some(asked));
             let mut untouched = scores.clone();
             cross_entropy(&mut untouched, width, &targets, &mut plain_nll, None);

@@ -6,8 +6,9 @@ use super::Recurrence;
 use super::cells::Streamed;
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, panels_before};
+use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::product::share;
-use crate::gemm::tile::{self, From, Left, Out, PANEL};
+use crate::gemm::tile::{self, PANEL};
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
 
@@ -163,11 +164,12 @@ impl Backward<'_> {
             let product = Streamed {
                 rows: self.rows.len(),
                 depth: recurrent,
-                left: Left { data: d_projected.at(at * recurrent), row: recurrent, depth: 1 },
+                left: Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 },
                 weights: self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width),
                 sweep: Sweep::of(n),
             };
-            let out = Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, from: From::Zero };
+            let out =
+                Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
             product.columns(simd, 0..part.units.len(), out);
         }
     }
@@ -228,12 +230,12 @@ impl Backward<'_> {
         // SAFETY: inside the arrays, this part's columns, for every access below.
         unsafe {
             let dh = |row: usize| self.arrays.dh.at(row * recurrent + columns.start);
-            let mut out = Out { data: dh(self.rows.start), row: recurrent, from: From::Zero };
+            let mut out = Out { data: dh(self.rows.start), row: recurrent, initial: Initial::Zero };
             if self.recurrence.lengths.is_some() || cut {
                 // A masked step hands its gradient on untouched: it is no step, so there is nothing to cut either. The
                 // gradients of its gates are zero, so they may be added.
                 self.rows.clone().filter(|row| !masked(*row)).for_each(|row| zero(dh(row), columns.len()));
-                out.from = From::Out;
+                out.initial = Initial::Out;
             }
             if !cut {
                 let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
@@ -241,7 +243,7 @@ impl Backward<'_> {
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, weights, out);
                 } else {
-                    let left = Left { data: gates, row: 4 * hidden, depth: 1 };
+                    let left = Source { data: gates, row: 4 * hidden, column: 1 };
                     let (rows, sweep) = (self.rows.len(), Sweep::of(n));
                     let product = Streamed { rows, depth: 4 * hidden, left, weights, sweep };
                     product.columns(simd, 0..columns.len(), out);

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::units::{Block, OwnBlocks, Sweep};
+use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::product::share;
-use crate::gemm::tile::{self, Ahead, FEW_ROWS, From, Left, Out, PANEL, Rows};
+use crate::gemm::tile::{self, Ahead, FEW_ROWS, PANEL, Rows};
 use crate::ops::activation::{sigmoid, tanh};
 use crate::simd::{Lane, Simd, for_vectors};
 
@@ -48,7 +49,7 @@ pub(crate) struct Cells {
 pub(crate) struct Streamed {
     pub(crate) rows: usize,
     pub(crate) depth: usize,
-    pub(crate) left: Left,
+    pub(crate) left: Source,
     /// Packed, from the first panel on.
     pub(crate) weights: *const f32,
     /// In which order they are passed; the columns of few rows take no notice of it.
@@ -75,7 +76,7 @@ impl Streamed {
                     let group = first..own.end.min(first + GROUP);
                     let begin = blocks.at(first).panel;
                     let panels = blocks.at(group.end).panel - begin;
-                    let out = Out { data: scratch, row: panels * width, from: From::Zero };
+                    let out = Out { data: scratch, row: panels * width, initial: Initial::Zero };
                     few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
                     for block in group.clone().map(|index| blocks.at(index)) {
                         let scratch = scratch.add((block.panel - begin) * width);
@@ -99,7 +100,7 @@ impl Streamed {
                         at(blocks.at(sweep.after(index, own)).panel)
                     };
                     let weights = at(block.panel + panel);
-                    let out = Out { data: scratch.add(panel * width), row: columns, from: From::Zero };
+                    let out = Out { data: scratch.add(panel * width), row: columns, initial: Initial::Zero };
                     streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
                 }
                 cell_states(simd, rows, block, scratch, columns, cells);
@@ -150,7 +151,7 @@ unsafe fn streamed<S: Simd>(
     rows: usize,
     depth: usize,
     columns: usize,
-    left: Left,
+    left: Source,
     (panel, next): (*const f32, *const f32),
     mut out: Out,
 ) {
@@ -164,7 +165,7 @@ unsafe fn streamed<S: Simd>(
             let left = Rows::Strided(left.at(0, ks.start));
             tile::panel(simd, rows, ks.len(), columns, left, at(ks.start), out, next);
         }
-        out.from = From::Out;
+        out.initial = Initial::Out;
     }
 }
 
@@ -175,7 +176,7 @@ unsafe fn few_rows<S: Simd>(
     rows: usize,
     depth: usize,
     panels: usize,
-    left: Left,
+    left: Source,
     weights: *const f32,
     mut out: Out,
 ) {
@@ -188,7 +189,7 @@ unsafe fn few_rows<S: Simd>(
             let weights = (weights.add(ks.start * width), depth * width);
             tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
         }
-        out.from = From::Out;
+        out.initial = Initial::Out;
     }
 }
 

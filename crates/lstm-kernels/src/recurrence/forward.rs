@@ -4,8 +4,8 @@ use super::Recurrence;
 use super::cells::{Cells, ROWS, Scratch, Streamed};
 use super::shared::{Shared, zero};
 use super::units::{Grid, Sweep, column_share, own_blocks};
+use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::product::share;
-use crate::gemm::tile::{From, Left, Out};
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
 
@@ -63,7 +63,7 @@ impl Kernel for ForwardTask<'_> {
                     let product = Streamed {
                         rows: count,
                         depth: recurrent,
-                        left: Left { data: h_before, row: recurrent, depth: 1 },
+                        left: Source { data: h_before, row: recurrent, column: 1 },
                         weights: recurrence.packed.recurrent.as_ptr(),
                         sweep: Sweep::of(n * passes + pass),
                     };
@@ -79,13 +79,13 @@ impl Kernel for ForwardTask<'_> {
                     let product = Streamed {
                         rows: rows.len(),
                         depth: hidden,
-                        left: Left { data: raw.at((t * batch + rows.start) * hidden), row: hidden, depth: 1 },
+                        left: Source { data: raw.at((t * batch + rows.start) * hidden), row: hidden, column: 1 },
                         // Shares begin at whole vectors; the forward panels are cut as one share.
                         weights: recurrence.packed.projection.as_ptr(),
                         sweep: Sweep::of(n),
                     };
                     let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);
-                    let out = Out { data: h, row: recurrent, from: From::Zero };
+                    let out = Out { data: h, row: recurrent, initial: Initial::Zero };
                     product.columns(simd, projected.clone(), out);
                 }
             }

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::shared::Shared;
 use super::units::{Block, Blocks, Grid, Lanes, column_share};
-use crate::gemm::pack::{Source, pack_panel, pack_vectors};
+use crate::gemm::matrix::Source;
+use crate::gemm::pack::{pack_panel, pack_vectors};
 use crate::gemm::tile::PANEL;
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};

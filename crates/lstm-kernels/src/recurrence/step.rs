@@ -4,9 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::gemm::pack::Source;
+use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::product::share;
-use crate::gemm::tile::{From, Left, Out};
 use crate::memory::Aligned;
 use crate::ops::mixture::Tanh;
 use crate::ops::normalise::NormaliseRow;
@@ -413,7 +412,7 @@ impl Kernel for Step<'_> {
                                 h: (at(out, row), stride(out)),
                                 hidden: c.width,
                             };
-                            let left = Left { data: at(joined, row), row: stride(joined), depth: 1 };
+                            let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
                             let (depth, sweep) = (joined.width, Sweep::Up);
                             Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
                             row += rows;
@@ -422,9 +421,10 @@ impl Kernel for Step<'_> {
                     Phase::Linear { packed: weights, bias, input, out, parts } => {
                         let columns = column_share(out.width / parts, member.count, member.index);
                         let first = columns.start;
-                        let from = bias.map_or(From::Zero, |bias| From::Bias(at(&bias, 0).add(first).cast_const()));
-                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, from };
-                        let left = Left { data: at(input, 0), row: stride(input) / parts, depth: 1 };
+                        let initial =
+                            bias.map_or(Initial::Zero, |bias| Initial::Bias(at(&bias, 0).add(first).cast_const()));
+                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, initial };
+                        let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
                         let weights = packed[*weights].as_ptr();
                         let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
                         Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);

@@ -9,7 +9,8 @@ mod token_stream;
 use std::sync::Arc;
 
 use lstm_kernels::{
-    Aligned, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, multiply, product, smooth_targets,
+    Aligned, Matrix, MatrixMut, ScoreGradient, Start, cross_entropy, multiply, product, product_with_bias,
+    smooth_targets,
 };
 
 use super::candidates::{Candidates, Drawn, Sampler};
@@ -20,7 +21,7 @@ use crate::model::penalty::{self, Penalties};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, Wiring, at_least_one};
 use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
 use crate::nn::gradients::Gradients;
-use crate::nn::params::{Accumulate, Layout, Params, Slot, gather};
+use crate::nn::params::{Layout, Params, Slot, gather};
 use crate::nn::segment::Segment;
 use crate::nn::stack::{Lstm, Tape};
 use crate::nn::state::State;
@@ -259,7 +260,7 @@ impl LanguageModel {
             penalty::temporal(temporal, segment, tape.lstm.output(), d_output);
         }
         let input = &tape.embedded;
-        self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Accumulate::Replace);
+        self.lstm.backward(params, input, segment, d_output, None, &mut tape.lstm, gradients, Start::Zero);
         let size = self.config.embedding;
         let d_embedding = gradients.get_mut(self.embedding);
         dropout::apply(tape.lstm.d_input_mut(), &tape.embedded_mask);
@@ -399,7 +400,7 @@ impl LanguageModel {
             let (weight, bias) = candidates.map_or_else(whole, Drawn::readout);
             let weight = Matrix::new(weight, scored, width);
             let read = Matrix::new(read, end - start, width);
-            product(MatrixMut::new(scores, end - start, scored), Start::Bias(bias), read, weight.transposed());
+            product_with_bias(MatrixMut::new(scores, end - start, scored), bias, read, weight.transposed());
             let targets = match candidates {
                 Some(candidates) => candidates.lower_targets(scores, start..end),
                 None => &row_targets[start..end],
@@ -422,19 +423,15 @@ impl LanguageModel {
                 Some(part) => (&mut part.weight[..], &mut part.bias[..]),
                 None => gradients.pair_mut(self.readout, self.readout_bias),
             };
-            let asked = ScoreGradient { scale, weights, bias: &mut *d_bias, add: start > 0 };
+            let sums = Start::Zero.of_part(start == 0);
+            let asked = ScoreGradient { scale, weights, bias: &mut *d_bias, start: sums };
             cross_entropy(scores, scored, targets, nll, Some(asked));
             let epsilon = self.config.penalties.label_smoothing;
             if epsilon > 0.0 {
                 smooth_targets(scores, targets, epsilon, scale, d_bias);
             }
             let d_scores = Matrix::new(scores, end - start, scored);
-            product(
-                MatrixMut::new(d_weight, scored, width),
-                Accumulate::Replace.part(start == 0).start(),
-                d_scores.transposed(),
-                read,
-            );
+            product(MatrixMut::new(d_weight, scored, width), sums, d_scores.transposed(), read);
             let d_read = MatrixMut::new(&mut d_read[start * width..end * width], end - start, width);
             product(d_read, Start::Zero, d_scores, weight);
         }

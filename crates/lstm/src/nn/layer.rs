@@ -1,12 +1,12 @@
 //! One layer over a segment: its input wired to both directions, their hidden states joined, the residual connection,
 //! masks, and what is read out. Forward, backward, and one step.
 
-use lstm_kernels::{Aligned, Columns, StepPlan};
+use lstm_kernels::{Aligned, Columns, Start, StepPlan};
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, LstmConfig, Readout};
 use crate::nn::dropout::{self, Dropout, layer_place};
-use crate::nn::params::{Accumulate, Layout, Params};
+use crate::nn::params::{Layout, Params};
 use crate::nn::recurrent::{Reaching, Recurrent, RecurrentTape};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
@@ -171,7 +171,7 @@ impl Layer {
             }
             segment.clear_masked(&mut tape.hidden);
             if self.adds_input {
-                add(&mut tape.hidden, below.hidden);
+                Start::Out.store(&mut tape.hidden, below.hidden);
             }
         }
         if self.readout == Readout::OutputGate {
@@ -212,7 +212,7 @@ impl Layer {
         mut to: DBelow,
         tape: &mut LayerTape,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let ReachingLayer { d_hidden, d_gate, state } = reaching;
         let LayerTape { input, directions, d_direction, d_gate_direction, .. } = tape;
@@ -230,7 +230,7 @@ impl Layer {
             self.input.backward(params, below, segment.rows(), from, &mut to, input, gradients, accumulate);
         }
         if self.adds_input {
-            add(to.hidden.values, d_hidden);
+            Start::Out.store(to.hidden.values, d_hidden);
         }
     }
 
@@ -322,9 +322,4 @@ fn take_columns<'a>(source: &'a [f32], total: usize, first: usize, width: usize,
         to.copy_from_slice(&row[first..first + width]);
     }
     copy
-}
-
-/// Adds `values` to `sums`.
-fn add(sums: &mut [f32], values: &[f32]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lstm_kernels::{Aligned, Start};
+use lstm_kernels::Aligned;
 
 use crate::rng::{Purpose, Rng};
 
@@ -157,38 +157,6 @@ pub(crate) fn gather(table: &[f32], rows: &[u32], width: usize, to: &mut Aligned
     to.resize(rows.len() * width);
     for (to, &row) in to.chunks_exact_mut(width).zip(rows) {
         to.copy_from_slice(&table[row as usize * width..][..width]);
-    }
-}
-
-/// Whether a backward pass replaces the gradients of its parameters or adds to them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accumulate {
-    /// What the gradients held is gone: they need not be zeroed between steps.
-    Replace,
-    /// Gradients of several passes add up.
-    Add,
-}
-
-impl Accumulate {
-    /// What a product that gives a gradient starts from.
-    pub(crate) fn start(self) -> Start<'static> {
-        match self {
-            Self::Replace => Start::Zero,
-            Self::Add => Start::Out,
-        }
-    }
-
-    /// Gives `values` to a gradient.
-    pub(crate) fn values(self, gradient: &mut [f32], values: &[f32]) {
-        match self {
-            Self::Replace => gradient.copy_from_slice(values),
-            Self::Add => gradient.iter_mut().zip(values).for_each(|(gradient, value)| *gradient += value),
-        }
-    }
-
-    /// What a part of the same pass does that comes after the `first`.
-    pub(crate) fn part(self, first: bool) -> Self {
-        if first { self } else { Self::Add }
     }
 }
 

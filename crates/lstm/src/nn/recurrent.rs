@@ -10,13 +10,14 @@ mod plain;
 use std::ops::Range;
 
 use lstm_kernels::{
-    Aligned, Columns, Matrix, MatrixMut, RecurrentWeights, Start, StepPlan, multiply, product, products,
+    Aligned, Columns, Matrix, MatrixMut, RecurrentWeights, Start, StepPlan, multiply, product, product_with_bias,
+    products,
 };
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, InitScheme, LstmConfig};
 use crate::nn::dropout::{Dropout, layer_place};
-use crate::nn::params::{Accumulate, Layout, Params, Slot};
+use crate::nn::params::{Layout, Params, Slot};
 use crate::nn::segment::Segment;
 use extended::{ExtendedCell, ExtendedTape};
 use plain::PlainTape;
@@ -275,8 +276,8 @@ impl Recurrent {
         multiply(&mut dropped.left, &dropped.mask);
     }
 
-    /// The product of some rows of a part of the input with its columns of the input weights, plus the biases for the
-    /// `first` part, into the gates `[T, B, K·H]`; added to them for the others. Biases of a normalised cell come later.
+    /// The product of some rows of a part of the input with its columns of the input weights, into the gates
+    /// `[T, B, K·H]`. The part that starts from zero brings the biases; those of a normalised cell come later.
     ///
     /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
     pub(crate) fn add_input(
@@ -285,22 +286,19 @@ impl Recurrent {
         columns: Range<usize>,
         rows: Range<usize>,
         source: &[f32],
-        first: bool,
+        start: Start,
         tape: &mut RecurrentTape,
     ) {
         let width = self.width();
         let gates = &mut tape.sequence.gates[rows.start * width..rows.end * width];
-        let start = match (first, &self.cell) {
-            (true, Cell::Extended(cell)) if cell.is_normalised() => Start::Zero,
-            (true, _) => Start::Bias(&tape.sequence.bias),
-            (false, _) => Start::Out,
-        };
-        product(
-            MatrixMut::new(gates, rows.len(), width),
-            start,
-            Matrix::new(source, rows.len(), columns.len()),
-            self.input_columns(params.get(self.weight_ih), &columns).transposed(),
-        );
+        let out = MatrixMut::new(gates, rows.len(), width);
+        let source = Matrix::new(source, rows.len(), columns.len());
+        let weight = self.input_columns(params.get(self.weight_ih), &columns).transposed();
+        let is_normalised = matches!(&self.cell, Cell::Extended(cell) if cell.is_normalised());
+        match start {
+            Start::Zero if !is_normalised => product_with_bias(out, &tape.sequence.bias, source, weight),
+            start => product(out, start, source, weight),
+        }
     }
 
     /// Runs the recurrence over the gates' input part. h: `[B, R]`, c: `[B, H]`, in the initial state, out the final.
@@ -340,7 +338,7 @@ impl Recurrent {
         (columns, source): (Range<usize>, &[f32]),
         tape: &mut RecurrentTape,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let Sizes { input, hidden, recurrent, .. } = self.sizes;
         let (rows, width) = (segment.rows(), self.width());
@@ -360,7 +358,7 @@ impl Recurrent {
         let is_dropped = !dropped.mask.is_empty();
         let (target, start) = match is_dropped {
             true => (&mut dropped.left[..], Start::Zero),
-            false => (&mut *d_weight, accumulate.start()),
+            false => (&mut *d_weight, accumulate),
         };
         let hidden_weight = (
             MatrixMut::new(target, width, recurrent),
@@ -369,7 +367,7 @@ impl Recurrent {
         );
         let input_weight = (
             MatrixMut::with_stride(d_input_weight, width, columns.len(), input),
-            accumulate.start(),
+            accumulate,
             Matrix::new(source, rows, columns.len()),
         );
         let d_gates = Matrix::new(&sequence.gates, rows, width).transposed();
@@ -382,19 +380,19 @@ impl Recurrent {
         }
         if is_dropped {
             multiply(&mut dropped.left, &dropped.mask);
-            accumulate.values(d_weight, &dropped.left);
+            accumulate.store(d_weight, &dropped.left);
         }
         if let Some(slot) = self.weight_hr {
             product(
                 MatrixMut::new(gradients.get_mut(slot), recurrent, hidden),
-                accumulate.start(),
+                accumulate,
                 Matrix::new(&sequence.d_projected, rows, recurrent).transposed(),
                 Matrix::new(&sequence.raw, rows, hidden),
             );
         }
         // Both biases enter the same sum, so they share one gradient.
         for slot in [self.bias_ih, self.bias_hh] {
-            accumulate.values(gradients.get_mut(slot), &sequence.bias);
+            accumulate.store(gradients.get_mut(slot), &sequence.bias);
         }
     }
 
@@ -407,12 +405,12 @@ impl Recurrent {
         source: &[f32],
         tape: &RecurrentTape,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
         product(
             MatrixMut::with_stride(d_weight, self.width(), columns.len(), self.sizes.input),
-            accumulate.start(),
+            accumulate,
             self.d_gates(&rows, tape).transposed(),
             Matrix::new(source, rows.len(), columns.len()),
         );
@@ -427,12 +425,12 @@ impl Recurrent {
         columns: Range<usize>,
         rows: Range<usize>,
         d_source: &mut [f32],
-        accumulate: Accumulate,
+        accumulate: Start,
         tape: &RecurrentTape,
     ) {
         product(
             MatrixMut::new(d_source, rows.len(), columns.len()),
-            accumulate.start(),
+            accumulate,
             self.d_gates(&rows, tape),
             self.input_columns(params.get(self.weight_ih), &columns),
         );

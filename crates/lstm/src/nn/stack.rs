@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use lstm_kernels::{Aligned, Columns, StepPlan};
+use lstm_kernels::{Aligned, Columns, Start, StepPlan};
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout};
 use crate::nn::dropout::Dropout;
 use crate::nn::layer::{Layer, LayerGradient, LayerTape, ReachingLayer};
-use crate::nn::params::{Accumulate, Layout, Params};
+use crate::nn::params::{Layout, Params};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
 use crate::nn::wiring::{Below, DBelow, GradientSum};
@@ -164,14 +164,14 @@ impl Lstm {
         d_final: Option<&State>,
         tape: &mut Tape,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
         assert_eq!(d_output.len(), segment.rows() * self.output_size(), "d_output is [T, B, output]");
         let is_copied = self.begin_backward(segment, d_output, d_final, tape);
         tape.d_input.resize(input.len());
         // The first gradient of the input replaces what the buffer held, later ones are added to it.
-        let mut to_input = Accumulate::Replace;
+        let mut to_input = Start::Zero;
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let (below, own) = tape.layers.split_at_mut(index);
             let (d_below, d_own) = tape.gradients.split_at_mut(index);
@@ -179,7 +179,7 @@ impl Lstm {
             layer.join_backward(segment, own, d_own);
             let d_hidden = if index + 1 < self.layers.len() || is_copied { &d_own.hidden[..] } else { d_output };
             let d_gate = (self.config.readout == Readout::OutputGate).then_some(&d_own.gate[..]);
-            let mut to_hidden = Accumulate::Replace;
+            let mut to_hidden = Start::Zero;
             let d_input = GradientSum { values: &mut tape.d_input, start: &mut to_input };
             let to = match d_below.last_mut() {
                 None => DBelow { input: None, hidden: d_input, gate: None },

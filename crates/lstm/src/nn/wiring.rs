@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use lstm_kernels::{Aligned, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, product};
+use lstm_kernels::{Aligned, Columns, Matrix, MatrixMut, Start, StepPlan, column_sums, product, product_with_bias};
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, InitScheme, LstmConfig, Wiring};
-use crate::nn::params::{Accumulate, Layout, Params, Slot};
+use crate::nn::params::{Layout, Params, Slot};
 use crate::nn::recurrent::{Recurrent, RecurrentTape};
 
 /// The most floats a slab of scores between layers holds (4 MiB): scores are made, used and forgotten slab by slab, so
@@ -71,13 +71,13 @@ pub(crate) struct DBelow<'a> {
 /// A gradient that several parts add up to: the first part replaces what the buffer held.
 pub(crate) struct GradientSum<'a> {
     pub(crate) values: &'a mut [f32],
-    pub(crate) start: &'a mut Accumulate,
+    pub(crate) start: &'a mut Start,
 }
 
 impl GradientSum<'_> {
     /// The values for the next part, and how it enters them.
-    fn next(&mut self) -> (&mut [f32], Accumulate) {
-        (self.values, std::mem::replace(self.start, Accumulate::Add))
+    fn next(&mut self) -> (&mut [f32], Start) {
+        (self.values, std::mem::replace(self.start, Start::Out))
     }
 }
 
@@ -147,14 +147,14 @@ impl LayerInput {
         tape: &mut LayerInputTape,
     ) {
         let joined = 0..self.width;
-        direction.add_input(params, self.hidden_columns(), 0..rows, below.hidden, true, direction_tape);
+        direction.add_input(params, self.hidden_columns(), 0..rows, below.hidden, Start::Zero, direction_tape);
         match self.joined {
             Joined::Nothing => {}
-            Joined::Input => direction.add_input(params, joined, 0..rows, below.input, false, direction_tape),
+            Joined::Input => direction.add_input(params, joined, 0..rows, below.input, Start::Out, direction_tape),
             Joined::Scores { .. } => {
                 for slab in slabs(rows, self.width) {
                     self.score(params, below.readout, slab.clone(), &mut tape.scores);
-                    direction.add_input(params, joined.clone(), slab, &tape.scores, false, direction_tape);
+                    direction.add_input(params, joined.clone(), slab, &tape.scores, Start::Out, direction_tape);
                 }
             }
         }
@@ -171,7 +171,7 @@ impl LayerInput {
         to: &mut DBelow,
         tape: &mut LayerInputTape,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let joined = 0..self.width;
         let (d_hidden, start) = to.hidden.next();
@@ -190,13 +190,13 @@ impl LayerInput {
                 for slab in slabs(rows, self.width) {
                     let is_first = slab.start == 0;
                     self.score(params, below.readout, slab.clone(), scores);
-                    let (at, start) = (slab.clone(), accumulate.part(is_first));
+                    let (at, start) = (slab.clone(), accumulate.of_part(is_first));
                     direction.input_weight_gradient(joined.clone(), at, scores, direction_tape, gradients, start);
                     d_scores.resize(slab.len() * self.width);
-                    let (at, replace) = (slab.clone(), Accumulate::Replace);
+                    let (at, replace) = (slab.clone(), Start::Zero);
                     direction.input_gradient(params, joined.clone(), at, d_scores, replace, direction_tape);
                     let d_readout = to.gate.as_deref_mut().unwrap_or(to.hidden.values);
-                    let shared = accumulate.part(is_first && first);
+                    let shared = accumulate.of_part(is_first && first);
                     self.score_backward(params, below.readout, slab, d_scores, d_readout, gradients, shared);
                 }
             }
@@ -224,9 +224,9 @@ impl LayerInput {
         let (weight, bias) = (params.get(weight), params.get(bias));
         let width = weight.len() / bias.len();
         scores.resize(rows.len() * bias.len());
-        product(
+        product_with_bias(
             MatrixMut::new(scores, rows.len(), bias.len()),
-            Start::Bias(bias),
+            bias,
             Matrix::new(&readout[rows.start * width..rows.end * width], rows.len(), width),
             Matrix::new(weight, bias.len(), width).transposed(),
         );
@@ -241,17 +241,17 @@ impl LayerInput {
         d_scores: &[f32],
         d_readout: &mut [f32],
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let Joined::Scores { weight, bias } = self.joined else { return };
         let size = self.width;
         let width = params.get(weight).len() / size;
         let part = rows.start * width..rows.end * width;
         let d_scores_matrix = Matrix::new(d_scores, rows.len(), size);
-        column_sums(gradients.get_mut(bias), d_scores, accumulate == Accumulate::Add);
+        column_sums(gradients.get_mut(bias), accumulate, d_scores);
         product(
             MatrixMut::new(gradients.get_mut(weight), size, width),
-            accumulate.start(),
+            accumulate,
             d_scores_matrix.transposed(),
             Matrix::new(&readout[part.clone()], rows.len(), width),
         );

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lstm::Start;
 use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::nn::config::LstmConfig;
-use lstm::nn::params::{Accumulate, Layout, Params};
+use lstm::nn::params::{Layout, Params};
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
@@ -123,7 +124,7 @@ fn check_lstm(name: &str) {
     d_final.c = golden.floats("loss.c_n");
     let mut gradients = Params::zeros(Arc::clone(lstm.layout()));
     let d_output = golden.floats("loss.output");
-    lstm.backward(&params, &x, segment, &d_output, Some(&d_final), &mut tape, &mut gradients, Accumulate::Replace);
+    lstm.backward(&params, &x, segment, &d_output, Some(&d_final), &mut tape, &mut gradients, Start::Zero);
     golden.check_gradients(&gradients);
     golden.check("gradient.input", tape.d_input(), GRADIENT);
     golden.check("gradient.h_0", &tape.d_initial().h, GRADIENT);

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use lstm::Start;
 use lstm::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
-use lstm::nn::params::{Accumulate, Params};
+use lstm::nn::params::Params;
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
@@ -120,7 +121,7 @@ impl Case {
             Some(&d_final),
             &mut tape,
             &mut gradients,
-            Accumulate::Replace,
+            Start::Zero,
         );
 
         let mut named: Values = lstm
@@ -338,7 +339,7 @@ fn gradients_of_variants_add_up_and_respect_dropped_weights() {
         let (input, d_output) = (single(&random(rng, 5 * 2 * 3)), single(&random(rng, 5 * 2 * 4)));
         let masks = Masks { seed: 1, step: 2 };
         let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights: 0.5, masks });
-        let run = |passes: &[Accumulate]| {
+        let run = |passes: &[Start]| {
             let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
             gradients.values_mut().fill(f32::NAN);
             for &accumulate in passes {
@@ -347,7 +348,7 @@ fn gradients_of_variants_add_up_and_respect_dropped_weights() {
             }
             gradients
         };
-        let (once, twice) = (run(&[Accumulate::Replace]), run(&[Accumulate::Replace, Accumulate::Add]));
+        let (once, twice) = (run(&[Start::Zero]), run(&[Start::Zero, Start::Out]));
         for (twice, once) in twice.values().iter().zip(once.values()) {
             assert!((twice - 2.0 * once).abs() <= 1e-5 * (1.0 + once.abs()), "{twice} and {once}, {variant}");
         }
@@ -424,7 +425,7 @@ fn dropped_recurrent_weights_are_as_if_they_were_zero() {
         let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights, masks });
         let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
         for pass in 0..passes {
-            let accumulate = if pass == 0 { Accumulate::Replace } else { Accumulate::Add };
+            let accumulate = Start::Zero.of_part(pass == 0);
             lstm.forward(params, &input, segment, &mut lstm.state(2), dropout, &mut tape);
             lstm.backward(params, &input, segment, &d_output, None, &mut tape, &mut gradients, accumulate);
         }

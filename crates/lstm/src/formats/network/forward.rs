@@ -1,6 +1,6 @@
 //! A network's forward pass, through this library's own LSTM.
 
-use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product};
+use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product, product_with_bias};
 
 use super::{Activation, Linear, Network, NetworkError, Reads};
 use crate::nn::segment::Segment;
@@ -105,8 +105,11 @@ impl Linear {
         let rows = x.len() / self.input.max(1);
         let mut values = vec![0.0; rows * self.output];
         let weight = Matrix::new(&self.weight, self.output, self.input).transposed();
-        let start = self.bias.as_ref().map_or(Start::Zero, |bias| Start::Bias(bias));
-        product(MatrixMut::new(&mut values, rows, self.output), start, Matrix::new(x, rows, self.input), weight);
+        let (out, x) = (MatrixMut::new(&mut values, rows, self.output), Matrix::new(x, rows, self.input));
+        match &self.bias {
+            Some(bias) => product_with_bias(out, bias, x, weight),
+            None => product(out, Start::Zero, x, weight),
+        }
         self.activation.apply(&mut values, self.output);
         values
     }

@@ -6,16 +6,16 @@
 //! in the other order, and every weight gradient is one product over all rows.
 
 use lstm_kernels::{
-    Aligned, CellNorm, CellWeights, Columns, Ended, Keep, Matrix, NormGradient, NormTape, PackedFactor, StepPlan,
-    VariantBackward, VariantCell, VariantForward, column_products, column_sums, hold, hold_backward, layer_norm,
-    layer_norm_backward,
+    Aligned, CellNorm, CellWeights, Columns, Ended, Keep, Matrix, NormGradient, NormTape, PackedFactor, Start,
+    StepPlan, VariantBackward, VariantCell, VariantForward, column_products, column_sums, hold, hold_backward,
+    layer_norm, layer_norm_backward,
 };
 
 use super::{Loop, Reaching, Sequence, Sizes, after, before};
 use crate::free_memory::bytes_of;
 use crate::nn::config::CellVariant;
 use crate::nn::dropout::{Dropout, zoneout_places};
-use crate::nn::params::{Accumulate, Params, Slot};
+use crate::nn::params::{Params, Slot};
 use crate::nn::segment::Segment;
 
 /// A cell with peepholes, coupled gates, layer normalisation or zoneout: which of them, and their parameters.
@@ -263,14 +263,14 @@ impl ExtendedTape {
                 cell_scales: part_mut(&mut self.cells.scales, batch, t),
             });
             match &mut norm {
-                Some(norm) => self.recurrent.product(norm.sums, false, h_before),
-                None => self.recurrent.product(gates, true, h_before),
+                Some(norm) => self.recurrent.product(norm.sums, Start::Zero, h_before),
+                None => self.recurrent.product(gates, Start::Out, h_before),
             }
             let tanh_c = part_mut(&mut sequence.tanh_c, c_size, t);
             let shown = if has_projection { part_mut(&mut sequence.raw, c_size, t) } else { &mut *h };
             kernel.forward(ended, VariantForward { gates, c_before, c, tanh_c, shown, norm });
             if has_projection {
-                self.projection.product(h, false, part(&sequence.raw, c_size, t));
+                self.projection.product(h, Start::Zero, part(&sequence.raw, c_size, t));
             }
             if keeps_new_c {
                 part_mut(&mut self.new_c, c_size, t).copy_from_slice(c);
@@ -294,7 +294,7 @@ impl ExtendedTape {
         reaching: Reaching,
         sequence: &mut Sequence,
         gradients: &mut Params,
-        accumulate: Accumulate,
+        accumulate: Start,
     ) {
         let Loop { segment, sizes, weights } = run;
         let Sizes { hidden, recurrent, .. } = sizes;
@@ -322,7 +322,7 @@ impl ExtendedTape {
             if has_projection {
                 let d_projected = part_mut(&mut sequence.d_projected, h_size, t);
                 hold_backward(dh, above, d_projected, batch, keep, cut, ended);
-                self.projection_backward.product(&mut sequence.raw_gradient, false, d_projected);
+                self.projection_backward.product(&mut sequence.raw_gradient, Start::Zero, d_projected);
             } else {
                 hold_backward(dh, above, &mut sequence.raw_gradient, batch, keep, cut, ended);
             }
@@ -348,11 +348,10 @@ impl ExtendedTape {
             kernel.backward(ended, step);
             if !cut {
                 let d_sums = if cell.norm.is_some() { &self.d_sums } else { &sequence.gates };
-                self.recurrent_backward.product(dh, true, part(d_sums, gates_size, t));
+                self.recurrent_backward.product(dh, Start::Out, part(d_sums, gates_size, t));
             }
         }
-        column_sums(&mut sequence.bias, &sequence.gates, false);
-        let add = accumulate == Accumulate::Add;
+        column_sums(&mut sequence.bias, Start::Zero, &sequence.gates);
         if let Some(slot) = cell.peepholes {
             let seen_before = before(&sequence.c, steps, sizes.reverse);
             // Where zoneout replaces nothing, the new cell state is the one after.
@@ -363,17 +362,27 @@ impl ExtendedTape {
             let targets = gradients.get_mut(slot).chunks_exact_mut(hidden);
             for (target, (at, seen)) in targets.zip(places.chain([(last, seen_after)])) {
                 let d = Matrix::with_stride(&sequence.gates[at..], rows, hidden, width);
-                column_products(target, d, Matrix::new(seen, rows, hidden), add);
+                column_products(target, accumulate, d, Matrix::new(seen, rows, hidden));
             }
         }
         if let Some(norm) = cell.norm {
             let wide = |values| Matrix::new(values, rows, width);
             let cells = Matrix::new(&self.d_cells, rows, hidden);
-            column_products(gradients.get_mut(norm.gain_ih), wide(&sequence.gates), wide(&self.input.values), add);
-            column_products(gradients.get_mut(norm.gain_hh), wide(&sequence.gates), wide(&self.sums.values), add);
+            column_products(
+                gradients.get_mut(norm.gain_ih),
+                accumulate,
+                wide(&sequence.gates),
+                wide(&self.input.values),
+            );
+            column_products(
+                gradients.get_mut(norm.gain_hh),
+                accumulate,
+                wide(&sequence.gates),
+                wide(&self.sums.values),
+            );
             let normalised = Matrix::new(&self.cells.values, rows, hidden);
-            column_products(gradients.get_mut(norm.gain_cell), cells, normalised, add);
-            column_sums(gradients.get_mut(norm.bias_cell), &self.d_cells, add);
+            column_products(gradients.get_mut(norm.gain_cell), accumulate, cells, normalised);
+            column_sums(gradients.get_mut(norm.bias_cell), accumulate, &self.d_cells);
             let Normalised { values, scales } = &self.input;
             layer_norm_backward(&mut sequence.gates, values, scales, params.get(norm.gain_ih));
         }

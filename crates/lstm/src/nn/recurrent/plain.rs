@@ -1,7 +1,7 @@
 //! The loop over a segment of the plain cell, which is fused down to the register tile: see
 //! [`lstm_kernels::Recurrence`]. Nothing that other cells need is in it.
 
-use lstm_kernels::{BackwardBuffers, PackedRecurrence, Recurrence, column_sums};
+use lstm_kernels::{BackwardBuffers, PackedRecurrence, Recurrence, Start, column_sums};
 
 use super::{Loop, Reaching, Sequence};
 
@@ -41,7 +41,7 @@ impl PlainTape {
             raw_gradient: &mut sequence.raw_gradient,
             d_projected: &mut sequence.d_projected,
         });
-        column_sums(&mut sequence.bias, &sequence.gates, false);
+        column_sums(&mut sequence.bias, Start::Zero, &sequence.gates);
     }
 }
 
