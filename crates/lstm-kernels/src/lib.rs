@@ -20,6 +20,8 @@ mod peak;
 mod recurrence;
 mod simd;
 mod team;
+#[cfg(test)]
+mod testing;
 
 pub use gemm::matrix::{Matrix, MatrixMut, Start};
 pub use gemm::packed::PackedFactor;

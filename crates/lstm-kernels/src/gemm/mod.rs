@@ -4,4 +4,5 @@ pub(crate) mod matrix;
 pub(crate) mod pack;
 pub(crate) mod packed;
 pub(crate) mod product;
+pub(crate) mod streamed;
 pub(crate) mod tile;

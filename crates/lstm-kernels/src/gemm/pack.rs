@@ -3,8 +3,12 @@
 use std::ops::Range;
 
 use crate::gemm::matrix::Source;
+use crate::gemm::streamed::column_share;
 use crate::gemm::tile::{PANEL, tile_rows};
-use crate::simd::{Kernel, Simd};
+use crate::memory::Aligned;
+use crate::simd::{Kernel, Simd, dispatch, lanes};
+use crate::team;
+use crate::team::shared::Shared;
 
 /// Packs rows `ks` and columns `columns` of `source`, one of whose strides is 1, as one panel `[k][PANEL · lanes]`, zero past the columns.
 ///
@@ -145,5 +149,45 @@ pub(crate) unsafe fn pack_tiles<S: Simd>(
             }
             first += tile;
         }
+    }
+}
+
+/// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
+pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, columns: usize, parts: usize) {
+    let width = PANEL * lanes();
+    let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
+    packed.resize(all * depth * width);
+    let shared = Shared::new(packed);
+    team::for_each(all, |panel| {
+        let mut before = 0;
+        for part in 0..parts {
+            let own = column_share(columns, parts, part);
+            let count = own.len().div_ceil(width);
+            if panel < before + count {
+                let first = own.start + (panel - before) * width;
+                let columns = first..own.end.min(first + width);
+                // SAFETY: a panel has room for `depth` rows; each is one task's.
+                let panel = unsafe { shared.at(panel * depth * width) };
+                return dispatch(PackPanel { source, depth, columns, panel });
+            }
+            before += count;
+        }
+    });
+}
+
+struct PackPanel {
+    source: Source,
+    depth: usize,
+    columns: Range<usize>,
+    panel: *mut f32,
+}
+
+impl Kernel for PackPanel {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // SAFETY: as whoever made it promised.
+        unsafe { pack_panel(simd, self.source, 0..self.depth, self.columns, self.panel) };
     }
 }

@@ -1,10 +1,13 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
 use crate::gemm::matrix::{Matrix, Out, Source, Start};
+use crate::gemm::pack::pack_columns;
 use crate::gemm::product::WORTH_A_THREAD;
+use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
 use crate::memory::Aligned;
-use crate::recurrence::{Grid, Shared, Streamed, Sweep, column_share, pack_columns};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::team::chunks::share;
+use crate::team::shared::Shared;
 use crate::team::{self, Member};
 
 /// A right factor `[K, N]`, packed. The buffer is reused.
@@ -31,12 +34,12 @@ impl PackedFactor {
         let rows = out.len() / columns.max(1);
         assert_eq!((out.len(), a.len()), (rows * columns, rows * depth), "rows of a product");
         let wanted = rows * columns * depth / WORTH_A_THREAD;
-        let grid = if wanted < 2 { Grid { rows: 1, units: 1 } } else { Grid::choose(rows, depth, columns) };
+        let grid = if wanted < 2 { Grid { rows: 1, columns: 1 } } else { Grid::choose(rows, depth, columns) };
         let out = Shared::new(out);
         let left = Source { data: a.as_ptr(), row: depth, column: 1 };
         team::run(grid.members(), |member| {
             // A team of another size than asked for shares the columns alone; the result is the same.
-            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, units: member.count } };
+            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
             dispatch(Share { factor: self, rows, left, out, start, grid, member });
         });
     }
@@ -60,8 +63,8 @@ impl Kernel for Share<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { factor: &PackedFactor { ref values, depth, columns: all }, left, out, start, grid, member, .. } =
             self;
-        let rows = crate::gemm::product::share(self.rows, grid.rows, member.index / grid.units);
-        let columns = column_share(all, grid.units, member.index % grid.units);
+        let rows = share(self.rows, grid.rows, member.index / grid.columns);
+        let columns = column_share(all, grid.columns, member.index % grid.columns);
         // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
         unsafe {
             let out = Out { data: out.at(rows.start * all + columns.start), row: all, initial: start.into() };
@@ -74,7 +77,7 @@ impl Kernel for Share<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
 
     #[test]
     fn agrees_with_the_definition_and_for_any_threads() {

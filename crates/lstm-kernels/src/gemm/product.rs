@@ -14,6 +14,7 @@ use crate::gemm::tile::{self, Ahead, PANEL, Region, Rows};
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
+use crate::team::chunks::share;
 
 /// The most k of a block: a panel of that depth and two vectors of columns takes at most 36 KiB, about the first-level
 /// cache. Somewhat more than a power of two, for each block visits the whole output once.
@@ -65,17 +66,12 @@ fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix);
     let product = Product { m, k, left: a.source(), sides: &sides };
     let columns: usize = sides.iter().map(|side| side.n).sum();
     let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
-    let grid = dispatch(Cut { product: &product, threads });
-    team::for_each(grid.down * grid.across, |task| {
-        let (rows, panels) = (share(grid.tiles, grid.down, task / grid.across), task % grid.across);
-        let rows = m.min(rows.start * grid.tile)..m.min(rows.end * grid.tile);
-        dispatch(Block { product: &product, rows, panels: share(grid.panels, grid.across, panels) });
+    let tasks = dispatch(Cut { product: &product, threads });
+    team::for_each(tasks.down * tasks.across, |task| {
+        let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
+        let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
+        dispatch(Block { product: &product, rows, panels: share(tasks.panels, tasks.across, panels) });
     });
-}
-
-/// The `part`-th of `parts` nearly equal parts of `0..all`.
-pub(crate) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
-    all * part / parts..all * (part + 1) / parts
 }
 
 /// A product to compute, in parts that write disjoint blocks of the output.
@@ -119,7 +115,7 @@ impl Product<'_> {
 }
 
 /// How a product is shared among threads: `down · across` tasks.
-struct Grid {
+struct Tasks {
     tile: usize,
     tiles: usize,
     panels: usize,
@@ -127,24 +123,24 @@ struct Grid {
     across: usize,
 }
 
-/// Chooses the grid.
+/// Chooses the tasks.
 struct Cut<'a> {
     product: &'a Product<'a>,
     threads: usize,
 }
 
 impl Kernel for Cut<'_> {
-    type Output = Grid;
+    type Output = Tasks;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Grid {
+    fn run<S: Simd>(self, _: S) -> Tasks {
         let Self { product, threads } = self;
         let &Product { m, left, sides, .. } = product;
         let (tile, panels) = (S::TILE_ROWS, product.panels(PANEL * S::LANES));
         let tiles = m.div_ceil(tile);
-        let mut grid = Grid { tile, tiles, panels, down: 1, across: 1 };
+        let mut tasks = Tasks { tile, tiles, panels, down: 1, across: 1 };
         if threads == 1 {
-            return grid;
+            return tasks;
         }
         // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks
         // side by side write to the same cache lines where they meet, so rows are cut first.
@@ -158,11 +154,11 @@ impl Kernel for Cut<'_> {
                 let cost = turns * (panels.div_ceil(across) * (rows + pack_panel) * PANEL * 8 + rows * pack_row);
                 if cost < best {
                     best = cost;
-                    (grid.down, grid.across) = (down, across);
+                    (tasks.down, tasks.across) = (down, across);
                 }
             }
         }
-        grid
+        tasks
     }
 }
 
@@ -262,8 +258,8 @@ fn region(left: Source, rows: usize, depth: usize) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
     use crate::simd::available;
+    use crate::testing::{close, values};
 
     /// (M, K, N): odd sizes, more than one block of k and of rows, nothing at all.
     const SHAPES: [(usize, usize, usize); 9] = [

@@ -90,7 +90,7 @@ impl Kernel for Columns<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
     use crate::with_threads;
 
     #[test]

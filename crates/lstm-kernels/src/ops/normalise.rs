@@ -4,23 +4,13 @@
 //! d̂ = δy ∘ gain and s = 1 / √(v + ε): δx = s · (d̂ − mean(d̂) − x̂ · mean(d̂ ∘ x̂)).
 
 use crate::gemm::matrix::{Matrix, Start};
-use crate::gemm::product::share;
-use crate::recurrence::Shared;
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
-use crate::team::chunks::{CHUNK, Parts, chunk};
+use crate::team::chunks::{CHUNK, chunk, for_each_share};
+use crate::team::shared::Shared;
 
 /// What is added to the variance.
 const EPSILON: f32 = 1e-5;
-
-/// The values of rows that are worth a second thread: some microseconds of one core.
-const WORTH_A_THREAD: usize = 1 << 12;
-
-/// Runs `task` on shares of `rows` rows of `width` values each, side by side where that is worth it.
-pub(crate) fn in_shares(rows: usize, width: usize, task: impl Fn(std::ops::Range<usize>) + Sync) {
-    let wanted = rows * width / WORTH_A_THREAD;
-    team::run(wanted.min(rows), |member| task(share(rows, member.count, member.index)));
-}
 
 /// Normalises every row of `values: [M, N]` in place: y = gain ∘ x̂ + bias. x̂ goes to `normalised: [M, N]` and
 /// 1 / √(v + ε) to `scales: [M]`.
@@ -32,7 +22,7 @@ pub fn layer_norm(values: &mut [f32], normalised: &mut [f32], scales: &mut [f32]
     assert_eq!([values.len(), normalised.len()], [rows * width; 2], "rows of values, normalised");
     assert_eq!(bias.len(), width, "a bias for every value of a row");
     let (values, normalised, scales) = (Shared::new(values), Shared::new(normalised), Shared::new(scales));
-    in_shares(rows, width, |rows| {
+    for_each_share(rows, width, |rows| {
         for row in rows {
             // SAFETY: rows inside the arrays, each of one share.
             unsafe {
@@ -51,7 +41,7 @@ pub fn layer_norm_backward(gradient: &mut [f32], normalised: &[f32], scales: &[f
     let (rows, width) = (scales.len(), gain.len());
     assert_eq!([gradient.len(), normalised.len()], [rows * width; 2], "rows of gradients, normalised");
     let gradient = Shared::new(gradient);
-    in_shares(rows, width, |rows| {
+    for_each_share(rows, width, |rows| {
         for row in rows {
             // SAFETY: rows inside the array, each of one share.
             let gradient = unsafe { gradient.at(row * width) };
@@ -72,7 +62,7 @@ pub fn column_products(out: &mut [f32], start: Start, a: Matrix, b: Matrix) {
     assert_eq!([a.source().column, b.source().column], [1; 2], "matrices row by row");
     let tasks = if rows * width <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
     let size = if tasks == 1 { width } else { COLUMNS };
-    let parts = Parts::new(out);
+    let parts = Shared::new(out);
     team::for_each(tasks, |index| {
         let columns = chunk(width, index, size);
         // SAFETY: chunks are disjoint.
@@ -240,8 +230,8 @@ impl Kernel for ColumnProducts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
     use crate::simd::available;
+    use crate::testing::{close, values};
 
     /// One row in double precision: x̂ and 1 / √(v + ε).
     fn plain(x: &[f32]) -> (Vec<f64>, f64) {

@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
-use crate::team::chunks::{Parts, for_each_piece};
+use crate::team::chunks::for_each_piece;
+use crate::team::shared::Shared;
 
 /// p -= rate · (scale · g + weight_decay · p), in `ranges`.
 pub fn sgd(params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32, weight_decay: f32) {
-    let parts = Parts::new(params);
+    let parts = Shared::new(params);
     for_each_piece(ranges, |_, piece| {
         // SAFETY: pieces are disjoint.
         let params = unsafe { parts.take(piece.clone()) };
@@ -74,7 +75,7 @@ pub fn adam(
 ) {
     let len = params.len();
     assert!([gradient.len(), first.len(), second.len()] == [len; 3], "a gradient and moments for every parameter");
-    let (params, first, second) = (Parts::new(params), Parts::new(first), Parts::new(second));
+    let (params, first, second) = (Shared::new(params), Shared::new(first), Shared::new(second));
     for_each_piece(ranges, |_, piece| {
         // SAFETY: pieces are disjoint.
         let [params, first, second] = [&params, &first, &second].map(|parts| unsafe { parts.take(piece.clone()) });
@@ -140,7 +141,7 @@ pub struct AdaptStep {
 pub fn adapt(params: &mut [f32], gradient: &[f32], rms: &[f32], anchor: &[f32], settings: AdaptStep) {
     let len = params.len();
     assert!([gradient.len(), rms.len(), anchor.len()] == [len; 3], "a gradient, its root and an anchor for every one");
-    let params = Parts::new(params);
+    let params = Shared::new(params);
     for_each_piece(std::slice::from_ref(&(0..len)), |_, piece| {
         // SAFETY: pieces are disjoint.
         let params = unsafe { params.take(piece.clone()) };
@@ -185,7 +186,7 @@ impl Kernel for Adapt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
 
     #[test]
     fn adam_is_its_formula() {

@@ -6,7 +6,8 @@ use std::ops::Range;
 use crate::gemm::matrix::Start;
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
-use crate::team::chunks::{CHUNK, Parts, chunk, for_each_chunk, for_each_piece};
+use crate::team::chunks::{CHUNK, chunk, for_each_chunk, for_each_piece};
+use crate::team::shared::Shared;
 
 /// out `[N]` = start + the sums of the columns of `rows: [M, N]`.
 ///
@@ -18,7 +19,7 @@ pub fn column_sums(out: &mut [f32], start: Start, rows: &[f32]) {
     const COLUMNS: usize = 128;
     let tasks = if rows.len() <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
     let size = if tasks == 1 { width } else { COLUMNS };
-    let parts = Parts::new(out);
+    let parts = Shared::new(out);
     team::for_each(tasks, |index| {
         let columns = chunk(width, index, size);
         // SAFETY: chunks are disjoint.
@@ -83,7 +84,7 @@ pub fn sum_of_squares(values: &[f32], ranges: &[Range<usize>]) -> f64 {
     let pieces: usize = ranges.iter().map(|range| range.len().div_ceil(CHUNK)).sum();
     sums.clear();
     sums.resize(pieces, 0.0);
-    let parts = Parts::new(&mut sums);
+    let parts = Shared::new(&mut sums);
     for_each_piece(ranges, |index, piece| {
         let piece = &values[piece];
         let sum = dispatch(Squares { values: piece });
@@ -145,29 +146,9 @@ pub fn multiply(values: &mut [f32], factors: &[f32]) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Reproducible values in [-1, 1).
-    pub(crate) fn values(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..len).map(|_| next()).collect()
-    }
-
-    /// Every difference is at most `tolerance` of the larger of the value and one.
-    pub(crate) fn close(got: &[f32], expected: &[f32], tolerance: f32) {
-        assert_eq!(got.len(), expected.len());
-        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-            let bound = tolerance * expected.abs().max(1.0);
-            assert!((got - expected).abs() <= bound, "at {i}: got {got}, expected {expected}");
-        }
-    }
+    use crate::testing::{close, values};
 
     #[test]
     fn passes_agree_with_their_definitions() {

@@ -26,7 +26,7 @@ pub fn smooth_targets(d_scores: &mut [f32], targets: &[u32], epsilon: f32, scale
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
     use crate::{ScoreGradient, Start, cross_entropy};
 
     #[test]

@@ -9,7 +9,8 @@ use crate::ops::activation::exp_of_minus;
 use crate::ops::reduce::column_sums;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
-use crate::team::chunks::{Parts, chunk};
+use crate::team::chunks::chunk;
+use crate::team::shared::Shared;
 
 /// The groups that rows are cut into; each keeps column sums of its own, so it depends on the number of rows alone.
 const GROUPS: usize = 16;
@@ -57,7 +58,7 @@ pub fn cross_entropy(
         sums.at_least(groups * vocabulary);
         (gradient.scale, gradient.weights)
     });
-    let (scores, nll, group_sums) = (Parts::new(scores), Parts::new(nll), Parts::new(&mut sums));
+    let (scores, nll, group_sums) = (Shared::new(scores), Shared::new(nll), Shared::new(&mut sums));
     team::for_each(groups, |group| {
         let own = chunk(rows, group, size);
         // SAFETY: groups are disjoint.
@@ -225,7 +226,7 @@ impl Kernel for LogSumExp<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
 
     #[test]
     fn agrees_with_double_precision() {

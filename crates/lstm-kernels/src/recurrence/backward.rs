@@ -3,14 +3,13 @@
 use std::ops::Range;
 
 use super::Recurrence;
-use super::cells::Streamed;
-use super::shared::{Shared, zero};
-use super::units::{Grid, Sweep, column_share, panels_before};
 use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::product::share;
+use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share, panels_before};
 use crate::gemm::tile::{self, PANEL};
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::Member;
+use crate::team::chunks::share;
+use crate::team::shared::{Shared, zero};
 
 #[derive(Clone, Copy)]
 pub(super) struct BackwardArrays {
@@ -39,17 +38,17 @@ impl Kernel for BackwardTask<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { recurrence, arrays, grid, member } = self;
         let (rows, parts) = if member.count == grid.members() {
-            let part = member.index % grid.units;
-            (share(recurrence.batch, grid.rows, member.index / grid.units), part..part + 1)
+            let part = member.index % grid.columns;
+            (share(recurrence.batch, grid.rows, member.index / grid.columns), part..part + 1)
         } else if member.index == 0 {
             // The panels are cut for more members than there are: one takes every part of a phase before the next.
-            (0..recurrence.batch, 0..grid.units)
+            (0..recurrence.batch, 0..grid.columns)
         } else {
             return;
         };
-        let others = parts.len() < grid.units;
+        let others = parts.len() < grid.columns;
         let backward = Backward { recurrence, arrays: &arrays, rows };
-        let part = |part| Part::new(recurrence, grid.units, part, PANEL * S::LANES);
+        let part = |part| Part::new(recurrence, grid.columns, part, PANEL * S::LANES);
         // Made once: a step of one row takes not much longer.
         let own = part(parts.start);
         for n in (0..recurrence.steps).rev() {
@@ -166,7 +165,7 @@ impl Backward<'_> {
                 depth: recurrent,
                 left: Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 },
                 weights: self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width),
-                sweep: Sweep::of(n),
+                sweep: Sweep::of_pass(n),
             };
             let out =
                 Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
@@ -244,7 +243,7 @@ impl Backward<'_> {
                     tile::one_row(simd, hidden, columns.len(), gates, weights, out);
                 } else {
                     let left = Source { data: gates, row: 4 * hidden, column: 1 };
-                    let (rows, sweep) = (self.rows.len(), Sweep::of(n));
+                    let (rows, sweep) = (self.rows.len(), Sweep::of_pass(n));
                     let product = Streamed { rows, depth: 4 * hidden, left, weights, sweep };
                     product.columns(simd, 0..columns.len(), out);
                 }

@@ -1,23 +1,15 @@
-//! Products of a few rows with weights that stream, and the cells of a step.
+//! The cells of a step: the product of the hidden states with the recurrent weights, and the gates and states of its units.
 
-use std::ops::Range;
-
-use super::units::{Block, OwnBlocks, Sweep};
-use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::product::share;
-use crate::gemm::tile::{self, Ahead, FEW_ROWS, PANEL, Rows};
+use super::units::{Block, OwnBlocks};
+use crate::gemm::matrix::{Initial, Out};
+use crate::gemm::streamed::{Streamed, few_rows, streamed};
+use crate::gemm::tile::{FEW_ROWS, PANEL};
 use crate::ops::activation::{sigmoid, tanh};
-use crate::simd::{Lane, Simd, for_vectors};
+use crate::simd::{Lane, MOST_LANES, Simd, for_vectors};
 
 /// The most rows that go through a block of units before the next block: their pre-activations stay in the first-level
 /// cache.
 pub(crate) const ROWS: usize = 48;
-
-/// The most k of a panel that rows go through before its next k: 128 KiB.
-const DEPTH: usize = 1024;
-
-/// The lanes of the widest vectors; a block of units is at most as wide.
-pub(super) const MOST_LANES: usize = 16;
 
 /// The blocks of units that are computed before they are activated, for few rows.
 const GROUP: usize = 4;
@@ -45,17 +37,6 @@ pub(crate) struct Cells {
     pub(crate) hidden: usize,
 }
 
-/// A product whose right factor streams: left `[rows, depth]` · weights `[depth, ·]`.
-pub(crate) struct Streamed {
-    pub(crate) rows: usize,
-    pub(crate) depth: usize,
-    pub(crate) left: Source,
-    /// Packed, from the first panel on.
-    pub(crate) weights: *const f32,
-    /// In which order they are passed; the columns of few rows take no notice of it.
-    pub(crate) sweep: Sweep,
-}
-
 impl Streamed {
     /// The product, the non-linearities and the state update for some blocks of units.
     ///
@@ -71,7 +52,7 @@ impl Streamed {
         // caller promises.
         unsafe {
             if rows <= FEW_ROWS {
-                for group in sweep.over(0..own.len().div_ceil(GROUP)) {
+                for group in sweep.order(0..own.len().div_ceil(GROUP)) {
                     let first = own.start + group * GROUP;
                     let group = first..own.end.min(first + GROUP);
                     let begin = blocks.at(first).panel;
@@ -88,7 +69,7 @@ impl Streamed {
                 }
                 return;
             }
-            for index in sweep.over(own.clone()) {
+            for index in sweep.order(own.clone()) {
                 let block = blocks.at(index);
                 let columns = 4 * block.width;
                 let panels = columns.div_ceil(width);
@@ -107,89 +88,6 @@ impl Streamed {
                 hidden_states(simd, rows, block, cells);
             }
         }
-    }
-
-    /// out `[rows, columns]` = the product, for a range of columns that begins with a whole vector; `out` begins at the
-    /// first of them.
-    ///
-    /// # Safety
-    /// The factors are readable and `out` is writable for `rows` rows and those columns, and nobody else writes there.
-    #[inline(always)]
-    pub(crate) unsafe fn columns<S: Simd>(&self, simd: S, columns: Range<usize>, out: Out) {
-        let &Self { rows, depth, left, weights, sweep } = self;
-        let width = PANEL * S::LANES;
-        let mut first = columns.start;
-        if rows <= FEW_ROWS && first.is_multiple_of(width) {
-            let whole = columns.len() / width;
-            // SAFETY: whole panels, as the caller promises.
-            unsafe {
-                few_rows(simd, rows, depth, whole, left, weights.add(first / width * depth * width), out);
-            }
-            first += whole * width;
-        }
-        let range = first / width..columns.end.div_ceil(width).max(first / width);
-        for index in sweep.over(range.clone()) {
-            // A share may begin in the middle of a panel.
-            let from = first.max(index * width);
-            let count = ((index + 1) * width).min(columns.end) - from;
-            // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
-            unsafe {
-                let at = |index: usize| weights.add(index * depth * width);
-                let panel = at(index).add(from - index * width);
-                let next = at(sweep.after(index, &range));
-                streamed(simd, rows, depth, count, left, (panel, next), out.at(0, from - columns.start));
-            }
-        }
-    }
-}
-
-/// One panel of weights that streams from the second-level cache or beyond, and the panel after it: as many k at a time
-/// as stay near until the last rows have met them, while the next ones are on their way.
-#[inline(always)]
-unsafe fn streamed<S: Simd>(
-    simd: S,
-    rows: usize,
-    depth: usize,
-    columns: usize,
-    left: Source,
-    (panel, next): (*const f32, *const f32),
-    mut out: Out,
-) {
-    let blocks = depth.div_ceil(DEPTH).max(1);
-    for block in 0..blocks {
-        let ks = share(depth, blocks, block);
-        // SAFETY: as the caller promises.
-        unsafe {
-            let at = |k: usize| panel.add(k * PANEL * S::LANES);
-            let next = Ahead::Stream(if ks.end < depth { at(ks.end) } else { next });
-            let left = Rows::Strided(left.at(0, ks.start));
-            tile::panel(simd, rows, ks.len(), columns, left, at(ks.start), out, next);
-        }
-        out.initial = Initial::Out;
-    }
-}
-
-/// As [`streamed`], for few rows and several panels.
-#[inline(always)]
-unsafe fn few_rows<S: Simd>(
-    simd: S,
-    rows: usize,
-    depth: usize,
-    panels: usize,
-    left: Source,
-    weights: *const f32,
-    mut out: Out,
-) {
-    // The blocks of k are those of more rows: members of other teams have other numbers of rows.
-    let (blocks, width) = (depth.div_ceil(DEPTH).max(1), PANEL * S::LANES);
-    for block in 0..blocks {
-        let ks = share(depth, blocks, block);
-        // SAFETY: as the caller promises.
-        unsafe {
-            let weights = (weights.add(ks.start * width), depth * width);
-            tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
-        }
-        out.initial = Initial::Out;
     }
 }
 

@@ -1,13 +1,14 @@
 //! The loop forward.
 
 use super::Recurrence;
-use super::cells::{Cells, ROWS, Scratch, Streamed};
-use super::shared::{Shared, zero};
-use super::units::{Grid, Sweep, column_share, own_blocks};
+use super::cells::{Cells, ROWS, Scratch};
+use super::units::own_blocks;
 use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::product::share;
+use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
+use crate::team::chunks::share;
+use crate::team::shared::{Shared, zero};
 
 #[derive(Clone, Copy)]
 pub(super) struct ForwardArrays {
@@ -32,10 +33,10 @@ impl Kernel for ForwardTask<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { recurrence, arrays, grid, member } = self;
         let (batch, hidden, recurrent) = (recurrence.batch, recurrence.hidden, recurrence.recurrent);
-        let rows = share(batch, grid.rows, member.index / grid.units);
-        let part = member.index % grid.units;
-        let own = own_blocks(hidden, S::LANES, grid.units, part);
-        let projected = column_share(recurrent, grid.units, part);
+        let rows = share(batch, grid.rows, member.index / grid.columns);
+        let part = member.index % grid.columns;
+        let own = own_blocks(hidden, S::LANES, grid.columns, part);
+        let projected = column_share(recurrent, grid.columns, part);
         let mut scratch = Scratch::zero();
         let passes = rows.len().div_ceil(ROWS);
         for n in 0..recurrence.steps {
@@ -65,13 +66,13 @@ impl Kernel for ForwardTask<'_> {
                         depth: recurrent,
                         left: Source { data: h_before, row: recurrent, column: 1 },
                         weights: recurrence.packed.recurrent.as_ptr(),
-                        sweep: Sweep::of(n * passes + pass),
+                        sweep: Sweep::of_pass(n * passes + pass),
                     };
                     product.cells(simd, &own, &cells, &mut scratch);
                 }
             }
             if let Some(raw) = arrays.raw {
-                if grid.units > 1 {
+                if grid.columns > 1 {
                     member.meet();
                 }
                 // SAFETY: as above; the columns of `h` are this member's.
@@ -82,7 +83,7 @@ impl Kernel for ForwardTask<'_> {
                         left: Source { data: raw.at((t * batch + rows.start) * hidden), row: hidden, column: 1 },
                         // Shares begin at whole vectors; the forward panels are cut as one share.
                         weights: recurrence.packed.projection.as_ptr(),
-                        sweep: Sweep::of(n),
+                        sweep: Sweep::of_pass(n),
                     };
                     let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);
                     let out = Out { data: h, row: recurrent, initial: Initial::Zero };
@@ -110,7 +111,7 @@ impl Kernel for ForwardTask<'_> {
                     }
                 }
             }
-            if grid.units > 1 {
+            if grid.columns > 1 {
                 member.meet();
             }
         }

@@ -9,21 +9,18 @@ mod backward;
 mod cells;
 mod forward;
 mod packed;
-mod shared;
 pub(crate) mod step;
 mod units;
 pub(crate) mod variant;
 
+use crate::gemm::streamed::Grid;
 use crate::simd::dispatch;
 use crate::team;
+use crate::team::shared::Shared;
 use backward::{BackwardArrays, BackwardTask};
 use forward::{ForwardArrays, ForwardTask};
 
-pub(crate) use cells::{Cells, ROWS, Scratch, Streamed};
 pub use packed::{PackedRecurrence, RecurrentWeights};
-pub(crate) use packed::{pack_blocks, pack_columns};
-pub(crate) use shared::{Shared, zero};
-pub(crate) use units::{Grid, Sweep, column_share, own_blocks};
 
 /// One direction of one layer's recurrence over a segment.
 #[derive(Clone, Copy, Debug)]
@@ -89,17 +86,17 @@ impl Recurrence<'_> {
             raw: projected.then(|| Shared::new(raw)),
         };
         let (rows, hidden) = (self.steps * self.batch, self.hidden);
-        arrays.gates.assert_holds(rows * 4 * hidden, "gates");
-        arrays.h.assert_holds((rows + self.batch) * self.recurrent, "h");
-        arrays.c.assert_holds((rows + self.batch) * hidden, "c");
-        arrays.tanh_c.assert_holds(rows * hidden, "tanh_c");
+        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+        arrays.h.assert_fits((rows + self.batch) * self.recurrent, "h");
+        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
+        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
         if let Some(raw) = arrays.raw {
-            raw.assert_holds(rows * hidden, "raw");
+            raw.assert_fits(rows * hidden, "raw");
         }
         let grid = Grid::choose(self.batch, self.recurrent, 4 * hidden);
         team::run(grid.members(), |member| {
             // A team of another size than asked for shares in one direction only; the result is the same.
-            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, units: member.count } };
+            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
             dispatch(ForwardTask { recurrence: self, arrays, grid, member });
         });
     }
@@ -122,24 +119,24 @@ impl Recurrence<'_> {
             projected: projected.then(|| (Shared::new(raw_gradient), Shared::new(d_projected))),
         };
         let (rows, hidden, recurrent) = (self.steps * self.batch, self.hidden, self.recurrent);
-        arrays.gates.assert_holds(rows * 4 * hidden, "gates");
-        arrays.c.assert_holds((rows + self.batch) * hidden, "c");
-        arrays.tanh_c.assert_holds(rows * hidden, "tanh_c");
-        arrays.d_h.assert_holds(rows * recurrent, "d_h");
-        arrays.dh.assert_holds(self.batch * recurrent, "dh");
-        arrays.dc.assert_holds(self.batch * hidden, "dc");
+        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
+        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
+        arrays.d_h.assert_fits(rows * recurrent, "d_h");
+        arrays.dh.assert_fits(self.batch * recurrent, "dh");
+        arrays.dc.assert_fits(self.batch * hidden, "dc");
         if let Some(d_o) = arrays.d_o {
-            d_o.assert_holds(rows * hidden, "d_o");
+            d_o.assert_fits(rows * hidden, "d_o");
         }
         if let Some((raw_gradient, d_projected)) = arrays.projected {
-            raw_gradient.assert_holds(rows * hidden, "raw_gradient");
-            d_projected.assert_holds(rows * recurrent, "d_projected");
+            raw_gradient.assert_fits(rows * hidden, "raw_gradient");
+            d_projected.assert_fits(rows * recurrent, "d_projected");
         }
         // The panels were cut for this many shares of units.
         let units = self.packed.units.max(1);
-        let grid = Grid { rows: (team::threads() / units).clamp(1, self.batch.max(1)), units };
+        let grid = Grid { rows: (team::threads() / units).clamp(1, self.batch.max(1)), columns: units };
         let grid = match Grid::choose(self.batch, 4 * hidden, recurrent) {
-            chosen if chosen.units == units => chosen,
+            chosen if chosen.columns == units => chosen,
             _ => grid,
         };
         team::run(grid.members(), |member| dispatch(BackwardTask { recurrence: self, arrays, grid, member }));
@@ -164,7 +161,7 @@ impl Recurrence<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::values;
+    use crate::testing::values;
 
     /// What a segment leaves, forward and backward.
     #[derive(Debug, PartialEq)]

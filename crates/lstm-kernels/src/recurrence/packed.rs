@@ -1,15 +1,14 @@
 //! The recurrent weights, laid out for the loops.
 
-use std::ops::Range;
-
-use super::shared::Shared;
-use super::units::{Block, Blocks, Grid, Lanes, column_share};
+use super::units::{Block, Blocks};
 use crate::gemm::matrix::Source;
-use crate::gemm::pack::{pack_panel, pack_vectors};
+use crate::gemm::pack::{pack_columns, pack_vectors};
+use crate::gemm::streamed::Grid;
 use crate::gemm::tile::PANEL;
 use crate::memory::Aligned;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, lanes};
 use crate::team;
+use crate::team::shared::Shared;
 
 /// The recurrent weights, packed for one direction of the loop. The buffers are reused.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +47,7 @@ impl PackedRecurrence {
     /// Packs the weights for the backward loop over `batch` rows.
     pub fn pack_backward(&mut self, weights: RecurrentWeights, batch: usize) {
         let RecurrentWeights { weight_hh, weight_hr, hidden, recurrent } = weights;
-        self.units = Grid::choose(batch, 4 * hidden, recurrent).units;
+        self.units = Grid::choose(batch, 4 * hidden, recurrent).columns;
         let source = Source { data: weight_hh.as_ptr(), row: recurrent, column: 1 };
         pack_columns(&mut self.recurrent, source, 4 * hidden, recurrent, self.units);
         if let Some(weight_hr) = weight_hr {
@@ -62,7 +61,7 @@ impl PackedRecurrence {
 pub(crate) fn pack_blocks(packed: &mut Aligned, parts: &[(&[f32], usize)], hidden: usize) {
     let depth: usize = parts.iter().map(|(_, k)| k).sum();
     parts.iter().for_each(|(weight, k)| assert_eq!(weight.len(), 4 * hidden * k, "a gate matrix is [4H, K]"));
-    let lanes = dispatch(Lanes);
+    let lanes = lanes();
     let width = PANEL * lanes;
     let blocks = Blocks::new(hidden, lanes);
     packed.resize(blocks.at(blocks.len()).panel * depth * width);
@@ -117,45 +116,5 @@ impl Kernel for PackBlock<'_> {
                 }
             }
         }
-    }
-}
-
-/// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
-pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, columns: usize, parts: usize) {
-    let width = PANEL * dispatch(Lanes);
-    let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
-    packed.resize(all * depth * width);
-    let shared = Shared::new(packed);
-    team::for_each(all, |panel| {
-        let mut before = 0;
-        for part in 0..parts {
-            let own = column_share(columns, parts, part);
-            let count = own.len().div_ceil(width);
-            if panel < before + count {
-                let first = own.start + (panel - before) * width;
-                let columns = first..own.end.min(first + width);
-                // SAFETY: a panel has room for `depth` rows; each is one task's.
-                let panel = unsafe { shared.at(panel * depth * width) };
-                return dispatch(PackPanel { source, depth, columns, panel });
-            }
-            before += count;
-        }
-    });
-}
-
-struct PackPanel {
-    source: Source,
-    depth: usize,
-    columns: Range<usize>,
-    panel: *mut f32,
-}
-
-impl Kernel for PackPanel {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        // SAFETY: as whoever made it promised.
-        unsafe { pack_panel(simd, self.source, 0..self.depth, self.columns, self.panel) };
     }
 }

@@ -5,15 +5,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::product::share;
+use crate::gemm::pack::pack_columns;
+use crate::gemm::streamed::{Streamed, Sweep, column_share};
 use crate::memory::Aligned;
 use crate::ops::mixture::Tanh;
 use crate::ops::normalise::NormaliseRow;
+use crate::recurrence::cells::{Cells, ROWS, Scratch};
+use crate::recurrence::packed::pack_blocks;
+use crate::recurrence::units::own_blocks;
 use crate::recurrence::variant::{Blend, CellNorm, CellRow, Keep, NormRow, VariantCell, cell_row};
-use crate::recurrence::{
-    Cells, ROWS, Scratch, Shared, Streamed, Sweep, column_share, own_blocks, pack_blocks, pack_columns,
-};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::team::chunks::share;
+use crate::team::shared::Shared;
 use crate::team::{self, Member};
 
 /// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
@@ -496,7 +499,7 @@ impl Kernel for Step<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
 
     #[test]
     fn parts_of_a_row_go_through_one_weight() {

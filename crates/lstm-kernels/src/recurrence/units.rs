@@ -1,12 +1,8 @@
-//! How units and columns are cut: into blocks as wide as vectors, into shares for the members of a team.
+//! How units are cut: into blocks as wide as vectors, of which each member of a team has its share.
 
 use std::ops::Range;
 
-use super::cells::MOST_LANES;
-use crate::gemm::product::share;
 use crate::gemm::tile::PANEL;
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::team;
 
 /// Consecutive units whose four gates are packed side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,110 +91,9 @@ pub(crate) fn own_blocks(hidden: usize, lanes: usize, parts: usize, part: usize)
     OwnBlocks { blocks, own, units }
 }
 
-/// In which order weights are passed that are passed at every step: there and back, so that a step begins with what the caches hold
-/// of the last one, where always from the first to the last would find none of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sweep {
-    Up,
-    Down,
-}
-
-impl Sweep {
-    /// That of the `pass`-th pass over the same weights.
-    pub(super) fn of(pass: usize) -> Self {
-        if pass.is_multiple_of(2) { Self::Up } else { Self::Down }
-    }
-
-    /// The indices in this order.
-    #[inline(always)]
-    pub(super) fn over(self, range: Range<usize>) -> impl Iterator<Item = usize> {
-        range.clone().map(move |index| if self == Self::Up { index } else { range.start + range.end - 1 - index })
-    }
-
-    /// The index that comes after `index`; the last again where the next sweep begins with it.
-    #[inline(always)]
-    pub(super) fn after(self, index: usize, range: &Range<usize>) -> usize {
-        if self == Self::Up { (index + 1).min(range.end - 1) } else { index.saturating_sub(1).max(range.start) }
-    }
-}
-
-/// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
-pub(crate) fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
-    let lanes = dispatch(Lanes);
-    let vectors = share(columns.div_ceil(lanes), parts, part);
-    columns.min(vectors.start * lanes)..columns.min(vectors.end * lanes)
-}
-
-/// The number of lanes of a vector.
-pub(super) struct Lanes;
-
-impl Kernel for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> usize {
-        S::LANES
-    }
-}
-
-/// The panels before those of a part, when shares of columns are packed one after the other.
-#[inline(always)]
-pub(super) fn panels_before(columns: usize, parts: usize, part: usize, width: usize) -> usize {
-    (0..part).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum()
-}
-
-/// How members share a step: `rows · units` of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Grid {
-    pub(crate) rows: usize,
-    pub(crate) units: usize,
-}
-
-impl Grid {
-    /// The grid that takes least time for steps of `batch` rows, products `[depth] · [depth, columns]` and the current
-    /// number of threads. Only speed depends on it.
-    pub(crate) fn choose(batch: usize, depth: usize, columns: usize) -> Self {
-        // In cycles: what a core computes, what it reads of weights (from its second-level cache or beyond), what a
-        // meeting costs. Rows go in tiles of at most 12; fewer than 4 rows take as long as 4.
-        let cost = |grid: &Grid| {
-            let rows = batch.div_ceil(grid.rows);
-            // Shares are whole vectors, here of the widest.
-            let columns = columns.div_ceil(MOST_LANES).div_ceil(grid.units) * MOST_LANES;
-            // One tile alone waits for the weights that a second one finds in the first-level cache.
-            let alone = if rows <= 12 { 11 } else { 10 };
-            let compute = rows.max(4) * depth * columns / 320 * alone;
-            let bytes = 4 * depth * columns;
-            let read = if bytes > 700 << 10 { bytes / 12 } else { bytes / 40 };
-            let meeting = if grid.units > 1 { 300 } else { 0 };
-            // A segment's start, over some steps.
-            let team = if grid.rows * grid.units > 1 { 400 } else { 0 };
-            compute.max(read) + meeting + team
-        };
-        let threads = team::threads();
-        let rows = (1..=threads.min(batch.max(1))).map(|rows| Grid { rows, units: threads / rows });
-        let grids = std::iter::once(Grid { rows: 1, units: 1 }).chain(rows);
-        grids.min_by_key(cost).unwrap_or(Grid { rows: 1, units: 1 })
-    }
-
-    pub(crate) fn members(self) -> usize {
-        self.rows * self.units
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sweeps_go_there_and_back() {
-        let passes = [0, 1, 2].map(Sweep::of);
-        let over: Vec<Vec<usize>> = passes.iter().map(|pass| pass.over(3..6).collect()).collect();
-        assert_eq!(over, [[3, 4, 5], [5, 4, 3], [3, 4, 5]]);
-        for (pass, over) in passes.iter().zip(over) {
-            let after: Vec<usize> = over.iter().map(|index| pass.after(*index, &(3..6))).collect();
-            assert_eq!(after, [over[1], over[2], over[2]]);
-        }
-    }
 
     #[test]
     fn blocks_cover_the_units_once() {

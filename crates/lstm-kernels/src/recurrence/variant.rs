@@ -5,9 +5,10 @@
 //! The equations are those of `lstm::cell::variant`.
 
 use crate::ops::activation::{sigmoid, tanh};
-use crate::ops::normalise::{in_shares, normalise_row, normalise_row_backward};
-use crate::recurrence::{Shared, zero};
+use crate::ops::normalise::{normalise_row, normalise_row_backward};
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
+use crate::team::chunks::for_each_share;
+use crate::team::shared::{Shared, zero};
 
 /// What of a cell differs from the plain one, zoneout apart, with its parameters.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +182,7 @@ impl VariantCell<'_> {
             [norm.sums, norm.sum_scales, norm.cells, norm.cell_scales].map(Shared::new)
         });
         let [gates, c, tanh_c, shown] = [gates, c, tanh_c, shown].map(Shared::new);
-        in_shares(rows, width, |rows| {
+        for_each_share(rows, width, |rows| {
             for row in rows {
                 // SAFETY: rows inside the arrays, as was checked, each of one share.
                 unsafe {
@@ -238,7 +239,7 @@ impl VariantCell<'_> {
             (sums, sum_scales, cells, cell_scales, Shared::new(d_sums), Shared::new(d_cells))
         });
         let (gates, dc) = (Shared::new(gates), Shared::new(dc));
-        in_shares(rows, width, |rows| {
+        for_each_share(rows, width, |rows| {
             for row in rows {
                 // SAFETY: rows inside the arrays, as was checked, each of one share.
                 unsafe {
@@ -287,7 +288,7 @@ pub fn hold(values: &mut [f32], before: &[f32], batch: usize, keep: Keep, ended:
     assert_eq!([values.len(), before.len()], [batch * width; 2], "states are [B, N]");
     keep.assert_fits(values.len());
     let values = Shared::new(values);
-    in_shares(batch, width, |rows| {
+    for_each_share(batch, width, |rows| {
         for row in rows {
             // SAFETY: rows inside the array, each of one share.
             let at = unsafe { values.at(row * width) };
@@ -321,7 +322,7 @@ pub fn hold_backward(
     assert_eq!([carried.len(), above.len(), d_new.len()], [batch * width; 3], "gradients are [B, N]");
     keep.assert_fits(carried.len());
     let (carried, d_new) = (Shared::new(carried), Shared::new(d_new));
-    in_shares(batch, width, |rows| {
+    for_each_share(batch, width, |rows| {
         for row in rows {
             // SAFETY: rows inside the arrays, each of one share.
             unsafe {
@@ -602,7 +603,7 @@ impl Kernel for Unblend<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::{close, values};
+    use crate::testing::{close, values};
 
     /// One row and its parameters in double precision: the plain twin.
     struct Plain {

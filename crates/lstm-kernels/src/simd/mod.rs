@@ -112,6 +112,25 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     chosen().0.run(kernel)
 }
 
+/// The lanes of the widest vectors.
+pub(crate) const MOST_LANES: usize = 16;
+
+/// The lanes of a vector of the chosen instruction set.
+pub(crate) fn lanes() -> usize {
+    dispatch(Lanes)
+}
+
+struct Lanes;
+
+impl Kernel for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::LANES
+    }
+}
+
 /// The name of the instruction set in use: `avx512`, `avx2`, `neon` or `scalar`. The environment variable `LSTM_ISA`
 /// forces one.
 pub fn isa() -> &'static str {
@@ -191,7 +210,7 @@ pub(crate) fn available() -> Vec<(Isa, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::reduce::tests::values;
+    use crate::testing::values;
 
     /// A square of a larger matrix, into one of another size.
     struct Square<'a> {

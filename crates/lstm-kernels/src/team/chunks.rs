@@ -1,40 +1,31 @@
-//! Slices shared among threads: in chunks that whichever thread is free takes.
+//! How work is cut: into chunks that whichever thread is free takes, or into one share for each.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::team;
+use crate::team::shared::Shared;
 
 /// The values of one task: large against handing it to a thread, small against the second-level cache.
 pub(crate) const CHUNK: usize = 1 << 15;
 
-/// A slice of which every task takes a part of its own.
-pub(crate) struct Parts<T> {
-    data: *mut T,
-    len: usize,
-}
-
-// SAFETY: every part is taken by one task alone, as `Parts::take` asks.
-unsafe impl<T: Send> Sync for Parts<T> {}
-
-impl<T> Parts<T> {
-    pub(crate) fn new(values: &mut [T]) -> Self {
-        Self { data: values.as_mut_ptr(), len: values.len() }
-    }
-
-    /// # Safety
-    /// No two live parts overlap, and the slice stays borrowed.
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn take(&self, range: Range<usize>) -> &mut [T] {
-        assert!(range.start <= range.end && range.end <= self.len, "a part of a slice");
-        // SAFETY: inside the slice, as just checked, and exclusive, as the caller promises.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
-    }
+/// The `part`-th of `parts` nearly equal parts of `0..all`.
+pub(crate) fn share(all: usize, parts: usize, part: usize) -> Range<usize> {
+    all * part / parts..all * (part + 1) / parts
 }
 
 /// The `index`-th chunk of `len` values.
 pub(crate) fn chunk(len: usize, index: usize, size: usize) -> Range<usize> {
     len.min(index * size)..len.min((index + 1) * size)
+}
+
+/// The values of rows that are worth a second thread: some microseconds of one core.
+const WORTH_A_THREAD: usize = 1 << 12;
+
+/// Runs `task` on shares of `rows` rows of `width` values each, side by side where that is worth it.
+pub(crate) fn for_each_share(rows: usize, width: usize, task: impl Fn(Range<usize>) + Sync) {
+    let wanted = rows * width / WORTH_A_THREAD;
+    team::run(wanted.min(rows), |member| task(share(rows, member.count, member.index)));
 }
 
 /// Calls `task` for every piece of the ranges, at most [`CHUNK`] values long, with the piece's number. Pieces depend on
@@ -78,7 +69,7 @@ pub(crate) fn for_each_piece(ranges: &[Range<usize>], task: impl Fn(usize, Range
 /// When `size` is zero.
 pub fn for_each_chunk(values: &mut [f32], size: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
     let len = values.len();
-    let parts = Parts::new(values);
+    let parts = Shared::new(values);
     team::for_each(len.div_ceil(size), |index| {
         // SAFETY: chunks are disjoint.
         task(index, unsafe { parts.take(chunk(len, index, size)) });

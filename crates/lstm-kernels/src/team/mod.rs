@@ -6,6 +6,7 @@
 //! that finds the team at work for another caller runs its closure alone, and nobody ever waits for a team.
 
 pub(crate) mod chunks;
+pub(crate) mod shared;
 
 use std::cell::Cell;
 use std::num::NonZero;
