@@ -2,33 +2,99 @@
 
 use std::ops::Range;
 
-use super::Recurrence;
+use super::segment::Recurrence;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share, panels_before};
 use crate::gemm::tile::{self, PANEL};
-use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
-use crate::team::Member;
+use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector, dispatch};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
+use crate::team::{self, Member};
 
-#[derive(Clone, Copy)]
-pub(super) struct BackwardArrays {
-    pub(super) gates: Shared,
-    pub(super) c: Shared,
-    pub(super) tanh_c: Shared,
-    pub(super) d_h: Shared,
-    pub(super) d_o: Option<Shared>,
-    pub(super) dh: Shared,
-    pub(super) dc: Shared,
-    /// The gradients before and after a projection.
-    pub(super) projected: Option<(Shared, Shared)>,
+/// The arrays of the way back over a segment.
+#[derive(Debug)]
+pub struct BackwardBuffers<'a> {
+    /// `[T, B, 4H]`: in the activated gates, out the gradients of their pre-activations, 0 where masked.
+    pub gates: &'a mut [f32],
+    /// `[T + 1, B, H]` and `[T, B, H]`, as [`Recurrence::forward`] left them.
+    pub c: &'a [f32],
+    /// See `c`.
+    pub tanh_c: &'a [f32],
+    /// `[T, B, R]`: the gradient of `h` from above.
+    pub d_h: &'a [f32],
+    /// `[T, B, H]`: that of the activated output gate, if it is read.
+    pub d_o: Option<&'a [f32]>,
+    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
+    pub dh: &'a mut [f32],
+    /// See `dh`.
+    pub dc: &'a mut [f32],
+    /// `[T, B, H]` and `[T, B, R]`: out the gradients before and after a projection; both empty without one.
+    pub raw_gradient: &'a mut [f32],
+    /// See `raw_gradient`.
+    pub d_projected: &'a mut [f32],
 }
 
-pub(super) struct BackwardTask<'a> {
-    pub(super) recurrence: &'a Recurrence<'a>,
-    pub(super) arrays: BackwardArrays,
-    pub(super) grid: Grid,
-    pub(super) member: &'a Member<'a>,
+impl Recurrence<'_> {
+    /// Runs the segment backward.
+    ///
+    /// # Panics
+    /// When an array is shorter than its shape.
+    pub fn backward(&self, buffers: BackwardBuffers) {
+        let BackwardBuffers { gates, c, tanh_c, d_h, d_o, dh, dc, raw_gradient, d_projected } = buffers;
+        let projected = !d_projected.is_empty();
+        let arrays = BackwardArrays {
+            gates: Shared::new(gates),
+            c: Shared::read_only(c),
+            tanh_c: Shared::read_only(tanh_c),
+            d_h: Shared::read_only(d_h),
+            d_o: d_o.map(Shared::read_only),
+            dh: Shared::new(dh),
+            dc: Shared::new(dc),
+            projected: projected.then(|| (Shared::new(raw_gradient), Shared::new(d_projected))),
+        };
+        let (rows, hidden, recurrent) = (self.steps * self.batch, self.hidden, self.recurrent);
+        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
+        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
+        arrays.d_h.assert_fits(rows * recurrent, "d_h");
+        arrays.dh.assert_fits(self.batch * recurrent, "dh");
+        arrays.dc.assert_fits(self.batch * hidden, "dc");
+        if let Some(d_o) = arrays.d_o {
+            d_o.assert_fits(rows * hidden, "d_o");
+        }
+        if let Some((raw_gradient, d_projected)) = arrays.projected {
+            raw_gradient.assert_fits(rows * hidden, "raw_gradient");
+            d_projected.assert_fits(rows * recurrent, "d_projected");
+        }
+        // The panels were cut for this many shares of units.
+        let units = self.packed.units.max(1);
+        let grid = Grid { rows: (team::threads() / units).clamp(1, self.batch.max(1)), columns: units };
+        let grid = match Grid::choose(self.batch, 4 * hidden, recurrent) {
+            chosen if chosen.columns == units => chosen,
+            _ => grid,
+        };
+        team::run(grid.members(), |member| dispatch(BackwardTask { recurrence: self, arrays, grid, member }));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct BackwardArrays {
+    gates: Shared,
+    c: Shared,
+    tanh_c: Shared,
+    d_h: Shared,
+    d_o: Option<Shared>,
+    dh: Shared,
+    dc: Shared,
+    /// The gradients before and after a projection.
+    projected: Option<(Shared, Shared)>,
+}
+
+struct BackwardTask<'a> {
+    recurrence: &'a Recurrence<'a>,
+    arrays: BackwardArrays,
+    grid: Grid,
+    member: &'a Member<'a>,
 }
 
 impl Kernel for BackwardTask<'_> {

@@ -1,29 +1,65 @@
 //! The loop forward.
 
-use super::Recurrence;
 use super::cells::{Cells, ROWS, Scratch};
+use super::segment::Recurrence;
 use super::units::own_blocks;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
-use crate::simd::{Kernel, Simd};
-use crate::team::Member;
+use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
+use crate::team::{self, Member};
 
-#[derive(Clone, Copy)]
-pub(super) struct ForwardArrays {
-    pub(super) gates: Shared,
-    pub(super) h: Shared,
-    pub(super) c: Shared,
-    pub(super) tanh_c: Shared,
-    pub(super) raw: Option<Shared>,
+impl Recurrence<'_> {
+    /// Runs the segment.
+    ///
+    /// gates `[T, B, 4H]`: in the input part of the pre-activations, biases included, out the activated i, f, g, o;
+    /// h `[T + 1, B, R]` and c `[T + 1, B, H]`: slot 0 holds the initial state and step t writes slot t + 1 (reverse:
+    /// slot T holds it, step t writes slot t); tanh_c `[T, B, H]`; raw `[T, B, H]`: `o ∘ tanh c` before projection,
+    /// empty without one. A masked step copies its row's states and zeroes the rest.
+    ///
+    /// # Panics
+    /// When an array is shorter than its shape.
+    pub fn forward(&self, gates: &mut [f32], h: &mut [f32], c: &mut [f32], tanh_c: &mut [f32], raw: &mut [f32]) {
+        let projected = !raw.is_empty();
+        let arrays = ForwardArrays {
+            gates: Shared::new(gates),
+            h: Shared::new(h),
+            c: Shared::new(c),
+            tanh_c: Shared::new(tanh_c),
+            raw: projected.then(|| Shared::new(raw)),
+        };
+        let (rows, hidden) = (self.steps * self.batch, self.hidden);
+        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+        arrays.h.assert_fits((rows + self.batch) * self.recurrent, "h");
+        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
+        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
+        if let Some(raw) = arrays.raw {
+            raw.assert_fits(rows * hidden, "raw");
+        }
+        let grid = Grid::choose(self.batch, self.recurrent, 4 * hidden);
+        team::run(grid.members(), |member| {
+            // A team of another size than asked for shares in one direction only; the result is the same.
+            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
+            dispatch(ForwardTask { recurrence: self, arrays, grid, member });
+        });
+    }
 }
 
-pub(super) struct ForwardTask<'a> {
-    pub(super) recurrence: &'a Recurrence<'a>,
-    pub(super) arrays: ForwardArrays,
-    pub(super) grid: Grid,
-    pub(super) member: &'a Member<'a>,
+#[derive(Clone, Copy)]
+struct ForwardArrays {
+    gates: Shared,
+    h: Shared,
+    c: Shared,
+    tanh_c: Shared,
+    raw: Option<Shared>,
+}
+
+struct ForwardTask<'a> {
+    recurrence: &'a Recurrence<'a>,
+    arrays: ForwardArrays,
+    grid: Grid,
+    member: &'a Member<'a>,
 }
 
 impl Kernel for ForwardTask<'_> {

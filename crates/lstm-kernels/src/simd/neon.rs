@@ -2,7 +2,8 @@
 
 use std::arch::aarch64::*;
 
-use super::{Kernel, Scalar, Simd};
+use super::scalar::Scalar;
+use super::vector::{Kernel, Simd};
 
 /// Proof of NEON, which is part of the architecture.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Four plain values at a time: every processor has it, and it is what the others are tested against.
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
 /// No vector instructions needed.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
 /// Proof of AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
