@@ -1,12 +1,15 @@
-//! Models around the LSTM.
+//! Models around the LSTM: an embedding before it, a readout behind it.
 
-mod candidates;
 mod config;
-mod head;
+mod embedding;
 mod language_model;
 mod loss;
 pub mod penalty;
-pub use candidates::Sampler;
+mod readout;
+mod token_stream;
+
 pub use config::*;
 pub use language_model::*;
 pub use loss::Loss;
+pub use readout::Sampler;
+pub use token_stream::TokenStream;

@@ -48,6 +48,9 @@ impl Penalties {
 
 /// Adds the gradient of `alpha · mean(values²)`.
 pub(crate) fn activation(alpha: f32, values: &[f32], gradient: &mut [f32]) {
+    if alpha == 0.0 {
+        return;
+    }
     let factor = 2.0 * alpha / values.len().max(1) as f32;
     gradient.iter_mut().zip(values).for_each(|(gradient, value)| *gradient += factor * value);
 }
@@ -56,6 +59,9 @@ pub(crate) fn activation(alpha: f32, values: &[f32], gradient: &mut [f32]) {
 ///
 /// output, gradient: `[T, B, ·]`.
 pub(crate) fn temporal(beta: f32, segment: Segment, output: &[f32], gradient: &mut [f32]) {
+    if beta == 0.0 {
+        return;
+    }
     let Segment { steps, batch, lengths } = segment;
     let width = output.len() / (steps * batch).max(1);
     let length = |row: usize| lengths.map_or(steps, |lengths| lengths[row]);

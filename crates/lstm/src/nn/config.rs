@@ -113,6 +113,16 @@ pub struct Init {
     pub forget_bias: Option<f32>,
 }
 
+impl Init {
+    /// The bound of the uniform initial values of a linear map that sums `fan_in` values: a, or 1/√fan-in as `nn.Linear`.
+    pub(crate) fn linear_bound(&self, fan_in: usize) -> f32 {
+        match self.scheme {
+            InitScheme::Uniform(a) => a,
+            InitScheme::Torch | InitScheme::OnesBias => 1.0 / (fan_in as f32).sqrt(),
+        }
+    }
+}
+
 /// The distribution of the initial weights and biases.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum InitScheme {

@@ -115,10 +115,7 @@ impl LayerInput {
     pub(crate) fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
         let Joined::Scores { weight, bias } = self.joined else { return };
         let fan_in = params.get(weight).len() / self.width;
-        let bound = match init.scheme {
-            InitScheme::Uniform(a) => a,
-            _ => 1.0 / (fan_in as f32).sqrt(),
-        };
+        let bound = init.linear_bound(fan_in);
         params.fill_uniform(weight, bound, seed);
         match init.scheme {
             InitScheme::OnesBias => params.get_mut(bias).fill(1.0),

@@ -2,8 +2,10 @@
 
 use super::tests::{batch, config};
 use super::*;
-use crate::nn::config::{CellVariant, Readout, Zoneout};
-use crate::nn::dropout::DropoutRates;
+use crate::model::penalty::Penalties;
+use crate::nn::config::{CellVariant, InitScheme, Readout, Zoneout};
+use crate::nn::dropout::{DropoutKind, DropoutRates};
+use crate::text::batch::NO_TARGET;
 
 /// What the last training step descended, from what it read, in double precision.
 fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {
@@ -12,7 +14,7 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
     let double = |values: &[f32]| -> Vec<f64> { values.iter().map(|&value| f64::from(value)).collect() };
     let square = |value: f64| value * value;
     let (output, width) = (double(tape.lstm.output()), model.lstm.output_size());
-    let read = if tape.is_whole { output.clone() } else { double(&tape.read) };
+    let read = double(tape.readout.positions.outputs(tape.lstm.output()));
     let mut total = loss.mean();
     total += f64::from(activation) * read.iter().map(|&h| square(h)).sum::<f64>() / read.len() as f64;
     let (mut changes, mut count) = (0.0, 0);
@@ -25,10 +27,12 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
         }
     }
     total += f64::from(temporal) * changes / count.max(1) as f64;
-    let read = if let Head::Output = model.head { read } else { double(&tape.head.scored) };
-    let (weight, bias) = (double(params.get(model.readout)), double(params.get(model.readout_bias)));
+    let softmax = model.readout.softmax;
+    let vectors = &tape.readout.head.vectors;
+    let read = if vectors.is_empty() { read } else { double(vectors) };
+    let (weight, bias) = (double(params.get(softmax.weight)), double(params.get(softmax.bias)));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for (row, &target) in read.chunks(model.read_size).zip(&tape.targets) {
+    for (row, &target) in read.chunks(softmax.width).zip(&tape.readout.positions.targets) {
         let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;

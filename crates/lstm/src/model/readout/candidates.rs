@@ -1,7 +1,7 @@
 //! Sampled softmax (Jean 2015): a training step scores some tokens instead of the whole vocabulary.
 //!
 //! Every token of the vocabulary is a candidate of the step with a probability π of its own, the frequent ones always.
-//! A candidate's score is raised by `-ln π`, so that the sum of the exponentials is in the mean that of the whole
+//! A candidate's logit is raised by `-ln π`, so that the sum of the exponentials is in the mean that of the whole
 //! vocabulary (Horvitz & Thompson 1952). A position's target is always scored, as it is; the targets of other positions
 //! that were not drawn do not count for it. Evaluation scores everything.
 
@@ -19,7 +19,7 @@ use crate::rng::{Purpose, Rng};
 const POWER: f64 = 0.75;
 
 /// What stands for `-ln ∞`: a candidate for one position that is none for the others. Small enough that its exponential
-/// vanishes, large enough that a score is found again behind it to 4e-6.
+/// vanishes, large enough that a logit is found again behind it to 4e-6.
 const EXCLUDED: f32 = -60.0;
 
 /// The rows of the readout's gradient that one thread fills at a time.
@@ -70,7 +70,7 @@ pub(super) struct Drawn {
     tokens: Vec<u32>,
     /// `[V]`: the column of every token that is a candidate.
     columns: Vec<u32>,
-    /// `[K]`: what each score is raised by.
+    /// `[K]`: what each logit is raised by.
     raised: Vec<f32>,
     /// The columns of the targets.
     targets: Vec<u32>,
@@ -102,7 +102,7 @@ impl Candidates {
         Self { drawn, gradient: Part::default() }
     }
 
-    /// Draws the candidates of a step, and gathers their rows of the readout. targets: what the rows of scores predict;
+    /// Draws the candidates of a step, and gathers their rows of the readout. targets: what the rows of logits predict;
     /// slots: of the readout's weights and bias.
     pub(super) fn draw(&mut self, of: Masks, targets: &[u32], params: &Params, slots: (Slot, Slot)) {
         let Self { drawn, gradient } = self;
@@ -165,11 +165,11 @@ impl Drawn {
         }
     }
 
-    /// Takes back what the score of the target of each of some `rows` was raised by, and gives the targets' columns.
-    /// scores: `[rows, K]`.
-    pub(super) fn lower_targets(&self, scores: &mut [f32], rows: Range<usize>) -> &[u32] {
+    /// Takes back what the logit of the target of each of some `rows` was raised by, and gives the targets' columns.
+    /// logits: `[rows, K]`.
+    pub(super) fn lower_targets(&self, logits: &mut [f32], rows: Range<usize>) -> &[u32] {
         let targets = &self.targets[rows];
-        for (row, &column) in scores.chunks_exact_mut(self.len()).zip(targets) {
+        for (row, &column) in logits.chunks_exact_mut(self.len()).zip(targets) {
             row[column as usize] -= self.raised[column as usize];
         }
         targets

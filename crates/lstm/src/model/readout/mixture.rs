@@ -1,7 +1,7 @@
-//! From the LSTM's output to what the readout scores: the output itself, its projection to the embedding's size, or the
+//! From the LSTM's output to what the softmax is taken of: the output itself, its projection to the embedding's size, or the
 //! latent vectors of a mixture of softmaxes.
 //!
-//! A mixture of K softmaxes (Yang 2018) scores every position K times, and the position chooses how much each counts. The
+//! A mixture of K softmaxes (Yang 2018) predicts every position K times, and the position chooses how much each counts. The
 //! logarithms of its probabilities, positions by tokens, are then no matrix whose rank is bound by the embedding's
 //! size, as those of one softmax are. O: the size of the LSTM's output o.
 //!
@@ -12,20 +12,22 @@
 //! ```
 //!
 //! As in the paper's equations the latent vectors have no bias. One would be what all positions share, so it grows fastest, and
-//! every step of the readout's weights then moves the scores of all: five softmaxes that SGD at a rate of 30 takes in one
+//! every step of the readout's weights then moves the logits of all: five softmaxes that SGD at a rate of 30 takes in one
 //! reading to a validation perplexity of 583 on a tenth of the Penn Treebank are at 2,184 with it.
 //!
 //! Of a target y, softmax k has the share rₖ = πₖ pₖ(y) / p(y). The gradient of -ln p(y) is rₖ times that of -ln pₖ(y) in
-//! the scores of softmax k, and π - r in the scores P o.
+//! the logits of softmax k, and π - r in the logits P o.
 
 use std::ops::Range;
 
 use lstm_kernels::{
-    Aligned, Matrix, MatrixMut, Start, column_log_sum_exp, cross_entropy, for_each_chunk, log_sum_exp, product, tanh,
-    tanh_backward,
+    Aligned, Columns, Matrix, MatrixMut, Start, StepPlan, column_log_sum_exp, cross_entropy, for_each_chunk,
+    log_sum_exp, product, tanh, tanh_backward,
 };
 
-use super::LanguageModelConfig;
+use super::softmax::Rows;
+use crate::free_memory::bytes_of;
+use crate::model::LanguageModelConfig;
 use crate::nn::params::{Layout, Params, Slot};
 
 /// What lies between the LSTM's output `[rows, O]` and the readout.
@@ -43,22 +45,22 @@ pub(super) enum Head {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mixture {
     /// K.
-    pub(super) softmaxes: usize,
+    softmaxes: usize,
     /// P.
-    pub(super) prior: Slot,
+    prior: Slot,
     /// Λ.
-    pub(super) latent: Slot,
+    latent: Slot,
 }
 
-/// What a pass through a head leaves behind. A position is K rows of what is scored; K is 1 without a mixture.
+/// What a pass through a head leaves behind. A position is K rows that a softmax is taken of; K is 1 without a mixture.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeadTape {
-    /// `[positions · K]`: what each row of scores is to predict.
+pub(in crate::model) struct HeadTape {
+    /// `[positions · K]`: what each row is to predict.
     pub(super) targets: Vec<u32>,
-    /// `[positions · K, E]`: what is scored, and its gradient; unused if it is the LSTM's output.
-    pub(super) scored: Aligned,
-    pub(super) d_scored: Aligned,
-    pub(super) mixture: MixtureTape,
+    /// `[positions · K, E]`: the rows, and their gradient; unused if they are the LSTM's outputs.
+    pub(in crate::model) vectors: Aligned,
+    d_vectors: Aligned,
+    mixture: MixtureTape,
 }
 
 /// What a mixture leaves behind: `[positions, K]` each.
@@ -75,7 +77,7 @@ pub(super) struct MixtureTape {
 
 impl Head {
     /// The head that a model needs whose LSTM gives `output` values.
-    pub(super) fn new(config: &LanguageModelConfig, output: usize, layout: &mut Layout) -> Self {
+    pub(super) fn in_layout(config: &LanguageModelConfig, output: usize, layout: &mut Layout) -> Self {
         let (size, softmaxes) = (config.embedding, config.softmaxes);
         if softmaxes > 1 {
             return Self::Mixture(Mixture {
@@ -107,25 +109,33 @@ impl Head {
         }
     }
 
-    /// From output `[positions, width]` to what is scored. targets: `[positions]`.
-    pub(super) fn forward(&self, params: &Params, output: &[f32], width: usize, targets: &[u32], tape: &mut HeadTape) {
+    /// The bytes of a tape for so many steps and rows, with vectors of `width`.
+    pub(super) fn bytes(&self, steps: usize, batch: usize, width: usize) -> usize {
+        let softmaxes = self.softmaxes();
+        let of_mixture = if let Self::Mixture(_) = self { softmaxes.saturating_mul(4) } else { 0 };
+        let vectors = if let Self::Output = self { 0 } else { softmaxes.saturating_mul(width).saturating_mul(2) };
+        bytes_of(&[[steps, batch, vectors], [steps, batch, of_mixture], [steps, batch, softmaxes]])
+    }
+
+    /// From outputs `[positions, O]` to what the softmax is taken of. targets: `[positions]`.
+    pub(super) fn forward(&self, params: &Params, outputs: &[f32], width: usize, targets: &[u32], tape: &mut HeadTape) {
         let rows = targets.len();
         tape.targets.clear();
         tape.targets.extend(targets.iter().flat_map(|&target| std::iter::repeat_n(target, self.softmaxes())));
-        let output = Matrix::new(output, rows, width);
+        let outputs = Matrix::new(outputs, rows, width);
         let linear = |to: &mut Aligned, weight: Slot| {
             let weight = params.get(weight);
             let columns = weight.len() / width;
             to.resize(rows * columns);
             let weight = Matrix::new(weight, columns, width).transposed();
-            product(MatrixMut::new(to, rows, columns), Start::Zero, output, weight);
+            product(MatrixMut::new(to, rows, columns), Start::Zero, outputs, weight);
         };
         match *self {
             Self::Output => {}
-            Self::Projection(slot) => linear(&mut tape.scored, slot),
+            Self::Projection(slot) => linear(&mut tape.vectors, slot),
             Self::Mixture(Mixture { softmaxes, prior, latent }) => {
-                linear(&mut tape.scored, latent);
-                tanh(&mut tape.scored);
+                linear(&mut tape.vectors, latent);
+                tanh(&mut tape.vectors);
                 let MixtureTape { prior: log_prior, d_prior, nll, shares } = &mut tape.mixture;
                 linear(log_prior, prior);
                 for prior in log_prior.chunks_exact_mut(softmaxes) {
@@ -137,19 +147,31 @@ impl Head {
         }
     }
 
-    /// The backward pass of [`Self::forward`]: from `tape.d_scored` to d_output `[positions, width]` and the parameters'
-    /// gradients; d_output stays where nothing lies between.
+    /// The rows that the softmax is taken of: the vectors of the tape, or the outputs themselves.
+    pub(super) fn rows<'a>(&self, outputs: &'a [f32], d_outputs: &'a mut Aligned, tape: &'a mut HeadTape) -> Rows<'a> {
+        let HeadTape { targets, vectors, d_vectors, mixture } = tape;
+        let softmaxes = self.softmaxes();
+        let (values, d_values, mixture) = match self {
+            Self::Output => (outputs, d_outputs, None),
+            Self::Projection(_) => (&vectors[..], d_vectors, None),
+            Self::Mixture(_) => (&vectors[..], d_vectors, Some(mixture)),
+        };
+        Rows { values, targets, d_values, mixture, softmaxes }
+    }
+
+    /// The backward pass of [`Self::forward`]: from the vectors' gradient to d_outputs `[positions, O]` and the parameters'
+    /// gradients; d_outputs stays where nothing lies between.
     pub(super) fn backward(
         &self,
         params: &Params,
-        output: &[f32],
+        outputs: &[f32],
         width: usize,
         tape: &mut HeadTape,
-        d_output: &mut Aligned,
+        d_outputs: &mut Aligned,
         gradients: &mut Params,
     ) {
-        let rows = output.len() / width;
-        let output = Matrix::new(output, rows, width);
+        let rows = tape.targets.len() / self.softmaxes();
+        let output = Matrix::new(outputs, rows, width);
         let mut linear = |d: &[f32], weight: Slot, d_output: &mut [f32], start| {
             let columns = params.get(weight).len() / width;
             let d = Matrix::new(d, rows, columns);
@@ -159,28 +181,54 @@ impl Head {
             product(MatrixMut::new(d_output, rows, width), start, d, weight);
         };
         if !matches!(self, Self::Output) {
-            d_output.resize(rows * width);
+            d_outputs.resize(rows * width);
         }
         match *self {
             Self::Output => {}
-            Self::Projection(slot) => linear(&tape.d_scored, slot, d_output, Start::Zero),
+            Self::Projection(slot) => linear(&tape.d_vectors, slot, d_outputs, Start::Zero),
             Self::Mixture(Mixture { prior, latent, .. }) => {
-                tanh_backward(&mut tape.d_scored, &tape.scored);
-                linear(&tape.d_scored, latent, d_output, Start::Zero);
-                linear(&tape.mixture.d_prior, prior, d_output, Start::Out);
+                tanh_backward(&mut tape.d_vectors, &tape.vectors);
+                linear(&tape.d_vectors, latent, d_outputs, Start::Zero);
+                linear(&tape.mixture.d_prior, prior, d_outputs, Start::Out);
+            }
+        }
+    }
+
+    /// Appends one step to `plan`, from the LSTM's output `[B, O]`: to the vectors `[B, K, width]`, and of a mixture to the
+    /// prior's logits `[B, K]`.
+    pub(super) fn plan_step(
+        &self,
+        params: &Params,
+        plan: &mut StepPlan,
+        output: Columns,
+        width: usize,
+    ) -> (Columns, Option<Columns>) {
+        let mut linear = |slot: Slot, width: usize| {
+            let out = plan.buffer(width);
+            plan.linear(params.get(slot), None, output, out);
+            out
+        };
+        match *self {
+            Self::Output => (output, None),
+            Self::Projection(slot) => (linear(slot, width), None),
+            Self::Mixture(Mixture { softmaxes, prior, latent }) => {
+                let prior = linear(prior, softmaxes);
+                let latent = linear(latent, softmaxes * width);
+                plan.tanh(latent);
+                (latent, Some(prior))
             }
         }
     }
 }
 
 impl MixtureTape {
-    /// The nll of some positions, and that of each of their rows of scores with the row's share in the position's.
+    /// The nll of some positions, and that of each of their rows of logits with the row's share in the position's.
     ///
-    /// scores: `[rows, V]`; targets: `[rows]`; rows: which of all, K for each position; nll: `[positions]`, out; scale: of
-    /// the loss, whose gradient in the prior's scores is kept.
+    /// logits: `[rows, V]`; targets: `[rows]`; rows: which of all, K for each position; nll: `[positions]`, out; scale: of
+    /// the loss, whose gradient in the prior's logits is kept.
     pub(super) fn weigh(
         &mut self,
-        scores: &mut [f32],
+        logits: &mut [f32],
         targets: &[u32],
         rows: Range<usize>,
         nll: &mut [f32],
@@ -188,7 +236,7 @@ impl MixtureTape {
     ) -> (&mut [f32], &[f32]) {
         let Self { prior, d_prior, nll: row_nll, shares } = self;
         let row_nll = &mut row_nll[rows.clone()];
-        cross_entropy(scores, scores.len() / targets.len(), targets, row_nll, None);
+        cross_entropy(logits, logits.len() / targets.len(), targets, row_nll, None);
         let (shares, softmaxes) = (&mut shares[rows.clone()], rows.len() / nll.len());
         let positions = shares.chunks_exact_mut(softmaxes).zip(row_nll.chunks_exact(softmaxes));
         let priors = prior[rows.clone()].chunks_exact(softmaxes).zip(d_prior[rows].chunks_exact_mut(softmaxes));
@@ -205,10 +253,16 @@ impl MixtureTape {
     }
 }
 
-/// The scores of a mixture's softmaxes into those of the mixture, ln p, for every row of a stream.
+/// The logits of a mixture's softmaxes into those of the mixture, ln p, for every row of a stream.
 ///
-/// prior: P o, `[B, K]`; scores: `[B, K, V]`; offsets: scratch, `[B, K]`; out: `[B, V]`.
-pub(super) fn mixed_scores(prior: &[f32], scores: &[f32], offsets: &mut Vec<f32>, out: &mut [f32], vocabulary: usize) {
+/// prior: P o, `[B, K]`; logits: `[B, K, V]`; offsets: scratch, `[B, K]`; out: `[B, V]`.
+pub(in crate::model) fn mixed_logits(
+    prior: &[f32],
+    logits: &[f32],
+    offsets: &mut Vec<f32>,
+    out: &mut [f32],
+    vocabulary: usize,
+) {
     let softmaxes = prior.len() / (out.len() / vocabulary);
     offsets.clear();
     offsets.extend_from_slice(prior);
@@ -216,11 +270,11 @@ pub(super) fn mixed_scores(prior: &[f32], scores: &[f32], offsets: &mut Vec<f32>
         log_softmax(prior);
     }
     for_each_chunk(offsets, 1, |row, offset| {
-        offset[0] -= log_sum_exp(&scores[row * vocabulary..][..vocabulary], 1.0) as f32;
+        offset[0] -= log_sum_exp(&logits[row * vocabulary..][..vocabulary], 1.0) as f32;
     });
-    let rows = scores.chunks_exact(softmaxes * vocabulary).zip(offsets.chunks_exact(softmaxes));
-    for (out, (scores, offsets)) in out.chunks_exact_mut(vocabulary).zip(rows) {
-        column_log_sum_exp(out, scores, offsets);
+    let rows = logits.chunks_exact(softmaxes * vocabulary).zip(offsets.chunks_exact(softmaxes));
+    for (out, (logits, offsets)) in out.chunks_exact_mut(vocabulary).zip(rows) {
+        column_log_sum_exp(out, logits, offsets);
     }
 }
 
