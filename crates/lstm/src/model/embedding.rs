@@ -3,7 +3,7 @@
 use lstm_kernels::Aligned;
 
 use crate::free_memory::bytes_of;
-use crate::model::LanguageModelConfig;
+use crate::model::config::LanguageModelConfig;
 use crate::nn::config::{Init, InitScheme};
 use crate::nn::dropout::{self, Dropout, DropoutRates, INPUT, Masks, WORDS};
 use crate::nn::gradients::Gradients;

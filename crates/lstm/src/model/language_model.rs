@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use lstm_kernels::Start;
 
+use crate::model::config::{LanguageModelConfig, LayerWiring};
 use crate::model::embedding::{Embedding, EmbeddingTape};
+use crate::model::loss::Loss;
 use crate::model::penalty;
 use crate::model::readout::{Readout, ReadoutTape, Sampler};
-use crate::model::{LanguageModelConfig, LayerWiring, Loss};
 use crate::nn::config::{ConfigError, Init, LstmConfig, Wiring, at_least_one};
 use crate::nn::dropout::{Dropout, Masks};
 use crate::nn::gradients::Gradients;

@@ -2,7 +2,7 @@
 
 use lstm_kernels::Columns;
 
-use crate::model::LanguageModel;
+use crate::model::language_model::LanguageModel;
 use crate::model::readout::mixed_logits;
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;

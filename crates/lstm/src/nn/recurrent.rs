@@ -6,6 +6,7 @@
 
 mod extended;
 mod plain;
+mod sequence;
 
 use std::ops::Range;
 
@@ -21,6 +22,8 @@ use crate::nn::params::{Layout, Params, Slot};
 use crate::nn::segment::Segment;
 use extended::{ExtendedCell, ExtendedTape};
 use plain::PlainTape;
+pub(crate) use sequence::Reaching;
+use sequence::{Loop, Sequence, Sizes, after, before};
 
 /// One direction of one layer: where its parameters lie, and how it runs.
 #[derive(Clone, Debug)]
@@ -45,21 +48,6 @@ enum Cell {
     Extended(ExtendedCell),
 }
 
-/// The sizes and the course of one direction.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    /// K, the gates with parameters.
-    gates: usize,
-    /// I.
-    input: usize,
-    /// H.
-    hidden: usize,
-    /// R.
-    recurrent: usize,
-    reverse: bool,
-    horizon: Option<usize>,
-}
-
 /// What a forward pass leaves for its backward pass, and the scratch of both.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecurrentTape {
@@ -74,28 +62,6 @@ pub(crate) struct RecurrentTape {
     steps: usize,
 }
 
-/// What the loops of all cells read and write.
-#[derive(Clone, Debug, Default)]
-struct Sequence {
-    /// `[T, B, K·H]`: activated gates; after the backward pass the gradients of their pre-activations, of a normalised cell
-    /// those of W_ih x.
-    gates: Aligned,
-    /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
-    h: Aligned,
-    /// `[T + 1, B, H]`: the cell states, likewise.
-    c: Aligned,
-    /// `[T, B, H]`: tanh of the cell states.
-    tanh_c: Aligned,
-    /// `[T, B, H]`: the hidden states before projection; empty without one.
-    raw: Aligned,
-    /// `[B, H]` or `[T, B, H]`, as the loop needs it: the gradient of those.
-    raw_gradient: Aligned,
-    /// `[T, B, R]`: that of the projected ones; empty without a projection.
-    d_projected: Aligned,
-    /// `[K·H]`: the sum of both biases; in the backward pass its gradient.
-    bias: Aligned,
-}
-
 /// Recurrent weights of which some are dropped.
 #[derive(Clone, Debug, Default)]
 struct DroppedWeights {
@@ -103,38 +69,6 @@ struct DroppedWeights {
     mask: Vec<f32>,
     /// The weights that are left; after the backward pass their gradient.
     left: Aligned,
-}
-
-/// A loop over a segment: what it runs with.
-#[derive(Clone, Copy)]
-struct Loop<'a> {
-    segment: Segment<'a>,
-    sizes: Sizes,
-    weights: RecurrentWeights<'a>,
-}
-
-/// The gradients that reach one direction of a layer.
-pub(crate) struct Reaching<'a> {
-    /// `[T, B, R]`: of its hidden states, from above.
-    pub(crate) d_hidden: &'a [f32],
-    /// `[T, B, H]`: of the activated output gate, if it is read out.
-    pub(crate) d_gate: Option<&'a [f32]>,
-    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
-    pub(crate) dh: &'a mut [f32],
-    /// See `dh`.
-    pub(crate) dc: &'a mut [f32],
-}
-
-impl Sizes {
-    /// K·H, the width of the gates.
-    fn width(self) -> usize {
-        self.gates.saturating_mul(self.hidden)
-    }
-
-    /// The slots of the initial and the final state among the T + 1.
-    fn end_slots(self, steps: usize) -> (usize, usize) {
-        if self.reverse { (steps, 0) } else { (0, steps) }
-    }
 }
 
 impl Recurrent {
@@ -508,15 +442,4 @@ impl RecurrentTape {
     pub(crate) fn cell(&self) -> &[f32] {
         after(&self.sequence.c, self.steps, self.reverse)
     }
-}
-
-/// The T slots that steps wrote, of T + 1.
-fn after(slots: &[f32], steps: usize, reverse: bool) -> &[f32] {
-    let slot = slots.len() / (steps + 1);
-    if reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
-}
-
-/// The T slots that steps started from, of T + 1.
-fn before(slots: &[f32], steps: usize, reverse: bool) -> &[f32] {
-    after(slots, steps, !reverse)
 }

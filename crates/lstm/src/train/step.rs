@@ -208,6 +208,7 @@ mod tests {
         assert_eq!((progress.position.step, progress.position.batch), (1, config.accumulate));
         // A rate far too high is soon not finite.
         for _ in 0..20 {
+            progress.position.batch = 0;
             let (position, params) = (progress.position.clone(), progress.params.clone());
             let result = step.take(&mut progress, &batches, 1e38);
             if !result.norm.is_finite() {

@@ -25,9 +25,8 @@ use lstm_kernels::{
     log_sum_exp, product, tanh, tanh_backward,
 };
 
-use super::softmax::Rows;
 use crate::free_memory::bytes_of;
-use crate::model::LanguageModelConfig;
+use crate::model::config::LanguageModelConfig;
 use crate::nn::params::{Layout, Params, Slot};
 
 /// What lies between the LSTM's output `[rows, O]` and the readout.
@@ -73,6 +72,20 @@ pub(super) struct MixtureTape {
     nll: Vec<f32>,
     /// r.
     shares: Vec<f32>,
+}
+
+/// The rows that a softmax is taken of: one for each position, or K of a mixture.
+pub(super) struct Rows<'a> {
+    /// `[positions · K, width]`.
+    pub(super) values: &'a [f32],
+    /// `[positions · K]`.
+    pub(super) targets: &'a [u32],
+    /// The gradient of the values, out.
+    pub(super) d_values: &'a mut Aligned,
+    /// What weighs the K rows of a position.
+    pub(super) mixture: Option<&'a mut MixtureTape>,
+    /// K.
+    pub(super) softmaxes: usize,
 }
 
 impl Head {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use lstm_kernels::{Columns, StepPlan};
 
+use crate::model::config::LanguageModelConfig;
+use crate::model::loss::Loss;
 use crate::model::penalty::{self, Penalties};
-use crate::model::{LanguageModelConfig, Loss};
 use crate::nn::config::Init;
 use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;

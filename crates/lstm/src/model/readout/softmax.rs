@@ -6,9 +6,9 @@ use lstm_kernels::{
 };
 
 use super::candidates::{Candidates, Drawn};
-use super::mixture::MixtureTape;
+use super::mixture::Rows;
 use crate::free_memory::bytes_of;
-use crate::model::Loss;
+use crate::model::loss::Loss;
 use crate::nn::config::{Init, InitScheme};
 use crate::nn::params::{Params, Slot};
 
@@ -41,20 +41,6 @@ pub(in crate::model) struct SoftmaxTape {
     pub(in crate::model) logits: Aligned,
     /// `[positions]`, in nats.
     pub(super) nll: Vec<f32>,
-}
-
-/// The rows that a softmax is taken of: one for each position, or K of a mixture.
-pub(super) struct Rows<'a> {
-    /// `[positions · K, width]`.
-    pub(super) values: &'a [f32],
-    /// `[positions · K]`.
-    pub(super) targets: &'a [u32],
-    /// The gradient of the values, out.
-    pub(super) d_values: &'a mut Aligned,
-    /// What weighs the K rows of a position.
-    pub(super) mixture: Option<&'a mut MixtureTape>,
-    /// K.
-    pub(super) softmaxes: usize,
 }
 
 impl Softmax {

@@ -11,7 +11,7 @@ use lstm_kernels::{
     layer_norm, layer_norm_backward,
 };
 
-use super::{Loop, Reaching, Sequence, Sizes, after, before};
+use super::sequence::{Loop, Reaching, Sequence, Sizes, after, before};
 use crate::free_memory::bytes_of;
 use crate::nn::config::CellVariant;
 use crate::nn::dropout::{Dropout, zoneout_places};
@@ -386,19 +386,6 @@ impl ExtendedTape {
             let Normalised { values, scales } = &self.input;
             layer_norm_backward(&mut sequence.gates, values, scales, params.get(norm.gain_ih));
         }
-    }
-}
-
-impl Sizes {
-    /// The n-th step to run, and the slots of the states before it and after it.
-    fn step(self, steps: usize, n: usize) -> (usize, usize, usize) {
-        let t = if self.reverse { steps - 1 - n } else { n };
-        if self.reverse { (t, t + 1, t) } else { (t, t, t + 1) }
-    }
-
-    /// Whether the gradient is cut between the n-th step and the one before it.
-    fn cut(self, n: usize) -> bool {
-        n > 0 && self.horizon.is_some_and(|horizon| n.is_multiple_of(horizon))
     }
 }
 

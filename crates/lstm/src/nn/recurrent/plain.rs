@@ -3,7 +3,7 @@
 
 use lstm_kernels::{BackwardBuffers, PackedRecurrence, Recurrence, Start, column_sums};
 
-use super::{Loop, Reaching, Sequence};
+use super::sequence::{Loop, Reaching, Sequence};
 
 /// The recurrent weights, packed for either pass.
 #[derive(Clone, Debug, Default)]
