@@ -180,7 +180,7 @@ def exact(args, sizes):
            "--variable-segment=false"]
     with tempfile.TemporaryDirectory() as out:
         # A rate that changes nothing leaves the weights that are drawn.
-        run_ours(args, sizes, 1, f"{out}/first", [*off, "--steps", "1", "--rate", "1e-30"])
+        run_ours(args, sizes, 1, f"{out}/first", [*off, "--steps", "1", "--rate", "1e-10"])
         (perplexity,) = run_ours(args, sizes, 1, f"{out}/run", [*off, "--steps", str(args.exact)])
         start, end = safetensors(f"{out}/first/model.safetensors"), safetensors(f"{out}/run/model.safetensors")
         words = tuple(json.loads((Path(out) / "run" / "tokenizer.json").read_text())["tokens"])

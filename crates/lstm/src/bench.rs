@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::free_memory::free_memory;
+use crate::free_memory::{check_memory, sum, times};
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::{ConfigError, LstmConfig, at_least_one};
 use crate::nn::params::Params;
@@ -109,17 +109,9 @@ impl Shape {
             return Err(ConfigError::Range { name: "vocab", value, expected: "at most 4294967295" });
         }
         // The names and buffers of a layer take some 4 KiB, however small it is.
-        let needed = values.saturating_mul(4).saturating_add(self.layers.saturating_mul(4096));
-        let free = free_memory().map_or(isize::MAX as usize, |bytes| bytes as usize);
-        if needed > free {
-            return Err(ConfigError::Conflict(format!(
-                "these sizes need {} MiB of memory, but {} MiB are free; choose a smaller --hidden, --layers, --vocab, \
-                 --batch or --segment",
-                needed >> 20,
-                free >> 20
-            )));
-        }
-        Ok(())
+        let needed = sum([times(&[values, 4]), times(&[self.layers, 4096])]);
+        let smaller = "`hidden`, `layers`, `vocab`, `batch` or `segment`";
+        check_memory(|| format!("a model of {} layers of {}", self.layers, self.hidden), needed, smaller)
     }
 
     fn model(&self) -> Result<(LanguageModel, Params), ConfigError> {
@@ -444,7 +436,7 @@ mod tests {
                 Shape { segment: huge, ..SHAPE },
                 Shape { batch: huge, ..SHAPE },
             ] {
-                assert!(said(shape).contains("MiB are free"));
+                assert!(said(shape).contains("are free"));
                 assert!(layer(shape, Duration::ZERO).is_err());
             }
             assert!(said(Shape { vocabulary: huge, ..SHAPE }).contains("`vocab`"));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::{FormatError, write_bytes};
-use crate::nn::config::{ConfigError, at_least_one};
+use crate::nn::config::{ConfigError, at_least_one, rate, within};
 use crate::nn::params::Params;
 use crate::run::config::RunFolder;
 
@@ -81,12 +81,10 @@ impl CacheSettings {
     /// # Errors
     /// A sentence naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_zero("cache-theta", self.theta)?;
-        if !(0.0..1.0).contains(&self.weight) {
-            let value = self.weight.to_string();
-            return Err(ConfigError::Range { name: "cache-weight", value, expected: "at least 0 and below 1" });
-        }
-        at_least_one("cache-window", self.window)
+        zero_or("cache-theta", self.theta)?;
+        rate("cache-weight", self.weight)?;
+        at_least_one("cache-window", self.window)?;
+        within("cache-window", self.window, 1..=MOST_TOKENS, "a number of tokens from 1 to 1000000000")
     }
 }
 
@@ -108,17 +106,19 @@ impl DynamicSettings {
     /// # Errors
     /// A sentence naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_zero("dynamic-rate", self.rate)?;
-        at_least_zero("dynamic-decay", self.decay)?;
-        at_least_one("dynamic-segment", self.segment)
+        zero_or("dynamic-rate", self.rate)?;
+        zero_or("dynamic-decay", self.decay)?;
+        at_least_one("dynamic-segment", self.segment)?;
+        within("dynamic-segment", self.segment, 1..=MOST_TOKENS, "a number of tokens from 1 to 1000000000")
     }
 }
 
-fn at_least_zero(name: &'static str, value: f32) -> Result<(), ConfigError> {
-    if value >= 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name, value: value.to_string(), expected: "a number of at least 0" })
+/// More tokens than a text is looked back at, or a segment has.
+const MOST_TOKENS: usize = 1_000_000_000;
+
+fn zero_or(name: &'static str, value: f32) -> Result<(), ConfigError> {
+    within(name, value, 0.0..=f32::MAX, "a number of at least 0")?;
+    if value == 0.0 { Ok(()) } else { within(name, value, 1e-10..=f32::MAX, "0, or a number from 0.0000000001 on") }
 }
 
 /// What takes part in an adaptation, with its settings.

@@ -1,6 +1,7 @@
 //! Beam search: the likeliest text that looking at a few at a time finds.
 
 use super::reading::{Readers, Rules};
+use crate::free_memory::{check_memory, sum, times};
 use crate::model::LanguageModel;
 use crate::nn::config::{ConfigError, at_least_one};
 use crate::nn::params::Params;
@@ -34,6 +35,12 @@ impl<'a> Beam<'a> {
         at_least_one("beam", width)?;
         let vocabulary = model.config().vocabulary;
         rules.first_allowed(vocabulary)?;
+        // Of every text that is looked at: its states, the scores of what comes next, and each of them as a candidate.
+        let state = model.state(1);
+        let values = times(&[vocabulary, size_of::<f32>() + size_of::<Candidate>()]);
+        let bytes = times(&[state.h.len() + state.c.len(), 2 * size_of::<f32>()]);
+        let beam = sum([values, bytes]).saturating_mul(width as u128);
+        check_memory(|| format!("a beam of {width} texts over {vocabulary} tokens"), beam, "`beam`")?;
         Ok(Self { readers: Readers::new(model, params, rules, 1)?, width, vocabulary })
     }
 
@@ -50,7 +57,7 @@ impl<'a> Beam<'a> {
         for _ in 0..length {
             let mut candidates = self.candidates(&live);
             // Twice the width, so that texts that end leave enough to go on with.
-            let wanted = (2 * self.width).min(candidates.len());
+            let wanted = self.width.saturating_mul(2).min(candidates.len());
             if wanted == 0 {
                 break;
             }

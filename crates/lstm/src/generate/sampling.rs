@@ -37,17 +37,17 @@ impl Sampling {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let Self { repetition_penalty, temperature, top_k, top_p, min_p } = *self;
         let range = |name, value: f32, expected| ConfigError::Range { name, value: value.to_string(), expected };
-        if !(temperature >= 0.0 && temperature.is_finite()) {
-            return Err(range("temperature", temperature, "a number of at least 0"));
+        if temperature != 0.0 && !(1e-3..=1e3).contains(&temperature) {
+            return Err(range("temperature", temperature, "0, or a number from 0.001 to 1000"));
         }
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(range("top-p", top_p, "above 0 and at most 1"));
+        if !(1e-6..=1.0).contains(&top_p) {
+            return Err(range("top-p", top_p, "from 0.000001 to 1"));
         }
-        if !(0.0..=1.0).contains(&min_p) {
-            return Err(range("min-p", min_p, "at least 0 and at most 1"));
+        if min_p != 0.0 && !(1e-6..=1.0).contains(&min_p) {
+            return Err(range("min-p", min_p, "0, or from 0.000001 to 1"));
         }
-        if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
-            return Err(range("repetition-penalty", repetition_penalty, "a number above 0"));
+        if !(1e-3..=1e3).contains(&repetition_penalty) {
+            return Err(range("repetition-penalty", repetition_penalty, "a number from 0.001 to 1000"));
         }
         let cuts = [("top-k", top_k > 0), ("top-p", top_p < 1.0), ("min-p", min_p > 0.0)];
         if let Some((name, _)) = cuts.iter().find(|(_, set)| temperature == 0.0 && *set) {

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::free_memory::{sum, times};
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, Readout};
+use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, LstmConfig, Readout};
 use crate::nn::dropout::DropoutRates;
 
 /// The wiring of a language model, whose scores are over its vocabulary.
@@ -112,6 +113,36 @@ impl LanguageModelConfig {
             penalties: Penalties::default(),
             tied: false,
             softmaxes: 1,
+        }
+    }
+
+    /// The bytes of the parameters in numbers that do not wrap round, with layers of `lstm`.
+    ///
+    /// # Errors
+    /// Hidden sizes that are not one for each layer.
+    pub(crate) fn bytes(&self, lstm: &LstmConfig) -> Result<u128, ConfigError> {
+        let output = lstm.output();
+        let read = if self.tied || self.softmaxes > 1 { self.embedding } else { output };
+        let readout = if self.tied { 0 } else { times(&[self.vocabulary, read]) };
+        let head = match self.softmaxes {
+            1 if self.tied && output != self.embedding => times(&[self.embedding, output]),
+            1 => 0,
+            softmaxes => times(&[softmaxes, self.embedding.saturating_add(1), output]),
+        };
+        let values = sum([times(&[self.vocabulary, self.embedding]), readout, head, self.vocabulary as u128]);
+        Ok(sum([lstm.bytes()?, values.saturating_mul(4)]))
+    }
+}
+
+impl fmt::Display for LanguageModelConfig {
+    /// Its sizes: `10000 tokens, embedding 200, 2 layers of 200`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = if self.layers == 1 { "layer" } else { "layers" };
+        write!(f, "{} tokens, embedding {}, ", self.vocabulary, self.embedding)?;
+        write!(f, "{} {layers} of {}", self.layers, self.hidden)?;
+        match self.softmaxes {
+            1 => Ok(()),
+            softmaxes => write!(f, ", {softmaxes} softmaxes"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lstm_kernels::Start;
 
+use crate::free_memory::check_memory;
 use crate::model::config::{LanguageModelConfig, LayerWiring};
 use crate::model::embedding::{Embedding, EmbeddingTape};
 use crate::model::loss::Loss;
@@ -84,6 +85,16 @@ impl LanguageModel {
             variant: config.variant,
             ..LstmConfig::new(config.embedding, config.hidden.clone())
         };
+        // Before any part of it is made: a number of layers alone can be too large.
+        check_memory(
+            || format!("a model of {config}"),
+            config.bytes(&lstm_config)?,
+            if config.softmaxes > 1 {
+                "`softmaxes`, `hidden`, `embedding`, number of `layers` or vocabulary"
+            } else {
+                "`hidden`, `embedding`, number of `layers` or vocabulary"
+            },
+        )?;
         let mut layout = Layout::default();
         let embedding = Embedding::in_layout(&config, &mut layout);
         let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;

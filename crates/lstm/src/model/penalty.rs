@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nn::config::ConfigError;
+use crate::nn::config::{ConfigError, rate, within};
 use crate::nn::segment::Segment;
 
 /// The weights of what is added to the loss. Zero is off.
@@ -33,16 +33,11 @@ impl Penalties {
     /// The weight that is out of its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (name, value) in [("ar", self.activation), ("tar", self.temporal)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                let value = value.to_string();
-                return Err(ConfigError::Range { name, value, expected: "a number of at least 0" });
+            if value != 0.0 {
+                within(name, value, 1e-9..=1e6, "0, or a number from 0.000000001 to 1000000")?;
             }
         }
-        if !(0.0..1.0).contains(&self.label_smoothing) {
-            let (name, value) = ("label-smoothing", self.label_smoothing.to_string());
-            return Err(ConfigError::Range { name, value, expected: "at least 0 and below 1" });
-        }
-        Ok(())
+        rate("label-smoothing", self.label_smoothing)
     }
 }
 

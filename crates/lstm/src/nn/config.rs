@@ -1,10 +1,13 @@
 //! The choices a model can make: sizes, wiring, readout, initialisation, validated once with clear errors.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::free_memory::{check_memory, sum, times};
 
 /// A configuration that cannot be built, in a sentence.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -51,6 +54,20 @@ pub(crate) fn above_zero(name: &'static str, value: f64) -> Result<(), ConfigErr
         return Ok(());
     }
     Err(ConfigError::Range { name, value: value.to_string(), expected: "a number above 0" })
+}
+
+/// Refuses a number for the setting `name` outside of `range`, which `expected` says in words. Numbers that are none are
+/// outside of every range.
+pub(crate) fn within<T: PartialOrd + fmt::Display>(
+    name: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+    expected: &'static str,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value: value.to_string(), expected })
 }
 
 /// What a layer after the first takes as its input.
@@ -153,11 +170,11 @@ impl FromStr for InitScheme {
         match (value, bound.map(str::parse::<f32>)) {
             ("torch", _) => Ok(Self::Torch),
             ("ones-bias", _) => Ok(Self::OnesBias),
-            (_, Some(Ok(a))) if a.is_finite() && a >= 0.0 => Ok(Self::Uniform(a)),
+            (_, Some(Ok(a))) if (1e-6..=10.0).contains(&a) => Ok(Self::Uniform(a)),
             _ => Err(ConfigError::Unknown {
                 kind: "initialisation",
                 value: value.to_owned(),
-                choices: "torch, uniform(a) with a number a ≥ 0, ones-bias",
+                choices: "torch, uniform(a) with a number a from 0.000001 to 10, ones-bias",
             }),
         }
     }
@@ -238,12 +255,15 @@ impl fmt::Display for CellVariant {
     }
 }
 
-/// Refuses a rate outside `[0, 1)`.
+/// Refuses a rate outside `[0, 1)`, and one so small that it would never do anything.
 pub(crate) fn rate(name: &'static str, rate: f32) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&rate) {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name, value: rate.to_string(), expected: "at least 0 and below 1" })
+    let expected = match rate {
+        0.0 => return Ok(()),
+        rate if !(0.0..1.0).contains(&rate) => "at least 0 and below 1",
+        rate if rate < 1e-6 => "0 or at least 0.000001",
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Range { name, value: rate.to_string(), expected })
 }
 
 /// H, the hidden size: one for all layers, or one for each.
@@ -272,7 +292,16 @@ impl HiddenSizes {
                 "`hidden` gives {} sizes for {layers} layers; give one for each layer, or one for all",
                 sizes.len()
             ))),
-            _ => (0..layers).try_for_each(|layer| at_least_one("hidden", self.of(layer))),
+            Self::Each(sizes) => sizes.iter().try_for_each(|&size| at_least_one("hidden", size)),
+            Self::Same(size) => at_least_one("hidden", *size),
+        }
+    }
+
+    /// The smallest of all.
+    fn least(&self) -> usize {
+        match self {
+            Self::Each(sizes) => sizes.iter().copied().min().unwrap_or(0),
+            Self::Same(size) => *size,
         }
     }
 }
@@ -399,6 +428,59 @@ impl LstmConfig {
         }
     }
 
+    /// Refuses a projection that makes nothing smaller.
+    fn check_projection(&self) -> Result<(), ConfigError> {
+        if let Some(projection) = self.projection {
+            at_least_one("projection", projection)?;
+            if projection >= self.hidden.least() {
+                return Err(ConfigError::Range {
+                    name: "projection",
+                    value: projection.to_string(),
+                    expected: "smaller than the hidden size",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the parameters, and of what names and finds them, in numbers that do not wrap round: what an LSTM takes
+    /// at least.
+    ///
+    /// # Errors
+    /// Hidden sizes that are not one for each layer.
+    pub(crate) fn bytes(&self) -> Result<u128, ConfigError> {
+        /// The names and slots of a layer, and a parameter's buffers elsewhere, however small it is.
+        const LAYER: u128 = 4096;
+        // Zero layers have no sizes to check.
+        self.hidden.validate(self.layers.max(1))?;
+        self.check_projection()?;
+        let layer = |layer: usize| {
+            let (hidden, recurrent) = (self.hidden.of(layer), self.recurrent(layer));
+            let below = times(&[self.directions(), self.recurrent(layer.saturating_sub(1))]);
+            let (input, scores) = match (layer, self.wiring) {
+                (0, _) => (self.input as u128, 0),
+                (_, Wiring::Stacked) => (below, 0),
+                (_, Wiring::Skip) => (sum([self.input as u128, below]), 0),
+                (_, Wiring::Scores { size }) => (sum([size as u128, below]), below.saturating_mul(size as u128)),
+            };
+            let columns = sum([input, recurrent as u128, 2]);
+            let gates = times(&[hidden, self.variant.gates()]).saturating_mul(columns);
+            let projection = times(&[self.projection.unwrap_or(0), hidden]);
+            let values = sum([gates, projection]).saturating_mul(self.directions() as u128);
+            sum([sum([values, scores]).saturating_mul(4), LAYER])
+        };
+        Ok(match &self.hidden {
+            HiddenSizes::Each(sizes) => sum((0..sizes.len()).map(layer)),
+            HiddenSizes::Same(_) => sum([layer(0), layer(1).saturating_mul((self.layers.max(1) - 1) as u128)]),
+        })
+    }
+
+    /// Refuses sizes that do not fit the free memory, before any of it is asked for.
+    pub(crate) fn check_memory(&self) -> Result<(), ConfigError> {
+        let what = || format!("an LSTM of {} layers of {}", self.layers, self.hidden);
+        check_memory(what, self.bytes()?, "`hidden`, `layers` or `input`")
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -408,16 +490,7 @@ impl LstmConfig {
         // Zero layers have no sizes to check.
         self.hidden.validate(self.layers.max(1))?;
         at_least_one("layers", self.layers)?;
-        if let Some(projection) = self.projection {
-            at_least_one("projection", projection)?;
-            if (0..self.layers).any(|layer| projection >= self.hidden.of(layer)) {
-                return Err(ConfigError::Range {
-                    name: "projection",
-                    value: projection.to_string(),
-                    expected: "smaller than the hidden size",
-                });
-            }
-        }
+        self.check_projection()?;
         if let Wiring::Scores { size } = self.wiring {
             at_least_one("scores", size)?;
         }
@@ -425,7 +498,7 @@ impl LstmConfig {
             return Err(ConfigError::Zero { name: "horizon" });
         }
         self.variant.validate()?;
-        if self.variant.layer_norm && (0..self.layers).any(|layer| self.hidden.of(layer) == 1) {
+        if self.variant.layer_norm && self.hidden.least() == 1 {
             let why = "layer normalisation takes the mean of a layer's cells from each, which leaves nothing of one cell; give \
                        --hidden of at least 2, or no --layer-norm";
             return Err(ConfigError::Conflict(why.to_owned()));

@@ -67,6 +67,7 @@ impl Lstm {
     /// # Errors
     /// A configuration that cannot be built.
     pub fn in_layout(config: LstmConfig, prefix: &str, layout: &mut Layout) -> Result<Self, ConfigError> {
+        config.check_memory()?;
         config.validate()?;
         let layers = (0..config.layers).map(|index| Layer::in_layout(&config, index, prefix, layout)).collect();
         Ok(Self { config, layout: Arc::new(Layout::default()), layers })

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use lstm_kernels::{AdamStep, Aligned, adam, sgd, sum_of_squares};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::config::{ConfigError, above_zero};
+use crate::nn::config::{ConfigError, within};
 
 /// Which optimizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ impl AdamSettings {
                 return Err(ConfigError::Range { name, value: beta.to_string(), expected: "at least 0 and below 1" });
             }
         }
-        above_zero("epsilon", self.epsilon.into())
+        within("epsilon", self.epsilon, 1e-20..=1.0, "a number from 1e-20 to 1")
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::nn::config::{ConfigError, above_zero};
+use crate::nn::config::{ConfigError, within};
 
 /// How the rate changes over the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,11 @@ impl FromStr for Warmup {
     }
 }
 
-const WARMUP: &str = "a whole number of steps, such as 200, or a share of the run below 1, such as 0.05";
+/// More steps than a run of days has.
+const MOST_WARMUP: u64 = 1_000_000_000;
+
+const WARMUP: &str =
+    "a whole number of steps, such as 200, up to 1000000000, or a share of the run below 1, such as 0.05";
 
 impl Serialize for Warmup {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -121,7 +125,8 @@ pub struct Schedule {
     /// How the rate changes.
     #[serde(default)]
     pub kind: ScheduleKind,
-    /// The rate at the start; of `one-cycle` the highest.
+    /// The learning rate at the start; of `one-cycle` the highest.
+    #[serde(rename = "learning_rate", alias = "rate")]
     pub rate: f32,
     /// Of `step` and `plateau`: what the rate is divided by; 1 keeps it constant.
     pub decay: f32,
@@ -208,18 +213,23 @@ impl Schedule {
     /// # Errors
     /// A sentence naming the setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        above_zero("rate", self.rate.into())?;
-        above_zero("decay", self.decay.into())?;
+        within("learning-rate", self.rate, 1e-10..=1e4, "a number from 0.0000000001 to 10000")?;
+        let expected = "what the learning rate is divided by, from 1 to 1000000 (2 to halve it)";
+        within("decay", self.decay, 1.0..=1e6, expected)?;
+        within("decay-after", self.decay_after, 1..=1_000_000, "a number of epochs from 1 to 1000000")?;
         if self.kind == ScheduleKind::Plateau && self.decay <= 1.0 {
             let expected = "above 1 for the schedule plateau, or the rate would never fall";
             return Err(ConfigError::Range { name: "decay", value: self.decay.to_string(), expected });
         }
         if self.kind == ScheduleKind::OneCycle && self.warmup != Warmup::default() {
             let why = "the schedule one-cycle rises by itself over the first 30 % of the run, so a warm-up contradicts \
-                       it; leave --warmup out, or choose the schedule cosine or linear";
+                       it; leave `warmup` out, or choose the schedule cosine or linear";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         match self.warmup {
+            Warmup::Steps(steps) if steps > MOST_WARMUP => {
+                Err(ConfigError::Range { name: "warmup", value: steps.to_string(), expected: WARMUP })
+            }
             Warmup::Share(share) if !(share > 0.0 && share < 1.0) => {
                 Err(ConfigError::Range { name: "warmup", value: share.to_string(), expected: WARMUP })
             }
@@ -231,7 +241,7 @@ impl Schedule {
     pub(crate) fn fits(&self, steps: u64) -> Result<(), ConfigError> {
         match self.warmup {
             Warmup::Steps(warmup) if warmup > 0 && warmup >= steps => Err(ConfigError::Conflict(format!(
-                "a warm-up of {warmup} steps is no shorter than the run, which has {steps}; choose a shorter --warmup, \
+                "a warm-up of {warmup} steps is no shorter than the run, which has {steps}; choose a shorter `warmup`, \
                  a share of the run such as 0.05, or a longer run"
             ))),
             _ => Ok(()),

@@ -376,7 +376,7 @@ impl Facts {
 
 /// The tokens that a step learns from.
 fn tokens_per_step(config: &RunConfig) -> f64 {
-    (config.batch * config.segment * config.accumulate) as f64
+    config.batch as f64 * config.segment as f64 * config.accumulate as f64
 }
 
 /// The weights of a model that every token passes on its way to the readout, and those of the readout for each token

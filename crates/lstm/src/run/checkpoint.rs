@@ -278,6 +278,7 @@ impl LoadedRun {
     pub fn open(folder: &Path) -> Result<Self, TrainError> {
         let folder = RunFolder(folder.to_owned());
         let mut config = RunConfig::load(&folder)?;
+        config.validate()?;
         let tokenizer = Tokenizer::load(&folder.tokenizer())?;
         let path = folder.model();
         if !path.exists() && folder.checkpoint().exists() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::model::LanguageModelConfig;
-use crate::nn::config::{ConfigError, Init, above_zero, at_least_one};
+use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::Schedule;
@@ -91,6 +91,12 @@ const STEPS_WANTED: usize = 2_000;
 const MOST_EPOCHS: usize = 200;
 const FEWEST_EPOCHS: usize = 10;
 
+/// The most epochs that can be asked for, whatever they are for.
+const MOST: usize = 1_000_000_000;
+
+/// Tokens are numbered in 32 bits.
+const MOST_TOKENS: usize = u32::MAX as usize;
+
 /// One batch a step.
 fn default_accumulate() -> usize {
     1
@@ -124,6 +130,11 @@ impl RunConfig {
             let steps_per_epoch = batches.div_ceil(self.accumulate.max(1)).max(1);
             self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
         }
+    }
+
+    /// The time steps of a segment of training: those of a window, where windows are read.
+    pub(crate) fn steps_of_segment(&self) -> usize {
+        if let Batching::Windows(n) = self.batching { n } else { self.segment }
     }
 
     /// Checks every setting that the model does not check itself.
@@ -162,33 +173,51 @@ impl RunConfig {
                 return Err(ConfigError::Conflict(why.to_owned()));
             }
         }
-        if !(0.0..=1.0).contains(&self.candidates_until) {
-            let (name, value) = ("candidates-until", self.candidates_until.to_string());
-            return Err(ConfigError::Range { name, value, expected: "a share of the run from 0 to 1" });
-        }
+        let expected = "a share of the run above 0 and up to 1";
+        within("candidates-until", self.candidates_until, 1e-6..=1.0, expected)?;
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;
+            within("epochs", epochs, 1..=MOST, "at most 1000000000")?;
         }
-        if self.steps == Some(0) {
-            return Err(ConfigError::Zero { name: "steps" });
+        if let Some(steps) = self.steps {
+            at_least_one("steps", usize::try_from(steps).unwrap_or(usize::MAX))?;
+            within("steps", steps, 1..=1_000_000_000_000, "at most 1000000000000")?;
+        }
+        if let Some(patience) = self.patience {
+            within("patience", patience, 1..=MOST, "a number of epochs up to 1000000000")?;
+        }
+        // What config.toml can hold.
+        within("seed", self.seed, 0..=i64::MAX as u64, "at most 9223372036854775807")?;
+        if let Some(count) = self.vocabulary.min_count {
+            within("min-count", count, 1..=i64::MAX as u64, "a count from 1 on")?;
+        }
+        if let Some(size) = self.vocabulary.max_size {
+            within("vocab-size", size, 2..=MOST_TOKENS, "a number of tokens from 2 to 4294967295")?;
         }
         self.schedule.validate()?;
         if let Some(clip) = self.clip {
-            above_zero("clip", clip.into())?;
+            within("clip", clip, 1e-6..=1e6, "a norm from 0.000001 to 1000000")?;
         }
         if let Some(budget) = self.budget {
             above_zero("budget", budget)?;
         }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let value = self.weight_decay.to_string();
-            return Err(ConfigError::Range { name: "weight-decay", value, expected: "a number of at least 0" });
+        if self.weight_decay != 0.0 {
+            let expected = "0, or a number from 1e-10 to 1000000";
+            within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
+        }
+        let taken = self.weight_decay * self.schedule.rate;
+        if taken >= 1.0 {
+            return Err(ConfigError::Conflict(format!(
+                "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
+                 product must be below 1",
+                self.weight_decay, self.schedule.rate
+            )));
         }
         if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
             let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        let steps = if let Batching::Windows(n) = self.batching { n } else { self.segment };
-        if self.model.penalties.temporal > 0.0 && steps == 1 {
+        if self.model.penalties.temporal > 0.0 && self.steps_of_segment() == 1 {
             let why =
                 "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
             return Err(ConfigError::Conflict(why.to_owned()));
@@ -196,15 +225,15 @@ impl RunConfig {
         self.adam.validate()?;
         if self.optimizer == OptimizerKind::NtAsgd {
             at_least_one("non-monotone", self.non_monotone)?;
+            within("non-monotone", self.non_monotone, 1..=MOST, "a number of epochs up to 1000000000")?;
             if self.average != Averaging::None {
                 let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
                            --average out, or choose the optimizer sgd";
                 return Err(ConfigError::Conflict(why.to_owned()));
             }
         }
-        if let Some(bias) = self.init.forget_bias.filter(|bias| !bias.is_finite()) {
-            let value = bias.to_string();
-            return Err(ConfigError::Range { name: "forget-bias", value, expected: "a finite number" });
+        if let Some(bias) = self.init.forget_bias {
+            within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
         }
         Ok(())
     }

@@ -18,7 +18,8 @@ pub enum Preset {
     Builtin,
     /// For a text when nothing is said.
     Default,
-    /// The report's own model and task.
+    /// The model and the task of the report that the project grew from (`docs/experiments.md`): an LSTM built by hand that reads
+    /// out its output gate and predicts the word after five. Elsewhere in the code it is "the report" alone.
     TextLstm,
     /// Zaremba et al. 2014, not regularised.
     Small,

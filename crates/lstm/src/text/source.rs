@@ -208,7 +208,10 @@ impl Source {
     /// # Errors
     /// Shares that do not add up to 100, or a text that is too short.
     pub fn split(&self, shares: &[u32]) -> Result<Splits, TextError> {
-        if !(2..=3).contains(&shares.len()) || shares.iter().sum::<u32>() != 100 || shares[0] == 0 {
+        if !(2..=3).contains(&shares.len())
+            || shares.iter().map(|&share| u64::from(share)).sum::<u64>() != 100
+            || shares[0] == 0
+        {
             let given: Vec<String> = shares.iter().map(u32::to_string).collect();
             return Err(TextError::Unusable(format!(
                 "the split {} is not two or three percentages that add up to 100, such as 90/5/5 or 90/10",
@@ -410,14 +413,7 @@ const FEW_CHARACTERS: usize = 100;
 
 /// Bytes as people say them.
 pub(super) fn size(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", units[unit])
+    crate::free_memory::size(bytes.into())
 }
 
 impl Part {

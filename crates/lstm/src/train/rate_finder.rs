@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::data::Data;
 use super::step::TrainStep;
-use super::trainer::{TrainError, batches, check_memory, sampler};
+use super::trainer::{TrainError, batches, check_accumulation, check_effect, check_memory, sampler};
 use crate::model::LanguageModel;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::checkpoint::Progress;
@@ -55,7 +55,9 @@ impl RangeTest {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
+        check_effect(&config)?;
         check_memory(&config, data, &model)?;
+        check_accumulation(&config, data)?;
         let mut progress = Progress::new(&config, &model, String::new());
         let mut train_step = TrainStep::new(&model, &config, sampler(&config, data));
         train_step.sample(true);

@@ -13,7 +13,7 @@ use super::event::{End, Event, MetricsFile, Outcome};
 use super::step::{StepResult, TrainStep};
 use crate::evaluate::Evaluation;
 use crate::formats::{FormatError, Staged, write_bytes};
-use crate::free_memory::free_memory;
+use crate::free_memory::{self, sum, times};
 use crate::model::{LanguageModel, Loss, Sampler};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
@@ -42,7 +42,7 @@ pub enum TrainError {
     Format(#[from] FormatError),
     /// A loss or gradient that is not a number.
     #[error(
-        "{what} {step} is not a finite number{}; start again with a lower --rate or --clip{}",
+        "{what} {step} is not a finite number{}; start again with a lower learning rate or clip{}",
         last.map(|loss| format!(" (that of the step before was {})", nats(loss))).unwrap_or_default(),
         saved.map(|at| format!("; the checkpoint of step {at} is kept, and the best model if one was saved")).unwrap_or_default()
     )]
@@ -53,6 +53,23 @@ pub enum TrainError {
         step: u64,
         /// The loss of the step before, in nats.
         last: Option<f64>,
+        /// The step of the last good checkpoint, where there is one.
+        saved: Option<u64>,
+    },
+    /// A loss so large that its perplexity is no number.
+    #[error(
+        "the {what} loss up to step {step} is {}, whose perplexity is infinite: the training has diverged; start again with a \
+         lower learning rate or clip{}",
+        nats(*loss),
+        saved.map(|at| format!("; the checkpoint of step {at} is kept, and the best model if one was saved")).unwrap_or_default()
+    )]
+    Diverged {
+        /// Of which text.
+        what: &'static str,
+        /// The mean loss, in nats.
+        loss: f64,
+        /// The steps taken.
+        step: u64,
         /// The step of the last good checkpoint, where there is one.
         saved: Option<u64>,
     },
@@ -150,6 +167,7 @@ impl Trainer {
         config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
+        check_effect(&config)?;
         check_memory(&config, &data, &model)?;
         check_schedule(&config, &data)?;
         let folder = RunFolder(folder.to_owned());
@@ -187,6 +205,12 @@ impl Trainer {
         config.validate()?;
         let tokenizer = Tokenizer::load(&folder.tokenizer())?;
         let data = Data::read(&config, Some(tokenizer))?;
+        if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
+            return Err(TrainError::Unusable(
+                "patience waits for a better validation, but the run has no validation text; leave `patience` out"
+                    .to_owned(),
+            ));
+        }
         if data.tokenizer.vocabulary_size() != config.model.vocabulary {
             return Err(TrainError::Unusable(format!(
                 "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
@@ -404,9 +428,13 @@ impl Trainer {
             None => None,
         };
         let position = &mut self.progress.position;
-        if valid.is_some_and(|loss| !loss.nll.is_finite()) {
-            let (step, saved) = (position.step, self.saved.step);
-            return Err(TrainError::NotFinite { what: "the validation loss after step", step, last: None, saved });
+        // A perplexity that is no number any more is that of a model that has lost what it learned; it is never the best.
+        let is_lost = |loss: Loss| !loss.perplexity().is_finite();
+        let lost = [(Some(position.epoch_loss), "training"), (valid, "validation")];
+        if let Some((loss, what)) =
+            lost.iter().find_map(|(loss, what)| Some((loss.filter(|&loss| is_lost(loss))?, what)))
+        {
+            return Err(TrainError::Diverged { what, loss: loss.mean(), step: position.step, saved: self.saved.step });
         }
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         position.evaluated.0 += valid.map_or(0, |loss| loss.tokens as u64);
@@ -597,7 +625,7 @@ fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usi
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
 fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
-    let steps = batches(config, data, 0)?.len().div_ceil(config.accumulate) as u64;
+    let steps = check_accumulation(config, data)? as u64;
     let by_epochs = config.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
     // How many steps fit a time budget alone is not known before.
     if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
@@ -616,10 +644,42 @@ fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
     })
 }
 
+/// Refuses more batches a step than an epoch has; gives the steps of an epoch.
+pub(crate) fn check_accumulation(config: &RunConfig, data: &Data) -> Result<usize, TrainError> {
+    let count = batches(config, data, 0)?.len();
+    if config.accumulate > count.max(1) {
+        let joined = config.accumulate;
+        return Err(TrainError::Unusable(format!(
+            "`accumulate` joins {joined} batches into one step, but an epoch has {count}; choose fewer, or smaller batches"
+        )));
+    }
+    Ok(count.div_ceil(config.accumulate))
+}
+
+/// Refuses settings that would change nothing on this text.
+pub(crate) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
+    let vocabulary = config.model.vocabulary;
+    if let Some(candidates) = config.candidates.filter(|&candidates| candidates >= vocabulary) {
+        return Err(ConfigError::Conflict(format!(
+            "`candidates` is {candidates}, but the vocabulary has {vocabulary} tokens, all of which are scored anyway; leave \
+             it out, or choose fewer"
+        )));
+    }
+    let steps = config.steps_of_segment();
+    match config.model.horizon {
+        Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {
+            Err(ConfigError::Conflict(format!(
+                "`horizon` is {horizon}, but the gradient ends at the start of its segment of {steps} steps anyway; leave it \
+                 out, or choose fewer steps or a longer segment"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
 pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
-    let Some(free) = free_memory() else { return Ok(()) };
     let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
     let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
@@ -629,21 +689,18 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
         _ => config.segment.min(data.train.ids.len() + 1),
     };
     // A tape for no rows holds the packed weights.
-    let values = parameters.saturating_mul(copies).saturating_mul(size_of::<f32>()).saturating_add(model.bytes(0, 0));
-    let segment = model.bytes(steps, config.batch).saturating_sub(model.bytes(0, 0));
-    let needed = values.saturating_add(segment);
-    if needed as u64 <= free {
-        return Ok(());
-    }
-    let (what, less) = if values >= segment {
-        (format!("a model of {parameters} parameters"), "--hidden, --embedding or --vocab-size")
+    let packed = model.bytes(0, 0);
+    let values = sum([times(&[parameters, copies, size_of::<f32>()]), packed as u128]);
+    let segment = model.bytes(steps, config.batch).saturating_sub(packed) as u128;
+    let (what, smaller) = if values >= segment {
+        (format!("training a model of {parameters} parameters"), "`hidden`, `embedding` or vocabulary")
     } else {
-        (format!("a segment of {steps} steps by {} rows", config.batch), "--segment, window, --batch or --hidden")
+        (
+            format!("training on a segment of {steps} steps by {} rows", config.batch),
+            "`segment`, window, `batch` or `hidden`",
+        )
     };
-    let mixture = if config.model.softmaxes > 1 { "--softmaxes, " } else { "" };
-    Err(TrainError::Unusable(format!(
-        "{what} needs {} MiB for training, but {} MiB of memory are free; choose a smaller {mixture}{less}",
-        needed >> 20,
-        free >> 20
-    )))
+    let mixture = if config.model.softmaxes > 1 { "`softmaxes`, " } else { "" };
+    free_memory::check_memory(|| what, sum([values, segment]), &format!("{mixture}{smaller}"))?;
+    Ok(())
 }

@@ -554,7 +554,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
     let error = trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
-    assert!(error.contains("is not a finite number") && error.contains("--rate"), "{error}");
+    assert!(error.contains("is not a finite number") && error.contains("lower learning rate"), "{error}");
     assert!(error.contains("checkpoint of step 0"), "{error}");
     assert_eq!(Trainer::resume(&run, Extension::default()).unwrap().step(), 0);
 }

@@ -206,6 +206,13 @@ impl Tokenizer {
                 counts.into_iter().filter(|(token, (count, _))| *count >= minimum || special(token)).collect();
             sorted.sort_by(|(_, (a, a_order)), (_, (b, b_order))| b.cmp(a).then(a_order.cmp(b_order)));
             tokens.extend(sorted.into_iter().map(|(token, _)| token));
+            let is_asked = options.min_count.is_some();
+            if is_asked && tokens.iter().all(|token| special(token)) {
+                return Err(TextError::Unusable(format!(
+                    "no token of the training text occurs {minimum} times, so nothing would be left to learn; choose a \
+                     smaller `min-count`"
+                )));
+            }
             if let Some(max) = options.max_size {
                 let kept: Vec<String> = tokens.iter().take(max).cloned().collect();
                 let lost = [UNK, EOS].into_iter().filter(|t| tokens.iter().any(|x| x == t));

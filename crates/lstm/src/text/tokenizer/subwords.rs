@@ -42,6 +42,10 @@ const LONGEST_PIECE: usize = 96;
 /// pieces there are.
 const LONGEST_WORD: usize = 100;
 
+/// The most numbers that a vocabulary may leave out, beside one for each that it has: files of real models leave out some
+/// hundred.
+const MOST_UNUSED: usize = 1 << 16;
+
 /// A tokenizer of the library.
 #[derive(Clone, Debug)]
 pub(crate) struct Subwords {
@@ -65,6 +69,15 @@ impl Subwords {
             Method::Unigram | Method::Pieces => words.iter().flat_map(|(word, _)| word.chars()).collect(),
         };
         let failed = |e: tokenizers::Error| TextError::Unusable(format!("the tokenizer cannot be trained: {e}"));
+        if words.is_empty() {
+            return Err(TextError::Unusable(
+                "the training text has no words to make subwords of; give a text with more than white space".to_owned(),
+            ));
+        }
+        // The library makes room for as many as are asked for; a merge joins two pieces of a word, so there are no more of
+        // them than pieces.
+        let most = words.iter().map(|(word, _)| word.len()).fold(2 * characters.len() + 2, usize::saturating_add);
+        let size = if method == Method::Unigram { size } else { size.min(most) };
         // The library sums in as many parts as there are threads; with one the result is the same everywhere.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| failed(e.into()))?;
         let model = match method {
@@ -106,13 +119,19 @@ impl Subwords {
             tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|e| format!("it is refused: {e}"))?;
         inner.with_truncation(None).map_err(|e| e.to_string())?;
         inner.with_padding(None);
-        if inner.get_vocab_size(true) == 0 {
+        let vocabulary = inner.get_vocab(true);
+        let Some(&highest) = vocabulary.values().max() else {
             return Err("its vocabulary is empty".to_owned());
+        };
+        // Every number up to the highest becomes a row of the model's tables.
+        if highest as usize > 2 * vocabulary.len() + MOST_UNUSED {
+            let known = vocabulary.len();
+            return Err(format!("it numbers tokens up to {highest}, but it has only {known}; number them from 0 on"));
         }
         let model = &document["model"];
         let unknown = match (&model["unk_token"], model["unk_id"].as_u64()) {
             (Value::String(name), _) => inner.token_to_id(name).map(|id| (id, name.clone())),
-            (_, Some(id)) => inner.id_to_token(id as u32).map(|name| (id as u32, name)),
+            (_, Some(id)) => u32::try_from(id).ok().and_then(|id| inner.id_to_token(id).map(|name| (id, name))),
             _ => None,
         };
         let mut subwords = Self { inner, document, unknown, keeps_line_feeds: false };
@@ -300,7 +319,10 @@ fn unigrams(size: usize, words: &[(String, u64)], characters: &BTreeSet<char>) -
     let shrink = total / (1 << 31) + 1;
     let shrunk = |count: &u64| count.div_ceil(shrink).min(u64::from(u32::MAX)) as u32;
     let sentences = words.iter().map(|(word, count)| (word.clone(), shrunk(count))).collect();
-    let trainer = UnigramTrainer::builder().show_progress(false).vocab_size(size as u32 - 1).build()?;
+    let trainer = UnigramTrainer::builder()
+        .show_progress(false)
+        .vocab_size(u32::try_from(size).unwrap_or(u32::MAX) - 1)
+        .build()?;
     let mut trained = Unigram::default();
     trainer.do_train(sentences, &mut trained)?;
     let mut pieces: Vec<(String, f64)> = trained.iter().filter(|(piece, _)| piece != UNKNOWN).cloned().collect();
