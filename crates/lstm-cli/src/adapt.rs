@@ -26,27 +26,25 @@ pub struct Adapt {
     #[arg(long, value_name = "HOW")]
     adapt: Option<Adaptation>,
     /// Tune the settings anew [default: use those in adaptation.toml, if there are any]
-    #[arg(long, requires = "adapt", conflicts_with_all = [
-        "cache_theta", "cache_weight", "cache_window", "dynamic_rate", "dynamic_decay", "dynamic_segment",
-    ])]
+    #[arg(long)]
     tune: bool,
     /// How much more a similar output counts in the cache [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "THETA", allow_negative_numbers = true)]
+    #[arg(long, value_name = "THETA", allow_negative_numbers = true)]
     cache_theta: Option<f32>,
     /// The share of the cache in a prediction, at least 0 and below 1 [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "WEIGHT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     cache_weight: Option<f32>,
     /// The tokens that the cache looks back [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS")]
     cache_window: Option<usize>,
     /// The learning rate of dynamic evaluation [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "RATE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     dynamic_rate: Option<f32>,
     /// How strongly dynamic evaluation draws parameters back to their trained values [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "DECAY", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     dynamic_decay: Option<f32>,
     /// The tokens that dynamic evaluation scores before it learns from them [default: tuned]
-    #[arg(long, requires = "adapt", value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS")]
     dynamic_segment: Option<usize>,
 }
 

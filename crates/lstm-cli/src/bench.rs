@@ -68,12 +68,16 @@ impl Kind {
     }
 }
 
+/// A day.
+const MOST_SECONDS: f64 = 86_400.0;
+
 /// Measures and prints.
 pub fn run(options: Bench) -> Result<ExitCode> {
     let seconds = options.seconds.unwrap_or(1.0);
-    let Ok(budget) = Duration::try_from_secs_f64(seconds) else {
-        bail!("--seconds is {seconds}; it must be a number of at least 0");
-    };
+    if !(0.0..=MOST_SECONDS).contains(&seconds) {
+        bail!("--seconds is {seconds}; it must be a number from 0 to {MOST_SECONDS}");
+    }
+    let budget = Duration::from_secs_f64(seconds);
     options.refuse_unused()?;
     use_threads(options.threads)?;
     // What was measured is printed already; there is nothing to save.
@@ -291,7 +295,7 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
     for kind in [Kind::Train, Kind::Layer, Kind::Decode] {
         for (name, preset) in Preset::NAMED {
             let Some(shape) = preset_shape(preset, kind) else {
-                eprintln!("{} {name} is left out: its layers have different sizes", kind.name());
+                talk(format_args!("{} {name} is left out: its layers have different sizes", kind.name()));
                 continue;
             };
             match Measured::new(kind, shape, budget) {

@@ -54,7 +54,7 @@ fn report(test: &RangeTest, as_json: bool) -> Result<()> {
         (Some(steepest), Some(tenth)) => {
             writeln!(out, "steepest {steepest:>5.2e}   where the loss falls fastest")?;
             writeln!(out, "tenth    {tenth:>5.2e}   a tenth of the rate at which it is lowest")?;
-            talk(format_args!("try: --rate {steepest:.1e}"));
+            talk(format_args!("try: --learning-rate {steepest:.1e}"));
         }
         _ => talk("the loss fell at no rate; look at the text and the model, or give a longer text"),
     }

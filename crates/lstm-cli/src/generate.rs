@@ -36,7 +36,7 @@ pub struct Generate {
     sampling: SamplingOptions,
     /// Search for the likeliest text instead of sampling, this many at a time; --samples then gives the best of them
     /// [default: sample]
-    #[arg(long, value_name = "WIDTH", conflicts_with = "SamplingOptions")]
+    #[arg(long, value_name = "WIDTH")]
     beam: Option<usize>,
 }
 
@@ -103,10 +103,25 @@ fn rules(run: &LoadedRun) -> Rules {
     }
 }
 
+/// More than anybody reads.
+const MOST_TOKENS: usize = 1_000_000_000;
+
 /// Generates and prints.
 pub fn run(options: Generate) -> Result<ExitCode> {
-    if options.samples == 0 {
-        bail!("--samples is 0; it must be at least 1");
+    for (option, value, most) in [("--samples", options.samples, 1_000_000), ("--length", options.length, MOST_TOKENS)]
+    {
+        if !(1..=most).contains(&value) {
+            bail!("{option} is {value}; it must be at least 1 and at most {most}");
+        }
+    }
+    if options.sampling.temperature == Some(0.0) {
+        let idle = [("--seed", options.sampling.seed.is_some()), ("--samples", options.samples > 1)];
+        if let Some((option, _)) = idle.into_iter().find(|(_, given)| *given) {
+            bail!(
+                "{option} has no part with --temperature 0, which always takes the likeliest token, so that every text is \
+                 the same; leave one of them out"
+            );
+        }
     }
     let run = LoadedRun::open(&options.run)?;
     let tokenizer = &run.tokenizer;

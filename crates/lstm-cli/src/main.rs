@@ -4,9 +4,11 @@ mod adapt;
 mod bench;
 #[cfg(feature = "download")]
 mod data;
+mod defaults;
 mod eval;
 mod find_rate;
 mod generate;
+mod given;
 mod notes;
 mod output;
 mod progress;
@@ -17,9 +19,10 @@ mod stdin;
 mod train;
 mod train_options;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// LSTM language models: train on a text, evaluate, generate, look inside.
 #[derive(Parser)]
@@ -54,11 +57,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let mut known = described();
+    let matches = known.get_matches_mut();
+    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     lstm::check_isa()
         .map_err(anyhow::Error::msg)
+        .and_then(|()| match matches.subcommand() {
+            Some((name, given)) => known.find_subcommand(name).map_or(Ok(()), |known| given::refuse_idle(known, given)),
+            None => Ok(()),
+        })
         .and_then(|()| run(command))
         .unwrap_or_else(|error| output::failure(&error))
+}
+
+/// The command with all its subcommands, and with the defaults of `train` in its help.
+fn described() -> clap::Command {
+    Cli::command().mut_subcommand("train", defaults::shown)
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -72,7 +86,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Show(command) => show::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lstm", &mut std::io::stdout());
+            // Into memory first: what writes them takes a reader that has seen enough for a defect.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut described(), "lstm", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -19,10 +19,13 @@ use crate::notes;
 /// The exit code of a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
 
+/// More threads than any machine of today has processors.
+const MOST_THREADS: usize = 1024;
+
 /// Uses `threads` threads, or as many as there are processors.
 pub fn use_threads(threads: Option<usize>) -> Result<()> {
-    if threads == Some(0) {
-        bail!("--threads is 0; it must be at least 1");
+    if let Some(threads) = threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
+        bail!("--threads is {threads}; it must be at least 1 and at most {MOST_THREADS}");
     }
     lstm::set_threads(threads.unwrap_or(0));
     Ok(())

@@ -8,47 +8,44 @@ use lstm::nn::dropout::{DropoutKind, DropoutRates};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Regularisation")]
 pub struct RegularisationOptions {
-    /// Dropout rate of inputs, between layers and of outputs [default: 0.3; small, textlstm: 0, medium: 0.5, large: 0.65,
-    /// awd: 0.4, between layers 0.25, char: 0.1]
+    /// Dropout rate of inputs, between layers and of outputs, where the next three say nothing else
     #[arg(long, value_name = "RATE")]
     dropout: Option<f32>,
-    /// Dropout rate of the embedding's values [default: as --dropout]
+    /// Dropout rate of the embedding's values
     #[arg(long, value_name = "RATE")]
     dropout_input: Option<f32>,
-    /// Dropout rate between layers [default: as --dropout]
+    /// Dropout rate between layers
     #[arg(long, value_name = "RATE")]
     dropout_hidden: Option<f32>,
-    /// Dropout rate of what is read out [default: as --dropout]
+    /// Dropout rate of what is read out
     #[arg(long, value_name = "RATE")]
     dropout_output: Option<f32>,
-    /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016) [default: standard;
-    /// awd: locked]
+    /// Masks of dropout: standard, fresh at every step; locked, one for a segment (Gal & Ghahramani 2016)
     #[arg(long, value_name = "KIND")]
     dropout_kind: Option<DropoutKind>,
-    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016) [default: 0; awd: 0.1]
+    /// Rate at which whole words lose their embedding (Gal & Ghahramani 2016)
     #[arg(long, value_name = "RATE")]
     dropout_embedding: Option<f32>,
-    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017) [default: 0; awd: 0.5]
+    /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017)
     #[arg(long, value_name = "RATE")]
     dropout_weights: Option<f32>,
     /// Zoneout: the probability with which each unit of the cell and hidden states keeps its value in a step; in evaluation
-    /// the expectation (Krueger et al. 2017) [default: 0]
+    /// the expectation (Krueger et al. 2017)
     #[arg(long, value_name = "RATE")]
     zoneout: Option<f32>,
-    /// Zoneout of the cell states [default: as --zoneout]
+    /// Zoneout of the cell states
     #[arg(long, value_name = "RATE")]
     zoneout_cell: Option<f32>,
-    /// Zoneout of the hidden states [default: as --zoneout]
+    /// Zoneout of the hidden states
     #[arg(long, value_name = "RATE")]
     zoneout_hidden: Option<f32>,
-    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017) [default: 0; awd: 2]
+    /// Activation regularisation: ALPHA times the mean square of what is read out (Merity 2017)
     #[arg(long, value_name = "ALPHA")]
     ar: Option<f32>,
-    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017) [default: 0;
-    /// awd: 1]
+    /// Temporal activation regularisation: BETA times the mean square of its change per step (Merity 2017)
     #[arg(long, value_name = "BETA")]
     tar: Option<f32>,
-    /// Label smoothing: spread this share of each target over all tokens (Szegedy 2016) [default: 0]
+    /// Label smoothing: spread this share of each target over all tokens (Szegedy 2016)
     #[arg(long, value_name = "EPSILON")]
     label_smoothing: Option<f32>,
 }
@@ -56,6 +53,18 @@ pub struct RegularisationOptions {
 impl RegularisationOptions {
     /// Lays the options over a model whose other choices are made.
     pub fn lay_over(&self, model: &mut LanguageModelConfig) -> Result<()> {
+        let all = [self.dropout_input, self.dropout_hidden, self.dropout_output].iter().all(Option::is_some);
+        if self.dropout.is_some() && all {
+            bail!(
+                "--dropout has no part with --dropout-input, --dropout-hidden and --dropout-output, which say all that it \
+                 does; leave it out"
+            );
+        }
+        if self.zoneout.is_some() && self.zoneout_cell.is_some() && self.zoneout_hidden.is_some() {
+            bail!(
+                "--zoneout has no part with --zoneout-cell and --zoneout-hidden, which say all that it does; leave it out"
+            );
+        }
         let rates = &mut model.dropout;
         if let Some(rate) = self.dropout {
             *rates = DropoutRates { kind: rates.kind, ..DropoutRates::all(rate) };

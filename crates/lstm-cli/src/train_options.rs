@@ -26,8 +26,9 @@ pub struct Train {
     /// A text file, also compressed (.gz, .zst), or a folder of them, or - for standard input, which is then kept in the run
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
-    /// A named bundle of choices: textlstm (the report's model and task), small, medium, large (Zaremba et al. 2014),
-    /// awd (Merity et al. 2017), char (a character model) [default: chosen for the text, the time and this machine, and explained]
+    /// A named bundle of choices: textlstm (of the word after five, by the hand-built LSTM of the report that this project grew
+    /// from, which reads out its output gate), small, medium, large (Zaremba et al. 2014), awd (Merity et al. 2017), char (a
+    /// character model) [default: a text's run is planned for it, the time and this machine, and explained]
     #[arg(long, value_parser = Preset::NAMED.map(|(name, _)| name))]
     preset: Option<String>,
     #[command(flatten)]
@@ -49,38 +50,38 @@ pub struct Train {
 #[command(next_help_heading = "Text")]
 struct TextOptions {
     /// Validation text [default: by --split; of a folder: its valid file]
-    #[arg(long, requires = "text", conflicts_with = "split")]
+    #[arg(long)]
     valid: Option<PathBuf>,
     /// Test text [default: by --split; of a folder: its test file]
-    #[arg(long, requires = "text", conflicts_with = "split")]
+    #[arg(long)]
     test: Option<PathBuf>,
     /// Percentages for training, validation and test [default: 90/5/5, but at most 2 MiB
     /// for each of the last two]
-    #[arg(long, requires = "text", value_parser = shares, value_name = "A/B/C")]
+    #[arg(long, value_parser = shares, value_name = "A/B/C")]
     split: Option<Shares>,
     /// Use about so many MiB of the training text, in pieces from all over it [default: all; with a budget what can be read in
     /// it]
-    #[arg(long, requires = "text", value_parser = mebibytes, value_name = "MIB")]
+    #[arg(long, value_parser = mebibytes, value_name = "MIB")]
     text_limit: Option<u64>,
     /// What a token is: words, chars, bytes, or subwords that are trained on the text: bpe, unigram, wordpiece; or the
-    /// path of a tokenizer.json [default: words; char: chars]
+    /// path of a tokenizer.json
     #[arg(long, value_parser = tokenizer_choice, value_name = "KIND")]
     tokenizer: Option<TokenizerChoice>,
-    /// Rarer tokens become <unk> [default: 2 for words of a text without <unk>, else 1]
+    /// Rarer tokens become <unk>
     #[arg(long)]
     min_count: Option<u64>,
-    /// Keep only the most frequent tokens; make so many subwords [default: all; subwords: 8000]
+    /// Keep only the most frequent tokens; make so many subwords
     #[arg(long)]
     vocab_size: Option<usize>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
-    #[arg(long, requires = "text")]
+    #[arg(long)]
     lossy: bool,
     /// Shuffle the lines by the seed before the text is split, for lists that are sorted: lines [default: the order of the text]
-    #[arg(long, requires = "text", value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT")]
     shuffle: Option<Shuffle>,
     /// What ends a line: lf, a carriage return before it being dropped, or keep, which leaves that in the text [default: lf;
     /// --tokenizer bytes: keep]
-    #[arg(long, requires = "text", value_name = "HOW")]
+    #[arg(long, value_name = "HOW")]
     line_ends: Option<LineEnds>,
 }
 
@@ -88,55 +89,54 @@ struct TextOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Model")]
 struct ModelOptions {
-    /// Number of layers [default: 1; presets small, medium, large, char: 2, awd: 3]
+    /// Number of layers
     #[arg(long)]
     layers: Option<usize>,
-    /// Hidden size, or one for each layer such as 1150,1150,400 [default: 200; textlstm: 128, medium: 650, large: 1500,
-    /// awd: 1150,1150,400, char: 256]
+    /// Hidden size, or one for each layer such as 1150,1150,400
     #[arg(long)]
     hidden: Option<HiddenSizes>,
-    /// Embedding size [default: 200; textlstm: 256, medium: 650, large: 1500, awd: 400, char: 64]
+    /// Embedding size
     #[arg(long)]
     embedding: Option<usize>,
-    /// Project the hidden state to this size [default: no projection]
+    /// Project the hidden state to this size
     #[arg(long)]
     projection: Option<usize>,
-    /// What a layer takes from the one below: stacked, skip, scores [default: stacked; textlstm: scores]
+    /// What a layer takes from the one below: stacked, skip, scores; more layers of textlstm are joined by scores
     #[arg(long)]
     wiring: Option<LayerWiring>,
-    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016) [default: no; of a
-    /// text without a preset what is chosen for it, which --residual=false undoes]
+    /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016); --residual=false
+    /// undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     residual: Option<bool>,
     /// Let every unit's gates see its own cell: the input and forget gates the one before, the output gate the new one (Gers &
-    /// Schmidhuber 2000) [default: no]
+    /// Schmidhuber 2000)
     #[arg(long)]
     peepholes: bool,
-    /// Couple the input gate to the forget gate, i = 1 - f (Greff et al. 2017) [default: no]
+    /// Couple the input gate to the forget gate, i = 1 - f (Greff et al. 2017)
     #[arg(long)]
     coupled: bool,
     /// Normalise what the gates get from the input and from the hidden state, and the cell state that is read, each with a
-    /// gain and a bias (Ba et al. 2016) [default: no]
+    /// gain and a bias (Ba et al. 2016)
     #[arg(long)]
     layer_norm: bool,
-    /// What is read out: hidden, output-gate [default: hidden; textlstm: output-gate]
+    /// What is read out: hidden, output-gate
     #[arg(long)]
     readout: Option<Readout>,
-    /// Make the readout's weights the embedding's, by a projection where their sizes differ (Press & Wolf 2017) [default:
-    /// weights of its own; awd: tied, which --tied=false undoes]
+    /// Make the readout's weights the embedding's, by a projection where their sizes differ (Press & Wolf 2017);
+    /// --tied=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     tied: Option<bool>,
     /// Predict by a mixture of so many softmaxes, each of a vector of its own (Yang 2018); a step scores the vocabulary as
-    /// often [default: 1]
+    /// often
     #[arg(long, value_name = "K")]
     softmaxes: Option<usize>,
-    /// Cut the gradient through time every so many steps, or `segment` for never [default: segment]
+    /// Cut the gradient through time every so many steps, or `segment` for never
     #[arg(long, value_parser = horizon)]
     horizon: Option<Horizon>,
-    /// Initial values: torch, uniform(a), ones-bias [default: uniform(0.1); textlstm: ones-bias, awd, char: torch]
+    /// Initial values: torch, uniform(a), ones-bias
     #[arg(long)]
     init: Option<InitScheme>,
-    /// Sum of the forget gate's biases at the start [default: 1; textlstm, small, medium, large, awd: as --init]
+    /// Sum of the forget gate's biases at the start
     #[arg(long)]
     forget_bias: Option<f32>,
 }
@@ -145,79 +145,77 @@ struct ModelOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Training")]
 struct TrainingOptions {
-    /// How the text is read: stream, windows(n), lines [default: stream; textlstm: windows(5)]
+    /// How the text is read: stream, windows(n), lines
     #[arg(long)]
     batches: Option<Batching>,
-    /// Rows read side by side [default: 20; textlstm: 128, char: 64]
+    /// Rows read side by side
     #[arg(long)]
     batch: Option<usize>,
-    /// Steps of truncated back-propagation [default: 20; medium, large: 35, awd: 70, char: 64]
+    /// Steps of truncated back-propagation
     #[arg(long)]
     segment: Option<usize>,
     /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
-    /// [default: 1]
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
-    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017) [default: no; awd:
-    /// yes, which --variable-segment=false undoes]
+    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017);
+    /// --variable-segment=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     variable_segment: Option<bool>,
     /// Score so many tokens in a step, drawn by their frequency and by what is to be predicted, instead of the whole
-    /// vocabulary: a sampled softmax (Jean 2015) [default: all]
+    /// vocabulary: a sampled softmax (Jean 2015)
     #[arg(long, value_name = "TOKENS")]
     candidates: Option<usize>,
-    /// Score every token after this share of the run all the same [default: 0.8]
-    #[arg(long, value_name = "SHARE", requires = "candidates")]
+    /// Score every token after this share of the run all the same
+    #[arg(long, value_name = "SHARE")]
     candidates_until: Option<f64>,
-    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw [default: adam; small,
-    /// medium, large: sgd, awd: nt-asgd; of a text without a preset what --rate says: below 0.1 it is Adam's]
+    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw. Of a planned run a
+    /// --learning-rate below 0.1 chooses adam, another sgd
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
-    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps [default: 0.9]
+    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
     #[arg(long)]
     beta1: Option<f32>,
-    /// β₂ of adam and adamw, that of the mean squared gradient [default: 0.999]
+    /// β₂ of adam and adamw, that of the mean squared gradient
     #[arg(long)]
     beta2: Option<f32>,
-    /// ε of adam and adamw, added to the root of the mean squared gradient [default: 1e-8]
+    /// ε of adam and adamw, added to the root of the mean squared gradient
     #[arg(long)]
     epsilon: Option<f32>,
     /// Let adam and adamw leave alone what a step does not touch: the rows of the embedding of tokens that are neither read nor,
-    /// where they are the readout's, scored [default: no]
+    /// where they are the readout's, scored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     lazy: Option<bool>,
-    /// Let nt-asgd's trigger compare with all but so many of the latest validations [default: 5]
+    /// Let nt-asgd's trigger compare with all but so many of the latest validations
     #[arg(long, value_name = "EPOCHS")]
     non_monotone: Option<usize>,
     /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
-    /// ema(0.999) [default: none; nt-asgd: its own]
+    /// ema(0.999); nt-asgd has its own
     #[arg(long)]
     average: Option<Averaging>,
-    /// Learning rate [default: 0.002; textlstm: 0.0005, small: 20, medium, large: 35, awd: 30]
-    #[arg(long)]
-    rate: Option<f32>,
+    /// The learning rate
+    #[arg(long, visible_alias = "lr", alias = "rate", value_name = "RATE")]
+    learning_rate: Option<f32>,
     /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
     /// linear, cosine, down to 0; one-cycle, up and down; plateau, by --decay after an epoch that does not improve the
-    /// validation [default: step; nt-asgd: constant]
+    /// validation. With --optimizer nt-asgd it is constant unless said otherwise
     #[arg(long)]
     schedule: Option<ScheduleKind>,
-    /// Let the rate rise at first, for so many steps or such a share of the run below 1 [default: 0]
+    /// Let the rate rise at first, for so many steps or such a share of the run below 1
     #[arg(long, value_name = "STEPS|SHARE")]
     warmup: Option<Warmup>,
-    /// Divide the rate by this every epoch after --decay-after, or at a plateau [default: 2; textlstm, awd: 1, medium: 1.2,
-    /// large: 1.15, char: 1.5]
+    /// Divide the rate by this every epoch after --decay-after, or at a plateau
     #[arg(long)]
     decay: Option<f32>,
-    /// Epochs at the full rate [default: 4 of 10; textlstm, awd: 1, medium, char: 6, large: 14]
+    /// Epochs at the full rate
     #[arg(long)]
     decay_after: Option<usize>,
-    /// Clip the gradient's norm to this; 0 for never [default: 1; textlstm: 0, small, awd: 0.25, medium: 0.143, large: 0.286]
+    /// Clip the gradient's norm to this; 0 for never
     #[arg(long)]
     clip: Option<f32>,
-    /// Weight decay [default: 0; awd: 0.0000012]
+    /// Weight decay
     #[arg(long)]
     weight_decay: Option<f32>,
-    /// One seed for everything [default: 1]
+    /// One seed for everything
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -226,16 +224,17 @@ struct TrainingOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Length")]
 struct LengthOptions {
-    /// Most epochs [default: the preset's; else 10, or more for a short text]
+    /// Most epochs
     #[arg(long)]
     epochs: Option<usize>,
     /// Most steps; the schedule is stretched over them [default: no bound]
     #[arg(long)]
     steps: Option<u64>,
-    /// Most time, such as 60 or 60s, 10m, 1h30m, 1d; the schedule is stretched over it [default: no bound]
+    /// Most time, such as 60 or 60s, 10m, 1h30m, 1d; the schedule is stretched over it [default: 10m for a planned run without
+    /// another bound; else no bound]
     #[arg(long, value_parser = duration, value_name = "TIME")]
     budget: Option<f64>,
-    /// Stop after so many epochs without a better validation; 0 for never [default: 3; presets: never]
+    /// Stop after so many epochs without a better validation; 0 for never
     #[arg(long)]
     patience: Option<usize>,
 }
@@ -251,13 +250,11 @@ pub struct RunOptions {
     #[arg(long)]
     pub force: bool,
     /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["TextOptions", "ModelOptions",
-        "RegularisationOptions", "TrainingOptions", "preset", "out", "force"])]
+    #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
     /// (Smith 2017) [default: train]
-    #[arg(long, conflicts_with_all = ["LengthOptions", "rate", "schedule", "warmup", "decay", "decay_after", "average",
-        "non_monotone", "out", "force", "resume"])]
+    #[arg(long)]
     pub find_lr: bool,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
@@ -285,8 +282,10 @@ const LEAST_RATE_OF_SGD: f32 = 0.1;
 /// MiB, as bytes.
 fn mebibytes(text: &str) -> Result<u64, String> {
     let bytes = text.parse::<f64>().ok().map(|mebibytes| mebibytes * f64::from(1 << 20));
-    let enough = bytes.filter(|bytes| *bytes >= 1024.0 && bytes.is_finite());
-    enough.map(|bytes| bytes as u64).ok_or_else(|| format!("`{text}` is no number of MiB from 0.001 on, such as 50"))
+    // An exbibyte is more than any text has, and what config.toml can hold.
+    let enough = bytes.filter(|bytes| (1024.0..=2f64.powi(60)).contains(bytes));
+    let wrong = || format!("`{text}` is no number of MiB from 0.001 on (and up to 1099511627776), such as 50");
+    enough.map(|bytes| bytes as u64).ok_or_else(wrong)
 }
 
 /// The percentages of a split.
@@ -295,7 +294,11 @@ struct Shares(Vec<u32>);
 
 fn shares(text: &str) -> Result<Shares, String> {
     let shares: Result<Vec<u32>, _> = text.split('/').map(str::parse).collect();
-    shares.map(Shares).map_err(|_| format!("`{text}` is not a list of percentages such as 90/5/5"))
+    shares
+        .ok()
+        .filter(|shares| shares.iter().all(|&share| share <= 100))
+        .map(Shares)
+        .ok_or_else(|| format!("`{text}` is not a list of percentages such as 90/5/5"))
 }
 
 /// A kind of tokenizer, or a file with one.
@@ -388,15 +391,23 @@ impl Train {
             config.optimizer = OptimizerKind::AdamW;
         }
         // A plan's rate is chosen for the optimizer that is named.
-        let keeps_rate = self.training.rate.is_none() && !self.is_planned() && !self.run.find_lr;
+        let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
         if config.optimizer.has_moments() != has_moments && keeps_rate {
             bail!(
-                "--optimizer {} needs a --rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
+                "--optimizer {} needs a --learning-rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
                  finds one",
                 config.optimizer
             );
         }
         self.length.lay_over(&mut config);
+        if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.epochs)
+            && latest >= epochs
+        {
+            bail!(
+                "--non-monotone {latest} leaves nothing to compare with in a run of {epochs} epochs; choose fewer, or more \
+                 --epochs"
+            );
+        }
         let counted = config.schedule.planned_epochs.or(config.epochs).unwrap_or(usize::MAX);
         if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
             bail!(
@@ -576,7 +587,7 @@ impl TrainingOptions {
     fn planned_optimizer(&self) -> Option<OptimizerKind> {
         let adam = self.of_adam().iter().any(|(_, given)| *given).then_some(OptimizerKind::Adam);
         let by_rate = |rate: f32| if rate < LEAST_RATE_OF_SGD { OptimizerKind::Adam } else { OptimizerKind::Sgd };
-        self.optimizer.or(adam).or(self.rate.map(by_rate))
+        self.optimizer.or(adam).or(self.learning_rate.map(by_rate))
     }
 
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
@@ -593,6 +604,12 @@ impl TrainingOptions {
         config.candidates = self.candidates.or(config.candidates);
         set(&mut config.candidates_until, self.candidates_until);
         set(&mut config.optimizer, self.optimizer);
+        if self.lazy == Some(true) && config.model.tied && config.candidates.is_none() {
+            bail!(
+                "--lazy has no part in a tied model that scores every token: each step touches every row of its embedding; \
+                 leave it out, or give --candidates or --tied=false"
+            );
+        }
         set(&mut config.average, self.average);
         set(&mut config.non_monotone, self.non_monotone);
         let averages = config.optimizer == OptimizerKind::NtAsgd;
@@ -612,7 +629,7 @@ impl TrainingOptions {
             let divides = self.decay.is_some() || self.decay_after.is_some();
             config.schedule.kind = if divides { ScheduleKind::Step } else { ScheduleKind::Constant };
         }
-        set(&mut config.schedule.rate, self.rate);
+        set(&mut config.schedule.rate, self.learning_rate);
         set(&mut config.schedule.kind, self.schedule);
         if self.schedule == Some(ScheduleKind::OneCycle) {
             // It rises by itself: a warm-up that nobody asked for gives way.

@@ -122,8 +122,8 @@ fn options_out_of_range() {
         ("--ar=-1", "`ar` is -1"),
         ("--tar inf", "`tar` is inf"),
         ("--label-smoothing 1", "`label-smoothing` is 1"),
-        ("--rate 0", "`rate` is 0"),
-        ("--rate nan", "`rate` is NaN"),
+        ("--rate 0", "`learning-rate` is 0"),
+        ("--lr nan", "`learning-rate` is NaN"),
         ("--decay 0", "`decay` is 0"),
         ("--schedule wave", "constant, step, linear, cosine, one-cycle, plateau"),
         ("--schedule plateau --decay 1", "`decay` is 1; it must be above 1"),
@@ -160,10 +160,43 @@ fn options_out_of_range() {
         ("--batches windows(0)", "windows(n)"),
         ("--preset huge", "textlstm"),
         ("--hidden 200 --projection 300", "smaller than the hidden size"),
-        ("--hidden 100000000", "smaller --hidden"),
-        ("--hidden 18446744073709551615", "smaller --hidden"),
+        ("--hidden 100000000", "smaller `hidden`"),
+        ("--hidden 18446744073709551615", "smaller `hidden`"),
         ("--batches windows(1000000000)", "segment of 1000000000 steps"),
         ("--forget-bias inf", "`forget-bias` is inf"),
+        ("--preset small --layers 4294967296", "4294967296 layers"),
+        ("--preset small --layers 18446744073709551615", "smaller `hidden`"),
+        ("--preset small --embedding 18446744073709551615", "smaller `hidden`"),
+        ("--preset small --hidden 18446744073709551615 --projection 18446744073709551614", "smaller `hidden`"),
+        ("--preset small --batch 18446744073709551615", "rows needs"),
+        ("--preset small --batches windows(18446744073709551615)", "segment of 18446744073709551615 steps"),
+        ("--preset small --threads 4294967296", "--threads is 4294967296"),
+        ("--preset small --seed 18446744073709551615", "`seed` is 18446744073709551615"),
+        ("--preset small --accumulate 18446744073709551615", "but an epoch has"),
+        ("--min-count 1000000", "no token of the training text occurs 1000000 times"),
+        ("--preset small --tokenizer chars --min-count 1000000", "no token of the training text occurs 1000000 times"),
+        ("--preset small --min-count 0", "`min-count` is 0"),
+        ("--preset small --vocab-size 1", "`vocab-size` is 1"),
+        ("--preset small --tokenizer unigram --vocab-size 10000000000", "`vocab-size` is 10000000000"),
+        ("--preset small --text-limit 1e300", "no number of MiB"),
+        ("--preset small --split 4294967295/1/100", "percentages"),
+        ("--preset small --learning-rate 1e6", "`learning-rate` is 1000000"),
+        ("--preset small --lr 1e-40", "`learning-rate` is 0.0000"),
+        ("--preset small --decay 1e-40", "`decay` is 0.0000"),
+        ("--preset small --decay 0.5", "from 1 to 1000000 (2 to halve it)"),
+        ("--preset small --decay-after 0", "`decay-after` is 0"),
+        ("--preset small --clip 1e-40", "`clip` is 0.0000"),
+        ("--preset small --dropout 1e-40", "0 or at least 0.000001"),
+        ("--preset small --candidates 5 --candidates-until 0", "`candidates-until` is 0"),
+        ("--preset small --candidates 5000", "vocabulary has"),
+        ("--preset small --horizon 50", "its segment of 20 steps"),
+        ("--preset small --weight-decay 0.5", "must be below 1"),
+        ("--preset small --init uniform(0)", "from 0.000001 to 10"),
+        ("--preset small --forget-bias 1e30", "`forget-bias` is 1"),
+        ("--preset small --warmup 18446744073709551615", "`warmup` is 18446744073709551615"),
+        ("--preset small --patience 18446744073709551615", "`patience` is"),
+        ("--preset small --epochs 18446744073709551615", "`epochs` is"),
+        ("--preset small --steps 18446744073709551615", "`steps` is"),
         ("--hidden -5", "error"),
         ("--hidden many", "invalid digit"),
     ] {
@@ -179,9 +212,9 @@ fn options_that_contradict_each_other() {
         std::fs::copy(folder.path().join("text.txt"), folder.path().join("split").join(name)).unwrap();
     }
     for (options, expected) in [
-        ("text.txt --valid text.txt --split 90/10", "cannot be used with"),
+        ("text.txt --valid text.txt --split 90/10", "--valid has no part with --split"),
         ("split --split 90/10", "--split contradicts"),
-        ("--valid text.txt", "required"),
+        ("--valid text.txt", "--valid has no part without a TEXT"),
         ("text.txt --batches windows(5) --segment 20", "contradict"),
         ("text.txt --preset textlstm --segment 20", "contradict"),
         ("text.txt --optimizer adam --weight-decay 0.1", "adamw"),
@@ -192,10 +225,10 @@ fn options_that_contradict_each_other() {
         ("text.txt --preset char --optimizer sgd", "--find-lr finds one"),
         ("text.txt --preset small --optimizer adam", "--find-lr finds one"),
         ("text.txt --optimizer nt-asgd --rate 30 --average ema(0.9)", "averages the weights itself"),
-        ("text.txt --find-lr", "cannot be used with"),
+        ("text.txt --find-lr", "--out has no part with --find-lr"),
         ("text.txt --candidates 5 --label-smoothing 0.1", "a sampled softmax scores a few"),
         ("text.txt --softmaxes 0", "`softmaxes` is 0"),
-        ("text.txt --softmaxes 18446744073709551615", "choose a smaller --softmaxes, "),
+        ("text.txt --softmaxes 18446744073709551615", "choose a smaller `softmaxes`, "),
         ("text.txt --softmaxes 3 --label-smoothing 0.1", "leave one of --softmaxes and --label-smoothing out"),
         ("text.txt --text-limit 0", "`0` is no number of MiB from 0.001 on"),
         ("text.txt --optimizer sgd --lazy --rate 1", "it is of adam and adamw"),
@@ -224,13 +257,113 @@ fn options_that_contradict_each_other() {
         ("text.txt --layers 1 --dropout-hidden 0.2", "--layers of at least 2"),
         ("text.txt --segment 1 --tar 1", "a segment has one step"),
         ("text.txt --dropout 0 --dropout-kind locked", "nothing is dropped"),
-        ("text.txt --resume run", "cannot be used with"),
-        ("--resume run --hidden 5", "cannot be used with"),
-        ("--resume run --dropout 0.2", "cannot be used with"),
-        ("--resume run --zoneout 0.2", "cannot be used with"),
-        ("--resume run --peepholes", "cannot be used with"),
+        (
+            "text.txt --layers 2 --dropout 0.1 --dropout-input 0 --dropout-hidden 0.1 --dropout-output 0",
+            "--dropout has no",
+        ),
+        ("text.txt --zoneout 0.1 --zoneout-cell 0.2 --zoneout-hidden 0.3", "--zoneout has no part"),
+        ("text.txt --candidates-until 0.5", "--candidates-until has no part without --candidates"),
+        ("text.txt --preset awd --epochs 3 --non-monotone 3", "nothing to compare with in a run of 3 epochs"),
+        ("text.txt --preset char --tied --lazy", "--lazy has no part in a tied model"),
+        ("--split 80/10/10", "--split has no part without a TEXT"),
+        ("--lossy", "--lossy has no part without a TEXT"),
+        ("--text-limit 1", "--text-limit has no part without a TEXT"),
+        // Also where there is no such run: an option that would not be used is the first thing to say.
+        ("--resume run", "--out has no part with --resume"),
+        ("--resume run --hidden 5", "--hidden has no part with --resume"),
+        ("--resume run --dropout 0.2", "--dropout has no part with --resume"),
+        ("--resume run --zoneout 0.2", "--zoneout has no part with --resume"),
+        ("--resume run --peepholes", "--peepholes has no part with --resume"),
     ] {
         refused(folder.path(), options, &[expected]);
+    }
+}
+
+#[test]
+fn a_folder_to_replace_is_named() {
+    let folder = folder();
+    let said = line(folder.path(), "train text.txt --force");
+    assert!(said.code == Some(2) && said.err.contains("--force has no part without --out"), "{}", said.err);
+    assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn a_training_that_diverges_saves_no_best_model() {
+    let folder = folder();
+    for options in ["--preset small --lr 1e4 --clip 0", "--preset small --lr 1e4 --clip 1000 --split 90/0/10"] {
+        let said = line(folder.path(), &format!("train text.txt {TINY} --out run {options}"));
+        assert_eq!(said.code, Some(2), "{options}: {}", said.err);
+        assert!(said.err.contains("lower learning rate") && !said.err.contains("inf  best"), "{options}: {}", said.err);
+        std::fs::remove_dir_all(folder.path().join("run")).unwrap();
+    }
+}
+
+/// A reader that has seen enough ends a command quietly, whatever it prints.
+#[cfg(unix)]
+#[test]
+fn nobody_reads_to_the_end() {
+    let folder = trained("");
+    for arguments in [
+        "completions bash",
+        "completions zsh",
+        "train --help",
+        "generate run --length 100000",
+        "score run text.txt",
+        "show run",
+        "eval run text.txt",
+        "train text.txt --preset small --hidden 8 --embedding 8 --epochs 1 --out other",
+        "bench train --hidden 8 --vocab 10 --seconds 0",
+    ] {
+        // The pipe is closed before anything is written to it.
+        let script = format!("{{ sleep 0.3; exec {} {arguments}; }} | true", env!("CARGO_BIN_EXE_lstm"));
+        let script = format!("set -o pipefail; {script}");
+        let said = Said::new(
+            std::process::Command::new("bash").current_dir(folder.path()).args(["-c", &script]).output().unwrap(),
+        );
+        assert!(
+            said.code == Some(0) && !said.err.contains("panicked") && !said.err.contains("error"),
+            "{arguments}: {}",
+            said.err
+        );
+    }
+}
+
+/// Numbers that no model has, in the files of a run.
+#[test]
+fn absurd_numbers_in_the_files_of_a_run() {
+    let folder = trained("--tokenizer bpe --vocab-size 300");
+    let run = |file: &str| folder.path().join("run").join(file);
+    let write = |file: &str, text: &str| std::fs::write(run(file), text).unwrap();
+    let config = std::fs::read_to_string(run("config.toml")).unwrap();
+    let tokenizer = std::fs::read_to_string(run("tokenizer.json")).unwrap();
+    let check = |what: &str| {
+        for arguments in ["show run", "eval run text.txt", "generate run", "score run text.txt", "train --resume run"] {
+            let said = line(folder.path(), arguments);
+            assert!(said.code == Some(2) && said.err.contains("error: "), "{what}, {arguments}: {}", said.err);
+            assert!(!said.err.contains("panicked"), "{what}, {arguments}: {}", said.err);
+        }
+    };
+    for (key, value) in [
+        ("layers = 2", "layers = 4294967296"),
+        ("layers = 2", "layers = 9223372036854775807"),
+        ("hidden = 8", "hidden = 9223372036854775807"),
+        ("embedding = 6", "embedding = 9223372036854775807"),
+        ("softmaxes = 1", "softmaxes = 9223372036854775807"),
+        ("batch = 4", "batch = 0"),
+        ("learning_rate = ", "learning_rate = -"),
+        ("\ndecay = ", "\ndecay = -"),
+    ] {
+        assert!(config.contains(key), "{key} in {config}");
+        write("config.toml", &config.replacen(key, value, 1));
+        check(value);
+    }
+    write("config.toml", &config);
+    // The last number of the vocabulary, and one far beyond it.
+    let last = "\":299";
+    assert!(tokenizer.contains(last));
+    for id in ["4294967295", "18446744073709551615", "-1", "1e400"] {
+        write("tokenizer.json", &tokenizer.replacen(last, &format!("\":{id}"), 1));
+        check(id);
     }
 }
 
@@ -238,13 +371,13 @@ fn options_that_contradict_each_other() {
 fn a_range_test_refuses_what_it_would_not_use_and_what_cannot_train() {
     let folder = folder();
     for (options, expected) in [
-        ("text.txt --rate 0.1", "cannot be used with"),
-        ("text.txt --schedule cosine", "cannot be used with"),
-        ("text.txt --warmup 5", "cannot be used with"),
-        ("text.txt --epochs 3", "cannot be used with"),
-        ("text.txt --budget 3m", "cannot be used with"),
-        ("text.txt --average ema(0.9)", "cannot be used with"),
-        ("--resume run", "cannot be used with"),
+        ("text.txt --rate 0.1", "--learning-rate has no part with --find-lr"),
+        ("text.txt --schedule cosine", "--schedule has no part with --find-lr"),
+        ("text.txt --warmup 5", "--warmup has no part with --find-lr"),
+        ("text.txt --epochs 3", "--epochs has no part with --find-lr"),
+        ("text.txt --budget 3m", "--budget has no part with --find-lr"),
+        ("text.txt --average ema(0.9)", "--average has no part with --find-lr"),
+        ("--resume run", "--find-lr has no part with --resume"),
         ("missing.txt", "missing.txt"),
         ("text.txt --hidden 0", "`hidden` is 0"),
         ("text.txt --batch 100000", "would fit"),
@@ -432,15 +565,17 @@ fn sampling_out_of_range() {
 fn sampling_that_contradicts_itself() {
     let folder = trained("");
     for (options, expected) in [
-        ("--beam 3 --temperature 1", "cannot be used with"),
-        ("--beam 3 --top-k 5", "cannot be used with"),
-        ("--beam 3 --top-p 0.9", "cannot be used with"),
-        ("--beam 3 --min-p 0.1", "cannot be used with"),
-        ("--beam 3 --repetition-penalty 1.2", "cannot be used with"),
-        ("--beam 3 --seed 4", "cannot be used with"),
+        ("--beam 3 --temperature 1", "--temperature has no part with --beam"),
+        ("--beam 3 --top-k 5", "--top-k has no part with --beam"),
+        ("--beam 3 --top-p 0.9", "--top-p has no part with --beam"),
+        ("--beam 3 --min-p 0.1", "--min-p has no part with --beam"),
+        ("--beam 3 --repetition-penalty 1.2", "--repetition-penalty has no part with --beam"),
+        ("--beam 3 --seed 4", "--seed has no part with --beam"),
         ("--beam 3 --samples 4", "--samples 4 is more than --beam 3 finds"),
         ("--temperature 0 --top-k 3", "top-k would change nothing"),
         ("--temperature 0 --min-p 0.1", "min-p would change nothing"),
+        ("--temperature 0 --seed 4", "--seed has no part with --temperature 0"),
+        ("--temperature 0 --samples 2", "--samples has no part with --temperature 0"),
     ] {
         let said = line(folder.path(), &format!("generate run {options}"));
         assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
