@@ -1,17 +1,21 @@
 //! `lstm eval`: a trained model's perplexity on a text.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lstm::evaluate::Evaluation;
+use lstm::run::checkpoint::LoadedRun;
+use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::adapt::Adapt;
-use crate::output::{count, grouped, loss_json, open, per_word, perplexity, use_threads};
+use crate::output::{
+    best, count, grouped, loss_json, note_line_ends, per_word, perplexity, source, talk, text_source, use_threads,
+};
 
 /// The tokens that the baseline counts together.
 const BASELINE_ORDER: usize = 5;
@@ -21,10 +25,11 @@ const BASELINE_ORDER: usize = 5;
 pub struct Eval {
     /// The run folder
     run: PathBuf,
-    /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
-    file: PathBuf,
+    /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it;
+    /// where none is given the run's own test text
+    file: Option<PathBuf>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     lossy: bool,
     /// Compare with a Kneser-Ney 5-gram that is counted on the same training text [default: the model alone]
     #[arg(long)]
@@ -42,12 +47,21 @@ pub struct Eval {
 /// Evaluates and prints.
 pub fn run(options: Eval) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let (run, corpus) = open(&options.run, &options.file, options.lossy)?;
+    let run = LoadedRun::open(&options.run)?;
+    let corpus = match &options.file {
+        Some(file) => Corpus::read(&text_source(&run, file)?, &run.tokenizer, options.lossy)?,
+        None => own_test(&run, &options.run)?,
+    };
+    note_line_ends(&run, &corpus);
     let ready = options.adapt.prepare(&run, &options.run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.batch);
     let loss = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?.finish();
     let seconds = started.elapsed().as_secs_f64();
+    let (epoch, step) = (run.card.epoch, run.card.step);
+    if options.file.is_none() && run.card.test.is_some_and(|test| test.tokens != loss.tokens) {
+        talk("note: the test text is no longer the one that the run was tested with");
+    }
     let adapted = ready.map(|ready| ready.run(&run, &corpus)).transpose()?;
     let baseline = options.baseline.then(|| -> Result<_> {
         let started = Instant::now();
@@ -59,6 +73,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     if options.json {
         let mut result = loss_json(Some(loss), Some(&corpus));
         result["seconds"] = seconds.into();
+        result["model"] = json!({"epoch": epoch, "step": step});
         result["adapted"] = adapted.map_or(Ok(Value::Null), |adapted| adapted.json(&corpus))?;
         result["baseline"] = baseline.map_or(Value::Null, |(loss, seconds)| {
             let mut baseline = loss_json(Some(loss), Some(&corpus));
@@ -91,6 +106,16 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             )?;
             writeln!(out, "{}", per_word(loss))?;
         }
+        writeln!(out, "model      {}", best(epoch, step))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text that a run was tested with.
+fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
+    let Some(corpus) = run.test_text()? else {
+        bail!("{} has no test text of its own; give the text to measure it on", folder.display());
+    };
+    talk(format_args!("text     the run's own test text, of {}", source(&run.config)));
+    Ok(corpus)
 }

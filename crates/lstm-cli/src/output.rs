@@ -73,20 +73,29 @@ pub fn per_word(corpus: &Corpus, loss: Loss) -> String {
     format!("per word   {}, {bits:.4} bits a character{spelled}", perplexity(of_words))
 }
 
-/// A run and a text to use it on.
-pub fn open(run: &Path, file: &Path, lossy: bool) -> Result<(LoadedRun, Corpus)> {
-    let run = LoadedRun::open(run)?;
+/// A text to measure a run on, which is read in the way of the run's own.
+pub fn text_source(run: &LoadedRun, file: &Path) -> Result<Source> {
     let (source, files) = Source::to_measure(file)?;
     if let Some(files) = files {
         talk(format_args!("files    {files}"));
     }
-    let data = &run.config.data;
-    let corpus = Corpus::read(&source.read_as(&data.reading()), &run.tokenizer, lossy)?;
-    if let Some(note) = notes::of_line_ends(data, &run.tokenizer, &corpus) {
+    Ok(source.read_as(&run.config.data.reading()))
+}
+
+/// Says where the ends of a text's lines are not those of the run's.
+pub fn note_line_ends(run: &LoadedRun, corpus: &Corpus) {
+    if let Some(note) = notes::of_line_ends(&run.config.data, &run.tokenizer, corpus) {
         talk(format_args!("note     {note}"));
     }
-    Ok((run, corpus))
 }
+
+/// Which of its models a run keeps.
+pub fn best(epoch: usize, step: u64) -> String {
+    format!("best after epoch {epoch}, step {}", grouped(step))
+}
+
+/// Said where a training perplexity is below what no model can beat.
+pub const BELOW_FLOOR: &str = "below the floor, as these very sentences were learned by heart";
 
 /// What a run was trained on.
 pub fn source(config: &RunConfig) -> String {

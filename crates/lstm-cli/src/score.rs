@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::evaluate::Evaluation;
-use lstm::text::tokenizer::Tokenizer;
-use serde::Serialize;
+use lstm::run::checkpoint::LoadedRun;
+use lstm::score::{Lines, ScoredLine, ScoredToken, Text, score};
+use serde_json::{Value, json};
 
-use crate::output::{count, open, perplexity, talk, use_threads};
+use crate::output::{count, note_line_ends, perplexity, talk, text_source, use_threads};
 
 /// The options of `lstm score`.
 #[derive(clap::Args)]
@@ -18,6 +18,13 @@ pub struct Score {
     run: PathBuf,
     /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
     file: PathBuf,
+    /// How lines follow each other: `joined`, each read after those before it, or `alone`, each from a fresh state, so that a
+    /// line has the same figure wherever it stands [default: joined; lines and windows are alone as they are]
+    #[arg(long, value_name = "HOW", value_parser = lines)]
+    lines: Option<Lines>,
+    /// Show the rank of each token too: 1 where it was the likeliest [default: in --json only]
+    #[arg(long)]
+    ranks: bool,
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long)]
     lossy: bool,
@@ -29,60 +36,84 @@ pub struct Score {
     threads: Option<usize>,
 }
 
-/// A line of the text, for machines.
-#[derive(Serialize)]
-struct Line<'a> {
-    perplexity: f64,
-    nll: f64,
-    tokens: Vec<Token<'a>>,
-}
-
-/// A token of it and its surprisal.
-#[derive(Serialize)]
-struct Token<'a> {
-    token: &'a str,
-    nats: f32,
+fn lines(value: &str) -> Result<Lines, String> {
+    match value {
+        "joined" => Ok(Lines::Joined),
+        "alone" => Ok(Lines::Alone),
+        _ => Err("it is one of joined, alone".to_owned()),
+    }
 }
 
 /// Scores and prints.
 pub fn run(options: Score) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let (run, corpus) = open(&options.run, &options.file, options.lossy)?;
-    let tokenizer = &run.tokenizer;
-    let mut evaluation = Evaluation::in_order(&run.model, &run.params, tokenizer, &corpus, run.config.batching)?;
+    let run = LoadedRun::open(&options.run)?;
+    let text = Text::read(&text_source(&run, &options.file)?, &run, options.lossy)?;
+    note_line_ends(&run, &text.corpus);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut line = Vec::new();
-    while evaluation.advance() {
-        for (token, nats) in evaluation.predicted() {
-            line.push((token, nats));
-            if tokenizer.ends_line(token) {
-                write_line(&mut out, tokenizer, &line, options.json)?;
-                line.clear();
-            }
+    let mut write = |line: &ScoredLine| -> Result<()> {
+        if options.json {
+            writeln!(out, "{}", as_json(line))?;
+        } else {
+            writeln!(out, "{}", as_text(line, options.ranks))?;
         }
-    }
-    if !line.is_empty() {
-        write_line(&mut out, tokenizer, &line, options.json)?;
-    }
+        Ok(())
+    };
+    let loss = score(&run, &text, options.lines.unwrap_or_default(), &mut write)?;
     out.flush()?;
-    let loss = evaluation.total();
-    let tokens = count(loss.tokens as u64, "token");
-    talk(format_args!("perplexity {} on {tokens}", perplexity(loss.perplexity())));
+    let unknown = match text.corpus.unknown {
+        0 => String::new(),
+        unknown => format!(", {} of the text unknown to the model", count(unknown as u64, "token")),
+    };
+    talk(format_args!(
+        "perplexity {} on {}{unknown}",
+        perplexity(loss.perplexity()),
+        count(loss.tokens as u64, "token")
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line of the text: its perplexity, then every token with its surprisal.
-fn write_line(out: &mut impl Write, tokenizer: &Tokenizer, line: &[(u32, f32)], as_json: bool) -> Result<()> {
-    let mean = line.iter().map(|(_, nats)| f64::from(*nats)).sum::<f64>() / line.len() as f64;
-    if as_json {
-        let tokens = line.iter().map(|&(id, nats)| Token { token: tokenizer.token(id), nats }).collect();
-        writeln!(out, "{}", serde_json::to_string(&Line { perplexity: mean.exp(), nll: mean, tokens })?)?;
-        return Ok(());
+/// A line for people: its perplexity, every token with its surprisal, and what is unknown.
+fn as_text(line: &ScoredLine, ranks: bool) -> String {
+    let mut said = format!("{:>10} ", perplexity(line.loss().perplexity()));
+    for ScoredToken { text, nats, rank, unknown, .. } in &line.tokens {
+        let shown = text.escape_debug();
+        // Where white space is part of a token, it is to be seen.
+        let spaced = text.is_empty() || text.chars().any(char::is_whitespace);
+        said.push_str(&if spaced { format!(" \"{shown}\"") } else { format!(" {shown}") });
+        said.push_str(if unknown.is_some() { "(unknown)" } else { "" });
+        said.push_str(&format!(":{nats:.2}"));
+        if ranks {
+            said.push_str(&format!("#{rank}"));
+        }
     }
-    write!(out, "{:>10} ", perplexity(mean.exp()))?;
-    for (id, nats) in line {
-        write!(out, " {}:{nats:.2}", tokenizer.token(*id).escape_debug())?;
+    if line.unknown() > 0 {
+        let known = line.of_known().map_or("nothing else in it".to_owned(), |loss| {
+            format!("perplexity {} without", perplexity(loss.perplexity()))
+        });
+        said.push_str(&format!("  [{} unknown, {known}]", line.unknown()));
     }
-    writeln!(out)?;
-    Ok(())
+    said
+}
+
+/// A line for machines.
+fn as_json(line: &ScoredLine) -> Value {
+    let token = |token: &ScoredToken| {
+        let ScoredToken { id, text, nats, rank, unknown } = token;
+        let mut object = json!({"token": text, "id": id, "nats": nats, "rank": rank, "unknown": unknown.is_some()});
+        if let Some(spelling) = unknown {
+            object["spelling"] = json!(spelling);
+        }
+        object
+    };
+    let (loss, known) = (line.loss(), line.of_known());
+    json!({
+        "line": line.number,
+        "perplexity": loss.perplexity(),
+        "nll": loss.mean(),
+        "unknown": line.unknown(),
+        "perplexity_of_known": known.map(|loss| loss.perplexity()),
+        "nll_of_known": known.map(|loss| loss.mean()),
+        "tokens": line.tokens.iter().map(token).collect::<Vec<_>>(),
+    })
 }

@@ -12,7 +12,7 @@ use lstm::run::config::RunConfig;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{batches, count, grouped, loss_json, optimizer, perplexity, source};
+use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
@@ -91,15 +91,21 @@ pub fn run(options: Show) -> Result<ExitCode> {
             row(name, weight.to_string())?;
         }
     }
-    row("best after", format!("epoch {}, step {}", card.epoch, grouped(card.step)))?;
+    row("model", best(card.epoch, card.step))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {
-            format!("perplexity {} on {}", perplexity(loss.perplexity()), count(loss.tokens as u64, "token"))
+            let below = match card.floor {
+                Some(floor) if name == "train" && loss.perplexity() < floor => format!(", {BELOW_FLOOR}"),
+                _ => String::new(),
+            };
+            let of = if name == "train" { "while it trained" } else { "by this model" };
+            let (perplexity, tokens) = (perplexity(loss.perplexity()), count(loss.tokens as u64, "token"));
+            format!("perplexity {perplexity} on {tokens}, {of}{below}")
         });
         row(name, said)?;
     }
     if let Some(floor) = card.floor {
-        row("floor", format!("perplexity {floor:.2}"))?;
+        row("floor", format!("perplexity {floor:.2}, which no model can beat on a new text"))?;
     }
     row("parameters", grouped(layout.len() as u64))?;
     for entry in layout.entries() {

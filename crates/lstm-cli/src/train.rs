@@ -21,8 +21,8 @@ use serde_json::json;
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    INTERRUPTED, NO_SPELLING, batches, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk,
-    use_threads,
+    BELOW_FLOOR, INTERRUPTED, NO_SPELLING, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds,
+    source, talk, use_threads,
 };
 use crate::progress::Progress;
 use crate::stdin::Spool;
@@ -274,6 +274,7 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
             "seconds": outcome.seconds,
             "tokens_per_second": outcome.tokens_per_second,
             "parameters": trainer.model().layout().len(),
+            "best": outcome.best.map(|(epoch, step)| json!({"epoch": epoch, "step": step})),
         });
         for (name, loss, corpus) in losses {
             result[name] = loss_json(loss, corpus);
@@ -281,21 +282,28 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
         writeln!(out, "{result}")?;
         return Ok(());
     }
-    writeln!(out, "         perplexity   per word  bits/char    tokens   unknown")?;
+    writeln!(out, "         perplexity   per word  bits/char    tokens   unknown   model")?;
+    let floor = data.floor.unwrap_or(0.0);
     for (name, loss, corpus) in losses {
         if let (Some(loss), Some(corpus)) = (loss, corpus) {
             let of_tokens = perplexity(loss.perplexity());
             let of_words = corpus.word_perplexity(loss).map_or("-".to_owned(), perplexity);
             let bits = corpus.bits_per_char(loss).map_or("-".to_owned(), |bits| format!("{bits:.3}"));
             let (tokens, unknown) = (loss.tokens, corpus.unknown);
-            writeln!(out, "{name:<7} {of_tokens:>11} {of_words:>10} {bits:>10} {tokens:>9} {unknown:>9}")?;
+            let below = if loss.perplexity() < floor { format!("; {BELOW_FLOOR}") } else { String::new() };
+            let model = match outcome.best {
+                _ if name == "train" => format!("as it was in epoch {}{below}", outcome.epochs),
+                Some((epoch, step)) => best(epoch, step),
+                None => String::new(),
+            };
+            writeln!(out, "{name:<7} {of_tokens:>11} {of_words:>10} {bits:>10} {tokens:>9} {unknown:>9}   {model}")?;
         }
     }
     if losses.iter().any(|(_, loss, corpus)| loss.is_some() && corpus.is_some_and(|corpus| corpus.spelling.is_none())) {
         talk(format_args!("note     no figure per word or character: {NO_SPELLING}"));
     }
     if let Some(floor) = data.floor {
-        writeln!(out, "floor   {floor:>11.2}   no model can beat it")?;
+        writeln!(out, "floor   {floor:>11.2}   no model can beat it on a new text")?;
     }
     if let Some(trigram) = data.trigram {
         writeln!(out, "trigram {trigram:>11.2}   what counting three words reaches")?;

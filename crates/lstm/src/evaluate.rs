@@ -97,6 +97,23 @@ impl<'a> Evaluation<'a> {
         Ok(Self::of(model, params, batches, Reading::Once))
     }
 
+    /// A stream of lines in order, each from a zero state; all but the first begin at `starts`.
+    pub(crate) fn of_lines(
+        model: &'a LanguageModel,
+        params: &'a Params,
+        tokenizer: &'a Tokenizer,
+        corpus: &'a Corpus,
+        starts: Vec<usize>,
+    ) -> Self {
+        Self::of(model, params, Batches::of_starts(corpus, tokenizer, starts, SEGMENT), Reading::Once)
+    }
+
+    /// The same, with the rank of each token.
+    pub(crate) fn ranked(mut self) -> Self {
+        self.tape.rank();
+        self
+    }
+
     fn of(model: &'a LanguageModel, params: &'a Params, batches: Batches<'a>, reading: Reading) -> Self {
         Self {
             model,
@@ -171,6 +188,11 @@ impl<'a> Evaluation<'a> {
     pub fn predicted(&self) -> impl Iterator<Item = (u32, f32)> {
         let targets = self.batch.targets.iter().copied().filter(|&target| target != NO_TARGET);
         targets.zip(self.surprisal.iter().copied())
+    }
+
+    /// The ranks of the predicted tokens of the last batch, 1 for the likeliest, if they were asked for.
+    pub(crate) fn ranks(&self) -> &[u32] {
+        self.tape.ranks()
     }
 
     /// The predicted positions of the last batch with the outputs they were predicted from.

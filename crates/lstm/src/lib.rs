@@ -20,7 +20,7 @@
 //! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
 //! | [`train`] | what a run is, the loop, its events and checkpoints |
-//! | [`evaluate`], [`generate`] | a trained model at work |
+//! | [`evaluate`], [`score`], [`generate`] | a trained model at work |
 //! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
@@ -67,6 +67,7 @@ pub mod optim;
 pub mod plan;
 pub mod rng;
 pub mod run;
+pub mod score;
 pub mod text;
 pub mod train;
 

@@ -248,6 +248,16 @@ impl LanguageTape {
         Self { embedding: EmbeddingTape::default(), lstm, readout: ReadoutTape::default() }
     }
 
+    /// Lets evaluations find the ranks of what comes too.
+    pub(crate) fn rank(&mut self) {
+        self.readout.softmax.rank();
+    }
+
+    /// The ranks of the predicted tokens of the last evaluation, if they were asked for: `[rows]`.
+    pub(crate) fn ranks(&self) -> &[u32] {
+        self.readout.softmax.ranks()
+    }
+
     /// Lets training steps score the tokens that `sampler` draws, or all. A step without masks scores all.
     pub fn sample(&mut self, sampler: Option<&Arc<Sampler>>) {
         self.readout.sample(sampler);

@@ -110,6 +110,8 @@ enum Plan {
     Stream { column: usize, segment: usize },
     /// The same in segments that start at these tokens.
     Varied { column: usize, starts: Vec<usize> },
+    /// One column in segments that start at these tokens, some of them from a zero state.
+    Alone { starts: Vec<(usize, bool)> },
     /// (line, index of the window's target among the line's tokens with markers)
     Windows { n: usize, samples: Vec<(u32, u32)> },
     /// Rows of lines, and for each batch its rows and the part of them.
@@ -197,6 +199,16 @@ impl<'a> Batches<'a> {
         Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
     }
 
+    /// A stream in one column of which parts are read each from a zero state, as if nothing stood before them: all but the first
+    /// begin at `starts`. Parts of more than `segment` tokens are read in several segments.
+    pub(crate) fn of_starts(corpus: &'a Corpus, tokenizer: &'a Tokenizer, starts: Vec<usize>, segment: usize) -> Self {
+        let predicted = corpus.ids.len();
+        let ends = starts.iter().copied().chain([predicted]);
+        let parts = std::iter::once(0).chain(starts.iter().copied()).zip(ends);
+        let starts = parts.flat_map(|(start, end)| (start..end).step_by(segment).map(move |at| (at, at == start)));
+        Self { corpus, tokenizer, plan: Plan::Alone { starts: starts.collect() }, batch: 1, predicted }
+    }
+
     /// A stream in one column, in segments of `segment` tokens.
     pub(crate) fn in_order(mut self, segment: usize) -> Self {
         self.plan = Plan::Stream { column: self.corpus.ids.len(), segment };
@@ -260,6 +272,7 @@ impl<'a> Batches<'a> {
         match &self.plan {
             Plan::Stream { column, segment } => column.div_ceil(*segment),
             Plan::Varied { starts, .. } => starts.len(),
+            Plan::Alone { starts } => starts.len(),
             Plan::Windows { samples, .. } => samples.len().div_ceil(self.batch),
             Plan::Lines { passes, .. } => passes.len(),
         }
@@ -292,6 +305,15 @@ impl<'a> Batches<'a> {
             Plan::Varied { column, starts } => {
                 let end = starts.get(index + 1).unwrap_or(column);
                 self.columns(*column, starts[index], end - starts[index], out);
+            }
+            Plan::Alone { starts } => {
+                let (start, fresh) = starts[index];
+                let end = starts.get(index + 1).map_or(self.corpus.ids.len(), |(end, _)| *end);
+                self.columns(self.corpus.ids.len(), start, end - start, out);
+                out.fresh = fresh;
+                if fresh {
+                    out.tokens[0] = self.tokenizer.start();
+                }
             }
             Plan::Windows { n, samples } => {
                 out.shape(*n, self.batch, pad);
@@ -389,6 +411,23 @@ mod tests {
             }
             assert_eq!((predicted, batches.predicted()), (expected, expected), "{batching}");
         }
+    }
+
+    #[test]
+    fn parts_alone_begin_as_a_text_does() {
+        let (tokenizer, corpus) = read(TEXT, false);
+        let batches = Batches::of_starts(&corpus, &tokenizer, vec![8, 10, 11], 3);
+        let (mut batch, mut targets, mut fresh) = (Batch::default(), Vec::new(), Vec::new());
+        for index in 0..batches.len() {
+            batches.get(index, &mut batch);
+            fresh.push(batch.fresh);
+            let before = if batch.fresh { tokenizer.start() } else { corpus.ids.get(targets.len() - 1) };
+            assert_eq!(batch.tokens[0], before);
+            assert_eq!(batch.tokens[1..], batch.targets[..batch.targets.len() - 1]);
+            targets.extend_from_slice(&batch.targets);
+        }
+        assert!(targets.len() == 20 && (0..20).all(|at| targets[at] == corpus.ids.get(at)));
+        assert_eq!(fresh, [true, false, false, true, true, true, false, false]);
     }
 
     #[test]

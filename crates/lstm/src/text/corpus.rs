@@ -95,6 +95,8 @@ enum Unknown {
     Spelled,
     /// They are only counted: their text is what the model of their spelling was made of.
     Counted,
+    /// They are kept, each with the place of its token, and their cost is looked up.
+    Kept(Vec<(usize, String)>),
 }
 
 /// What becomes a corpus.
@@ -190,6 +192,9 @@ impl Encoder<'_> {
     fn spell(&mut self, word: &str) {
         /// So many words are remembered.
         const REMEMBERED: usize = 1 << 16;
+        if let Unknown::Kept(kept) = &mut self.unknown {
+            kept.push((self.corpus.ids.len(), word.to_owned()));
+        }
         let (Some(spelling), false) = (self.tokenizer.spelling(), matches!(self.unknown, Unknown::Counted)) else {
             return;
         };
@@ -239,7 +244,7 @@ impl Corpus {
     /// # Errors
     /// A text that cannot be read, is not text, is empty, or does not fit the memory.
     pub fn read(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
-        Self::read_with(source, tokenizer, lossy, Unknown::Spelled)
+        Ok(Self::read_with(source, tokenizer, lossy, Unknown::Spelled)?.0)
     }
 
     /// Reads the text that a tokenizer is, or will be, of. The spelling of its unknown words is what models say that have not
@@ -248,10 +253,28 @@ impl Corpus {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) fn read_training(source: &Source, tokenizer: &Tokenizer, lossy: bool) -> Result<Self, TextError> {
-        Self::read_with(source, tokenizer, lossy, Unknown::Counted)
+        Ok(Self::read_with(source, tokenizer, lossy, Unknown::Counted)?.0)
     }
 
-    fn read_with(source: &Source, tokenizer: &Tokenizer, lossy: bool, unknown: Unknown) -> Result<Self, TextError> {
+    /// Reads a text and keeps its unknown words, each with the place of its token.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_keeping(
+        source: &Source,
+        tokenizer: &Tokenizer,
+        lossy: bool,
+    ) -> Result<(Self, Vec<(usize, String)>), TextError> {
+        let (corpus, unknown) = Self::read_with(source, tokenizer, lossy, Unknown::Kept(Vec::new()))?;
+        Ok((corpus, if let Unknown::Kept(kept) = unknown { kept } else { Vec::new() }))
+    }
+
+    fn read_with(
+        source: &Source,
+        tokenizer: &Tokenizer,
+        lossy: bool,
+        unknown: Unknown,
+    ) -> Result<(Self, Unknown), TextError> {
         let of_training = matches!(unknown, Unknown::Counted);
         let bytes_kind = tokenizer.kind() == TokenizerKind::Bytes;
         let mut ids = Ids::for_vocabulary(tokenizer.vocabulary_size());
@@ -303,7 +326,7 @@ impl Corpus {
             encoder.line(Opens { line: line.opens, document: begins_document }, line.bytes, text, line.ended)
         })?;
         encoder.encode_waiting()?;
-        let Encoder { mut corpus, hasher, nats, .. } = encoder;
+        let Encoder { mut corpus, hasher, nats, unknown, .. } = encoder;
         corpus.spelling = match tokenizer.spelling() {
             Some(spelling) if of_training => Some(spelling.training_nats(corpus.unknown, corpus.literal)),
             Some(spelling) => Some(nats + corpus.literal as f64 * spelling.literal_nats()),
@@ -322,7 +345,7 @@ impl Corpus {
             let why = "has no tokens: it is empty or only white space";
             return Err(TextError::Unusable(format!("{} {why}", source.name())));
         }
-        Ok(corpus)
+        Ok((corpus, unknown))
     }
 
     /// The tokens to predict: the ids, and the ends of lines where they are markers.

@@ -97,6 +97,11 @@ pub struct Outcome {
     pub valid: Option<Loss>,
     /// The best model's test loss.
     pub test: Option<Loss>,
+    /// The epochs that were begun; the training loss is of the last that was validated.
+    pub epochs: usize,
+    /// The epoch and the step after which the model was best: the one that is kept and tested. `None` where the run was
+    /// interrupted before it was over.
+    pub best: Option<(usize, u64)>,
     /// Seconds of training, validation included, since the run began.
     pub seconds: f64,
     /// Predicted training tokens in each of these seconds.

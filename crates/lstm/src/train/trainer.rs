@@ -307,10 +307,10 @@ impl Trainer {
             }
         }
         drop(train_step);
-        let mut test = None;
+        let (mut test, mut best) = (None, None);
         if end != End::Interrupted {
             match self.test(&mut emit, stop)? {
-                Pass::Done(loss) => test = loss,
+                Pass::Done(card) => (test, best) = (card.test, Some((card.epoch, card.step))),
                 Pass::Stopped => end = End::Interrupted,
             }
         }
@@ -322,6 +322,8 @@ impl Trainer {
             train: position.last_train,
             valid: position.best,
             test,
+            epochs: position.epoch + usize::from(position.batch > 0),
+            best,
             seconds: position.seconds,
             tokens_per_second: position.tokens as f64 / position.seconds.max(1e-9),
             end,
@@ -499,11 +501,11 @@ impl Trainer {
         self.config.optimizer == OptimizerKind::NtAsgd && self.progress.position.averaged.is_none()
     }
 
-    /// Tests the best model and keeps the result with it.
-    fn test(&mut self, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<Option<Loss>>, TrainError> {
-        let Some(corpus) = &self.data.test else { return Ok(Pass::Done(None)) };
+    /// Tests the best model and keeps the result with it; gives what is known of it.
+    fn test(&mut self, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<ModelCard>, TrainError> {
         let path = self.folder.model();
         let (params, mut card) = load_model(&path, &self.model)?;
+        let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
         if card.test.is_none() {
             let Pass::Done(loss) = self.evaluate(&params, corpus, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
@@ -512,7 +514,7 @@ impl Trainer {
         if let Some(test) = card.test {
             emit(&Event::Tested { step: self.step(), test })?;
         }
-        Ok(Pass::Done(card.test))
+        Ok(Pass::Done(card))
     }
 
     /// Evaluates the first of a text for a moment, so that a time budget knows what it has to keep for evaluations.

@@ -153,11 +153,14 @@ fn evaluation_agrees(config: LanguageModelConfig) {
     let (mut state, mut tape) = (model.state(2), model.tape());
     let trained = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
     let mut surprisal = Vec::new();
+    assert!(tape.ranks().is_empty());
+    tape.rank();
     let evaluated = model.evaluate(&params, &batch, &mut state, &mut tape, Some(&mut surprisal));
     assert_eq!(trained, evaluated);
     assert_eq!(surprisal.len(), evaluated.tokens);
 
-    let mut expected = surprisal.iter();
+    assert_eq!(tape.ranks().len(), evaluated.tokens);
+    let mut expected = surprisal.iter().zip(tape.ranks());
     let mut stream = model.stream(&params, 2).unwrap();
     for (tokens, targets) in batch.tokens.chunks(2).zip(batch.targets.chunks(2)) {
         let scores = stream.read(tokens);
@@ -165,7 +168,10 @@ fn evaluation_agrees(config: LanguageModelConfig) {
             if target != NO_TARGET {
                 let total: f32 = scores.iter().map(|score| score.exp()).sum();
                 let nll = total.ln() - scores[target as usize];
-                assert!((nll - expected.next().unwrap()).abs() < 1e-5);
+                let (expected, rank) = expected.next().unwrap();
+                assert!((nll - expected).abs() < 1e-5);
+                let likelier = scores.iter().filter(|score| **score > scores[target as usize]).count();
+                assert_eq!(likelier + 1, *rank as usize);
             }
         }
     }

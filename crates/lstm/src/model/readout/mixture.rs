@@ -266,6 +266,34 @@ impl MixtureTape {
     }
 }
 
+impl MixtureTape {
+    /// The logits of the softmaxes of some positions that were weighed into those of their mixture, ln p.
+    ///
+    /// logits: `[positions, K, V]`; targets: `[positions · K]`; rows: which of all; out: `[positions, V]`.
+    pub(super) fn mix<'o>(
+        &self,
+        logits: &[f32],
+        targets: &[u32],
+        rows: Range<usize>,
+        softmaxes: usize,
+        out: &'o mut Vec<f32>,
+    ) -> &'o [f32] {
+        let vocabulary = logits.len() / targets.len();
+        out.resize(logits.len() / softmaxes, 0.0);
+        // ln π - ln Σ exp(logit), where the latter is what the target's logit and its nll sum to.
+        let known = self.prior[rows.clone()].iter().zip(&self.nll[rows]).zip(logits.chunks_exact(vocabulary));
+        let offsets: Vec<f32> = known
+            .zip(targets)
+            .map(|(((prior, nll), logits), &target)| prior - (nll + logits[target as usize]))
+            .collect();
+        let positions = logits.chunks_exact(softmaxes * vocabulary).zip(offsets.chunks_exact(softmaxes));
+        for (out, (logits, offsets)) in out.chunks_exact_mut(vocabulary).zip(positions) {
+            column_log_sum_exp(out, logits, offsets);
+        }
+        out
+    }
+}
+
 /// The logits of a mixture's softmaxes into those of the mixture, ln p, for every row of a stream.
 ///
 /// prior: P o, `[B, K]`; logits: `[B, K, V]`; offsets: scratch, `[B, K]`; out: `[B, V]`.

@@ -41,6 +41,29 @@ pub(in crate::model) struct SoftmaxTape {
     pub(in crate::model) logits: Aligned,
     /// `[positions]`, in nats.
     pub(super) nll: Vec<f32>,
+    /// The ranks of the targets, where an evaluation is asked for them.
+    ranks: Option<Ranks>,
+}
+
+/// The ranks of the targets among all tokens by their probability: 1 for the likeliest.
+#[derive(Clone, Debug, Default)]
+struct Ranks {
+    /// `[positions]`.
+    ranks: Vec<u32>,
+    /// The logarithms of a mixture's probabilities.
+    mixed: Vec<f32>,
+}
+
+impl SoftmaxTape {
+    /// Lets evaluations find the ranks too.
+    pub(in crate::model) fn rank(&mut self) {
+        self.ranks = Some(Ranks::default());
+    }
+
+    /// The ranks that the last evaluation found: `[positions]`.
+    pub(in crate::model) fn ranks(&self) -> &[u32] {
+        self.ranks.as_ref().map_or(&[], |ranks| &ranks.ranks)
+    }
 }
 
 impl Softmax {
@@ -77,7 +100,10 @@ impl Softmax {
         tape: &mut SoftmaxTape,
     ) -> Loss {
         let Rows { values, targets: row_targets, d_values, mut mixture, softmaxes } = rows;
-        let SoftmaxTape { logits, nll } = tape;
+        let SoftmaxTape { logits, nll, ranks } = tape;
+        if let Some(Ranks { ranks, .. }) = ranks {
+            ranks.clear();
+        }
         let (width, rows) = (self.width, row_targets.len());
         let positions = rows / softmaxes;
         let scale = 1.0 / positions.max(1) as f32;
@@ -116,6 +142,17 @@ impl Softmax {
             let Some(gradients) = gradients.as_deref_mut() else {
                 if weights.is_none() {
                     cross_entropy(logits, classes, targets, nll, None);
+                }
+                if let Some(Ranks { ranks, mixed }) = ranks {
+                    let logits: &[f32] = match mixture.as_deref() {
+                        None => logits,
+                        Some(mixture) => mixture.mix(logits, targets, start..end, softmaxes, mixed),
+                    };
+                    let rank = |(logits, &target): (&[f32], &u32)| {
+                        let likelier = logits.iter().filter(|logit| **logit > logits[target as usize]);
+                        likelier.count() as u32 + 1
+                    };
+                    ranks.extend(logits.chunks_exact(classes).zip(targets.iter().step_by(softmaxes)).map(rank));
                 }
                 continue;
             };

@@ -297,6 +297,16 @@ impl Tokenizer {
         self.stored.tokens.get(id as usize).map_or(UNK, String::as_str)
     }
 
+    /// The text that a token stands for, as people read it: white space is itself, and bytes that are no whole character are
+    /// `\\xNN`. What stands for no text has its name.
+    pub fn text(&self, id: u32) -> String {
+        match &self.subwords {
+            Some(subwords) => subwords.text(id).unwrap_or_else(|| self.token(id).to_owned()),
+            None if self.kind() == TokenizerKind::Bytes && id < 256 => readable(&[id as u8]),
+            None => self.token(id).to_owned(),
+        }
+    }
+
     /// The id of a token.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.ids.get(token).copied()
@@ -581,6 +591,15 @@ impl Tokenizer {
         }
         Ok(tokenizer)
     }
+}
+
+/// Bytes as people read them: those that are no whole character are `\\xNN`.
+fn readable(bytes: &[u8]) -> String {
+    let chunk = |chunk: std::str::Utf8Chunk| {
+        let escaped: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")).collect();
+        chunk.valid().to_owned() + &escaped
+    };
+    bytes.utf8_chunks().map(chunk).collect()
 }
 
 /// Turns tokens into text, one after the other: words are parted by spaces, `<eos>` ends a line.

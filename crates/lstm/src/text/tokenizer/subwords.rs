@@ -193,11 +193,50 @@ impl Subwords {
         Ok(())
     }
 
+    /// The text that a token stands for, in the way its decoder reads it; `None` for one that stands for none.
+    pub(crate) fn text(&self, id: u32) -> Option<String> {
+        let token = self.inner.id_to_token(id)?;
+        if self.inner.get_added_tokens_decoder().contains_key(&id) {
+            return Some(token);
+        }
+        let decodes = |kind: &str| {
+            let decoder = &self.document["decoder"];
+            let parts = decoder["decoders"].as_array().into_iter().flatten();
+            std::iter::once(decoder).chain(parts).find(|decoder| decoder["type"] == kind)
+        };
+        if decodes("ByteLevel").is_some() {
+            let bytes: Option<Vec<u8>> = token.chars().map(byte).collect();
+            return Some(bytes.map_or(token, |bytes| super::readable(&bytes)));
+        }
+        if let Some(byte) = decodes("ByteFallback").and_then(|_| token.strip_prefix("<0x")?.strip_suffix('>')) {
+            return u8::from_str_radix(byte, 16).ok().map(|byte| super::readable(&[byte]));
+        }
+        if let Some(decoder) = decodes("WordPiece") {
+            let prefix = decoder["prefix"].as_str().unwrap_or("##");
+            return Some(token.strip_prefix(prefix).unwrap_or(&token).to_owned());
+        }
+        if let Some(decoder) = decodes("BPEDecoder") {
+            return Some(token.replace(decoder["suffix"].as_str().unwrap_or("</w>"), " "));
+        }
+        Some(token.replace('▁', " "))
+    }
+
     /// The text of tokens that follow each other from the start of a line.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         // Only an id beyond the vocabulary fails, and there is none here.
         self.inner.decode(ids, true).unwrap_or_default()
     }
+}
+
+/// The byte that a character of byte-level pairs stands for: printable ones for themselves, the 68 others for the characters
+/// from U+0100 on (Radford 2019).
+fn byte(character: char) -> Option<u8> {
+    let code = character as u32;
+    let is_itself = |code: u32| matches!(code, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    if is_itself(code) {
+        return Some(code as u8);
+    }
+    (0..=0xFF).filter(|code| !is_itself(*code)).nth(code.checked_sub(0x100)? as usize).map(|code| code as u8)
 }
 
 fn splitter(method: Method) -> PreTokenizerWrapper {
@@ -401,6 +440,27 @@ mod tests {
             assert_eq!(subwords.decode(&ids), expected, "{method:?}");
             assert_eq!(subwords.keeps_line_feeds(), method == Method::Pairs);
         }
+    }
+
+    #[test]
+    fn every_token_of_a_line_has_its_text() {
+        for method in METHODS {
+            let subwords = train(method, 300);
+            for line in text().lines() {
+                let ids = encode(&subwords, line);
+                let shown: String = ids.iter().filter_map(|(id, _)| subwords.text(*id)).collect();
+                // Only bytes of split characters are shown as such, and word pieces have no white space.
+                let expected = if method == Method::Pieces { line.replace(' ', "") } else { line.to_owned() };
+                assert!(shown == expected || method == Method::Pairs && shown.contains("\\x"), "{shown}");
+                assert!(!shown.contains(['Ġ', 'Ċ', '▁']) && !shown.contains("##"));
+            }
+        }
+        let bytes = (0..=0xFFu8).filter(|found| ByteLevel::alphabet().into_iter().any(|c| byte(c) == Some(*found)));
+        assert_eq!(bytes.count(), 256);
+        assert_eq!(
+            [byte('Ġ'), byte('Ċ'), byte('Ã'), byte('a'), byte('字')],
+            [Some(32), Some(10), Some(0xC3), Some(97), None]
+        );
     }
 
     #[test]

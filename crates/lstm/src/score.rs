@@ -1,0 +1,150 @@
+//! How surprising each token of a text is to a trained model, line by line.
+
+use crate::evaluate::Evaluation;
+use crate::model::Loss;
+use crate::run::checkpoint::LoadedRun;
+use crate::text::TextError;
+use crate::text::batch::Batching;
+use crate::text::corpus::Corpus;
+use crate::text::source::Source;
+
+/// How the lines of a text follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lines {
+    /// As in the text: each is read after those before it.
+    #[default]
+    Joined,
+    /// Each from a fresh state, so that its figure does not depend on where it stands.
+    Alone,
+}
+
+/// A token of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredToken {
+    /// Its id.
+    pub id: u32,
+    /// The text of it; of an unknown word the word.
+    pub text: String,
+    /// Its surprisal.
+    pub nats: f32,
+    /// Its place among all tokens by their probability: 1 is the likeliest.
+    pub rank: u32,
+    /// Of an unknown word: what it takes to spell it out, in nats, where that is known.
+    pub unknown: Option<Option<f64>>,
+}
+
+/// A line of a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScoredLine {
+    /// Its number, from 1.
+    pub number: usize,
+    /// Its tokens, of windows those that are predicted.
+    pub tokens: Vec<ScoredToken>,
+}
+
+impl ScoredLine {
+    /// The loss of all its tokens.
+    pub fn loss(&self) -> Loss {
+        self.of(|_| true)
+    }
+
+    /// The loss of those that are known; `None` where none is.
+    pub fn of_known(&self) -> Option<Loss> {
+        Some(self.of(|token| token.unknown.is_none())).filter(|loss| loss.tokens > 0)
+    }
+
+    /// How many tokens are unknown.
+    pub fn unknown(&self) -> usize {
+        self.tokens.iter().filter(|token| token.unknown.is_some()).count()
+    }
+
+    fn of(&self, counts: impl Fn(&ScoredToken) -> bool) -> Loss {
+        let counted = self.tokens.iter().filter(|token| counts(token));
+        counted
+            .fold(Loss::default(), |sum, token| Loss { nll: sum.nll + f64::from(token.nats), tokens: sum.tokens + 1 })
+    }
+}
+
+/// A text to be scored.
+#[derive(Debug)]
+pub struct Text {
+    /// Its tokens.
+    pub corpus: Corpus,
+    /// The places of unknown tokens and what stands there.
+    unknown: Vec<(usize, String)>,
+}
+
+impl Text {
+    /// Reads a text as a run does.
+    ///
+    /// # Errors
+    /// A text that cannot be read, or has no tokens.
+    pub fn read(source: &Source, run: &LoadedRun, lossy: bool) -> Result<Self, TextError> {
+        let (corpus, unknown) = Corpus::read_keeping(source, &run.tokenizer, lossy)?;
+        Ok(Self { corpus, unknown })
+    }
+}
+
+/// Scores a text and hands each of its lines to `line`; gives the loss of all.
+///
+/// # Errors
+/// A text without anything to predict, and those of `line`.
+pub fn score<E: From<TextError>>(
+    run: &LoadedRun,
+    text: &Text,
+    lines: Lines,
+    line: &mut dyn FnMut(&ScoredLine) -> Result<(), E>,
+) -> Result<Loss, E> {
+    let Text { corpus, unknown } = text;
+    let (tokenizer, batching) = (&run.tokenizer, run.config.batching);
+    let is_unknown_end = |at: usize| {
+        let found = unknown.binary_search_by_key(&at, |(place, _)| *place);
+        found.is_ok_and(|found| unknown[found].1.ends_with('\n'))
+    };
+    let ends = |at: usize| tokenizer.ends_line(corpus.ids.get(at)) || is_unknown_end(at);
+    let evaluation = match (batching, lines) {
+        (Batching::Stream, Lines::Alone) => {
+            let starts = (1..corpus.ids.len()).filter(|&at| ends(at - 1));
+            Evaluation::of_lines(&run.model, &run.params, tokenizer, corpus, starts.collect())
+        }
+        // Windows and lines begin afresh as they are.
+        _ => Evaluation::in_order(&run.model, &run.params, tokenizer, corpus, batching)?,
+    };
+    let mut evaluation = evaluation.ranked();
+    let mut places = places(corpus, batching);
+    let mut scored = ScoredLine { number: 1, ..ScoredLine::default() };
+    while evaluation.advance() {
+        let tokens = evaluation.predicted().zip(evaluation.ranks());
+        // In this order no place is taken that has no token.
+        for (((id, nats), &rank), at) in tokens.zip(&mut places) {
+            let found = at.and_then(|at| unknown.binary_search_by_key(&at, |(place, _)| *place).ok());
+            let word = found.map(|found| unknown[found].1.clone());
+            let spelling = word.as_ref().map(|word| tokenizer.spelling().map(|spelling| spelling.nats(word)));
+            let text = word.unwrap_or_else(|| tokenizer.text(id));
+            scored.tokens.push(ScoredToken { id, text, nats, rank, unknown: spelling });
+            if at.is_none_or(ends) {
+                line(&scored)?;
+                scored = ScoredLine { number: scored.number + 1, ..ScoredLine::default() };
+            }
+        }
+    }
+    if !scored.tokens.is_empty() {
+        line(&scored)?;
+    }
+    Ok(evaluation.total())
+}
+
+/// The places of the predicted tokens in the order of a text, `None` for the ends of lines that batches put there.
+fn places(corpus: &Corpus, batching: Batching) -> Box<dyn Iterator<Item = Option<usize>> + '_> {
+    let first = match batching {
+        Batching::Stream => return Box::new((0..corpus.ids.len()).map(Some)),
+        Batching::Lines => 1,
+        Batching::Windows(n) => n,
+    };
+    Box::new((0..corpus.line_starts.len()).flat_map(move |line| {
+        let range = corpus.line(line);
+        // With its end.
+        let length = range.len() + 1;
+        (first.min(length)..=length).map(move |at| (at < length).then(|| range.start + at - 1))
+    }))
+}
