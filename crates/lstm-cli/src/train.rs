@@ -205,13 +205,17 @@ fn describe(trainer: &Trainer) {
     for (name, corpus) in [("train", Some(&data.train)), ("valid", data.valid.as_ref()), ("test", data.test.as_ref())] {
         if let Some(corpus) = corpus {
             let (tokens, lines) = (corpus.ids.len() as u64, count(corpus.lines as u64, "line"));
+            let documents = match corpus.document_starts.len() as u64 {
+                0 => String::new(),
+                documents => format!(" of {}", count(documents, "document")),
+            };
             let unknown = 100.0 * corpus.unknown as f64 / tokens as f64;
             // Every byte is known.
             let unknown = match kind {
                 TokenizerKind::Bytes => String::new(),
                 _ => format!(", {unknown:.2} % of them unknown"),
             };
-            talk(format_args!("{name:<8} {} {} in {lines}{unknown}", grouped(tokens), kind.noun()));
+            talk(format_args!("{name:<8} {} {} in {lines}{documents}{unknown}", grouped(tokens), kind.noun()));
         }
     }
     for note in &data.notes {

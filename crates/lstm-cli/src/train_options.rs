@@ -12,7 +12,7 @@ use lstm::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
 use lstm::run::config::RunConfig;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
-use lstm::text::documents::LineEnds;
+use lstm::text::documents::{Documents, LineEnds};
 use lstm::text::shuffle::Shuffle;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -79,6 +79,10 @@ struct TextOptions {
     /// Shuffle the lines by the seed before the text is split, for lists that are sorted: lines [default: the order of the text]
     #[arg(long, value_name = "WHAT")]
     shuffle: Option<Shuffle>,
+    /// Begin with a fresh state after every empty line (blank), every line (line), or wherever this stands, such as
+    /// <|endoftext|>, a line feed behind it included [default: the text is one document]
+    #[arg(long, requires = "text", value_name = "BLANK|LINE|STRING")]
+    documents: Option<Documents>,
     /// What ends a line: lf, a carriage return before it being dropped, or keep, which leaves that in the text [default: lf;
     /// --tokenizer bytes: keep]
     #[arg(long, value_name = "HOW")]
@@ -531,6 +535,7 @@ impl TextOptions {
         config.data.most = self.text_limit;
         config.data.lossy = self.lossy;
         config.data.shuffle = self.shuffle;
+        config.data.documents = self.documents.clone();
         // To bytes every byte is a token.
         let as_they_are = if config.tokenizer == TokenizerKind::Bytes { LineEnds::Keep } else { LineEnds::Lf };
         config.data.line_ends = self.line_ends.unwrap_or(as_they_are);

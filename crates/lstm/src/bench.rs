@@ -235,6 +235,7 @@ pub fn train(shape: Shape, budget: Duration) -> Result<TrainTiming, ConfigError>
         targets: read[shape.batch..].to_vec(),
         lengths: None,
         fresh: false,
+        restarts: Vec::new(),
     };
     let mut step = || {
         let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);

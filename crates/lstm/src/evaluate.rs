@@ -74,6 +74,8 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Self, TextError> {
         let columns = (corpus.ids.len() / LEAST_COLUMN).min(COLUMNS);
         let (rows, segment, reading) = match batching {
+            // Rows begin with documents, so the state they begin with is known.
+            Batching::Stream if !corpus.document_starts.is_empty() => (columns.max(1), SEGMENT, Reading::Once),
             Batching::Stream if columns > 1 => (columns, COLUMN_SEGMENT, Reading::Columns(Vec::new())),
             Batching::Stream => (1, SEGMENT, Reading::Once),
             _ => (rows, SEGMENT, Reading::Once),
@@ -249,6 +251,42 @@ mod tests {
         let ((columns, rows), row) = losses(1.0);
         assert_eq!((rows, columns.tokens), (4, row.tokens));
         assert!((columns.mean() - row.mean()).abs() < 1e-6, "{} {}", columns.mean(), row.mean());
+    }
+
+    /// A document costs the same wherever it stands, alone or among others, in one row or in many.
+    #[test]
+    fn documents_do_not_see_each_other() {
+        use crate::text::documents::Reading;
+        let reading = Reading { documents: Some("%%".parse().unwrap()), ..Reading::default() };
+        let document = |n: usize| {
+            let words: String = (0..1 + n * 7 % 90).map(|i| format!("w{} ", (i * n) % 13 % 7)).collect();
+            format!("{words}\n%%\n")
+        };
+        let documents: Vec<String> = (0..300).map(document).collect();
+        let whole = Source::from_text(&documents.concat()).read_as(&reading);
+        let options = VocabularyOptions { min_count: Some(1), ..VocabularyOptions::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &whole, options, false).unwrap();
+        let mut config = Preset::Default.config().model;
+        (config.hidden, config.embedding, config.vocabulary) = (24.into(), 16, tokenizer.vocabulary_size());
+        let model = LanguageModel::new(config).unwrap();
+        let params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: Some(4.0) }, 1);
+        let read = |source: &Source| Corpus::read(source, &tokenizer, false).unwrap();
+        let alone = |text: &String| {
+            let corpus = read(&Source::from_text(text));
+            Evaluation::in_order(&model, &params, &tokenizer, &corpus, Batching::Stream).unwrap().finish().nll
+        };
+        let expected: f64 = documents.iter().map(alone).sum();
+        let corpus = read(&whole);
+        let rows = Evaluation::new(&model, &params, &tokenizer, &corpus, Batching::Stream, 1).unwrap();
+        assert!(rows.batches.rows() > 3);
+        let row = Evaluation::in_order(&model, &params, &tokenizer, &corpus, Batching::Stream).unwrap();
+        for loss in [rows.finish(), row.finish()] {
+            assert_eq!(loss.tokens, corpus.ids.len());
+            assert!((loss.nll / expected - 1.0).abs() < 1e-6, "{} {expected}", loss.nll);
+        }
+        let carried = read(&whole.read_as(&Reading::default()));
+        let carried = Evaluation::in_order(&model, &params, &tokenizer, &carried, Batching::Stream).unwrap().finish();
+        assert!((carried.nll / expected - 1.0).abs() > 1e-4, "{} {expected}", carried.nll);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::{Said, folder, line, piped, trained};
+use crate::{Said, folder, line, lstm, piped, trained};
 
 const SMALL: &str = "--preset small --hidden 8 --embedding 8 --epochs 1 --batch 2";
 
@@ -181,4 +181,57 @@ fn what_is_measured_may_come_from_standard_input_or_from_a_folder() {
         let said = piped(folder.path(), "eval run -", input);
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
     }
+}
+
+#[test]
+fn documents_keep_states_apart_in_training_evaluation_and_generation() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    let documents: Vec<String> =
+        text.lines().collect::<Vec<_>>().chunks(5).map(|lines| format!("{}\n<|end|>\n", lines.join("\n"))).collect();
+    write(folder.path(), "documents", &documents.concat());
+    let said = train(folder.path(), "documents --documents <|end|> --out run");
+    assert!(said.err.contains("of 73 documents"), "{}", said.err);
+    assert!(
+        std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap().contains("documents = \"<|end|>\"")
+    );
+    // The same document costs the same among others and alone.
+    write(folder.path(), "one", &documents[7]);
+    write(folder.path(), "many", &(documents[3].clone() + &documents[7]));
+    let scored = |file: &str| line(folder.path(), &format!("score run {file}")).out;
+    let (one, many) = (scored("one"), scored("many"));
+    assert!(many.ends_with(&one) && many.len() > one.len(), "{many}\n{one}");
+    let other = train(folder.path(), "documents --out other");
+    assert!(!other.err.contains("document,"), "{}", other.err);
+    let scored = |file: &str| line(folder.path(), &format!("score other {file} --json")).out;
+    assert!(!scored("many").ends_with(&scored("one")));
+    // What comes after a document does not depend on what stood in it.
+    let written = |run: &str, before: &str| {
+        let prompt = format!("{before}\n<|end|>\n");
+        let said =
+            lstm(folder.path(), &["generate", run, "--prompt", &prompt, "--temperature", "0.9", "--length", "30"]);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out[prompt.len()..].to_owned()
+    };
+    assert_eq!(written("run", "the cat sees"), written("run", "a dog and a dog runs home"));
+    // A run that was stopped goes on to the same bits.
+    train(folder.path(), "documents --documents <|end|> --steps 30 --out whole");
+    train(folder.path(), "documents --documents <|end|> --steps 11 --out stopped");
+    assert_eq!(line(folder.path(), "train --resume stopped --steps 30").code, Some(0));
+    let nll = |run: &str| line(folder.path(), &format!("eval {run} documents --json")).json()["nll"].clone();
+    assert_ne!(nll("whole"), nll("run"));
+    for (options, expected) in [
+        ("documents --documents blank", "nothing in it delimits documents as blank does"),
+        ("documents --documents <|eot|>", "nothing in it delimits documents as <|eot|> does"),
+        ("documents --documents= ", "blank (an empty line)"),
+        ("documents --documents line --batches lines", "leave --documents out, or choose --batches stream"),
+        ("documents --documents blank --batches windows(3)", "leave --documents out"),
+        ("documents --documents line --batch 5000", "pieces of documents are too few"),
+        ("documents --documents blank --shuffle lines", "shuffled lines would tear apart documents"),
+        ("--documents line", "required"),
+    ] {
+        let said = line(folder.path(), &format!("train {options} --hidden 8 --steps 1"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);
+    }
+    assert!(!folder.path().join("runs").exists());
 }

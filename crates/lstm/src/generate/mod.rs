@@ -1,11 +1,13 @@
 //! Writing with a model: sampling token by token, beam search for the likeliest text, and where to stop.
 
 mod beam;
+mod documents;
 mod reading;
 mod sampling;
 mod stops;
 
 pub use beam::{Beam, Hypothesis};
+pub use documents::DocumentEnds;
 pub use reading::Rules;
 pub use sampling::{Generator, Sampling};
 pub use stops::Stops;

@@ -1,5 +1,6 @@
 //! Rows of text that a model reads side by side, token by token, and its scores of what comes next in each.
 
+use super::documents::{DocumentEnds, End, Place};
 use crate::model::{LanguageModel, TokenStream};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
@@ -13,6 +14,8 @@ pub struct Rules {
     pub start: u32,
     /// The token after which a line begins afresh, from a zero state and with `start`; `None` where texts just go on.
     pub line_end: Option<u32>,
+    /// Where a document ends and the next begins, from a zero state and with `start`; `None` where texts just go on.
+    pub documents: Option<DocumentEnds>,
     /// For a model trained on windows: the tokens it reads, from a zero state, for each next one. `None`: the state is
     /// carried from the first token on.
     pub window: Option<usize>,
@@ -32,6 +35,7 @@ impl Rules {
         Self {
             start: tokenizer.sos().unwrap_or(tokenizer.start()),
             line_end: tokenizer.eos().filter(|_| tokenizer.line_markers()),
+            documents: run.config.data.documents.as_ref().map(|documents| DocumentEnds::of(documents, tokenizer)),
             window,
             banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
         }
@@ -73,6 +77,8 @@ pub(super) struct Readers<'a> {
     /// Whether each token may be written: `[V]`.
     allowed: Vec<bool>,
     stream: TokenStream<'a>,
+    /// Where each row is in its document, if there are documents.
+    places: Vec<Place>,
     /// With a window: what each row has read, at most that many tokens.
     windows: Vec<Vec<u32>>,
     /// `[B, V]`, of what comes after the last token that was read.
@@ -93,7 +99,8 @@ impl<'a> Readers<'a> {
         let start = vec![rules.start; rows];
         let windows = vec![Vec::new(); rows];
         let allowed = rules.allowed(model.config().vocabulary);
-        let mut readers = Self { rules, allowed, stream: model.stream(params, rows)?, windows, scores: Vec::new() };
+        let (stream, places) = (model.stream(params, rows)?, vec![Place::default(); rows]);
+        let mut readers = Self { rules, allowed, stream, places, windows, scores: Vec::new() };
         readers.read(&start);
         Ok(readers)
     }
@@ -107,8 +114,12 @@ impl<'a> Readers<'a> {
     pub(super) fn read(&mut self, tokens: &[u32]) {
         let mut tokens = tokens.to_vec();
         for (row, token) in tokens.iter_mut().enumerate() {
-            if Some(*token) == self.rules.line_end {
+            let ends_line = Some(*token) == self.rules.line_end;
+            let ends_document = self.rules.documents.as_ref().map(|ends| self.places[row].read(ends, *token));
+            if ends_line || ends_document == Some(End::With) {
                 *token = self.rules.start;
+            }
+            if ends_line || ends_document.is_some_and(|end| end != End::Not) {
                 self.stream.streams_mut().reset(row);
             }
         }
@@ -140,6 +151,7 @@ impl<'a> Readers<'a> {
         }
         self.stream = stream;
         self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
+        self.places = rows.iter().map(|&row| self.places[row].clone()).collect();
     }
 
     fn advance(&mut self, tokens: &[u32]) {

@@ -231,7 +231,7 @@ impl LanguageModel {
             // The last batch of windows or lines may have fewer rows.
             true if state.batch() != batch.batch => *state = self.state(batch.batch),
             true => state.reset(),
-            false => {}
+            false => state.reset_rows(&batch.restarts),
         }
         let LanguageTape { embedding, lstm, readout } = tape;
         let rates = self.config.dropout;

@@ -37,6 +37,18 @@ impl State {
         self.c.fill(0.0);
     }
 
+    /// Sets the states of these rows to zero.
+    pub(crate) fn reset_rows(&mut self, rows: &[usize]) {
+        for index in 0..self.sizes.len() {
+            let (of_h, of_c) = self.sizes[index];
+            let (h, c) = self.both_mut(index);
+            for &row in rows {
+                h[row * of_h..][..of_h].fill(0.0);
+                c[row * of_c..][..of_c].fill(0.0);
+            }
+        }
+    }
+
     /// Gives every row the states of the row before it, and the first row zeros.
     pub(crate) fn hand_down(&mut self) {
         for index in 0..self.sizes.len() {
@@ -83,6 +95,8 @@ mod tests {
         assert_eq!(state.both_mut(1), (&mut [7., 8., 9.][..], &mut [7., 8., 9.][..]));
         state.hand_down();
         assert_eq!(state.h, [0., 0., 1., 2., 3., 4., 0., 7., 8.]);
+        state.reset_rows(&[1]);
+        assert_eq!(state.h, [0., 0., 0., 0., 3., 4., 0., 0., 8.]);
         state.reset();
         assert_eq!(state, State::zeros(&config, 3));
     }

@@ -156,12 +156,13 @@ impl RunConfig {
             && *documents != Documents::Line
         {
             return Err(ConfigError::Conflict(format!(
-                "documents that end at {documents:?} would be torn apart by shuffled lines; leave --shuffle or --documents out"
+                "shuffled lines would tear apart documents that end at `{documents}`; leave --shuffle or --documents out"
             )));
         }
         if let Some(documents) = self.data.documents.as_ref().filter(|_| self.batching != Batching::Stream) {
             return Err(ConfigError::Conflict(format!(
-                "{} read every line from a fresh state, so there is no state to keep apart at the end of documents                  ({documents}); leave --documents out, or choose --batches stream",
+                "{} read every line from a fresh state, so no state is carried from a document to the next (`{documents}`); \
+                 leave --documents out, or choose --batches stream",
                 self.batching
             )));
         }

@@ -81,6 +81,8 @@ pub struct Batch {
     pub lengths: Option<Vec<usize>>,
     /// Whether the states start from zero.
     pub fresh: bool,
+    /// The rows whose states start from zero where not all do: a document begins in them.
+    pub restarts: Vec<usize>,
 }
 
 impl Batch {
@@ -91,6 +93,7 @@ impl Batch {
         self.targets.clear();
         self.targets.resize(steps * batch, NO_TARGET);
         self.lengths = None;
+        self.restarts.clear();
     }
 }
 
@@ -112,6 +115,9 @@ enum Plan {
     Varied { column: usize, starts: Vec<usize> },
     /// One column in segments that start at these tokens, some of them from a zero state.
     Alone { starts: Vec<(usize, bool)> },
+    /// A stream of documents, cut where they begin and into segments: where each piece starts, and the first piece of each
+    /// row, and the end.
+    Documents { pieces: Vec<usize>, rows: Vec<usize>, segment: usize },
     /// (line, index of the window's target among the line's tokens with markers)
     Windows { n: usize, samples: Vec<(u32, u32)> },
     /// Rows of lines, and for each batch its rows and the part of them.
@@ -133,6 +139,19 @@ impl<'a> Batches<'a> {
         epoch: u64,
     ) -> Result<Self, TextError> {
         let mut rng = Rng::new(seed, Purpose::Shuffle, epoch);
+        if batching == Batching::Stream && !corpus.document_starts.is_empty() {
+            let pieces = pieces(corpus, &mut || segment);
+            if pieces.len() < batch {
+                return Err(TextError::Unusable(format!(
+                    "{} pieces of documents are too few for {batch} rows side by side; --batch {} would fit, or give a \
+                     longer text",
+                    pieces.len(),
+                    pieces.len()
+                )));
+            }
+            let plan = Plan::Documents { rows: even_rows(pieces.len(), batch), pieces, segment };
+            return Ok(Self { corpus, tokenizer, plan, batch, predicted: corpus.ids.len() });
+        }
         if batching == Batching::Stream {
             let column = corpus.ids.len() / batch;
             if column < 2 {
@@ -164,14 +183,22 @@ impl<'a> Batches<'a> {
     /// around `segment`, in one case of twenty around half of it, with a deviation of 5; at least 5 steps, or `segment`
     /// where that is less, and at most 15 more than it. `seed` and `epoch` give all lengths of the epoch.
     pub fn varied(mut self, seed: u64, epoch: u64) -> Self {
-        let Plan::Stream { column, segment } = self.plan else { return self };
+        let (Plan::Stream { segment, .. } | Plan::Documents { segment, .. }) = self.plan else { return self };
         let mut rng = Rng::new(seed, Purpose::Segments, epoch);
+        let mut length = || {
+            let middle = if rng.uniform() < 0.95 { segment as f32 } else { segment as f32 / 2.0 };
+            let length = (middle + 5.0 * rng.normal()).round().max(0.0) as usize;
+            length.clamp(segment.min(5), segment.saturating_add(15))
+        };
+        let Plan::Stream { column, .. } = self.plan else {
+            let pieces = pieces(self.corpus, &mut length);
+            self.plan = Plan::Documents { rows: even_rows(pieces.len(), self.batch), pieces, segment };
+            return self;
+        };
         let (mut starts, mut start) = (Vec::with_capacity(column / segment + 1), 0);
         while start < column {
             starts.push(start);
-            let middle = if rng.uniform() < 0.95 { segment as f32 } else { segment as f32 / 2.0 };
-            let length = (middle + 5.0 * rng.normal()).round().max(0.0) as usize;
-            start += length.clamp(segment.min(5), segment.saturating_add(15));
+            start += length();
         }
         self.plan = Plan::Varied { column, starts };
         self
@@ -189,6 +216,12 @@ impl<'a> Batches<'a> {
         batch: usize,
         segment: usize,
     ) -> Result<Self, TextError> {
+        if batching == Batching::Stream && !corpus.document_starts.is_empty() {
+            let pieces = pieces(corpus, &mut || segment);
+            let rows = rows_of_documents(corpus, &pieces, batch);
+            let (batch, predicted) = (rows.len() - 1, corpus.ids.len());
+            return Ok(Self { corpus, tokenizer, plan: Plan::Documents { pieces, rows, segment }, batch, predicted });
+        }
         if batching == Batching::Stream {
             let predicted = corpus.ids.len();
             let column = predicted.div_ceil(batch);
@@ -273,6 +306,7 @@ impl<'a> Batches<'a> {
             Plan::Stream { column, segment } => column.div_ceil(*segment),
             Plan::Varied { starts, .. } => starts.len(),
             Plan::Alone { starts } => starts.len(),
+            Plan::Documents { rows, .. } => rows.windows(2).map(|row| row[1] - row[0]).max().unwrap_or(0),
             Plan::Windows { samples, .. } => samples.len().div_ceil(self.batch),
             Plan::Lines { passes, .. } => passes.len(),
         }
@@ -315,6 +349,7 @@ impl<'a> Batches<'a> {
                     out.tokens[0] = self.tokenizer.start();
                 }
             }
+            Plan::Documents { pieces, rows, .. } => self.documents(pieces, rows, index, out),
             Plan::Windows { n, samples } => {
                 out.shape(*n, self.batch, pad);
                 out.fresh = true;
@@ -351,6 +386,34 @@ impl<'a> Batches<'a> {
         }
     }
 
+    /// Fills `out` with the piece `index` of every row that has as many.
+    fn documents(&self, pieces: &[usize], rows: &[usize], index: usize, out: &mut Batch) {
+        let (corpus, all) = (self.corpus, self.corpus.ids.len());
+        let piece = |row: usize| {
+            let at = rows[row] + index;
+            let end = || pieces.get(at + 1).copied().unwrap_or(all);
+            if at < rows[row + 1] { pieces[at]..end() } else { all..all }
+        };
+        let steps = (0..self.batch).map(|row| piece(row).len()).max().unwrap_or(0);
+        out.shape(steps, self.batch, self.tokenizer.pad().unwrap_or(0));
+        out.fresh = index == 0;
+        let mut lengths = vec![0; self.batch];
+        for (row, length) in lengths.iter_mut().enumerate() {
+            let piece = piece(row);
+            *length = piece.len();
+            let begins = corpus.document_starts.binary_search(&piece.start).is_ok();
+            if begins && !out.fresh {
+                out.restarts.push(row);
+            }
+            for (t, position) in piece.enumerate() {
+                let before = position.checked_sub(1).filter(|_| !begins || t > 0);
+                out.tokens[t * self.batch + row] = before.map_or(self.tokenizer.start(), |at| corpus.ids.get(at));
+                out.targets[t * self.batch + row] = corpus.ids.get(position);
+            }
+        }
+        out.lengths = lengths.iter().any(|&length| length < steps).then_some(lengths);
+    }
+
     /// Fills `out` with `steps` steps of all columns of `column` tokens, from token `start` of each. Where the text ends
     /// before its last column does, there is nothing to predict.
     fn columns(&self, column: usize, start: usize, steps: usize, out: &mut Batch) {
@@ -379,6 +442,40 @@ impl<'a> Batches<'a> {
             self.tokenizer.eos().unwrap_or(0)
         }
     }
+}
+
+/// Where the pieces of a text start that is cut where documents begin, and every `length()` tokens from there.
+fn pieces(corpus: &Corpus, length: &mut dyn FnMut() -> usize) -> Vec<usize> {
+    let starts = &corpus.document_starts;
+    let mut pieces = Vec::new();
+    for (index, &start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).copied().unwrap_or(corpus.ids.len());
+        let mut at = start;
+        while at < end {
+            pieces.push(at);
+            at = at.saturating_add(length().max(1));
+        }
+    }
+    pieces
+}
+
+/// The first piece of each of `batch` rows that are as long as each other, and the end: a row may begin within a document.
+fn even_rows(pieces: usize, batch: usize) -> Vec<usize> {
+    (0..=batch).map(|row| (row as u128 * pieces as u128 / batch as u128) as usize).collect()
+}
+
+/// The first piece of each of at most `batch` rows that begin with a document, and the end.
+fn rows_of_documents(corpus: &Corpus, pieces: &[usize], batch: usize) -> Vec<usize> {
+    let starts = &corpus.document_starts;
+    let first_piece = |row: usize| {
+        let wanted = (row as u128 * corpus.ids.len() as u128 / batch as u128) as usize;
+        let start = starts.get(starts.partition_point(|&start| start < wanted))?;
+        pieces.binary_search(start).ok()
+    };
+    let mut rows: Vec<usize> = (0..batch).filter_map(first_piece).collect();
+    rows.push(pieces.len());
+    rows.dedup();
+    rows
 }
 
 #[cfg(test)]
@@ -504,6 +601,69 @@ mod tests {
             let batches = Batches::evaluation(&corpus, &tokenizer, Batching::Windows(5), 128, 5).unwrap();
             assert_eq!((batches.predicted(), corpus.unknown), (windows, unknown));
         }
+    }
+
+    /// The corpus of a text of documents, in words.
+    fn documents(text: &str, delimiter: &str) -> (Tokenizer, Corpus) {
+        use crate::text::documents::Reading;
+        let reading = Reading { documents: Some(delimiter.parse().unwrap()), ..Reading::default() };
+        let source = Source::from_text(text).read_as(&reading);
+        let options = VocabularyOptions { min_count: Some(1), ..Default::default() };
+        let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
+        let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+        (tokenizer, corpus)
+    }
+
+    #[test]
+    fn documents_begin_where_they_are_delimited() {
+        for (text, delimiter, starts) in [
+            ("a b\nc\n\nd e f\n\n\ng\n", "blank", vec![0, 6, 11, 12]),
+            ("a b\nc\nd\n", "line", vec![0, 3, 5]),
+            ("a b\n%%\nc d%%e\n%%", "%%", vec![0, 5, 8]),
+            ("a b", "%%", vec![0]),
+        ] {
+            assert_eq!(documents(text, delimiter).1.document_starts, starts, "{text:?} {delimiter}");
+        }
+    }
+
+    /// Whatever the rows, epochs and segments: each token is predicted once, from the one before it in its document or from the
+    /// start, and the first of a document from a state of zeros.
+    #[test]
+    fn a_stream_of_documents_keeps_states_apart() {
+        let text: String = (0..200).map(|n| format!("{}{}\n", "w x y z ".repeat(n % 7), n % 11)).collect();
+        let (tokenizer, corpus) = documents(&text, "line");
+        assert_eq!(corpus.document_starts.len(), 200);
+        let training = Batches::training(&corpus, &tokenizer, Batching::Stream, 6, 4, 1, 0).unwrap();
+        let varied = training.clone().varied(3, 1);
+        let evaluation = |rows| Batches::evaluation(&corpus, &tokenizer, Batching::Stream, rows, 5).unwrap();
+        for (batches, within) in [(training, true), (varied, true), (evaluation(5), false), (evaluation(1), false)] {
+            let mut rows: Vec<Vec<(u32, u32, bool)>> = vec![Vec::new(); batches.rows()];
+            let mut batch = Batch::default();
+            for index in 0..batches.len() {
+                batches.get(index, &mut batch);
+                for (row, read) in rows.iter_mut().enumerate() {
+                    let length = batch.lengths.as_ref().map_or(batch.steps, |lengths| lengths[row]);
+                    for t in 0..length {
+                        let at = t * batch.batch + row;
+                        let restarts = t == 0 && (batch.fresh || batch.restarts.contains(&row));
+                        read.push((batch.tokens[at], batch.targets[at], restarts));
+                    }
+                }
+            }
+            let read: Vec<_> = rows.concat();
+            let mut restarts_within = 0;
+            assert_eq!((read.len(), batches.predicted()), (corpus.ids.len(), corpus.ids.len()));
+            for (position, &(token, target, restarts)) in read.iter().enumerate() {
+                let begins = corpus.document_starts.binary_search(&position).is_ok();
+                let before = if begins { tokenizer.start() } else { corpus.ids.get(position - 1) };
+                assert_eq!((token, target), (before, corpus.ids.get(position)), "{position}");
+                assert!(restarts || !begins, "{position}");
+                restarts_within += usize::from(restarts && !begins);
+            }
+            assert!(if within { restarts_within < 6 } else { restarts_within == 0 }, "{restarts_within}");
+        }
+        let error = Batches::training(&corpus, &tokenizer, Batching::Stream, 9999, 4, 1, 0).unwrap_err().to_string();
+        assert!(error.contains("pieces of documents are too few"), "{error}");
     }
 
     #[test]

@@ -218,6 +218,8 @@ pub struct Corpus {
     pub line_starts: Vec<usize>,
     /// Where each document starts; empty where the text is one.
     pub document_starts: Vec<usize>,
+    /// How often what delimits documents was found.
+    pub delimiters: usize,
     /// The lines that ended with a carriage return and a line feed.
     pub crlf: usize,
     /// The tokens that training never had.
@@ -285,6 +287,7 @@ impl Corpus {
             ids,
             line_starts: Vec::new(),
             document_starts: Vec::new(),
+            delimiters: 0,
             crlf: 0,
             unknown: 0,
             literal: 0,
@@ -321,6 +324,7 @@ impl Corpus {
             corpus.characters += text.chars().count();
             corpus.lines += usize::from(line.opens);
             corpus.crlf += usize::from(line.crlf);
+            corpus.delimiters += usize::from(line.ends_document);
             line_open = !line.ended;
             let begins_document = line.begins_document && source.reading().documents.is_some();
             encoder.line(Opens { line: line.opens, document: begins_document }, line.bytes, text, line.ended)

@@ -23,6 +23,8 @@ pub(super) struct Line<'a> {
     /// Whether it begins a line, a document.
     pub opens: bool,
     pub begins_document: bool,
+    /// Whether what delimits documents stands at its end.
+    pub ends_document: bool,
     /// Whether it ends with a line feed, and with a carriage return before it in the file.
     pub ended: bool,
     pub crlf: bool,
@@ -133,24 +135,25 @@ fn hand_on(
     }
     let ended = buffer.ends_with(b"\n");
     let opens = !place.line_open;
-    let line = |from: usize, to: usize, place: &Place| Line {
+    let line = |from: usize, to: usize, place: &Place, ends_document: bool| Line {
         path,
         offset: offset + from as u64,
         bytes: &buffer[from..to],
         opens: opens && from == 0,
         begins_document: place.begins_document,
+        ends_document,
         ended: ended && to == buffer.len(),
         crlf: crlf && to == buffer.len(),
     };
     match &source.reading().documents {
         None => {
-            visit(line(0, buffer.len(), place))?;
+            visit(line(0, buffer.len(), place, false))?;
             place.begins_document = false;
         }
         Some(documents) => {
             let mut from = 0;
             for (to, ends_document) in documents.cut(buffer, opens, ended) {
-                visit(line(from, to, place))?;
+                visit(line(from, to, place, ends_document))?;
                 place.begins_document = ends_document;
                 from = to;
             }

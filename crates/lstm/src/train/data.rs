@@ -62,6 +62,12 @@ impl Data {
             }
         };
         let mut train = Corpus::read_training(&splits.train, &tokenizer, lossy)?;
+        if let Some(documents) = config.data.documents.as_ref().filter(|_| train.delimiters == 0) {
+            return Err(TextError::Unusable(format!(
+                "the training text is one document: nothing in it delimits documents as {documents} does; leave that out, or \
+                 give what stands between them"
+            )));
+        }
         if train.ids.len() < 2 {
             return Err(TextError::Unusable(
                 "the training text has one token; to learn what follows what, at least two are needed".to_owned(),

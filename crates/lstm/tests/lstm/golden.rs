@@ -170,7 +170,15 @@ fn language_model(golden: &Golden) -> LanguageModel {
 /// The batch that reads `steps` rows of `tokens` from row `start` and predicts each one's successor.
 fn batch(tokens: &[u32], start: usize, steps: usize, batch: usize) -> Batch {
     let rows = |from: usize| tokens[from * batch..(from + steps) * batch].to_vec();
-    Batch { steps, batch, tokens: rows(start), targets: rows(start + 1), lengths: None, fresh: false }
+    Batch {
+        steps,
+        batch,
+        tokens: rows(start),
+        targets: rows(start + 1),
+        lengths: None,
+        fresh: false,
+        restarts: Vec::new(),
+    }
 }
 
 /// One step over all tokens of a golden file from `state`: its loss and gradients against the file's. Gives the batch.

@@ -210,7 +210,15 @@ mod tests {
     const COUNTS: [u64; 9] = [100, 0, 7, 1, 1, 30, 2, 12, 4];
 
     fn batch() -> Batch {
-        Batch { steps: 2, batch: 1, tokens: vec![3, 5], targets: vec![5, 3], lengths: None, fresh: true }
+        Batch {
+            steps: 2,
+            batch: 1,
+            tokens: vec![3, 5],
+            targets: vec![5, 3],
+            lengths: None,
+            fresh: true,
+            restarts: Vec::new(),
+        }
     }
 
     #[test]
