@@ -17,7 +17,6 @@ use crate::train_options::Train;
 /// Runs the range test and prints its curve and its suggestions.
 pub fn run(options: &Train) -> Result<ExitCode> {
     let mut config = options.config()?;
-    config.validate()?;
     let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
     say_text(&config, from)?;
     // Standard input is read more than once; its copy is removed at the end.

@@ -1,6 +1,9 @@
-//! How training and long passes are watched: a live line on a terminal, plain lines elsewhere.
+//! How training and long passes are watched: a live line on a terminal, plain lines elsewhere, so that nothing is silent for
+//! longer than two seconds.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,15 +12,73 @@ use lstm::train::event::Event;
 
 use crate::output::{grouped, perplexity, seconds, talk};
 
-/// Shows the events of a trainer, or how far a pass is, on standard error.
+/// The longest time without a line where nobody sees a live one, and the share of a training so far after which its steps
+/// have another, within a bound.
+const SILENCE: Duration = Duration::from_millis(1_800);
+const SHARE_OF_TRAINING: f64 = 0.05;
+const SILENCE_OF_TRAINING: Duration = Duration::from_secs(10);
+
+/// How often a live line is drawn anew.
+const REDRAWN: Duration = Duration::from_millis(100);
+
+/// Shows the events of a trainer, or how far something else is, on standard error.
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    last: Instant,
+    shown: Arc<(Mutex<Shown>, Condvar)>,
     /// When the pass that is watched began, and its tokens done.
     started: Instant,
     done: usize,
     /// The seconds and the share done of the run after its first step here: a resumed run may be faster than it was.
     first_step: Option<(f64, f64)>,
+    /// The text that is being evaluated, while one is.
+    evaluated: &'static str,
+}
+
+/// What is being done, and what was said of it.
+struct Shown {
+    bar: Option<ProgressBar>,
+    /// The line that does not stay, and since when what it says is being done, where it does not say how far that is.
+    line: String,
+    since: Option<Instant>,
+    said: Instant,
+    wait: Duration,
+    is_over: bool,
+}
+
+impl Shown {
+    fn line(&self) -> String {
+        match self.since {
+            Some(since) if since.elapsed() >= Duration::from_secs(1) => {
+                format!("{}, {} so far", self.line, seconds(since.elapsed().as_secs_f64()))
+            }
+            _ => self.line.clone(),
+        }
+    }
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says what is being done whenever nothing was said for a while, also while a single call takes long.
+fn watch(shown: &(Mutex<Shown>, Condvar)) {
+    let (shown, changed) = shown;
+    let mut now = lock(shown);
+    while !now.is_over {
+        if !now.line.is_empty() {
+            match &now.bar {
+                Some(bar) => {
+                    bar.set_message(now.line());
+                    bar.tick();
+                }
+                None if now.said.elapsed() >= now.wait => {
+                    talk(now.line());
+                    now.said = Instant::now();
+                }
+                None => {}
+            }
+        }
+        now = changed.wait_timeout(now, REDRAWN).unwrap_or_else(PoisonError::into_inner).0;
+    }
 }
 
 impl Progress {
@@ -30,20 +91,28 @@ impl Progress {
             }
             bar
         });
-        Self { bar, last: Instant::now(), started: Instant::now(), done: 0, first_step: None }
+        let now = Instant::now();
+        let shown = Shown { bar, line: String::new(), since: None, said: now, wait: SILENCE, is_over: false };
+        let shown = Arc::new((Mutex::new(shown), Condvar::new()));
+        let watched = shown.clone();
+        // Where the system gives no thread, the lines that stay are all there are.
+        let _ = std::thread::Builder::new().spawn(move || watch(&watched));
+        Self { shown, started: now, done: 0, first_step: None, evaluated: "" }
+    }
+
+    /// Something begins that may take more than a moment.
+    pub fn stage(&self, what: impl Display) {
+        let mut shown = lock(&self.shown.0);
+        shown.line = what.to_string();
+        (shown.since, shown.wait) = (Some(Instant::now()), SILENCE);
     }
 
     /// Shows an event; steps only now and then.
     pub fn show(&mut self, event: &Event) {
         match event {
             Event::Step { epoch, of_epoch, epoch_loss, tokens_per_second, progress, seconds: spent, .. } => {
-                let Some((spent_before, before)) = self.first_step else {
-                    self.first_step = Some((*spent, *progress));
-                    return;
-                };
-                if !self.is_due() {
-                    return;
-                }
+                let (spent_before, before) = *self.first_step.get_or_insert((*spent, *progress));
+                self.evaluated = "validation";
                 let line = format!(
                     "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
                     epoch + 1,
@@ -53,9 +122,13 @@ impl Progress {
                     grouped(*tokens_per_second as u64),
                     left(spent - spent_before, progress - before, 1.0 - progress),
                 );
-                self.live(*progress, line);
+                let wait = Duration::from_secs_f64(SHARE_OF_TRAINING * spent).clamp(SILENCE, SILENCE_OF_TRAINING);
+                self.live(*progress, line, wait);
             }
+            Event::Started { .. } => self.stage("training"),
+            Event::Evaluating { tokens, of } => self.pass(self.evaluated, *tokens, *of, None),
             Event::Validated { epoch, train, valid, best, .. } => {
+                self.evaluated = "test";
                 let valid = valid
                     .map_or("no validation text".to_owned(), |loss| format!("valid {}", perplexity(loss.perplexity())));
                 let best = if *best { "  best, saved" } else { "" };
@@ -79,53 +152,50 @@ impl Progress {
     /// Shows how far a pass over a text is, now and then.
     pub fn pass(&mut self, what: &str, tokens: usize, of: usize, loss: Option<Loss>) {
         if tokens < self.done {
-            (self.last, self.started) = (Instant::now(), Instant::now());
+            self.started = Instant::now();
         }
         self.done = tokens;
-        if !self.is_due() {
-            return;
-        }
         let share = tokens as f64 / of.max(1) as f64;
         let spent = self.started.elapsed().as_secs_f64();
         let loss = loss.map_or(String::new(), |loss| format!("  perplexity {}", perplexity(loss.perplexity())));
         let (done, of, left) = (grouped(tokens as u64), grouped(of as u64), left(spent, share, 1.0 - share));
-        self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"));
+        self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"), SILENCE);
     }
 
-    /// Whether it is time for the next line that does not stay.
-    fn is_due(&mut self) -> bool {
-        let wait = if self.bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(10) };
-        let due = self.last.elapsed() >= wait;
-        if due {
-            self.last = Instant::now();
-        }
-        due
-    }
-
-    /// Shows a line that does not stay on a terminal. progress: the share that is done.
-    fn live(&self, progress: f64, line: String) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position((progress * 1000.0) as u64);
-                bar.set_message(line);
-            }
-            None => talk(line),
+    /// Shows a line that does not stay on a terminal. progress: the share that is done; wait: for how long nothing else may be
+    /// said.
+    fn live(&self, progress: f64, line: String, wait: Duration) {
+        let mut shown = lock(&self.shown.0);
+        (shown.line, shown.since, shown.wait) = (line, None, wait);
+        if let Some(bar) = &shown.bar {
+            bar.set_position((progress * 1000.0) as u64);
         }
     }
 
     /// Says a line that stays.
     pub fn say(&self, line: &str) {
-        match &self.bar {
+        let mut shown = lock(&self.shown.0);
+        match &shown.bar {
             Some(bar) => bar.println(line),
             None => talk(line),
         }
+        shown.said = Instant::now();
     }
 
     /// Takes the live line away.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
+        let mut shown = lock(&self.shown.0);
+        shown.is_over = true;
+        if let Some(bar) = &shown.bar {
             bar.finish_and_clear();
         }
+        self.shown.1.notify_all();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

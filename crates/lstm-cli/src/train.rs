@@ -4,13 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::model::{LanguageModelConfig, LayerWiring};
 use lstm::nn::config::Readout;
-use lstm::plan::{self, Facts, Machine, NotWords, Plan};
+use lstm::plan::{self, Chosen, NotWords};
 use lstm::run::config::RunConfig;
+use lstm::run::preset::Preset;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -36,13 +36,15 @@ pub fn run(options: Train) -> Result<ExitCode> {
     }
     let mut trainer = match &options.run.resume {
         Some(folder) => {
+            let progress = Progress::new();
+            progress.stage("reading the text and the checkpoint");
             let trainer = Trainer::resume(folder, options.extension())?;
+            progress.finish();
             say_text(trainer.config(), source(trainer.config()))?;
             trainer
         }
         None => {
             let mut config = options.config()?;
-            config.validate()?;
             let folder = options.folder();
             // Before it is read, which may take a while.
             let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
@@ -55,7 +57,10 @@ pub fn run(options: Train) -> Result<ExitCode> {
             if options.waits_for_validation() && data.valid.is_none() {
                 bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
             }
+            let progress = Progress::new();
+            progress.stage("making the model");
             let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
+            progress.finish();
             if let Some(spool) = spool {
                 spool.keep(&mut trainer)?;
             }
@@ -98,55 +103,36 @@ pub fn say_text(config: &RunConfig, from: String) -> Result<()> {
 
 /// Reads the texts, and chooses the run for them where no preset says what it is.
 pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
-    let started = Instant::now();
-    let mut timed = None;
-    let mut cut = None;
-    if let Some(seconds) = options.planned_seconds() {
-        // A text that is not there is said before anything is measured.
-        let all = Data::training_bytes(&config.data)?;
-        let machine = Machine::measured()?;
-        timed = Some((machine, seconds));
-        // To read more of a text than there will be time to learn from would take from that time.
-        let most = machine.readable(seconds);
-        if config.data.most.is_none() && most < all {
-            config.data.most = Some(most);
-            cut = Some((most, all));
-        }
-    }
-    let mut data = Data::read(config, None)?;
+    let progress = Progress::new();
     if !options.is_planned() {
-        return Ok(data);
+        progress.stage(plan::Stage::Reading);
+        return Ok(Data::read(config, None)?);
     }
-    let chooses = options.chooses_tokens();
-    let not_words = chooses.then(|| plan::not_words(&data.train, data.tokenizer.vocabulary_size())).flatten();
-    if not_words.is_some() {
-        config.tokenizer = TokenizerKind::Bpe;
-        config.vocabulary.max_size = config.vocabulary.max_size.or(Some(plan::subwords(&data.train)));
-        data = Data::read(config, None)?;
-    }
-    // Measuring is a part of the time that there is.
-    data.seconds = started.elapsed().as_secs_f64();
-    let (facts, plan) = options.plan(config, &data, timed)?;
-    explain(&facts, &plan, &data, not_words);
-    if let Some((most, all)) = cut {
-        let [most, all] = [most, all].map(|bytes| bytes as f64 / f64::from(1 << 20));
-        talk(format_args!(
-            "         these are {most:.0} MiB from all over a text of {all:.0} MiB, more than there is time to read"
-        ));
-    }
-    *config = plan.config;
-    data.seconds = started.elapsed().as_secs_f64();
-    Ok(data)
+    // The text may be a copy of standard input.
+    let train = config.data.train.clone();
+    let overlay = |chosen| -> Result<_> {
+        let mut chosen = options.over(chosen, Preset::Default)?;
+        chosen.data.train = train.clone();
+        Ok(chosen)
+    };
+    let chosen = plan::choose(&options.decided(&overlay), &mut |stage| progress.stage(stage))?;
+    progress.finish();
+    explain(&chosen);
+    *config = chosen.plan.config;
+    Ok(chosen.data)
 }
 
+/// The share of a time budget from which on it is said what validation and test take.
+const MUCH_EVALUATION: f64 = 0.4;
+
 /// What was chosen, and why.
-fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, not_words: Option<NotWords>) {
-    let model = &config.model;
+fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &Chosen) {
+    let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
     let noun = config.tokenizer.noun();
     let read = grouped(size.tokens as u64);
     match config.budget {
         Some(budget) => talk(format_args!(
-            "plan     this machine trains at {:.0} GFLOP/s, enough for {read} {noun} in {} with the model below",
+            "plan     this machine trains at {:.1} GFLOP/s, enough for {read} {noun} in {} with the model below",
             facts.rate * 6e-9,
             seconds(budget)
         )),
@@ -156,16 +142,20 @@ fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, not_words: 
         )),
     }
     let per_line = data.train.tokens() as f64 / data.train.lines.max(1) as f64;
-    let why = match not_words {
-        Some(NotWords::Unknown(share)) => format!(": {:.0} % of its words would be unknown", 100.0 * share),
-        Some(NotWords::Kinds(kinds)) => format!(": {} words are too many to score", grouped(kinds as u64)),
-        None => String::new(),
-    };
     talk(format_args!(
-        "         the text is {} {noun} of {} kinds, {per_line:.0} a line{why}",
+        "         the text is {} {noun} of {} kinds, {per_line:.0} a line",
         grouped(data.train.tokens() as u64),
         grouped(model.vocabulary as u64)
     ));
+    if measured.len() > 1 {
+        let kinds: Vec<String> = measured.iter().map(|kind| format!("{} {:.2}", kind.kind.noun(), kind.bits)).collect();
+        let why = match not_words {
+            Some(NotWords::Unknown(share)) => format!("; {:.0} % of its words would be unknown", 100.0 * share),
+            Some(NotWords::Kinds(kinds)) => format!("; {} words are too many to score", grouped(*kinds as u64)),
+            None => String::new(),
+        };
+        talk(format_args!("         counted on a sample, bits a character: {}{why}", kinds.join(", ")));
+    }
     let scored = config.candidates.map_or(String::new(), |candidates| {
         let share = 100.0 * config.candidates_until;
         format!(", {} of them scored in a step for {share:.0} % of the time", grouped(candidates as u64))
@@ -191,6 +181,19 @@ fn explain(facts: &Facts, Plan { config, size }: &Plan, data: &Data, not_words: 
         batches(config),
         optimizer(config)
     ));
+    if let Some(budget) = config.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
+        talk(format_args!(
+            "note     validation and test take about {} of the {} with it; give shorter ones, or more time",
+            seconds(*evaluation),
+            seconds(budget)
+        ));
+    }
+    if let Some((most, all)) = cut {
+        let [most, all] = [most, all].map(|bytes| *bytes as f64 / f64::from(1 << 20));
+        talk(format_args!(
+            "         these are {most:.1} MiB from all over a text of {all:.1} MiB, more than there is time to read"
+        ));
+    }
 }
 
 /// Said of layers that have them.

@@ -3,19 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use lstm::model::{LanguageModel, LayerWiring};
+use lstm::model::LayerWiring;
 use lstm::nn::config::{HiddenSizes, InitScheme, Readout};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
-use lstm::plan::{DEFAULT_SECONDS, Facts, Machine, Plan};
+use lstm::plan::{Decided, optimizer_of_rate};
 use lstm::run::config::RunConfig;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
 use lstm::text::shuffle::Shuffle;
 use lstm::text::tokenizer::TokenizerKind;
-use lstm::train::data::Data;
 use lstm::train::trainer::Extension;
 
 use crate::regularisation_options::RegularisationOptions;
@@ -280,9 +279,6 @@ fn horizon(text: &str) -> Result<Horizon, String> {
     }
 }
 
-/// Where no optimizer is named, a rate below this is Adam's.
-const LEAST_RATE_OF_SGD: f32 = 0.1;
-
 /// MiB, as bytes.
 fn mebibytes(text: &str) -> Result<u64, String> {
     let bytes = text.parse::<f64>().ok().map(|mebibytes| mebibytes * f64::from(1 << 20));
@@ -368,32 +364,35 @@ fn set<T: Copy>(target: &mut T, value: Option<T>) {
 }
 
 impl Train {
-    /// The preset with the options laid over it. Of a run that is [planned](Self::plan), what the text is read with.
+    /// The preset with the options laid over it. Of a run that is [planned](Self::is_planned), what is known of it before its
+    /// text is read.
     pub fn config(&self) -> Result<RunConfig> {
-        let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
-        let unnamed = if self.text.is_none() { Preset::Builtin } else { Preset::Default };
-        let preset = named.map_or(unnamed, |(_, preset)| preset);
-        let config = preset.config();
         if self.is_planned() {
-            // What needs two layers is not refused before it is known that there are as many.
-            let mut deep = config.clone();
-            deep.model.layers = 2;
-            return self.over(deep, preset).or_else(|_| self.over(config, preset));
+            return self.decided(&|chosen| self.over(chosen, Preset::Default)).start();
         }
-        self.over(config, preset)
+        let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
+        let preset = named.map_or(Preset::Builtin, |(_, preset)| preset);
+        let config = self.over(preset.config(), preset)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// What the options decide about a run that is planned, by laying them over it with `overlay`.
+    pub fn decided<'a>(&self, overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig>) -> Decided<'a, anyhow::Error> {
+        Decided {
+            tokens: self.text_options.tokenizer.is_some() || self.text_options.min_count.is_some(),
+            optimizer: self.training.optimizer,
+            likely_optimizer: self.training.likely_optimizer(),
+            ..Decided::by(overlay)
+        }
     }
 
     /// The options laid over the choices of a preset or a plan.
-    fn over(&self, mut config: RunConfig, preset: Preset) -> Result<RunConfig> {
+    pub fn over(&self, mut config: RunConfig, preset: Preset) -> Result<RunConfig> {
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
-        let decays = config.weight_decay > 0.0 && self.is_planned() && self.training.optimizer.is_none();
-        if decays && config.optimizer == OptimizerKind::Adam {
-            // Nobody asked for plain Adam, which does not go with it.
-            config.optimizer = OptimizerKind::AdamW;
-        }
         // A plan's rate is chosen for the optimizer that is named.
         let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
         if config.optimizer.has_moments() != has_moments && keeps_rate {
@@ -426,38 +425,6 @@ impl Train {
     /// Whether the run is chosen for its time and its text, because no preset says what it is.
     pub fn is_planned(&self) -> bool {
         self.text.is_some() && self.preset.is_none()
-    }
-
-    /// Whether it is also chosen what a token is.
-    pub fn chooses_tokens(&self) -> bool {
-        let TextOptions { tokenizer, min_count, .. } = &self.text_options;
-        let stream = self.training.batches.is_none_or(|batches| batches == Batching::Stream);
-        self.is_planned() && stream && tokenizer.is_none() && min_count.is_none()
-    }
-
-    /// The seconds of a planned run; `None` if its epochs or steps bound it.
-    pub fn planned_seconds(&self) -> Option<f64> {
-        let LengthOptions { epochs, steps, budget, .. } = self.length;
-        let default = (epochs.is_none() && steps.is_none()).then_some(DEFAULT_SECONDS);
-        budget.or(default).filter(|_| self.is_planned())
-    }
-
-    /// Chooses the run for its time and its text, and everything given by options as given. `config`: what `data` was
-    /// read with; `timed`: the machine and the seconds it has, if that is what bounds the run.
-    pub fn plan(&self, config: &RunConfig, data: &Data, timed: Option<(Machine, f64)>) -> Result<(Facts, Plan)> {
-        let facts = match timed {
-            Some((machine, seconds)) => Facts::of(machine, (seconds - data.seconds).max(0.5 * seconds), data),
-            None => Facts::nominal(data),
-        };
-        let plan = facts.plan(self.training.planned_optimizer(), |chosen| -> Result<_> {
-            let mut chosen = self.over(chosen, Preset::Default)?;
-            (chosen.tokenizer, chosen.vocabulary) = (config.tokenizer, config.vocabulary);
-            chosen.data = config.data.clone();
-            chosen.budget = timed.map(|(_, seconds)| seconds);
-            LanguageModel::new(chosen.model.clone())?;
-            Ok(chosen)
-        })?;
-        Ok((facts, plan))
     }
 
     /// Whether the text comes from standard input.
@@ -587,12 +554,10 @@ impl TrainingOptions {
         ]
     }
 
-    /// The optimizer where no preset has one: what is said, or what the options can only mean, for the rates of SGD are some
-    /// ten thousand times Adam's.
-    fn planned_optimizer(&self) -> Option<OptimizerKind> {
+    /// The optimizer that options can only mean where none is named.
+    fn likely_optimizer(&self) -> Option<OptimizerKind> {
         let adam = self.of_adam().iter().any(|(_, given)| *given).then_some(OptimizerKind::Adam);
-        let by_rate = |rate: f32| if rate < LEAST_RATE_OF_SGD { OptimizerKind::Adam } else { OptimizerKind::Sgd };
-        self.optimizer.or(adam).or(self.learning_rate.map(by_rate))
+        adam.or(self.learning_rate.map(optimizer_of_rate))
     }
 
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {

@@ -118,6 +118,11 @@ impl RunConfig {
         self.optimizer == OptimizerKind::NtAsgd || self.average != Averaging::None
     }
 
+    /// How the vocabulary is cut, and whether the batches put markers around lines.
+    pub(crate) fn vocabulary_options(&self) -> VocabularyOptions {
+        VocabularyOptions { line_markers: self.batching != Batching::Stream, ..self.vocabulary }
+    }
+
     /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
     /// epochs. `tokens`: of the training text.
     pub fn fit(&mut self, vocabulary: usize, tokens: usize) {

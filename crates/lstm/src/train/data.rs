@@ -15,7 +15,7 @@ use crate::text::ngram::Ngram;
 use crate::text::shuffle::Sorted;
 use crate::text::source::{Source, Splits};
 use crate::text::spelling::Spelling;
-use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
+use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 
 /// The texts of a run, read.
 #[derive(Debug)]
@@ -44,16 +44,20 @@ impl Data {
     /// # Errors
     /// A text that cannot be used.
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        let is_new = tokenizer.is_none();
+        Self::read_by(config, tokenizer, is_new)
+    }
+
+    /// The same; `is_new` says of the tokenizer, if one is given, that no run has used it before.
+    pub(crate) fn read_by(config: &RunConfig, tokenizer: Option<Tokenizer>, is_new: bool) -> Result<Self, TextError> {
         let started = Instant::now();
         let Texts { splits, floor, mut notes } = Texts::of(config)?;
         let lossy = config.data.lossy;
-        let lines = config.batching != Batching::Stream;
-        let options = VocabularyOptions { line_markers: lines, ..config.vocabulary };
-        let is_new = tokenizer.is_none();
+        let options = config.vocabulary_options();
         let mut tokenizer = match (tokenizer, &config.data.tokenizer) {
             (Some(tokenizer), _) => tokenizer,
             (None, Some(path)) => {
-                Tokenizer::import(path, lines).map_err(|error| TextError::Unusable(error.to_string()))?
+                Tokenizer::import(path, options.line_markers).map_err(|error| TextError::Unusable(error.to_string()))?
             }
             (None, None) => {
                 // Before it is counted, which takes its time; how wide the ids are is known only then.
@@ -143,12 +147,20 @@ impl Data {
     }
 }
 
+/// The training text of `config`, not read yet.
+///
+/// # Errors
+/// A text that cannot be used.
+pub(crate) fn training_source(config: &RunConfig) -> Result<Source, TextError> {
+    Ok(Texts::of(config)?.splits.train)
+}
+
 /// The training text of `config` alone.
 ///
 /// # Errors
 /// A text that cannot be used.
 pub(crate) fn training_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Corpus, TextError> {
-    Corpus::read_training(&Texts::of(config)?.splits.train, tokenizer, config.data.lossy)
+    Corpus::read_training(&training_source(config)?, tokenizer, config.data.lossy)
 }
 
 /// The validation text of `config`, if it has one.

@@ -36,6 +36,18 @@ pub enum Event {
         /// Seconds of training since the run began.
         seconds: f64,
     },
+    /// Training begins, or goes on.
+    Started {
+        /// The steps taken since the run began.
+        step: u64,
+    },
+    /// The validation or the test has come so far.
+    Evaluating {
+        /// The tokens read.
+        tokens: usize,
+        /// All of them.
+        of: usize,
+    },
     /// The model was validated: at the end of an epoch, or of a run that ended within one.
     Validated {
         /// The epoch, from 0.
@@ -142,6 +154,7 @@ impl MetricsFile {
     /// Records an event.
     pub(crate) fn record(&mut self, event: &Event) -> Result<(), FormatError> {
         let line = match event {
+            Event::Started { .. } | Event::Evaluating { .. } => return Ok(()),
             Event::Step { step, .. } if step % STEPS_PER_LINE != 0 => return Ok(()),
             Event::Step { epoch, step, epoch_loss, norm, rate, tokens_per_second, seconds, .. } => json!({
                 "step": step, "epoch": epoch + 1, "loss": epoch_loss, "norm": norm, "rate": rate,

@@ -3,5 +3,5 @@
 pub mod data;
 pub mod event;
 pub mod rate_finder;
-mod step;
+pub(crate) mod step;
 pub mod trainer;

@@ -12,7 +12,7 @@ use crate::run::config::RunConfig;
 use crate::text::batch::{Batch, Batches};
 
 /// Takes training steps. It holds what they work with, sized at the first and reused.
-pub(super) struct TrainStep<'a> {
+pub(crate) struct TrainStep<'a> {
     model: &'a LanguageModel,
     settings: Settings,
     batch: Batch,
@@ -39,18 +39,18 @@ struct Settings {
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct StepResult {
+pub(crate) struct StepResult {
     /// The loss of all its batches.
-    pub(super) loss: Loss,
+    pub(crate) loss: Loss,
     /// The norm of the gradient before it was clipped. If it or the loss is not finite, nothing was changed.
-    pub(super) norm: f64,
+    pub(crate) norm: f64,
     /// The learning rate that was applied: the one given, but of segments that vary scaled with their length.
-    pub(super) learning_rate: f32,
+    pub(crate) learning_rate: f32,
 }
 
 impl<'a> TrainStep<'a> {
     /// With a `sampler`, steps score the tokens it draws, see [`Self::sample`].
-    pub(super) fn new(model: &'a LanguageModel, config: &RunConfig, sampler: Option<Arc<Sampler>>) -> Self {
+    pub(crate) fn new(model: &'a LanguageModel, config: &RunConfig, sampler: Option<Arc<Sampler>>) -> Self {
         let settings = Settings {
             seed: config.seed,
             accumulate: config.accumulate,
@@ -63,7 +63,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// Whether the next steps score what the sampler draws, if there is one, or every token.
-    pub(super) fn sample(&mut self, sampling: bool) {
+    pub(crate) fn sample(&mut self, sampling: bool) {
         if self.sampling != sampling {
             self.tape.sample(self.sampler.as_ref().filter(|_| sampling));
             self.sampling = sampling;
@@ -71,7 +71,7 @@ impl<'a> TrainStep<'a> {
     }
 
     /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.
-    pub(super) fn take(&mut self, progress: &mut Progress, batches: &Batches, learning_rate: f32) -> StepResult {
+    pub(crate) fn take(&mut self, progress: &mut Progress, batches: &Batches, learning_rate: f32) -> StepResult {
         let Settings { accumulate, clip, varied_around, average, .. } = self.settings;
         let first = progress.position.batch;
         let numbers = first..batches.len().min(first.saturating_add(accumulate));

@@ -144,7 +144,7 @@ const CHECKPOINT_SECONDS: f64 = 60.0;
 const VALIDATION_SHARE: f64 = 0.03;
 
 /// The part of a time budget in which it is seen how long an evaluation takes.
-const EVALUATION_TRIAL: f64 = 0.001;
+const EVALUATION_TRIAL: f64 = 0.005;
 
 /// Where events go: to the metrics file and the observer.
 type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
@@ -161,6 +161,7 @@ impl Trainer {
     /// # Errors
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
     pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
+        let started = Instant::now();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.data.crlf = (config.data.line_ends == LineEnds::Keep).then_some(2 * data.train.crlf > data.train.lines);
         // Without validation nothing can be waited for.
@@ -179,6 +180,9 @@ impl Trainer {
             let _ = std::fs::remove_dir(folder.path());
         }
         begun?;
+        // Making the model and writing the first files are a part of the time that there is.
+        let spent = data.seconds + started.elapsed().as_secs_f64();
+        (progress.position.seconds, progress.position.reading) = (spent, spent);
         Ok(Self::assemble(config, data, model, folder, progress))
     }
 
@@ -289,6 +293,7 @@ impl Trainer {
             Ok(())
         };
         let mut end = End::Complete;
+        emit(&Event::Started { step: self.step() })?;
         // A copy of the shape, so that the rest of the run can change beside it.
         let model = self.model.clone();
         let mut train_step = TrainStep::new(&model, &self.config, sampler(&self.config, &self.data));
@@ -419,7 +424,7 @@ impl Trainer {
             .data
             .valid
             .as_ref()
-            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, stop))
+            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, emit, stop))
             .transpose()?
         {
             Some(Pass::Stopped) => {
@@ -507,7 +512,7 @@ impl Trainer {
         let (params, mut card) = load_model(&path, &self.model)?;
         let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
         if card.test.is_none() {
-            let Pass::Done(loss) = self.evaluate(&params, corpus, stop)? else { return Ok(Pass::Stopped) };
+            let Pass::Done(loss) = self.evaluate(&params, corpus, emit, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
             save_model(&path, &params, &card)?;
         }
@@ -542,12 +547,20 @@ impl Trainer {
         Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
     }
 
-    fn evaluate(&self, params: &Params, corpus: &Corpus, stop: &AtomicBool) -> Result<Pass<Loss>, TrainError> {
+    fn evaluate(
+        &self,
+        params: &Params,
+        corpus: &Corpus,
+        emit: &mut Emit,
+        stop: &AtomicBool,
+    ) -> Result<Pass<Loss>, TrainError> {
+        let of = corpus.tokens();
         let mut evaluation = self.evaluation(params, corpus)?;
         while evaluation.advance() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Pass::Stopped);
             }
+            emit(&Event::Evaluating { tokens: evaluation.total().tokens, of })?;
         }
         Ok(Pass::Done(evaluation.total()))
     }
@@ -609,11 +622,15 @@ fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
     tokens as f64 * seconds / count.max(1) as f64
 }
 
-/// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it, at least
-/// half of what reading left, and a quarter of all even if that takes longer than it should.
+/// The share of a time budget that is kept for saving and for what is not foreseen, and the least of it that is trained in.
+const SPARE: f64 = 0.015;
+const LEAST_TRAINING: f64 = 0.05;
+
+/// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it; a twentieth
+/// of all even if they leave none.
 fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
-    let left = budget - position.reading;
-    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(left / 2.0).max(budget / 4.0)
+    let left = (1.0 - SPARE) * budget - position.reading;
+    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(LEAST_TRAINING * budget)
 }
 
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.

@@ -139,7 +139,7 @@ fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
     let mut observer = |event: &Event| match event {
         Event::Step { rate, .. } => rates.push(*rate),
         Event::Validated { best: is_best, .. } => best.push(*is_best),
-        Event::EpochEnded { .. } | Event::Averaging { .. } | Event::Tested { .. } => {}
+        _ => {}
     };
     create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
     (rates, best)

@@ -50,6 +50,11 @@ impl TokenizerKind {
         }
     }
 
+    /// Whether its subwords are trained on the text.
+    pub(crate) fn is_trained(self) -> bool {
+        self.method().is_some()
+    }
+
     /// How its subwords are trained, if they are.
     fn method(self) -> Option<Method> {
         match self {

@@ -38,6 +38,10 @@ const UNKNOWN: &str = "<unk>";
 /// characters of two, three or four bytes each.
 const LONGEST_PIECE: usize = 96;
 
+/// The fewest times that what becomes a subword occurs: a pair that occurs once foresees nothing, and a short text would get
+/// more subwords than it has tokens.
+const LEAST_OFTEN: u64 = 2;
+
 /// The longest word, in characters, that word pieces are sought in: the library reads a longer one as unknown, whatever
 /// pieces there are.
 const LONGEST_WORD: usize = 100;
@@ -333,6 +337,7 @@ fn pairs(size: usize, words: &[(String, u64)]) -> tokenizers::Result<ModelWrappe
     let mut trainer: BpeTrainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(size)
+        .min_frequency(LEAST_OFTEN)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     feed(&mut trainer, words)?;
@@ -344,8 +349,12 @@ fn pairs(size: usize, words: &[(String, u64)]) -> tokenizers::Result<ModelWrappe
 fn pieces(size: usize, words: &[(String, u64)], inner: BTreeSet<String>) -> tokenizers::Result<ModelWrapper> {
     // Given in order, they do not come in that of a hash table.
     let special = std::iter::once(UNKNOWN.to_owned()).chain(inner).map(|token| AddedToken::from(token, true));
-    let mut trainer: WordPieceTrainer =
-        WordPieceTrainer::builder().show_progress(false).vocab_size(size).special_tokens(special.collect()).build();
+    let mut trainer: WordPieceTrainer = WordPieceTrainer::builder()
+        .show_progress(false)
+        .vocab_size(size)
+        .min_frequency(LEAST_OFTEN)
+        .special_tokens(special.collect())
+        .build();
     feed(&mut trainer, words)?;
     let mut model = WordPiece::builder().unk_token(UNKNOWN.to_owned()).build()?;
     trainer.train(&mut model)?;
@@ -422,6 +431,16 @@ mod tests {
             assert!((30..=300).contains(&first.tokens().len()), "{method:?}: {}", first.tokens().len());
             let tokens: BTreeSet<String> = first.tokens().into_iter().collect();
             assert_eq!(tokens.len(), first.tokens().len());
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_is_not_larger_than_the_text() {
+        let text: String = (0..40).map(|n| format!("word{} ", n * n % 997)).collect();
+        for (method, least) in [(Method::Pairs, 256), (Method::Pieces, 0)] {
+            let subwords = Subwords::train(method, &Source::from_text(&text), 8_000, false).unwrap();
+            let (kinds, tokens) = (subwords.tokens().len() - least, encode(&subwords, &text).len());
+            assert!(kinds < tokens, "{method:?}: {kinds} of {tokens}");
         }
     }
 

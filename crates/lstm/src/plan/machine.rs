@@ -1,0 +1,172 @@
+//! Measuring: what this machine does in a second, and how fast it reads a text and trains exactly the model that was chosen.
+
+use std::time::{Duration, Instant};
+
+use lstm_kernels::read_gigabytes_per_second;
+
+use super::rules::TOKENS_PER_WEIGHT;
+use super::tokens::Sample;
+use crate::bench::{Shape, train};
+use crate::evaluate::Evaluation;
+use crate::model::LanguageModel;
+use crate::nn::config::ConfigError;
+use crate::run::checkpoint::Progress;
+use crate::run::config::RunConfig;
+use crate::text::TextError;
+use crate::text::corpus::Corpus;
+use crate::text::tokenizer::{Tokenizer, TokenizerKind};
+use crate::train::data::Data;
+use crate::train::step::TrainStep;
+use crate::train::trainer::{TrainError, batches, check_memory, sampler};
+
+/// The share of a run's time that one measurement takes, and the most seconds of it.
+const MEASURED: f64 = 0.02;
+const LONGEST: f64 = 0.5;
+
+/// The seconds of a measurement in a run of so many.
+fn seconds_to_measure(seconds: f64) -> f64 {
+    (MEASURED * seconds).min(LONGEST)
+}
+
+/// What a machine does in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// Multiply-adds of a training step.
+    pub rate: f64,
+    /// Bytes read from memory.
+    pub bandwidth: f64,
+}
+
+impl Machine {
+    /// Two fast cores.
+    pub(super) const NOMINAL: Self = Self { rate: 5e10, bandwidth: 3e10 };
+
+    /// Measures this machine for a run of so many seconds. What else is at work on it counts: the run will share it, too.
+    ///
+    /// # Errors
+    /// Too little memory to measure.
+    pub fn measured(seconds: f64) -> Result<Self, ConfigError> {
+        // Small, so that a slow machine is not kept long; the model that is chosen is measured itself.
+        let shape = Shape { vocabulary: 512, embedding: 128, hidden: 128, layers: 1, segment: 16, batch: 16 };
+        let timing = train(shape, Duration::from_secs_f64(seconds_to_measure(seconds)))?.step;
+        // Three passes of two operations each, see the module `bench`.
+        Ok(Self { rate: timing.gflops() * 1e9 / 6.0, bandwidth: read_gigabytes_per_second(1 << 24) * 1e9 })
+    }
+
+    /// The bytes of text that a run of so many seconds could learn from if it did nothing else.
+    pub(super) fn learnable(&self, seconds: f64, bytes_per_token: f64) -> f64 {
+        bytes_per_token * (TOKENS_PER_WEIGHT * self.rate * seconds).sqrt()
+    }
+}
+
+/// How fast a text becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ReadingSpeed {
+    /// The bytes of a token.
+    pub(super) bytes_per_token: f64,
+    /// The seconds to count a byte for the vocabulary; of subwords those to train them on one.
+    pub(super) counting: f64,
+    /// The seconds to make ids of a byte.
+    pub(super) encoding: f64,
+}
+
+impl ReadingSpeed {
+    /// Measures it on a sample.
+    ///
+    /// # Errors
+    /// A text or a tokenizer file that cannot be used.
+    pub(super) fn measured(config: &RunConfig, sample: &Sample) -> Result<Self, TextError> {
+        let source = sample.source();
+        let started = Instant::now();
+        let tokenizer = match &config.data.tokenizer {
+            Some(path) => Tokenizer::import(path, false).map_err(|error| TextError::Unusable(error.to_string()))?,
+            None => Tokenizer::build(config.tokenizer, &source, config.vocabulary, config.data.lossy)?,
+        };
+        let counted = started.elapsed().as_secs_f64();
+        let corpus = Corpus::read(&source, &tokenizer, config.data.lossy)?;
+        let all = started.elapsed().as_secs_f64();
+        let bytes = sample.bytes().max(1.0);
+        Ok(Self {
+            bytes_per_token: bytes / corpus.ids.len() as f64,
+            counting: counted / bytes,
+            encoding: (all - counted) / bytes,
+        })
+    }
+
+    /// The bytes that can be read in so many seconds.
+    pub(super) fn readable(&self, kind: TokenizerKind, seconds: f64) -> f64 {
+        // Subwords are trained on a part that is bounded.
+        let counting = if kind.is_trained() || kind == TokenizerKind::File { 0.0 } else { self.counting };
+        seconds / (counting + self.encoding)
+    }
+}
+
+/// The seconds that a token takes on this machine, of exactly the model and the batches of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Speed {
+    /// In a training step that scores candidates; where none does, as the next.
+    pub(super) sampled: f64,
+    /// In one that scores every token.
+    pub(super) whole: f64,
+    /// In an evaluation.
+    pub(super) evaluation: f64,
+}
+
+/// The fewest steps of a measurement, after one that touches the memory.
+const FEWEST_STEPS: usize = 1;
+
+impl Speed {
+    /// Takes a few steps for a run of so many seconds, and keeps nothing of them.
+    ///
+    /// # Errors
+    /// A run that cannot be trained.
+    pub(super) fn measured(config: &RunConfig, data: &Data, seconds: f64) -> Result<Self, TrainError> {
+        let mut config = config.clone();
+        config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
+        config.validate()?;
+        let model = LanguageModel::new(config.model.clone())?;
+        check_memory(&config, data, &model)?;
+        let mut progress = Progress::new(&config, &model, String::new());
+        let sampler = sampler(&config, data);
+        let samples = sampler.is_some();
+        let mut training = TrainStep::new(&model, &config, sampler);
+        let batches = batches(&config, data, 0)?;
+        let mut of_steps = |sampling: bool| {
+            training.sample(sampling);
+            let (mut started, mut tokens, mut steps) = (Instant::now(), 0, 0);
+            while steps <= FEWEST_STEPS || started.elapsed().as_secs_f64() < seconds_to_measure(seconds) {
+                if progress.position.batch >= batches.len() {
+                    progress.position.begin_epoch();
+                }
+                // A rate of zero takes as long as any other.
+                tokens += training.take(&mut progress, &batches, 0.0).loss.tokens;
+                if steps == 0 {
+                    (started, tokens) = (Instant::now(), 0);
+                }
+                steps += 1;
+            }
+            started.elapsed().as_secs_f64() / tokens.max(1) as f64
+        };
+        let whole = of_steps(false);
+        let sampled = if samples { of_steps(true) } else { whole };
+        drop(training);
+        let params = progress.evaluated();
+        let evaluation = match data.valid.as_ref().or(data.test.as_ref()) {
+            None => whole / super::search::TRAINING_PER_EVALUATION,
+            Some(corpus) => {
+                let mut evaluation =
+                    Evaluation::new(&model, params, &data.tokenizer, corpus, config.batching, config.batch)?;
+                let (mut started, mut tokens, mut passes) = (Instant::now(), 0, 0);
+                while started.elapsed().as_secs_f64() < seconds_to_measure(seconds) && evaluation.advance() {
+                    tokens += evaluation.predicted().count();
+                    if passes == 0 && tokens < corpus.tokens() {
+                        (started, tokens) = (Instant::now(), 0);
+                    }
+                    passes += 1;
+                }
+                if tokens > 0 { started.elapsed().as_secs_f64() / tokens as f64 } else { whole }
+            }
+        };
+        Ok(Self { sampled, whole, evaluation })
+    }
+}

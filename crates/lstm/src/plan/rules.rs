@@ -1,0 +1,189 @@
+//! The rules of a plan, and what each was measured by: `docs/budget.md` has their tables.
+
+use super::search::Facts;
+use crate::model::LanguageModelConfig;
+use crate::nn::dropout::{DropoutKind, DropoutRates};
+use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
+use crate::run::config::RunConfig;
+use crate::run::preset::Preset;
+
+/// The share of words that occur once above which a text is read in subwords: so many words of a new text would be
+/// unknown, and a model that predicts `<unk>` predicts nothing.
+pub(super) const UNKNOWN_WORDS: f64 = 0.03;
+
+/// The words above which a text is read in subwords however often each occurs: a tenth of a run and every evaluation
+/// score them all.
+pub(super) const MOST_WORDS: usize = 65_536;
+
+/// Where no optimizer is named, a learning rate below this is Adam's.
+pub(super) const LEAST_RATE_OF_SGD: f32 = 0.1;
+
+/// The widths to choose from: multiples of the vectors of every instruction set, a step of a quarter apart.
+pub(super) const WIDTHS: [usize; 15] = [48, 64, 96, 128, 160, 208, 256, 320, 400, 512, 640, 800, 1024, 1280, 1536];
+
+/// Tokens read for every weight a token passes, where most of them are new: two minutes of two slow cores come to a
+/// validation perplexity of 125.3 on the Penn Treebank with 13 (a layer of 128), of 131.8 with 7 (of 160).
+pub(super) const TOKENS_PER_WEIGHT: f64 = 16.0;
+
+/// The same times the readings, where a text is read again: what is read once more teaches less, so that a larger
+/// model that reads it less often ends lower. On a tenth of that text 3.6 tokens for each weight (18 readings, a
+/// layer of 160) come to 174.5, 1.4 (12 readings, of 224) to 166.1.
+pub(super) const TOKENS_PER_WEIGHT_AND_READING: f64 = 36.0;
+
+/// The most times a text is read: more is learned by heart, whatever is dropped: 94,000 words reach 173.5
+/// with 29 readings and 189.0 with 60; 9,000 words 143.2 with 30 and 142.6 with 60.
+pub(super) const MOST_EPOCHS: f64 = 30.0;
+
+/// The most weights a token passes for every token of the text, for the same reason.
+pub(super) const WEIGHTS_PER_TEXT: f64 = 10.0;
+
+/// The weights a character passes above which they are better in two layers than in one.
+pub(super) const TWO_LAYERS_OF_CHARACTERS: f64 = 2.5e6;
+
+/// How often a text of words is read from where on two layers with residual connections end lower than one wide
+/// layer, which learns faster and more by heart.
+pub(super) const READINGS_FOR_TWO_LAYERS: f64 = 10.0;
+
+/// The weights a word passes up to which they are in one layer however often the text is read, and above which they
+/// are in two: with 29 readings of 94,000 words 0.76 million in one reach 184.1, 0.73 million in two 188.2.
+pub(super) const TWO_LAYERS_OF_WORDS: (f64, f64) = (1.5e6, 10e6);
+
+/// How much further away a run is that has not the number of layers it should have: beyond all widths.
+pub(super) const OTHER_DEPTH: f64 = 100.0;
+
+/// The vocabulary above which a step scores candidates, its share of the vocabulary that they are, within bounds, and
+/// the share of the time in which they are scored: two minutes of two slow cores come to a validation perplexity of
+/// 139 on the Penn Treebank with 2,000 candidates, of 125 with 1,000 and with 500; step by step as many as 2,000
+/// teach no more than 1,000.
+const SAMPLED_ABOVE: usize = 4_000;
+const CANDIDATES: (usize, usize, usize) = (20, 1_000, 4_000);
+const CANDIDATES_UNTIL: f64 = 0.9;
+
+/// The characters up to which their embedding is small beside the layers; a script of more kinds is learned as words are.
+pub(super) const CHARACTERS: usize = 1_024;
+
+impl Facts {
+    /// A run with layers of this width, before its regularisation.
+    pub(super) fn run_of(&self, layers: usize, width: usize, optimizer: OptimizerKind, softmaxes: usize) -> RunConfig {
+        let words = self.words;
+        let (share, fewest, most) = CANDIDATES;
+        let candidates = (self.vocabulary / share).clamp(fewest, most);
+        let base = Preset::Default.config();
+        let line = 1.5 * self.tokens / self.lines.max(1.0);
+        let (batch, segment) = if words { (20, (line as usize).clamp(SEGMENT.0, SEGMENT.1)) } else { (32, 64) };
+        // A short text in smaller batches, so that it takes some steps to read it.
+        let batch = batch.min((self.tokens / (segment * FEWEST_STEPS) as f64) as usize).max(4);
+        let (rate, clip) = match optimizer.has_moments() {
+            true => (adam_rate(width), 1.0),
+            false => (sgd_rate(words, layers, batch, softmaxes), SGD_CLIP),
+        };
+        RunConfig {
+            batch,
+            segment,
+            candidates: (words && self.vocabulary > SAMPLED_ABOVE).then_some(candidates),
+            candidates_until: CANDIDATES_UNTIL,
+            schedule: Schedule {
+                kind: ScheduleKind::Cosine,
+                rate,
+                warmup: Warmup::Share(0.03),
+                planned_epochs: None,
+                ..base.schedule
+            },
+            epochs: None,
+            patience: None,
+            optimizer,
+            clip: Some(clip),
+            adam: AdamSettings { lazy: words && optimizer.has_moments(), ..base.adam },
+            model: LanguageModelConfig {
+                vocabulary: self.vocabulary,
+                layers,
+                residual: words && layers > 1,
+                tied: words,
+                // Not yet chosen.
+                dropout: DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.1) },
+                ..LanguageModelConfig::new(self.vocabulary, if words { width } else { width.min(128) }, width)
+            },
+            ..base
+        }
+    }
+}
+
+/// The bounds of a segment of words, between which it is half as long again as a line.
+const SEGMENT: (usize, usize) = (35, 50);
+
+/// The fewest steps of an epoch.
+const FEWEST_STEPS: usize = 50;
+
+/// How often a text of characters is read from where on Adam is as good as SGD, which ends lower before:
+/// tinyshakespeare comes to 4.69 with SGD and 5.07 with Adam in 2.8 readings, 4.12 and 4.17 in 7. A text of words
+/// never is: on the Penn Treebank SGD ends 12 % lower with 0.6 readings and 11 % with 1.4, 3 % with four and 5 % with
+/// nine.
+pub(super) const ADAM_FROM: f64 = 5.0;
+
+/// The rate of SGD, whose gradient is clipped to a norm of [`SGD_CLIP`]: with four readings of the Penn Treebank by a
+/// layer of 400 the validation perplexity is 104.7 at a rate of 20, 98.2 at 35 and 108.0 at 60; with one of
+/// tinyshakespeare's characters the test perplexity is 6.60 at 10, 6.03 at 20 and 6.41 at 40. In proportion to the
+/// rows of a short text's batches: with sixty readings of 9,500 words and 5 rows the test perplexity is 150.8 at 9
+/// and 185.8 at 35.
+fn sgd_rate(words: bool, layers: usize, batch: usize, softmaxes: usize) -> f32 {
+    let (rate, rows) = match (words, layers) {
+        (true, 1) => (35.0, 20),
+        (true, _) => (30.0, 20),
+        (false, _) => (20.0, 32),
+    };
+    let rate = rate * (batch as f32 / rows as f32).min(1.0);
+    if softmaxes > 1 { (10.0 * SGD_RATE_OF_MIXTURES * rate).round() / 10.0 } else { rate }
+}
+
+const SGD_CLIP: f32 = 0.25;
+
+/// What of that rate a mixture of softmaxes takes: Yang 2018 has 20 where Merity 2017 has 30. With two layers of 200 and
+/// five softmaxes the first reading of a tenth of the Penn Treebank has a training perplexity of 1,167 at 15 and of 5,147,
+/// hardly less than untrained, at 30; after four the validation perplexity is 287 and 278.
+const SGD_RATE_OF_MIXTURES: f32 = 2.0 / 3.0;
+
+/// Adam's rate for layers of this width: 0.0045 at 256, less for wider ones, whose scores each step changes by more.
+fn adam_rate(width: usize) -> f32 {
+    let rate = 0.0045 * (256.0 / width.max(128) as f64).sqrt();
+    ((rate * 1e4).round().max(1.0) * 1e-4) as f32
+}
+
+/// What more is dropped for every doubling of the times a text is read, from [`DROPOUT_FROM`] on, and for every
+/// doubling of the weights that a token passes for each token of the text: with nine readings of the Penn Treebank by
+/// a layer of 512 the validation perplexity is 94.5 at 0.2, 90.5 at 0.3 and 93.5 at 0.4; with 2.7 by a layer of 96 it
+/// is 148.7 at 0.18 and 142.9 at 0.05, with four by one of 128 it is 130.4 at 0.05 and 125.3 without. What has fewer
+/// weights than the text has tokens learns little by heart, so the second counts twice there.
+const DROPOUT: f64 = 0.14;
+const DROPOUT_BY_SIZE: f64 = 0.04;
+const DROPOUT_FROM: f64 = 2.3;
+
+/// How much less of the recurrent weights is dropped.
+const LESS_OF_WEIGHTS: f64 = 0.1;
+
+/// The bounds of the most that is dropped, and of weights. What a word of the text has of the model's weights says
+/// where between the two: with few of them a model cannot learn by heart, with many it does. Layers above the first learn
+/// less by heart, so with them it is the lower one: with fifteen readings of a quarter of the Penn Treebank by two layers of
+/// 304 the test perplexity is 147.3 at 0.35 and 165.7 at 0.48 with 0.18 of the words.
+pub(super) const MOST_DROPOUT: (f64, f64) = (0.35, 0.5);
+const MOST_DROPOUT_OF_WEIGHTS: f64 = 0.3;
+const DROPOUT_FOR_WEIGHTS: f64 = 1.0 / 16.0;
+
+/// The words that are dropped whole where the upper of the two bounds is reached, and in proportion below it: with
+/// twenty readings of 94,000 words by a layer of 208 the test perplexity is 178.3 without and 173.1 with it.
+pub(super) const MOST_DROPOUT_OF_WORDS: f64 = 0.2;
+
+/// What is dropped: nothing of what is read once or twice, more with every reading. weights_per_token: those that a
+/// token passes, for each token of the text; whole_words: whether tokens are words, or parts of words as long.
+pub(super) fn dropout(epochs: f64, weights_per_token: f64, layers: usize, whole_words: bool) -> DropoutRates {
+    let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).max(0.0) as f32;
+    let (fewest, most) = MOST_DROPOUT;
+    let bound = if layers > 1 { fewest } else { (DROPOUT_FOR_WEIGHTS * weights_per_token).clamp(fewest, most) };
+    let size = weights_per_token.log2();
+    let rate = DROPOUT * (epochs / DROPOUT_FROM).log2() + DROPOUT_BY_SIZE * (size + size.min(0.0));
+    let rate = rate.min(bound);
+    let weights = rounded((rate - LESS_OF_WEIGHTS).min(MOST_DROPOUT_OF_WEIGHTS));
+    let words = MOST_DROPOUT_OF_WORDS * (rate - fewest).max(0.0) / (most - fewest);
+    let embedding = if whole_words { rounded(words) } else { 0.0 };
+    DropoutRates { kind: DropoutKind::Locked, weights, embedding, ..DropoutRates::all(rounded(rate)) }
+}

@@ -1,0 +1,471 @@
+//! Choosing a run: how far the time goes with every size, and which size goes as far as it should.
+
+use super::DEFAULT_SECONDS;
+use super::machine::{Machine, Speed};
+use super::rules::*;
+use crate::model::{LanguageModel, LanguageModelConfig};
+use crate::optim::optimizer::OptimizerKind;
+use crate::run::config::RunConfig;
+use crate::text::tokenizer::TokenizerKind;
+use crate::train::data::Data;
+
+/// How much longer a token takes in training than in an evaluation, where it was not measured: 2.8 times with two layers
+/// of 512, less where rows are few.
+pub(super) const TRAINING_PER_EVALUATION: f64 = 2.5;
+
+/// The share of the time that is not kept for saving and for what is not foreseen, and the least that is trained in.
+const KEPT: f64 = 0.97;
+const LEAST_TRAINING: f64 = 0.1;
+
+/// What a run has to work with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// The seconds for training, validation and test.
+    pub seconds: f64,
+    /// Multiply-adds of a training step a second.
+    pub rate: f64,
+    /// Bytes read from memory a second.
+    pub bandwidth: f64,
+    /// The tokens of the training text.
+    pub tokens: f64,
+    /// How much longer a token takes in training than in an evaluation, which goes forward only.
+    pub evaluation: f64,
+    /// The tokens to validate on and to test with.
+    pub evaluated: f64,
+    /// The lines of the training text.
+    pub lines: f64,
+    /// V.
+    pub vocabulary: usize,
+    /// Whether tokens are words, parts of words, or characters of a script that has as many kinds, rather than letters.
+    pub words: bool,
+}
+
+/// A run chosen for a time, a machine and a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The run.
+    pub config: RunConfig,
+    /// The size of it.
+    pub size: Size,
+}
+
+impl Plan {
+    /// Whether what was measured of another run holds for this one.
+    pub(super) fn is_as_fast_as(&self, other: &Self) -> bool {
+        let plain = |config: &RunConfig| {
+            let mut model = config.model.clone();
+            model.dropout = Default::default();
+            (model, config.batch, config.segment, config.candidates, config.optimizer)
+        };
+        plain(&self.config) == plain(&other.config)
+    }
+}
+
+/// What a run costs, and how far the time goes with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Size {
+    /// The multiply-adds of a token going forward: the weights it passes, of the readout those of the candidates.
+    pub weights: f64,
+    /// How many times the text is read.
+    pub epochs: f64,
+    /// The tokens read.
+    pub tokens: f64,
+}
+
+impl Facts {
+    /// Of a run that has so many seconds once its texts are read.
+    pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
+        let Machine { rate, bandwidth } = machine;
+        let vocabulary = data.tokenizer.vocabulary_size();
+        let are_characters = matches!(data.tokenizer.kind(), TokenizerKind::Chars | TokenizerKind::Bytes);
+        Self {
+            seconds,
+            rate,
+            bandwidth,
+            evaluation: TRAINING_PER_EVALUATION,
+            tokens: data.train.tokens() as f64,
+            evaluated: data.evaluated_tokens() as f64,
+            lines: data.train.lines as f64,
+            vocabulary,
+            words: !are_characters || vocabulary > CHARACTERS,
+        }
+    }
+
+    /// Of a run that time does not bound: what one would have on a machine with two fast cores in
+    /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
+    pub fn nominal(data: &Data) -> Self {
+        Self::of(Machine::NOMINAL, DEFAULT_SECONDS, data)
+    }
+
+    /// The tokens that are read if the number of epochs or steps was decided.
+    fn asked(&self, config: &RunConfig) -> Option<f64> {
+        let epochs = config.epochs.map(|epochs| epochs as f64 * self.tokens);
+        let steps = config.steps.map(|steps| steps as f64 * tokens_per_step(config));
+        epochs.into_iter().chain(steps).reduce(f64::min)
+    }
+
+    /// How far a run goes that has no budget of time if the number of epochs or steps was decided.
+    fn whole_size(&self, config: &RunConfig) -> Size {
+        let size = self.size(config);
+        let tokens = self.asked(config).filter(|_| config.budget.is_none()).unwrap_or(size.tokens);
+        Size { tokens, epochs: tokens / self.tokens, ..size }
+    }
+
+    /// The seconds that a token takes in a training step that scores candidates, if there are any, and in one that scores
+    /// every token.
+    fn seconds_per_token(&self, config: &RunConfig) -> (f64, f64) {
+        let (stack, read) = passed(&config.model);
+        let vocabulary = self.vocabulary as f64;
+        // The bytes of a parameter that a step changes: its own and its gradient's, and Adam's two moments.
+        let bytes = if config.optimizer.has_moments() { 28.0 } else { 12.0 };
+        let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth / tokens_per_step(config);
+        let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows);
+        (seconds(scored(config, vocabulary)), seconds(vocabulary))
+    }
+
+    /// How far the time goes with a run.
+    pub(super) fn size(&self, config: &RunConfig) -> Size {
+        let (stack, read) = passed(&config.model);
+        let (sampled, whole) = self.seconds_per_token(config);
+        let evaluation = self.evaluated * whole / self.evaluation;
+        let time = (KEPT * self.seconds - evaluation).max(LEAST_TRAINING * self.seconds);
+        let within_time = time / mean(config, sampled, whole);
+        let tokens = within_time.min(self.asked(config).unwrap_or(f64::INFINITY));
+        let weights = stack + scored(config, self.vocabulary as f64) * read;
+        Size { weights, epochs: tokens / self.tokens, tokens }
+    }
+
+    /// Takes it into account how fast a run was measured to be. Gives how many times longer it takes than was thought.
+    pub(super) fn correct(&mut self, config: &RunConfig, speed: Speed) -> f64 {
+        let (sampled, whole) = self.seconds_per_token(config);
+        let ratio = mean(config, speed.sampled, speed.whole) / mean(config, sampled, whole);
+        self.rate /= ratio;
+        self.bandwidth /= ratio;
+        self.evaluation = whole * ratio / speed.evaluation;
+        ratio
+    }
+
+    /// The share of the time that validation and test take with the smallest model.
+    pub(super) fn least_evaluation(&self) -> f64 {
+        let config = self.run_of(1, WIDTHS[0], OptimizerKind::Sgd, 1);
+        self.evaluated * self.seconds_per_token(&config).1 / self.evaluation / self.seconds
+    }
+
+    /// The weights that a token should pass, of a run whose size is `size`.
+    fn wanted(&self, size: Size) -> f64 {
+        let all = size.weights * size.tokens;
+        let of_new = (TOKENS_PER_WEIGHT * all).sqrt();
+        let of_old = (TOKENS_PER_WEIGHT_AND_READING * self.tokens * all).cbrt();
+        let tokens = of_new.min(of_old).min(MOST_EPOCHS * self.tokens);
+        (all / tokens).min(WEIGHTS_PER_TEXT * self.tokens)
+    }
+
+    /// Chooses a run. `overlay` lays over it whatever else was decided, which the choice follows; a decided `optimizer` is
+    /// told apart, since the rate goes with it.
+    ///
+    /// # Errors
+    /// Those of `overlay`.
+    pub fn plan<E>(
+        &self,
+        optimizer: Option<OptimizerKind>,
+        overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
+    ) -> Result<Plan, E> {
+        let words = self.words;
+        let run_of = |layers, width, epochs, softmaxes| {
+            let usual = if words || epochs < ADAM_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
+            self.run_of(layers, width, optimizer.unwrap_or(usual), softmaxes)
+        };
+        // Adam's steps cost more, so a size chosen for them does for those of SGD.
+        let sized = |layers, width| run_of(layers, width, f64::INFINITY, 1);
+        let overlay = |config: RunConfig| {
+            // Residual connections are the plan's, and give way to what they do not go with.
+            let plain =
+                RunConfig { model: LanguageModelConfig { residual: false, ..config.model.clone() }, ..config.clone() };
+            let mut config = overlay(config).or_else(|_| overlay(plain))?;
+            if config.model.penalties.label_smoothing > 0.0 {
+                // It raises the score of every token.
+                config.candidates = None;
+            }
+            Ok(config)
+        };
+        let mut best: Option<(f64, RunConfig)> = None;
+        let mut refused = None;
+        for (layers, width) in WIDTHS.into_iter().flat_map(|width| [(1, width), (2, width)]) {
+            let overlaid = overlay(sized(layers, width));
+            // Where the width was decided, the rest follows that.
+            let follow = |config: RunConfig| overlay(sized(config.model.layers, config.model.hidden.of(0)));
+            let config = match overlaid.and_then(follow) {
+                Ok(config) => config,
+                // What was decided may need two layers.
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            };
+            let size = self.size(&config);
+            let wanted = self.wanted(size);
+            let is_deep = config.model.layers > 1;
+            let readings = size.weights * size.tokens / (wanted * self.tokens);
+            let (fewest, most) = TWO_LAYERS_OF_WORDS;
+            let should = if words {
+                wanted > most || readings > READINGS_FOR_TWO_LAYERS && wanted > fewest
+            } else {
+                wanted > TWO_LAYERS_OF_CHARACTERS
+            };
+            let misfit = if is_deep == should { 0.0 } else { OTHER_DEPTH };
+            let distance = (size.weights / wanted).ln().abs() + misfit;
+            if best.as_ref().is_none_or(|(least, _)| distance < *least) {
+                best = Some((distance, config));
+            }
+        }
+        let config = match (best, refused) {
+            (Some((_, config)), _) => config,
+            (None, Some(error)) => return Err(error),
+            (None, None) => unreachable!("every width is either taken or refused"),
+        };
+        // What follows from the size.
+        let Size { epochs, weights, .. } = self.whole_size(&config);
+        let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs, config.model.softmaxes);
+        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.layers, words);
+        let mut config = overlay(run)?;
+        if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
+            config.epochs = Some(MOST_EPOCHS as usize);
+        }
+        let size = self.whole_size(&config);
+        Ok(Plan { config, size })
+    }
+}
+
+/// The tokens that a step scores while there are candidates.
+fn scored(config: &RunConfig, vocabulary: f64) -> f64 {
+    config.candidates.map_or(vocabulary, |candidates| vocabulary.min(candidates as f64))
+}
+
+/// The mean seconds of a token over the run, of which a part scores candidates.
+fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
+    let until = if config.candidates.is_some() { config.candidates_until } else { 0.0 };
+    1.0 / (until / sampled + (1.0 - until) / whole)
+}
+
+/// The tokens that a step learns from.
+fn tokens_per_step(config: &RunConfig) -> f64 {
+    config.batch as f64 * config.segment as f64 * config.accumulate as f64
+}
+
+/// The weights of a model that every token passes on its way to the readout, and those of the readout for each token
+/// scored.
+fn passed(config: &LanguageModelConfig) -> (f64, f64) {
+    // A model that cannot be is refused by whoever builds it.
+    let Ok(model) = LanguageModel::new(config.clone()) else { return (1.0, 1.0) };
+    let layout = model.layout();
+    let of = |name: &str| layout.entries().iter().find(|entry| entry.name == name);
+    let scored = of("readout.weight").or(of("embedding.weight"));
+    let read = scored.map_or(0, |entry| entry.shape[1].saturating_mul(config.softmaxes));
+    let tables = ["embedding.weight", "readout.weight"];
+    let matrices = layout.entries().iter().filter(|entry| entry.shape.len() == 2 && !tables.contains(&&entry.name[..]));
+    (matrices.map(|entry| entry.shape.iter().product::<usize>()).sum::<usize>() as f64, read as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::run::preset::Preset;
+
+    /// The Penn Treebank on two cores.
+    const PTB: Facts = Facts {
+        seconds: 180.0,
+        rate: 5e10,
+        bandwidth: 3e10,
+        evaluation: TRAINING_PER_EVALUATION,
+        tokens: 930e3,
+        evaluated: 156e3,
+        lines: 42e3,
+        vocabulary: 10_000,
+        words: true,
+    };
+
+    /// The same text, if it were of letters.
+    const LETTERS: Facts = Facts { vocabulary: 66, words: false, ..PTB };
+
+    fn plan(facts: Facts) -> Plan {
+        let Ok(plan) = facts.plan(None, Ok::<_, Infallible>);
+        plan
+    }
+
+    fn shape(plan: &Plan) -> (usize, usize) {
+        (plan.config.model.layers, plan.config.model.hidden.of(0))
+    }
+
+    #[test]
+    fn every_plan_can_be_run() {
+        for seconds in [1.0, 60.0, 1e3, 1e5] {
+            for rate in [1e9, 1e11, 1e13] {
+                for tokens in [2.0, 1e4, 1e6, 1e9] {
+                    for vocabulary in [2, 66, 10_000, 300_000] {
+                        for words in [false, true] {
+                            let facts = Facts { seconds, rate, tokens, vocabulary, words, ..PTB };
+                            let Plan { config, size } = plan(facts);
+                            config.validate().unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                            LanguageModel::new(config.model).unwrap_or_else(|error| panic!("{facts:?}: {error}"));
+                            assert!(size.epochs > 0.0 && size.epochs <= MOST_EPOCHS, "{facts:?}: {size:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The plan said 4.54 million subwords where 2.49 million were trained.
+    #[test]
+    fn a_measured_speed_changes_what_is_foreseen_and_the_size() {
+        let before = plan(PTB);
+        for slower in [0.25, 1.0, 8.0] {
+            let mut facts = PTB;
+            let (sampled, whole) = facts.seconds_per_token(&before.config);
+            let speed = Speed { sampled: slower * sampled, whole: slower * whole, evaluation: slower * whole / 3.0 };
+            assert!((facts.correct(&before.config, speed) / slower - 1.0).abs() < 1e-9);
+            let corrected = facts.size(&before.config);
+            // What is left of the time after the evaluation, by the speeds that were measured.
+            let time = KEPT * PTB.seconds - PTB.evaluated * speed.evaluation;
+            let expected = time.max(LEAST_TRAINING * PTB.seconds) / mean(&before.config, speed.sampled, speed.whole);
+            assert!((corrected.tokens / expected - 1.0).abs() < 1e-9, "{slower}: {corrected:?} {expected}");
+            let after = plan(facts);
+            assert_eq!(shape(&after).1.cmp(&shape(&before).1), 1.0f64.total_cmp(&slower), "{slower}");
+        }
+    }
+
+    #[test]
+    fn more_time_buys_a_larger_model_and_more_reading_which_asks_for_more_dropout() {
+        let plans = [60.0, 600.0, 6_000.0].map(|seconds| plan(Facts { seconds, ..PTB }));
+        for pair in plans.windows(2) {
+            assert!(shape(&pair[0]) < shape(&pair[1]));
+            assert!(pair[0].size.epochs < pair[1].size.epochs);
+            assert!(pair[0].config.model.dropout.input <= pair[1].config.model.dropout.input);
+        }
+        let [shortest, .., longest] = plans.map(|plan| plan.config.model.dropout.input);
+        assert!(shortest < longest && longest >= MOST_DROPOUT.0 as f32);
+    }
+
+    #[test]
+    fn a_long_text_is_read_once_and_a_short_one_in_a_small_model() {
+        let long = plan(Facts { tokens: 100e6, ..PTB });
+        assert!(long.size.epochs < 1.0 && long.config.model.dropout.input == 0.0);
+        let short = plan(Facts { tokens: 5e3, ..PTB });
+        assert!(shape(&short) < shape(&plan(PTB)));
+        assert_eq!(short.config.epochs, Some(MOST_EPOCHS as usize));
+        assert_eq!(short.config.model.dropout.input, MOST_DROPOUT.1 as f32, "it is learned by heart");
+        assert_eq!(short.config.model.dropout.embedding, MOST_DROPOUT_OF_WORDS as f32);
+        assert_eq!(plan(PTB).config.model.dropout.embedding, 0.0);
+        let characters = plan(Facts { tokens: 5e3, ..LETTERS });
+        assert_eq!(characters.config.model.dropout.embedding, 0.0, "a text has few kinds of characters to drop");
+        assert!(short.config.batch < long.config.batch && short.config.schedule.rate < plan(PTB).config.schedule.rate);
+    }
+
+    #[test]
+    fn words_read_often_are_learned_by_two_layers_with_residual_connections() {
+        let deep = plan(Facts { seconds: 1_800.0, ..PTB }).config;
+        assert!(deep.model.layers == 2 && deep.model.residual, "{deep:?}");
+        assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (MOST_DROPOUT.0 as f32, 0.0));
+        assert!(!plan(PTB).config.model.residual);
+        let characters = plan(Facts { seconds: 6_000.0, tokens: 1e6, ..LETTERS }).config.model;
+        assert!(characters.layers == 2 && !characters.residual);
+        // They give way where they are not possible.
+        let sizes = Facts { seconds: 1_800.0, ..PTB }.plan(None, |mut config| {
+            (config.model.layers, config.model.hidden) = (2, vec![300, 200].into());
+            LanguageModel::new(config.model.clone()).map(|_| config)
+        });
+        assert!(!sizes.unwrap().config.model.residual);
+    }
+
+    #[test]
+    fn large_vocabularies_are_sampled_and_characters_are_not_tied() {
+        let candidates =
+            [66, 3_000, 10_000, 33_000, 300_000].map(|vocabulary| plan(Facts { vocabulary, ..PTB }).config.candidates);
+        assert_eq!(candidates, [None, None, Some(1_000), Some(1_650), Some(4_000)]);
+        assert!(!plan(LETTERS).config.model.tied);
+        assert!(plan(PTB).config.model.tied);
+    }
+
+    /// Texts of fewer than 1,025 words or subwords were planned as if they were of characters.
+    #[test]
+    fn few_kinds_of_words_are_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.txt");
+        std::fs::write(&text, "a few words of few kinds\n".repeat(200)).unwrap();
+        let facts =
+            [TokenizerKind::Words, TokenizerKind::Bpe, TokenizerKind::Chars, TokenizerKind::Bytes].map(|kind| {
+                let mut config = RunConfig { tokenizer: kind, ..Preset::Default.config() };
+                config.data.train = Some(text.clone());
+                Facts::nominal(&Data::read(&config, None).unwrap())
+            });
+        assert_eq!(facts.map(|facts| facts.words), [true, true, false, false]);
+        assert!(facts.iter().all(|facts| facts.vocabulary <= CHARACTERS));
+        let few = plan(Facts { vocabulary: 300, ..PTB }).config;
+        assert!(few.model.tied && few.optimizer == OptimizerKind::Sgd && few.candidates.is_none());
+    }
+
+    #[test]
+    fn the_rate_is_the_optimizers() {
+        let with = |optimizer, facts: Facts| {
+            let Ok(plan) = facts.plan(optimizer, Ok::<_, Infallible>);
+            plan.config
+        };
+        let (adam, sgd) = (with(Some(OptimizerKind::Adam), PTB), with(None, PTB));
+        assert_eq!((adam.optimizer, sgd.optimizer), (OptimizerKind::Adam, OptimizerKind::Sgd));
+        assert!(adam.schedule.rate < 0.01 && sgd.schedule.rate > 1.0);
+        assert!(adam.adam.lazy && !sgd.adam.lazy);
+        let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
+        assert!(longer.schedule.rate < adam.schedule.rate, "a wider layer's");
+        let characters = with(None, LETTERS);
+        assert!(characters.optimizer == OptimizerKind::Adam && characters.schedule.rate < 0.01);
+    }
+
+    #[test]
+    fn what_was_decided_is_followed() {
+        let with = |change: fn(&mut RunConfig)| {
+            let Ok(plan) = PTB.plan(None, |mut config| {
+                change(&mut config);
+                Ok::<_, Infallible>(config)
+            });
+            plan
+        };
+        let wide = with(|config| config.model.hidden = 650.into());
+        assert_eq!((shape(&wide).1, wide.config.model.embedding), (650, 650));
+        assert!(wide.size.epochs < plan(PTB).size.epochs);
+        assert_eq!(shape(&with(|config| config.model.layers = 3)).0, 3);
+        // What time does not bound is as long as it was decided to be, and dropout goes with that.
+        let longer = with(|config| config.steps = Some(13_280));
+        assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
+        assert_eq!(longer.config.model.dropout.input, 0.31);
+        // Who asks for more steps than a text is usually read with gets them.
+        let short = Facts { tokens: 9e3, ..PTB };
+        let Ok(many) = short.plan(None, |config| Ok::<_, Infallible>(RunConfig { steps: Some(100_000), ..config }));
+        assert!(many.config.epochs.is_none() && plan(short).config.epochs == Some(MOST_EPOCHS as usize));
+        // Every token is scored where every one is smoothed, and the model is smaller for it.
+        let smoothed = with(|config| config.model.penalties.label_smoothing = 0.1);
+        assert_eq!(smoothed.config.candidates, None);
+        assert!(shape(&smoothed).1 < shape(&plan(PTB)).1);
+        // Coupled gates have three quarters of the weights, so more is read with them.
+        let [coupled, plain] = [true, false].map(|coupled| {
+            let Ok(plan) = PTB.plan(None, |mut config| {
+                config.model.hidden = 400.into();
+                config.model.variant.coupled = coupled;
+                Ok::<_, Infallible>(config)
+            });
+            plan.size
+        });
+        assert!(coupled.weights < 0.9 * plain.weights && coupled.tokens > plain.tokens);
+        // A mixture of softmaxes is learned at a lower rate.
+        assert_eq!(with(|config| config.model.softmaxes = 3).config.schedule.rate, 23.3);
+        // What needs two layers gets them.
+        let residual = PTB.plan(None, |mut config| {
+            config.model.residual = true;
+            LanguageModel::new(config.model.clone()).map(|_| config)
+        });
+        assert_eq!(shape(&residual.unwrap()).0, 2);
+        let refused = PTB.plan(None, |config| Err::<RunConfig, _>(format!("not {}", config.model.layers)));
+        assert_eq!(refused.unwrap_err(), "not 1");
+    }
+}
