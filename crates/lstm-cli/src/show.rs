@@ -1,24 +1,26 @@
 //! `lstm show`: what a trained model is.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use lstm::model::penalty::Penalties;
 use lstm::optim::schedule::{Schedule, ScheduleKind};
 use lstm::run::checkpoint::LoadedRun;
 use lstm::run::config::RunConfig;
+use lstm::run::summary::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, source};
+use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// The run folder
-    run: PathBuf,
+    /// The run folder; where none is given, the runs in runs/ are listed
+    run: Option<PathBuf>,
     /// Print one JSON object [default: a table]
     #[arg(long)]
     json: bool,
@@ -35,7 +37,8 @@ struct Shown<'a> {
 
 /// Shows the run.
 pub fn run(options: Show) -> Result<ExitCode> {
-    let run = LoadedRun::open(&options.run)?;
+    let Some(run) = &options.run else { return list(options.json) };
+    let run = LoadedRun::open(run)?;
     let (config, model, card, layout) = (&run.config, run.model.config(), &run.card, run.model.layout());
     let mut out = std::io::stdout().lock();
     if options.json {
@@ -112,4 +115,87 @@ pub fn run(options: Show) -> Result<ExitCode> {
         writeln!(out, "  {:<26} {:?}", entry.name, entry.shape)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where runs are, if nothing else was said when they were trained.
+const RUNS: &str = "runs";
+
+/// Lists the runs, the latest first.
+fn list(as_json: bool) -> Result<ExitCode> {
+    let folder = Path::new(RUNS);
+    let runs = if folder.is_dir() { Summary::of_all(folder)? } else { Vec::new() };
+    if runs.is_empty() {
+        bail!(
+            "there are no runs in {RUNS}/; `lstm train` makes one there, and `lstm show RUN` shows one from elsewhere"
+        );
+    }
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let object = |run: &Summary| {
+            let written = run.written.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            json!({
+                "run": run.folder,
+                "written": written.map(|since| since.as_secs()),
+                "seconds": run.seconds,
+                "text": run.config.as_ref().ok().map(source),
+                "epoch": run.card.as_ref().map(|card| card.epoch),
+                "valid": run.card.as_ref().map(|card| loss_json(card.valid, None)),
+                "test": run.card.as_ref().map(|card| loss_json(card.test, None)),
+                "trouble": run.config.as_ref().err().map(ToString::to_string),
+            })
+        };
+        writeln!(out, "{}", Value::from(runs.iter().map(object).collect::<Vec<_>>()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let widest = runs.iter().map(|run| run.folder.display().to_string().chars().count()).max().unwrap_or(0);
+    writeln!(out, "{:<widest$}  written (UTC)        spent        test  of", "run")?;
+    for run in &runs {
+        let (date, name) = (run.written.map_or("-".to_owned(), date), run.folder.display().to_string());
+        let spent = run.seconds.map_or("-".to_owned(), seconds);
+        let test = run.card.as_ref().and_then(|card| card.test);
+        let test = test.map_or("-".to_owned(), |loss| perplexity(loss.perplexity()));
+        let of = match &run.config {
+            Ok(config) => format!("{}, {}", source(config), config.tokenizer.noun()),
+            Err(error) => error.to_string(),
+        };
+        writeln!(out, "{name:<widest$}  {date:<16}  {spent:>8}  {test:>10}  {of}")?;
+    }
+    writeln!(out, "\nspent is the time of training, test the perplexity of the best model; lstm show RUN says more")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The day and the minute of a time, in UTC.
+fn date(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, minutes) = (seconds / 86_400, seconds % 86_400 / 60);
+    // Years that begin with March have their odd days at their end (Hinnant, "chrono-compatible low-level date algorithms").
+    let from_march = days + 719_468;
+    let (era, day) = (from_march / 146_097, from_march % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00"),
+            (951_782_399, "2000-02-28 23:59"),
+            (951_782_400, "2000-02-29 00:00"),
+            (1_709_164_860, "2024-02-29 00:01"),
+            (1_764_417_600, "2025-11-29 12:00"),
+            (4_107_542_400, "2100-03-01 00:00"),
+        ] {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
 }

@@ -233,3 +233,34 @@ fn figures_say_of_which_model_they_are() {
     let said = line(folder.path(), &format!("train {options} --out builtin"));
     assert!(said.out.contains("no model can beat it on a new text"), "{}", said.out);
 }
+
+#[test]
+fn show_without_a_run_lists_the_runs() {
+    let folder = folder();
+    let said = line(folder.path(), "show");
+    assert!(said.code == Some(2) && said.err.contains("there are no runs in runs/"), "{}", said.err);
+    for run in ["first", "second"] {
+        let said = line(folder.path(), &format!("train text.txt {TINY} --out runs/{run}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    std::fs::create_dir_all(folder.path().join("runs/other")).unwrap();
+    let said = line(folder.path(), "show");
+    let rows: Vec<&str> = said.out.lines().collect();
+    let test = line(folder.path(), "show runs/first --json").json()["results"]["test"]["perplexity"].as_f64().unwrap();
+    assert!(rows[0].contains("written (UTC)") && rows[0].contains("spent") && rows[0].contains("test"), "{}", said.out);
+    // The latest comes first.
+    assert!(rows[1].starts_with("runs/second") && rows[2].starts_with("runs/first"), "{}", said.out);
+    assert!(rows[2].contains(&format!(" {test:.2} ")) && rows[2].contains("text.txt, words"), "{}", said.out);
+    let listed = line(folder.path(), "show --json").json();
+    assert!((listed[1]["test"]["perplexity"].as_f64().unwrap() - test).abs() < 1e-9);
+    assert!(listed[0]["seconds"].as_f64().unwrap() > 0.0 && listed[0]["written"].as_u64().unwrap() > 1_700_000_000);
+    // A damaged one spoils nothing.
+    std::fs::write(folder.path().join("runs/second/config.toml"), "version = 1\nnothing = 3\n").unwrap();
+    std::fs::write(folder.path().join("runs/second/model.safetensors"), "no model").unwrap();
+    let said = line(folder.path(), "show");
+    assert!(
+        said.code == Some(0) && said.out.contains("config.toml") && said.out.contains(&format!("{test:.2}")),
+        "{}",
+        said.out
+    );
+}

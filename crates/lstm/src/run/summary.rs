@@ -1,0 +1,81 @@
+//! What lies in a folder of runs, a few facts each: no model is read for it, only what stands before its tensors.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::checkpoint::ModelCard;
+use super::config::{RunConfig, RunFolder};
+use crate::formats::FormatError;
+
+/// A run in short.
+#[derive(Debug)]
+pub struct Summary {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// When its checkpoint or its model was last written.
+    pub written: Option<SystemTime>,
+    /// The seconds that its metrics say were spent on it.
+    pub seconds: Option<f64>,
+    /// Its configuration, or why it cannot be read.
+    pub config: Result<RunConfig, FormatError>,
+    /// What is known of its best model; `None` before there is one, or where its file is damaged.
+    pub card: Option<ModelCard>,
+}
+
+/// The bytes before the tensors of a model are a few thousand; more than these are none of ours.
+const MOST_BEFORE_TENSORS: u64 = 16 << 20;
+
+impl Summary {
+    /// The runs in a folder, the latest first.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn of_all(folder: &Path) -> Result<Vec<Self>, FormatError> {
+        let trouble = |source| FormatError::Read { path: folder.to_owned(), source };
+        let mut runs = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(trouble)? {
+            let path = entry.map_err(trouble)?.path();
+            if path.join("config.toml").exists() {
+                runs.push(Self::of(&path));
+            }
+        }
+        runs.sort_by(|a, b| b.written.cmp(&a.written).then_with(|| a.folder.cmp(&b.folder)));
+        Ok(runs)
+    }
+
+    fn of(path: &Path) -> Self {
+        let folder = RunFolder(path.to_owned());
+        let written = |file: PathBuf| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
+        Self {
+            written: written(folder.checkpoint()).max(written(folder.model())),
+            seconds: spent(&folder.metrics()),
+            config: RunConfig::load(&folder),
+            card: card(&folder.model()),
+            folder: path.to_owned(),
+        }
+    }
+}
+
+/// The seconds of the last line that names them.
+fn spent(metrics: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(metrics).ok()?;
+    let seconds = |line: &str| serde_json::from_str::<Value>(line).ok()?["seconds"].as_f64();
+    text.lines().rev().find_map(seconds)
+}
+
+/// The document of a model's file, which stands in front of its tensors.
+fn card(model: &Path) -> Option<ModelCard> {
+    let mut file = File::open(model).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= MOST_BEFORE_TENSORS)?;
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).ok()?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
+    let ours: Value = serde_json::from_str(header["__metadata__"]["lstm"].as_str()?).ok()?;
+    serde_json::from_value(ours["document"].clone()).ok()
+}
