@@ -10,7 +10,7 @@ use lstm::adapt::settings::{Adaptation, CacheSettings, DynamicSettings, Settings
 use lstm::adapt::tune::{CacheGrid, Event, Trial, tune_cache, tune_dynamic};
 use lstm::model::Loss;
 use lstm::run::checkpoint::LoadedRun;
-use lstm::run::config::RunFolder;
+use lstm::run::folder::RunFolder;
 use lstm::text::corpus::Corpus;
 use serde_json::Value;
 

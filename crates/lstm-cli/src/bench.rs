@@ -13,7 +13,8 @@ use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use serde_json::{Value, json};
 
-use crate::output::{INTERRUPTED, grouped, talk, use_threads};
+use crate::output::{grouped, talk, use_threads};
+use crate::signals::Signals;
 
 /// The options of `lstm bench`.
 #[derive(clap::Args)]
@@ -81,7 +82,7 @@ pub fn run(options: Bench) -> Result<ExitCode> {
     options.refuse_unused()?;
     use_threads(options.threads)?;
     // What was measured is printed already; there is nothing to save.
-    ctrlc::set_handler(|| std::process::exit(INTERRUPTED.into()))?;
+    let _signals = Signals::watch()?;
     let sizes = [options.vocab, options.embedding, options.hidden, options.layers, options.segment, options.batch];
     if options.kind.is_none() && sizes.iter().all(Option::is_none) {
         presets(budget, options.json)?;

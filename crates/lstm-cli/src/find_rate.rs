@@ -2,15 +2,14 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use lstm::train::rate_finder::{RangePoint, RangeTest};
 use serde_json::json;
 
-use crate::output::{INTERRUPTED, source, talk};
-use crate::stdin::Spool;
+use crate::output::{source, talk};
+use crate::signals::Signals;
+use crate::stdin::Copy;
 use crate::train::{read, say_text};
 use crate::train_options::Train;
 
@@ -19,19 +18,21 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     let mut config = options.config()?;
     let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
     say_text(&config, from)?;
+    let signals = Signals::watch()?;
     // Standard input is read more than once; its copy is removed at the end.
-    let copy = std::env::temp_dir().join(format!("lstm-{}", std::process::id()));
-    let spool = options.reads_stdin().then(|| Spool::read(&copy)).transpose()?;
-    if let Some(spool) = &spool {
-        config.data.train = Some(spool.path().to_owned());
+    let copy = Copy::place();
+    signals.tidy(move || drop(Copy(copy)));
+    let copy = options.reads_stdin().then(Copy::read).transpose()?;
+    if let Some(copy) = &copy {
+        config.data.train = Some(copy.0.clone());
     }
     let data = read(options, &mut config)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    signals.begin();
     let optimizer = config.optimizer;
     talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));
-    let Some(test) = RangeTest::run(config, &data, &stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+    let Some(test) = RangeTest::run(config, &data, &signals.stop)? else {
+        return Ok(ExitCode::from(signals.exit_code()));
+    };
     report(&test, options.run.json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -38,7 +38,19 @@ const IDLE: [Idle; 9] = [
     Idle {
         command: "train",
         when: When::With("resume"),
-        options: Which::AllBut(&["resume", "TEXT", "epochs", "steps", "budget", "patience", "threads", "json"]),
+        options: Which::AllBut(&[
+            "resume",
+            "TEXT",
+            "valid",
+            "test",
+            "learning-rate",
+            "epochs",
+            "steps",
+            "budget",
+            "patience",
+            "threads",
+            "json",
+        ]),
         why: "a run goes on as its config.toml says, in its own folder; leave it out, or start a new run",
     },
     Idle {
@@ -254,12 +266,17 @@ mod tests {
         for (option, is_switch) in options_of_train() {
             for way in ways(&option, is_switch) {
                 let command = Cli::command();
-                let line = if option == "resume" { vec![] } else { vec![way.as_str()] };
+                let line = match option.as_str() {
+                    "resume" => vec![],
+                    // A text that was moved, and those beside it.
+                    "valid" | "test" => vec![way.as_str(), "text.txt"],
+                    _ => vec![way.as_str()],
+                };
                 let matches =
                     command.clone().get_matches_from([&["lstm", "train", "--resume=run"], &line[..]].concat());
                 let said = refuse_idle(command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1);
-                let taken =
-                    ["resume", "epochs", "steps", "budget", "patience", "threads", "json"].contains(&option.as_str());
+                let lasting = ["resume", "valid", "test", "learning-rate", "threads", "json"];
+                let taken = lasting.iter().chain(&["epochs", "steps", "budget", "patience"]).any(|one| *one == option);
                 match said {
                     Ok(()) => assert!(taken, "{way}"),
                     Err(error) => assert!(

@@ -15,6 +15,7 @@ mod progress;
 mod regularisation_options;
 mod score;
 mod show;
+mod signals;
 mod stdin;
 mod train;
 mod train_options;

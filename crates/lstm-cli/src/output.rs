@@ -16,9 +16,6 @@ use serde_json::{Value, json};
 
 use crate::notes;
 
-/// The exit code of a program that Ctrl-C ended.
-pub const INTERRUPTED: u8 = 130;
-
 /// More threads than any machine of today has processors.
 const MOST_THREADS: usize = 1024;
 

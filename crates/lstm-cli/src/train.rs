@@ -1,9 +1,8 @@
 //! `lstm train`: from a text to a trained model.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 use lstm::model::{LanguageModelConfig, LayerWiring};
@@ -15,17 +14,18 @@ use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::trainer::{TrainError, Trainer};
+use lstm::train::trainer::{Bound, TrainError, Trainer};
 use serde_json::json;
 
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, INTERRUPTED, NO_SPELLING, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds,
-    source, talk, use_threads,
+    BELOW_FLOOR, NO_SPELLING, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk,
+    use_threads,
 };
 use crate::progress::Progress;
-use crate::stdin::Spool;
+use crate::signals::Signals;
+use crate::stdin;
 use crate::train_options::Train;
 
 /// Trains and prints.
@@ -34,59 +34,35 @@ pub fn run(options: Train) -> Result<ExitCode> {
     if options.run.find_lr {
         return find_rate::run(&options);
     }
+    let signals = Signals::watch()?;
     let mut trainer = match &options.run.resume {
-        Some(folder) => {
-            let progress = Progress::new();
-            progress.stage("reading the text and the checkpoint");
-            let trainer = Trainer::resume(folder, options.extension())?;
-            progress.finish();
-            say_text(trainer.config(), source(trainer.config()))?;
-            trainer
-        }
-        None => {
-            let mut config = options.config()?;
-            let folder = options.folder();
-            // Before it is read, which may take a while.
-            let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
-            say_text(&config, from)?;
-            let spool = options.reads_stdin().then(|| Spool::read(&folder)).transpose()?;
-            if let Some(spool) = &spool {
-                config.data.train = Some(spool.path().to_owned());
-            }
-            let data = read(&options, &mut config)?;
-            if options.waits_for_validation() && data.valid.is_none() {
-                bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
-            }
-            let progress = Progress::new();
-            progress.stage("making the model");
-            let mut trainer = Trainer::create(config, data, &folder, options.run.force)?;
-            progress.finish();
-            if let Some(spool) = spool {
-                spool.keep(&mut trainer)?;
-            }
-            trainer
-        }
+        Some(folder) => resume(&options, folder)?,
+        None => begin(&options, &signals)?,
     };
+    signals.begin();
+    if !trainer.is_locked() {
+        talk("note     this file system has no locks, so nothing keeps a second process from writing the same run");
+    }
     describe(&trainer);
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        // Whoever asks twice does not want to wait for the checkpoint.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    })?;
+    let run = trainer.folder().display().to_string();
+    if let Some(bound) = trainer.ended_by() {
+        talk(format_args!(
+            "note     the run is over: {}; lstm train --resume {run} {}",
+            ended(bound),
+            longer(&trainer, bound)
+        ));
+    }
     let mut progress = Progress::new();
-    let outcome = trainer.run(&mut |event| progress.show(event), &stop);
+    let outcome = trainer.run(&mut |event| progress.show(event), &signals.stop);
     progress.finish();
-    let go_on = format!("go on with: lstm train --resume {}", trainer.folder().display());
+    let go_on = format!("go on with: lstm train --resume {run}");
     let outcome = outcome.map_err(|error| match error {
         TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
         error => error.into(),
     })?;
     if outcome.end == End::Interrupted {
         talk(format_args!("stopped and saved; {go_on}"));
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(ExitCode::from(signals.exit_code()));
     }
     report(&trainer, &outcome, options.run.json)?;
     Ok(ExitCode::SUCCESS)
@@ -99,6 +75,69 @@ pub fn say_text(config: &RunConfig, from: String) -> Result<()> {
         talk(format_args!("files    {layout}"));
     }
     Ok(())
+}
+
+/// Begins a run: its folder is this process's before the text is read, which may take a while.
+fn begin(options: &Train, signals: &Signals) -> Result<Trainer> {
+    let mut config = options.config()?;
+    let mut claim = options.claim()?;
+    let leftovers = claim.leftovers();
+    signals.tidy(move || leftovers.remove());
+    let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+    say_text(&config, from)?;
+    if options.reads_stdin() {
+        config.data.train = Some(stdin::spool(&mut claim)?);
+    }
+    let data = read(options, &mut config)?;
+    if options.waits_for_validation() && data.valid.is_none() {
+        bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
+    }
+    // From here on there is something to keep.
+    signals.begin();
+    let progress = Progress::new();
+    progress.stage("making the model");
+    let trainer = Trainer::begin(config, data, claim)?;
+    progress.finish();
+    Ok(trainer)
+}
+
+/// Goes on with a run.
+fn resume(options: &Train, folder: &Path) -> Result<Trainer> {
+    let progress = Progress::new();
+    progress.stage("reading the text and the checkpoint");
+    let trainer = Trainer::resume(folder, options.extension()?)?;
+    progress.finish();
+    say_text(trainer.config(), source(trainer.config()))?;
+    if let Some(note) = trainer.note() {
+        talk(format_args!("note     {note}"));
+    }
+    Ok(trainer)
+}
+
+/// A bound that a run has reached.
+fn ended(bound: Bound) -> String {
+    match bound {
+        Bound::Epochs(epochs) => format!("its {} are trained", count(epochs as u64, "epoch")),
+        Bound::Steps(steps) => format!("its {} are taken", count(steps, "step")),
+        Bound::Budget(budget) => format!("its time of {} is used", seconds(budget)),
+        Bound::Patience(epochs) => {
+            format!("its validation was no better for {}", count(epochs as u64, "epoch"))
+        }
+    }
+}
+
+/// The options that let it go on, with values that would.
+fn longer(trainer: &Trainer, bound: Bound) -> String {
+    let option = match bound {
+        Bound::Epochs(epochs) => format!("--epochs {}", epochs.saturating_mul(2)),
+        Bound::Steps(steps) => format!("--steps {}", steps.saturating_mul(2)),
+        Bound::Budget(budget) => format!("--budget {:.0}s", 2.0 * budget),
+        Bound::Patience(_) => "--patience 0".to_owned(),
+    };
+    let schedule = trainer.config().schedule;
+    let rate =
+        if trainer.has_spent_its_rate() { format!(" --learning-rate {}", schedule.rate / 2.0) } else { String::new() };
+    format!("{option}{rate} would go on with it")
 }
 
 /// Reads the texts, and chooses the run for them where no preset says what it is.

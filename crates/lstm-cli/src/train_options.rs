@@ -10,6 +10,7 @@ use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
 use lstm::plan::{Decided, optimizer_of_rate};
 use lstm::run::config::RunConfig;
+use lstm::run::folder::Claim;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
@@ -252,7 +253,8 @@ pub struct RunOptions {
     /// Replace a run that exists [default: refuse]
     #[arg(long)]
     pub force: bool,
-    /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it
+    /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it, --learning-rate is what a
+    /// schedule that has come down to 0 then comes down from once more, and a text that was moved is named where it is now
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
@@ -438,15 +440,22 @@ impl Train {
     }
 
     /// What `--resume` may change.
-    pub fn extension(&self) -> Extension {
+    pub fn extension(&self) -> Result<Extension> {
+        if self.reads_stdin() {
+            bail!(
+                "- and --resume contradict each other: the text that a run read from standard input is kept in its folder"
+            );
+        }
         let LengthOptions { epochs, steps, budget, patience } = self.length;
-        Extension { epochs, steps, budget, patience }
+        let (train, rate) = (self.text.clone(), self.training.learning_rate);
+        let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
+        Ok(Extension { train, valid, test, rate, epochs, steps, budget, patience })
     }
 
-    /// The run folder: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.
-    pub fn folder(&self) -> PathBuf {
+    /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.
+    pub fn claim(&self) -> Result<Claim> {
         if let Some(folder) = &self.run.out {
-            return folder.clone();
+            return Ok(Claim::new(folder, self.run.force)?);
         }
         let text = self.text.as_deref();
         let absolute = text.and_then(|text| text.canonicalize().ok());
@@ -457,9 +466,7 @@ impl Train {
         let name = name.as_deref().and_then(Path::file_stem);
         let name = name.map_or("builtin".into(), |name| name.to_string_lossy());
         let name = if self.reads_stdin() { "stdin".into() } else { name };
-        let first = Path::new("runs").join(name.as_ref());
-        let numbered = (2..).map(|n| first.with_file_name(format!("{name}-{n}")));
-        std::iter::once(first.clone()).chain(numbered).find(|folder| !folder.exists()).unwrap_or(first)
+        Ok(Claim::first_free(&Path::new("runs").join(name.as_ref()))?)
     }
 }
 

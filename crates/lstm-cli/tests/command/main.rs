@@ -9,6 +9,8 @@ mod bench;
 mod data;
 /// What generation writes and says.
 mod generating;
+/// The life of a run folder: kills, full disks, two at once, signals, and what was changed behind its back.
+mod life;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
 /// Training, evaluating, generating, scoring, showing.

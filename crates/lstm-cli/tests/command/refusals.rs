@@ -509,7 +509,7 @@ fn runs_of_a_newer_version_or_with_a_strange_tokenizer() {
     for arguments in ["eval run text.txt", "generate run", "score run text.txt", "show run"] {
         assert!(said(arguments).contains("another tokenizer"), "{arguments}");
     }
-    assert!(said("train --resume run").contains("texts or its tokenizer.json changed"));
+    assert!(said("train --resume run").contains("another tokenizer"));
     std::fs::write(path("tokenizer.json"), tokenizer.replace("\"cat\",", "")).unwrap();
     for arguments in ["eval run text.txt", "train --resume run"] {
         assert!(said(arguments).contains("it was trained with beside it"), "{arguments}");

@@ -1,17 +1,18 @@
 //! The settings of adaptation, and the file of a run folder that keeps them: `adaptation.toml`.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::{FormatError, write_bytes};
+use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::nn::config::{ConfigError, at_least_one, rate, within};
 use crate::nn::params::Params;
-use crate::run::config::RunFolder;
+use crate::run::folder::RunFolder;
 
 /// The version of the `adaptation.toml` this program writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How a model follows the text it is measured on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,8 @@ pub struct Tuned {
     version: u32,
     /// The checksum of the parameters they belong to.
     model: String,
+    /// The checksum of all else; the first version had none.
+    checksum: Option<String>,
     /// Of a cache alone.
     pub cache: Option<CacheSettings>,
     /// Of dynamic evaluation.
@@ -168,18 +171,26 @@ impl Tuned {
     /// A file that cannot be used.
     pub fn load(folder: &RunFolder, params: &Params) -> Result<Self, FormatError> {
         let path = folder.adaptation();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::new(params)),
-            Err(source) => return Err(FormatError::Read { path, source }),
+        /// It has some three hundred.
+        const MOST_BYTES: u64 = 1 << 16;
+        let bytes = match read_bounded(&path, MOST_BYTES) {
+            Err(FormatError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::new(params));
+            }
+            read => read?,
         };
         let unusable = |why: String| FormatError::Unusable {
             path: path.clone(),
             why: format!("{why}; remove it, and the settings are tuned again"),
         };
-        let tuned: Self = toml::from_str(&text).map_err(|e| unusable(e.message().to_owned()))?;
-        if tuned.version != VERSION {
+        let text = String::from_utf8(bytes).map_err(|_| unusable("it is no text".to_owned()))?;
+        let tuned: Self = toml::from_str(&text).map_err(|e| unusable(e.to_string()))?;
+        if !(1..=VERSION).contains(&tuned.version) {
             return Err(unusable(format!("its version is {}, not {VERSION}", tuned.version)));
+        }
+        let expected = (tuned.version > 1 || tuned.checksum.is_some()).then(|| tuned.sum(&path)).transpose()?;
+        if tuned.checksum != expected {
+            return Err(unusable("its checksum is wrong: it was changed or is damaged".to_owned()));
         }
         let caches = [tuned.cache, tuned.cache_with_dynamic];
         for settings in caches.map(|cache| Settings { cache, dynamic: tuned.dynamic }) {
@@ -194,9 +205,21 @@ impl Tuned {
     /// A folder that cannot be written to.
     pub fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
         let path = folder.adaptation();
-        let text = toml::to_string(self)
-            .map_err(|e| FormatError::Unusable { path: path.clone(), why: format!("cannot be described: {e}") })?;
-        write_bytes(&path, text.as_bytes())
+        let mut sealed = Self { version: VERSION, ..self.clone() };
+        sealed.checksum = Some(sealed.sum(&path)?);
+        write_bytes(&path, sealed.text(&path)?.as_bytes())
+    }
+
+    /// The file that shall be `path`.
+    fn text(&self, path: &Path) -> Result<String, FormatError> {
+        let why = |e: toml::ser::Error| format!("cannot be described: {e}");
+        toml::to_string(self).map_err(|e| FormatError::Unusable { path: path.to_owned(), why: why(e) })
+    }
+
+    /// The checksum of all else.
+    fn sum(&self, path: &Path) -> Result<String, FormatError> {
+        let text = Self { checksum: None, ..self.clone() }.text(path)?;
+        Ok(format!("{:08x}", crc32fast::hash(text.as_bytes())))
     }
 
     /// What was tuned for `adaptation`; parts may be missing.

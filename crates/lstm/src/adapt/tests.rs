@@ -5,9 +5,9 @@ use super::settings::Tuned;
 use super::tune::{tune_cache, tune_dynamic};
 use super::*;
 use crate::model::LanguageModel;
-use crate::run::checkpoint::ModelCard;
-use crate::run::config::RunFolder;
+use crate::run::folder::RunFolder;
 use crate::run::preset::Preset;
+use crate::run::saved::ModelCard;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 

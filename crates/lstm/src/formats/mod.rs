@@ -1,11 +1,13 @@
 //! Files: written whole or not at all, and the sentences for those that cannot be used.
 
+pub(crate) mod disk;
 pub mod network;
 pub mod safetensors;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -51,46 +53,39 @@ fn advice(error: &io::Error) -> &'static str {
 /// Writes `bytes` under a temporary name, syncs and renames: a reader never sees half a file, and a failure leaves
 /// the old one.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
-    let mut staged = Staged::default();
-    staged.add(path, bytes)?;
-    staged.publish()
+    let partial = Partial::beside(path);
+    let written = disk::write(&partial.0, bytes).and_then(|()| disk::rename(&partial.0, path));
+    let written = written.and_then(|()| disk::sync_folder(path.parent().unwrap_or(Path::new(""))));
+    written.map_err(|source| FormatError::Write { path: path.to_owned(), source })
 }
 
-/// Files written in full under temporary names, to take their places together. Those that never do are removed.
-#[derive(Debug, Default)]
-pub(crate) struct Staged {
-    /// Temporary names and places.
-    files: Vec<(PathBuf, PathBuf)>,
-}
+/// A temporary name of this process's own; what has it in the end is removed.
+#[derive(Debug)]
+pub(crate) struct Partial(pub(crate) PathBuf);
 
-impl Staged {
-    /// Writes a file that shall become `path`.
-    pub(crate) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+impl Partial {
+    /// One for what shall be `path`: `config.toml.4711-0.partial`.
+    pub(crate) fn beside(path: &Path) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        self.files.push((partial.clone(), path.to_owned()));
-        let written = fs::write(&partial, bytes).and_then(|()| File::open(&partial)?.sync_all());
-        written.map_err(|source| FormatError::Write { path: path.to_owned(), source })
-    }
-
-    /// Puts the files in their places.
-    pub(crate) fn publish(mut self) -> Result<(), FormatError> {
-        while let Some((partial, path)) = self.files.first() {
-            let placed = fs::rename(partial, path).and_then(|()| sync_folder(path));
-            placed.map_err(|source| FormatError::Write { path: path.clone(), source })?;
-            self.files.remove(0);
-        }
-        Ok(())
+        name.push(format!(".{}-{}{PARTIAL}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+        Self(path.with_file_name(name))
     }
 }
 
-impl Drop for Staged {
+impl Drop for Partial {
     fn drop(&mut self) {
-        for (partial, _) in &self.files {
-            let _ = fs::remove_file(partial);
-        }
+        // It is gone where it has become what it shall be.
+        let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
     }
+}
+
+/// How temporary names end.
+const PARTIAL: &str = ".partial";
+
+/// Whether `name` is a temporary one of the file `of`, of whatever process.
+pub(crate) fn is_partial(name: &str, of: &str) -> bool {
+    name.strip_prefix(of).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(PARTIAL))
 }
 
 /// Reads a file of which no more than `most` bytes make sense: a longer one is refused before it is read.
@@ -121,13 +116,4 @@ pub(crate) fn open(path: &Path) -> Result<File, FormatError> {
         return Err(FormatError::Unusable { path: path.to_owned(), why });
     }
     File::open(path).map_err(trouble)
-}
-
-/// Makes the rename itself last: on Unix it is an entry of the folder.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }

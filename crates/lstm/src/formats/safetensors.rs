@@ -1,13 +1,15 @@
 //! Named tensors and one JSON document in a safetensors file, with a checksum over both.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, Metadata, TensorView, serialize};
 use serde_json::Value;
 
-use super::{FormatError, write_bytes};
+use super::{FormatError, open, write_bytes};
+use crate::free_memory::free_memory;
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are written as they lie in memory, and safetensors files are little-endian");
@@ -65,39 +67,89 @@ pub(crate) fn to_bytes(path: &Path, tensors: &[Tensor], document: Value) -> Resu
     serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))
 }
 
-/// Reads a file and proves its checksum.
+impl Contents {
+    /// Refuses a tensor that nothing reads: what the file says would be more than what is used of it.
+    pub(crate) fn refuse_others(&self, path: &Path, is_read: impl Fn(&str) -> bool) -> Result<(), FormatError> {
+        let mut others: Vec<&String> = self.tensors.keys().filter(|name| !is_read(name)).collect();
+        others.sort_unstable();
+        others.first().map_or(Ok(()), |name| {
+            let why = format!(
+                "it has a tensor {name}, which the model that config.toml describes has none of; put the files it was \
+                 trained with beside it"
+            );
+            Err(FormatError::Unusable { path: path.to_owned(), why })
+        })
+    }
+}
+
+/// The most bytes of a header, which names tensors and holds the document.
+const MOST_HEADER: u64 = 64 << 20;
+
+/// Reads a file and proves its checksum. By its header it is known what it is and how long it has to be, before the rest
+/// is read.
 ///
 /// # Errors
 /// A file that is missing, truncated, damaged, from a newer version, or not this program's.
 pub fn read(path: &Path) -> Result<Contents, FormatError> {
-    let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
+    let trouble = |source| FormatError::Read { path: path.to_owned(), source };
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let damaged = |what: &str| {
         unusable(format!("{what}: the file is truncated or damaged; restore it from a copy, or train again"))
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e.to_string()))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e.to_string()))?;
-    let header = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
-    let header = header.ok_or_else(|| unusable("it was not written by this program".to_owned()))?;
-    let header: Value = serde_json::from_str(header).map_err(|e| damaged(&e.to_string()))?;
-    match header["version"].as_u64() {
+    let mut file = open(path)?;
+    let length = file.metadata().map_err(trouble)?.len();
+    let mut size = [0; 8];
+    if length < size.len() as u64 {
+        return Err(damaged("it has no header"));
+    }
+    file.read_exact(&mut size).map_err(trouble)?;
+    let size = u64::from_le_bytes(size);
+    if size > MOST_HEADER || size > length - 8 {
+        return Err(damaged(&format!("its header says that it has {size} bytes itself, in a file of {length}")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(trouble)?;
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(&e.to_string()))?;
+    let ours = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
+    let ours = ours.ok_or_else(|| unusable("it was not written by this program".to_owned()))?;
+    let mut ours: Value = serde_json::from_str(ours).map_err(|e| damaged(&e.to_string()))?;
+    match ours["version"].as_u64() {
         Some(version) if version > VERSION => {
             return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
         }
         Some(VERSION) => {}
         _ => return Err(damaged("it names no version")),
     }
-    let views = tensors.tensors();
-    let found =
-        checksum(&header["document"], views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
-    if header["crc32"] != found.as_str() {
+    let data = metadata.data_len() as u64;
+    if data != length - 8 - size {
+        return Err(damaged(&format!("its tensors have {data} bytes, in a file of {length}")));
+    }
+    if let Some((name, _)) = metadata.tensors().iter().find(|(_, info)| info.dtype != Dtype::F32) {
+        return Err(damaged(&format!("{name} is not of 32-bit floating-point numbers")));
+    }
+    // The bytes and the values that they are.
+    if let Some(free) = free_memory().filter(|free| data.saturating_mul(2) > *free) {
+        let [needed, free] = [data.saturating_mul(2), free].map(|bytes| bytes >> 20);
+        return Err(unusable(format!(
+            "its tensors take {needed} MiB of memory to read, but {free} MiB are free; close other programs, or use a \
+             machine with more"
+        )));
+    }
+    let mut bytes = vec![0; data as usize];
+    file.read_exact(&mut bytes).map_err(trouble)?;
+    let infos = metadata.tensors();
+    let views: Vec<(&str, &[usize], &[u8])> = infos
+        .iter()
+        .map(|(name, info)| (name.as_str(), info.shape.as_slice(), &bytes[info.data_offsets.0..info.data_offsets.1]))
+        .collect();
+    if ours["crc32"] != checksum(&ours["document"], views.iter().copied()).as_str() {
         return Err(damaged("its checksum is wrong"));
     }
-    let tensors = views.iter().map(|(name, view)| {
-        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        (name.clone(), (view.shape().to_vec(), values))
+    let tensors = views.iter().map(|(name, shape, bytes)| {
+        let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        ((*name).to_owned(), (shape.to_vec(), values))
     });
-    Ok(Contents { tensors: tensors.collect(), document: header["document"].clone() })
+    Ok(Contents { tensors: tensors.collect(), document: ours["document"].take() })
 }
 
 #[cfg(test)]

@@ -190,6 +190,17 @@ impl Schedule {
         (f64::from(rate) * (WARMUP_START + (1.0 - WARMUP_START) * warm)) as f32
     }
 
+    /// Whether the rate comes down to 0 where the run ends.
+    pub(crate) fn ends_at_zero(&self) -> bool {
+        matches!(self.kind, ScheduleKind::Linear | ScheduleKind::Cosine | ScheduleKind::OneCycle)
+    }
+
+    /// Whether the rate depends on how long the run is.
+    pub(crate) fn follows_length(&self) -> bool {
+        let stretched = self.kind == ScheduleKind::Step && self.planned_epochs.is_some();
+        self.ends_at_zero() || stretched || matches!(self.warmup, Warmup::Share(_))
+    }
+
     fn share(&self, share: f64) -> f32 {
         (f64::from(self.rate) * share) as f32
     }

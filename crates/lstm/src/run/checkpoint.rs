@@ -1,22 +1,20 @@
-//! The files of a run: its checkpoint, its best model, and a run opened to be used.
+//! The checkpoint of a run: all that training needs to go on with the same bits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::formats::FormatError;
-use crate::formats::safetensors::{Contents, Tensor, read, to_bytes, write};
+use crate::formats::safetensors::{Contents, read, to_bytes};
 use crate::model::{LanguageModel, Loss};
 use crate::nn::params::Params;
 use crate::nn::state::State;
 use crate::optim::averaging::{Averaging, average_in};
 use crate::optim::optimizer::Optimizer;
-use crate::run::config::{RunConfig, RunFolder};
-use crate::text::corpus::Corpus;
-use crate::text::tokenizer::Tokenizer;
-use crate::train::data::{test_text, training_text, validation_text};
-use crate::train::trainer::TrainError;
+use crate::run::config::RunConfig;
+pub use crate::run::saved::{LoadedRun, ModelCard};
+use crate::run::saved::{read_params, tensors};
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +51,15 @@ pub(crate) struct Position {
     pub(crate) evaluated: (u64, f64),
     /// The fingerprint of the texts.
     pub(crate) data: String,
+    /// The settings of the run, [`RunConfig::deciding`]; null in a checkpoint that does not note them.
+    #[serde(default)]
+    pub(crate) config: Value,
+    /// The checksum of the whole `tokenizer.json`; empty likewise.
+    #[serde(default)]
+    pub(crate) tokenizer_file: String,
+    /// The lines of the metrics file until then.
+    #[serde(default)]
+    pub(crate) metrics: Option<usize>,
 }
 
 impl Position {
@@ -101,7 +108,12 @@ impl Progress {
             optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len())
                 .with_adam(config.adam),
             state: model.state(config.batch),
-            position: Position { data, averaged: from_the_start.then_some(0), ..Position::default() },
+            position: Position {
+                data,
+                averaged: from_the_start.then_some(0),
+                config: config.deciding(),
+                ..Position::default()
+            },
         }
     }
 
@@ -151,15 +163,35 @@ impl Progress {
             .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
         to_bytes(path, &tensors, document)
     }
+}
 
-    /// Reads the checkpoint of a run of this configuration and model.
-    pub(crate) fn load(path: &Path, config: &RunConfig, model: &LanguageModel) -> Result<Self, FormatError> {
+/// A checkpoint as it was read, before the model that it is of is made.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    path: PathBuf,
+    contents: Contents,
+    /// Where training stands.
+    pub(crate) position: Position,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint.
+    pub(crate) fn read(path: &Path) -> Result<Self, FormatError> {
         let contents = read(path)?;
-        let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
-        let position: Position = serde_json::from_value(contents.document.clone())
-            .map_err(|e| unusable(format!("it is no checkpoint of this program ({e})")))?;
-        let mut progress = Self::new(config, model, String::new());
-        progress.params = read_params(model, &contents, path)?;
+        let position = serde_json::from_value(contents.document.clone()).map_err(|e| FormatError::Unusable {
+            path: path.to_owned(),
+            why: format!("it is no checkpoint of this program ({e})"),
+        })?;
+        Ok(Self { path: path.to_owned(), contents, position })
+    }
+
+    /// What it holds of a run of this configuration and model.
+    pub(crate) fn restore(self, config: &RunConfig, model: &LanguageModel) -> Result<Progress, FormatError> {
+        let Self { path, contents, position } = self;
+        let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
+        let mut progress = Progress::new(config, model, String::new());
+        let noted = progress.position.config.take();
+        progress.params = read_params(model, &contents, &path)?;
         let has = position.averaged.is_some();
         if has && !config.averages() || !has && config.average != Averaging::None {
             let found = if has { "an" } else { "no" };
@@ -171,7 +203,7 @@ impl Progress {
         if has {
             progress.begin_average();
         }
-        let Self { optimizer, state, average, .. } = &mut progress;
+        let Progress { optimizer, state, average, .. } = &mut progress;
         let states = [&mut state.h[..], &mut state.c, &mut optimizer.first, &mut optimizer.second];
         let states = STATES.into_iter().zip(states);
         for (name, target) in states.chain(average.as_mut().map(|average| (AVERAGE, average.values_mut()))) {
@@ -188,166 +220,11 @@ impl Progress {
             }
         }
         progress.optimizer.steps = position.step;
-        progress.position = position;
+        progress.position = Position { config: noted, ..position };
+        contents.refuse_others(&path, |name| {
+            let parameter = model.layout().entries().iter().any(|entry| entry.name == name);
+            parameter || STATES.contains(&name) || has && name == AVERAGE
+        })?;
         Ok(progress)
-    }
-}
-
-fn tensors(params: &Params) -> Vec<Tensor<'_>> {
-    let entries = params.layout().entries().iter();
-    entries.map(|entry| (entry.name.as_str(), entry.shape.as_slice(), params.get(entry.slot))).collect()
-}
-
-/// What is known of a saved model beside its parameters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ModelCard {
-    /// The fingerprint of the tokenizer it belongs to.
-    pub tokenizer: String,
-    /// The fingerprint of the text it was trained on; empty where it was not noted.
-    #[serde(default)]
-    pub text: String,
-    /// The epoch it is from, counted from 1, and the steps taken until then.
-    pub epoch: usize,
-    /// The steps taken until then.
-    pub step: u64,
-    /// The training loss of its epoch.
-    pub train: Loss,
-    /// Its validation loss.
-    pub valid: Option<Loss>,
-    /// Its test loss, once the run has ended.
-    pub test: Option<Loss>,
-    /// The perplexity no model can beat, where it is known.
-    pub floor: Option<f64>,
-}
-
-/// Writes `model.safetensors`.
-pub(crate) fn save_model(path: &Path, params: &Params, card: &ModelCard) -> Result<(), FormatError> {
-    write(path, &tensors(params), json!(card))
-}
-
-/// Reads `model.safetensors`.
-pub(crate) fn load_model(path: &Path, model: &LanguageModel) -> Result<(Params, ModelCard), FormatError> {
-    let contents = read(path)?;
-    let params = read_params(model, &contents, path)?;
-    let card = serde_json::from_value(contents.document).map_err(|e| FormatError::Unusable {
-        path: path.to_owned(),
-        why: format!("it is no model of this program ({e})"),
-    })?;
-    Ok((params, card))
-}
-
-fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
-    let mut params = Params::zeros(model.layout().clone());
-    for entry in model.layout().entries() {
-        match contents.tensors.get(&entry.name) {
-            Some((shape, values)) if *shape == entry.shape => params.get_mut(entry.slot).copy_from_slice(values),
-            found => {
-                let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
-                let why = format!(
-                    "{} should be {:?}, found {found}: it does not fit the model that config.toml and tokenizer.json \
-                     describe; put the files it was trained with beside it",
-                    entry.name, entry.shape
-                );
-                return Err(FormatError::Unusable { path: path.to_owned(), why });
-            }
-        }
-    }
-    Ok(params)
-}
-
-/// A trained model, to use.
-#[derive(Debug)]
-pub struct LoadedRun {
-    /// The configuration.
-    pub config: RunConfig,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The model.
-    pub model: LanguageModel,
-    /// Its best parameters.
-    pub params: Params,
-    /// What is known of them.
-    pub card: ModelCard,
-}
-
-impl LoadedRun {
-    /// Loads the best model of a run.
-    ///
-    /// # Errors
-    /// A folder that is no run, damaged files, or a model of another tokenizer.
-    pub fn open(folder: &Path) -> Result<Self, TrainError> {
-        let folder = RunFolder(folder.to_owned());
-        let mut config = RunConfig::load(&folder)?;
-        config.validate()?;
-        let tokenizer = Tokenizer::load(&folder.tokenizer())?;
-        let path = folder.model();
-        if !path.exists() && folder.checkpoint().exists() {
-            return Err(TrainError::Unusable(format!(
-                "{} has no model yet: it is saved after the first validation; go on with `lstm train --resume {}`",
-                folder.path().display(),
-                folder.path().display()
-            )));
-        }
-        // The model is sized by its tokenizer, so that one of another size is found as what it is.
-        let trained_on = config.model.vocabulary;
-        config.model.vocabulary = tokenizer.vocabulary_size();
-        let card: Value = read(&path)?.document;
-        if card["tokenizer"] != tokenizer.fingerprint().as_str() || trained_on != config.model.vocabulary {
-            return Err(TrainError::Unusable(format!(
-                "{} was trained with another tokenizer than {} (vocabulary {trained_on} against {}); put the one it \
-                 was trained with beside it",
-                path.display(),
-                folder.tokenizer().display(),
-                config.model.vocabulary,
-            )));
-        }
-        let model = LanguageModel::new(config.model.clone())?;
-        let (params, card) = load_model(&path, &model)?;
-        Ok(Self { config, tokenizer, model, params, card })
-    }
-
-    /// The text it was trained on, read again.
-    ///
-    /// # Errors
-    /// A text that is no longer there, or no longer the same.
-    pub fn training_text(&self) -> Result<Corpus, TrainError> {
-        let text = training_text(&self.config, &self.tokenizer)?;
-        if !self.card.text.is_empty() && self.card.text != text.fingerprint {
-            return Err(TrainError::Unusable(
-                "the training text changed since the model was trained on it, so nothing can be compared on the same \
-                 data; restore it, or train again"
-                    .to_owned(),
-            ));
-        }
-        Ok(text)
-    }
-
-    /// The tokens that its training text has not: as its tokenizer notes, or by the text itself, read again, of a run from
-    /// before there was such a note.
-    ///
-    /// # Errors
-    /// A text that is no longer there, or no longer the same.
-    pub fn unseen(&self) -> Result<Vec<u32>, TrainError> {
-        if let Some(unseen) = self.tokenizer.unseen() {
-            return Ok(unseen);
-        }
-        let counts = self.training_text()?.counts(&self.tokenizer);
-        Ok((0..).zip(counts).filter(|(_, count)| *count == 0).map(|(id, _)| id).collect())
-    }
-
-    /// The text it was validated on, read again, if it has one.
-    ///
-    /// # Errors
-    /// A text that is no longer there.
-    pub fn validation_text(&self) -> Result<Option<Corpus>, TrainError> {
-        Ok(validation_text(&self.config, &self.tokenizer)?)
-    }
-
-    /// The text it was tested with, read again, if it has one.
-    ///
-    /// # Errors
-    /// A text that is no longer there.
-    pub fn test_text(&self) -> Result<Option<Corpus>, TrainError> {
-        Ok(test_text(&self.config, &self.tokenizer)?)
     }
 }

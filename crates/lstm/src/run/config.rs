@@ -1,8 +1,10 @@
-//! What a run is: its configuration with everything resolved, and its folder.
+//! What a run is: its configuration with everything resolved.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::model::LanguageModelConfig;
@@ -10,6 +12,7 @@ use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::Schedule;
+use crate::run::folder::RunFolder;
 use crate::text::batch::Batching;
 use crate::text::documents::{Documents, LineEnds, Reading};
 use crate::text::shuffle::Shuffle;
@@ -20,6 +23,9 @@ const VERSION: i64 = 1;
 
 /// The most bytes of a `config.toml`, which has some two thousand.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// How `config.toml` names a text that lies beside it.
+const OWN_TEXT: &str = "text.txt";
 
 /// Everything that decides a run's bits; written to `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +63,9 @@ pub struct RunConfig {
     /// The share of the run after which every token is scored.
     #[serde(default = "default_candidates_until")]
     pub candidates_until: f64,
+    /// Where the schedule stood when the run was lengthened, if it was.
+    #[serde(default)]
+    pub lengthened: Option<Lengthened>,
     /// The gradient's norm is clipped to it.
     pub clip: Option<f32>,
     /// Which optimizer.
@@ -84,6 +93,26 @@ pub struct RunConfig {
     pub model: LanguageModelConfig,
     /// Where the texts are.
     pub data: DataConfig,
+}
+
+/// A run whose bounds were changed when it was resumed: from there on its schedule goes on from where it was to where the run now
+/// ends, so that the rate does not jump.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lengthened {
+    /// The share of the lengthened run that was done then.
+    pub reached: f64,
+    /// The share of the schedule that was.
+    pub done: f64,
+}
+
+impl Lengthened {
+    /// The share of the schedule that is done where `share` of the run is.
+    pub(crate) fn of_schedule(self, share: f64) -> f64 {
+        let Self { reached, done } = self;
+        let rest = (1.0 - reached).max(f64::MIN_POSITIVE);
+        (done + (share - reached).max(0.0) / rest * (1.0 - done)).min(1.0)
+    }
 }
 
 /// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
@@ -244,6 +273,48 @@ impl RunConfig {
         Ok(())
     }
 
+    /// Everything that decides the bits of what follows, as it is noted in a checkpoint: all but where the texts lie, which are proven by
+    /// themselves.
+    pub(crate) fn deciding(&self) -> Value {
+        let data = DataConfig { train: None, valid: None, test: None, tokenizer: None, ..self.data.clone() };
+        json!(Self { data, ..self.clone() })
+    }
+
+    /// What of it a model has for good: not how long it was to be trained, which may be lengthened.
+    pub(crate) fn lasting(&self) -> Value {
+        let shortest =
+            Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() };
+        shortest.deciding()
+    }
+
+    /// Refuses a configuration that was changed since `noted` was, and names the setting. `of`: what of it was noted. Files of older
+    /// programs noted nothing.
+    pub(crate) fn check_against(
+        &self,
+        noted: &Value,
+        of: fn(&Self) -> Value,
+        folder: &RunFolder,
+        file: &Path,
+    ) -> Result<(), FormatError> {
+        if noted.is_null() {
+            return Ok(());
+        }
+        let unusable = |path: PathBuf, why| FormatError::Unusable { path, why };
+        // By way of the settings, so that one that was not there yet has its default.
+        let before: Self = serde_json::from_value(noted.clone()).map_err(|e| {
+            unusable(file.to_owned(), format!("its settings are none of this program ({e}); use the one that wrote it"))
+        })?;
+        let Some((name, [was, is])) = difference(&of(&before), &of(self), "") else { return Ok(()) };
+        let bound = ["epochs", "steps", "budget", "patience"].contains(&name.as_str());
+        let advice =
+            if bound { format!(" and give --{name} beside --resume") } else { ", or start a new run".to_owned() };
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        Err(unusable(
+            folder.config(),
+            format!("`{name}` is {is}, but was {was} when {file} was written: it was changed since; undo that{advice}"),
+        ))
+    }
+
     /// Writes `config.toml`.
     pub(crate) fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
         write_bytes(&folder.config(), &self.to_bytes(folder)?)
@@ -251,7 +322,11 @@ impl RunConfig {
 
     /// The bytes of `config.toml`.
     pub(crate) fn to_bytes(&self, folder: &RunFolder) -> Result<Vec<u8>, FormatError> {
-        let text = toml::to_string(self)
+        // A run can be moved with the text that it keeps.
+        let own = self.data.train.as_deref() == std::path::absolute(folder.text()).ok().as_deref();
+        let train = if own { Some(PathBuf::from(OWN_TEXT)) } else { self.data.train.clone() };
+        let data = DataConfig { train, ..self.data.clone() };
+        let text = toml::to_string(&Self { data, ..self.clone() })
             .map_err(|e| FormatError::Unusable { path: folder.config(), why: format!("cannot be described: {e}") })?;
         Ok(format!("version = {VERSION}\n{text}").into_bytes())
     }
@@ -259,10 +334,6 @@ impl RunConfig {
     /// Reads `config.toml`.
     pub(crate) fn load(folder: &RunFolder) -> Result<Self, FormatError> {
         let path = folder.config();
-        if !path.exists() {
-            let why = "is not a run folder: it has no config.toml; give the folder that `lstm train` made";
-            return Err(FormatError::Unusable { path: folder.path().to_owned(), why: why.to_owned() });
-        }
         let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
         let text = String::from_utf8(read_bounded(&path, MOST_BYTES)?)
             .map_err(|_| unusable("it is no text; restore it from a copy".to_owned()))?;
@@ -287,7 +358,13 @@ impl RunConfig {
         // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
         let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);
         let settings = [&text[..line], &" ".repeat(version.span().end - line), &text[version.span().end..]].concat();
-        toml::from_str(&settings).map_err(damaged)
+        let mut config: Self = toml::from_str(&settings).map_err(damaged)?;
+        if config.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
+            let own = std::path::absolute(folder.text());
+            config.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
+        }
+        config.validate().map_err(|e| unusable(e.to_string()))?;
+        Ok(config)
     }
 }
 
@@ -338,89 +415,23 @@ impl DataConfig {
     }
 }
 
-/// The files of a run folder.
-#[derive(Clone, Debug)]
-pub struct RunFolder(pub PathBuf);
-
-impl RunFolder {
-    /// `config.toml`: everything resolved.
-    pub fn config(&self) -> PathBuf {
-        self.0.join("config.toml")
+/// The first setting that differs, with both values as `config.toml` has them.
+fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2])> {
+    if let (Value::Object(before), Value::Object(now)) = (was, is) {
+        let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+        let inner = |key: &String| if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+        return keys.into_iter().find_map(|key| difference(&was[key], &is[key], &inner(key)));
     }
-
-    /// `tokenizer.json`.
-    pub fn tokenizer(&self) -> PathBuf {
-        self.0.join("tokenizer.json")
-    }
-
-    /// `model.safetensors`: the best model.
-    pub fn model(&self) -> PathBuf {
-        self.0.join("model.safetensors")
-    }
-
-    /// `checkpoint.safetensors`: the latest state of training.
-    pub fn checkpoint(&self) -> PathBuf {
-        self.0.join("checkpoint.safetensors")
-    }
-
-    /// `metrics.jsonl`: a line every 100 steps and every validation.
-    pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
-    }
-
-    /// `text.txt`: the text of a run that read it from standard input.
-    pub fn text(&self) -> PathBuf {
-        self.0.join("text.txt")
-    }
-
-    /// `adaptation.toml`: the settings that were tuned for adaptation.
-    pub fn adaptation(&self) -> PathBuf {
-        self.0.join("adaptation.toml")
-    }
-
-    /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Makes the folder for a new run and gives whether it was not there. It must not exist or be empty, unless it is a
-    /// run and `force` is given.
-    pub(crate) fn claim(&self, force: bool) -> Result<bool, FormatError> {
-        let path = self.path();
-        let unusable = |why: &str| FormatError::Unusable { path: path.to_owned(), why: why.to_owned() };
-        let trouble = |source| FormatError::Write { path: path.to_owned(), source };
-        match std::fs::read_dir(path) {
-            Ok(mut entries) => {
-                if entries.next().is_some() && !self.config().exists() {
-                    return Err(unusable("exists and is not a run folder; choose another --out"));
-                }
-                if self.config().exists() && !force {
-                    return Err(unusable(
-                        "exists already; choose another --out, pass --force to replace it, or go on with it by --resume",
-                    ));
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(path).map_err(trouble)?;
-                return Ok(true);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && path.is_file() => {
-                return Err(unusable("is a file, not a folder; choose another --out"));
-            }
-            Err(error) => return Err(trouble(error)),
-        }
-        Ok(false)
-    }
-
-    /// Removes what a run before left that a new one does not start with.
-    pub(crate) fn clear(&self) -> Result<(), FormatError> {
-        for file in [self.checkpoint(), self.model(), self.metrics()] {
-            if file.exists() {
-                std::fs::remove_file(&file).map_err(|source| FormatError::Write { path: file, source })?;
-            }
-        }
-        Ok(())
-    }
+    let written = |value: &Value| match value {
+        Value::Null => "not set".to_owned(),
+        // A single-precision number has its own few digits.
+        Value::Number(number) => match number.as_f64() {
+            Some(value) if f64::from(value as f32) == value => (value as f32).to_string(),
+            _ => number.to_string(),
+        },
+        value => value.to_string(),
+    };
+    (was != is).then(|| (name.to_owned(), [written(was), written(is)]))
 }
 
 #[cfg(test)]

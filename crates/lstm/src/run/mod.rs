@@ -2,5 +2,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod folder;
 pub mod preset;
+pub mod saved;
 pub mod summary;

@@ -61,6 +61,7 @@ impl Preset {
             patience: None,
             candidates: None,
             candidates_until: 0.8,
+            lengthened: None,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
             adam: AdamSettings::default(),

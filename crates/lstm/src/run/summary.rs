@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::checkpoint::ModelCard;
-use super::config::{RunConfig, RunFolder};
+use super::config::RunConfig;
+use super::folder::RunFolder;
 use crate::formats::FormatError;
 
 /// A run in short.

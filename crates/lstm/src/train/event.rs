@@ -1,13 +1,13 @@
 //! What a trainer tells its observers, and the observer that keeps it: the metrics file.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::formats::{FormatError, write_bytes};
+use crate::formats::{FormatError, disk, write_bytes};
 use crate::model::Loss;
 
 /// What happens during training.
@@ -128,31 +128,55 @@ const STEPS_PER_LINE: u64 = 100;
 /// `metrics.jsonl`: a line every 100 steps, a line for every epoch and validation, one where averaging begins, one for
 /// the test.
 #[derive(Debug)]
-pub(crate) struct MetricsFile {
+struct MetricsFile {
     path: PathBuf,
     file: File,
+    /// The lines that are kept.
+    kept: Vec<String>,
+    /// Those behind them, which a resumed run may write again.
+    rest: VecDeque<String>,
 }
 
 impl MetricsFile {
-    /// Opens the file and drops what was recorded after `step`: a resumed run will take those steps again.
-    pub(crate) fn open(path: &Path, step: u64) -> Result<Self, FormatError> {
+    /// Opens the file, of which a checkpoint after `step` knows `lines`: what was recorded later will be again. Where it knows of none, those up to
+    /// the step are kept.
+    fn open(path: &Path, lines: Option<usize>, step: u64) -> Result<Self, FormatError> {
         let trouble = |source| FormatError::Write { path: path.to_owned(), source };
-        if let Ok(text) = std::fs::read_to_string(path) {
-            let kept = |line: &&str| {
-                let value: Value = serde_json::from_str(line).unwrap_or_default();
-                value["step"].as_u64().is_some_and(|recorded| recorded <= step) && value["test"].is_null()
-            };
-            let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-            if kept != text {
-                write_bytes(path, kept.as_bytes())?;
-            }
+        let whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+        let text = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let mut kept: Vec<String> = text.lines().filter(whole).map(str::to_owned).collect();
+        let earlier = |line: &&String| {
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            value["step"].as_u64().is_some_and(|recorded| recorded <= step) && value["test"].is_null()
+        };
+        let lines = lines.unwrap_or_else(|| kept.iter().take_while(earlier).count());
+        let rest = kept.split_off(lines.min(kept.len())).into();
+        let file = disk::open_end(path).map_err(trouble)?;
+        let mut metrics = Self { path: path.to_owned(), file, kept, rest };
+        if !text.is_empty() && !text.ends_with('\n') {
+            metrics.cut()?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(trouble)?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(metrics)
+    }
+
+    /// Leaves nothing but what is kept, so that what follows stands behind it.
+    fn cut(&mut self) -> Result<(), FormatError> {
+        let text: String = self.kept.iter().map(|line| format!("{line}\n")).collect();
+        self.rest.clear();
+        write_bytes(&self.path, text.as_bytes())?;
+        let opened = disk::open_end(&self.path);
+        self.file = opened.map_err(|source| FormatError::Write { path: self.path.clone(), source })?;
+        Ok(())
+    }
+
+    /// Makes what was recorded last.
+    fn sync(&self) -> Result<(), FormatError> {
+        disk::sync(&self.file).map_err(|source| FormatError::Write { path: self.path.clone(), source })
     }
 
     /// Records an event.
-    pub(crate) fn record(&mut self, event: &Event) -> Result<(), FormatError> {
+    fn record(&mut self, event: &Event) -> Result<(), FormatError> {
         let line = match event {
             Event::Started { .. } | Event::Evaluating { .. } => return Ok(()),
             Event::Step { step, .. } if step % STEPS_PER_LINE != 0 => return Ok(()),
@@ -170,7 +194,51 @@ impl MetricsFile {
             Event::Averaging { step } => json!({ "step": step, "averaging": true }),
             Event::Tested { step, test } => json!({ "step": step, "test": test.perplexity() }),
         };
-        writeln!(self.file, "{line}").map_err(|source| FormatError::Write { path: self.path.clone(), source })
+        let line = line.to_string();
+        match self.rest.pop_front() {
+            Some(written) if written == line => {}
+            written => {
+                if written.is_some() {
+                    self.cut()?;
+                }
+                // In one piece: a line is there or not.
+                let appended = disk::append(&mut self.file, format!("{line}\n").as_bytes());
+                appended.map_err(|source| FormatError::Write { path: self.path.clone(), source })?;
+            }
+        }
+        self.kept.push(line);
+        Ok(())
+    }
+}
+
+/// Where events go: to the metrics file, then to the observer.
+pub(crate) struct Log<'a> {
+    metrics: MetricsFile,
+    observer: &'a mut dyn FnMut(&Event),
+}
+
+impl<'a> Log<'a> {
+    /// Goes on with the metrics file `path` from a checkpoint after `step` that knows `lines` of it.
+    pub(crate) fn open(
+        path: &Path,
+        lines: Option<usize>,
+        step: u64,
+        observer: &'a mut dyn FnMut(&Event),
+    ) -> Result<Self, FormatError> {
+        Ok(Self { metrics: MetricsFile::open(path, lines, step)?, observer })
+    }
+
+    /// Records an event and tells it.
+    pub(crate) fn emit(&mut self, event: &Event) -> Result<(), FormatError> {
+        self.metrics.record(event)?;
+        (self.observer)(event);
+        Ok(())
+    }
+
+    /// Makes what was recorded last, and gives the number of lines, for a checkpoint to note.
+    pub(crate) fn sync(&self) -> Result<usize, FormatError> {
+        self.metrics.sync()?;
+        Ok(self.metrics.kept.len())
     }
 }
 
@@ -190,15 +258,38 @@ mod tests {
             best: true,
             seconds: 1.0,
         };
-        let mut metrics = MetricsFile::open(&path, 0).unwrap();
+        let steps = || -> Vec<u64> {
+            let text = std::fs::read_to_string(&path).unwrap();
+            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect()
+        };
+        let mut metrics = MetricsFile::open(&path, Some(0), 0).unwrap();
         for step in [100, 200, 300] {
             metrics.record(&validated(step)).unwrap();
         }
-        let mut metrics = MetricsFile::open(&path, 200).unwrap();
+        // A checkpoint of an older program knows its step alone.
+        let mut metrics = MetricsFile::open(&path, None, 200).unwrap();
         metrics.record(&validated(300)).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let steps: Vec<u64> =
-            text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect();
-        assert_eq!(steps, [100, 200, 300]);
+        assert_eq!(steps(), [100, 200, 300]);
+        // Half a line, as a kill leaves it.
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "{\"step\": 4").unwrap();
+        let mut metrics = MetricsFile::open(&path, Some(1), 200).unwrap();
+        metrics.record(&validated(250)).unwrap();
+        metrics.record(&validated(300)).unwrap();
+        assert_eq!(steps(), [100, 250, 300]);
+        assert_eq!(metrics.kept.len(), 3);
+    }
+
+    /// A finished run that is gone on with records its test again: a kill in between shall not leave it without.
+    #[test]
+    fn what_is_recorded_again_as_it_was_is_never_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let tested = Event::Tested { step: 5, test: Loss { nll: 2.0, tokens: 2 } };
+        MetricsFile::open(&path, Some(0), 0).unwrap().record(&tested).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let mut metrics = MetricsFile::open(&path, Some(0), 5).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        metrics.record(&tested).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod event;
+mod length;
 pub mod rate_finder;
 pub(crate) mod step;
 pub mod trainer;

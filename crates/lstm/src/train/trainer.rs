@@ -9,24 +9,27 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::data::Data;
-use super::event::{End, Event, MetricsFile, Outcome};
+use super::event::{End, Event, Log, Outcome};
+pub use super::length::{Bound, Extension};
+use super::length::{evaluation_seconds, has_spent, is_spent, lengthen, rate_at, share_done, share_of_bounds};
 use super::step::{StepResult, TrainStep};
 use crate::evaluate::Evaluation;
-use crate::formats::{FormatError, Staged, write_bytes};
+use crate::formats::{FormatError, write_bytes};
 use crate::free_memory::{self, sum, times};
 use crate::model::{LanguageModel, Loss, Sampler};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
 use crate::optim::averaging::is_triggered;
 use crate::optim::optimizer::OptimizerKind;
-use crate::optim::schedule::{Moment, ScheduleKind};
-use crate::run::checkpoint::{ModelCard, Position, Progress, load_model, save_model};
-use crate::run::config::{RunConfig, RunFolder};
+use crate::optim::schedule::ScheduleKind;
+use crate::run::checkpoint::{Checkpoint, Progress};
+use crate::run::config::{DataConfig, RunConfig};
+use crate::run::folder::{Claim, RunFolder};
+use crate::run::saved::{ModelCard, file_checksum, load_model, load_tokenizer, save_model, with_settings};
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
 use crate::text::documents::LineEnds;
-use crate::text::tokenizer::Tokenizer;
 
 /// Training that cannot start or go on, in a sentence.
 #[derive(Debug, Error)]
@@ -89,9 +92,10 @@ pub struct Trainer {
     config: RunConfig,
     data: Data,
     model: LanguageModel,
-    folder: RunFolder,
+    claim: Claim,
     progress: Progress,
     saved: Saved,
+    note: Option<String>,
     /// Seconds of training before this session, and since when it lasts.
     seconds_before: f64,
     started: Instant,
@@ -106,8 +110,10 @@ struct Saved {
 
 impl Saved {
     /// Writes the checkpoint over the last one, if it is one to go on from.
-    fn save(&mut self, progress: &Progress, folder: &RunFolder) -> Result<(), TrainError> {
+    fn save(&mut self, progress: &mut Progress, folder: &RunFolder, log: &Log) -> Result<(), TrainError> {
         self.check(progress)?;
+        // Never behind the checkpoint, which says how much of it there is.
+        progress.position.metrics = Some(log.sync()?);
         let path = folder.checkpoint();
         write_bytes(&path, &progress.to_bytes(&path)?)?;
         *self = Self { step: Some(progress.position.step), at: Instant::now() };
@@ -124,19 +130,6 @@ impl Saved {
     }
 }
 
-/// What changes when a run is resumed: the bounds that are given replace those it had.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Extension {
-    /// The most epochs.
-    pub epochs: Option<usize>,
-    /// The most training steps.
-    pub steps: Option<u64>,
-    /// The most seconds, those before included.
-    pub budget: Option<f64>,
-    /// Epochs without a better validation; 0 for any number.
-    pub patience: Option<usize>,
-}
-
 /// Seconds between checkpoints within an epoch: what a crash may cost.
 const CHECKPOINT_SECONDS: f64 = 60.0;
 
@@ -145,9 +138,6 @@ const VALIDATION_SHARE: f64 = 0.03;
 
 /// The part of a time budget in which it is seen how long an evaluation takes.
 const EVALUATION_TRIAL: f64 = 0.005;
-
-/// Where events go: to the metrics file and the observer.
-type Emit<'a> = dyn FnMut(&Event) -> Result<(), FormatError> + 'a;
 
 /// How the training of an epoch or a validation ended.
 enum Pass<T> {
@@ -160,7 +150,15 @@ impl Trainer {
     ///
     /// # Errors
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
-    pub fn create(mut config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
+    pub fn create(config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
+        Self::begin(config, data, Claim::new(folder, force)?)
+    }
+
+    /// Starts a run in a folder that was claimed for it. A text from standard input that was written there is kept as the run's.
+    ///
+    /// # Errors
+    /// A setting or a text that cannot be used; nothing is left behind.
+    pub fn begin(mut config: RunConfig, data: Data, claim: Claim) -> Result<Self, TrainError> {
         let started = Instant::now();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.data.crlf = (config.data.line_ends == LineEnds::Keep).then_some(2 * data.train.crlf > data.train.lines);
@@ -171,25 +169,25 @@ impl Trainer {
         check_effect(&config)?;
         check_memory(&config, &data, &model)?;
         check_schedule(&config, &data)?;
-        let folder = RunFolder(folder.to_owned());
+        if claim.spooled().is_some() {
+            let text = claim.folder().text();
+            config.data.train =
+                Some(std::path::absolute(&text).map_err(|source| FormatError::Write { path: text, source })?);
+        }
         let mut progress = Progress::new(&config, &model, data.fingerprint());
         (progress.position.seconds, progress.position.reading) = (data.seconds, data.seconds);
-        let is_new = folder.claim(force)?;
-        let begun = begin(&config, &data, &progress, &folder);
-        if begun.is_err() && is_new {
-            let _ = std::fs::remove_dir(folder.path());
-        }
-        begun?;
+        progress.position.metrics = Some(0);
+        begin(&config, &data, &mut progress, &claim)?;
         // Making the model and writing the first files are a part of the time that there is.
         let spent = data.seconds + started.elapsed().as_secs_f64();
         (progress.position.seconds, progress.position.reading) = (spent, spent);
-        Ok(Self::assemble(config, data, model, folder, progress))
+        Ok(Self::assemble(config, data, model, claim, progress))
     }
 
-    fn assemble(config: RunConfig, data: Data, model: LanguageModel, folder: RunFolder, progress: Progress) -> Self {
+    fn assemble(config: RunConfig, data: Data, model: LanguageModel, claim: Claim, progress: Progress) -> Self {
         let (seconds_before, now) = (progress.position.seconds, Instant::now());
         let saved = Saved { step: Some(progress.position.step), at: now };
-        Self { config, data, model, folder, progress, saved, seconds_before, started: now }
+        Self { config, data, model, claim, progress, saved, note: None, seconds_before, started: now }
     }
 
     /// Goes on with the run in `folder` from its last checkpoint, with the same bits as if it had never stopped.
@@ -197,17 +195,23 @@ impl Trainer {
     /// # Errors
     /// A folder that is no run, files that are damaged, or texts that changed.
     pub fn resume(folder: &Path, extension: Extension) -> Result<Self, TrainError> {
-        let folder = RunFolder(folder.to_owned());
-        let stored = RunConfig::load(&folder)?;
-        let mut config = stored.clone();
-        config.epochs = extension.epochs.or(config.epochs);
-        config.steps = extension.steps.or(config.steps);
-        config.budget = extension.budget.or(config.budget);
-        if let Some(patience) = extension.patience {
-            config.patience = (patience > 0).then_some(patience);
+        let claim = Claim::existing(folder)?;
+        let folder = claim.folder();
+        let stored = RunConfig::load(folder)?;
+        let path = folder.checkpoint();
+        let checkpoint = Checkpoint::read(&path)?;
+        stored.check_against(&checkpoint.position.config, RunConfig::deciding, folder, &path)?;
+        let (tokenizer, tokenizer_file) = load_tokenizer(folder, &checkpoint.position.tokenizer_file, &path)?;
+        if tokenizer.vocabulary_size() != stored.model.vocabulary {
+            return Err(TrainError::Unusable(format!(
+                "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
+                folder.tokenizer().display(),
+                tokenizer.vocabulary_size(),
+                stored.model.vocabulary
+            )));
         }
+        let mut config = extension.lay_over(&stored)?;
         config.validate()?;
-        let tokenizer = Tokenizer::load(&folder.tokenizer())?;
         let data = Data::read(&config, Some(tokenizer))?;
         if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
             return Err(TrainError::Unusable(
@@ -215,42 +219,39 @@ impl Trainer {
                     .to_owned(),
             ));
         }
-        if data.tokenizer.vocabulary_size() != config.model.vocabulary {
+        if checkpoint.position.data != data.fingerprint() {
+            let text = config
+                .data
+                .train
+                .as_ref()
+                .map_or("the built-in language".to_owned(), |path| path.display().to_string());
             return Err(TrainError::Unusable(format!(
-                "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
-                folder.tokenizer().display(),
-                data.tokenizer.vocabulary_size(),
-                config.model.vocabulary
+                "{text} is not what the run was trained on: the run's texts or its tokenizer.json changed since it began, so \
+                 it cannot go on with the same result; restore them, name the text that it was trained on after --resume, or \
+                 start a new run"
             )));
         }
         let model = LanguageModel::new(config.model.clone())?;
         check_memory(&config, &data, &model)?;
         check_schedule(&config, &data)?;
-        let progress = Progress::load(&folder.checkpoint(), &config, &model)?;
-        if progress.position.data != data.fingerprint() {
-            return Err(TrainError::Unusable(
-                "the run's texts or its tokenizer.json changed since it began, so it cannot go on with the same result; \
-                 restore them or start a new run"
-                    .to_owned(),
-            ));
+        let mut progress = checkpoint.restore(&config, &model)?;
+        progress.position.tokenizer_file = tokenizer_file;
+        let note = lengthen(&stored, &mut config, extension.rate, &data, &progress.position)?;
+        progress.position.config = config.deciding();
+        if stored.deciding() != progress.position.config {
+            // Together, for each proves the other.
+            let mut pending = claim.pending()?;
+            pending.add(&folder.config(), &config.to_bytes(folder)?)?;
+            pending.add(&path, &progress.to_bytes(&path)?)?;
+            if config.lasting() != stored.lasting() && folder.model().exists() {
+                pending.add(&folder.model(), &with_settings(&folder.model(), &config)?)?;
+            }
+            pending.keep_others();
+            pending.publish()?;
+        } else if stored != config {
+            config.save(folder)?;
         }
-        if config != stored {
-            config.save(&folder)?;
-        }
-        Ok(Self::assemble(config, data, model, folder, progress))
-    }
-
-    /// Moves the training text, which is in the file `from` for the time being, into the run folder.
-    ///
-    /// # Errors
-    /// A file that cannot be moved.
-    pub fn keep_text(&mut self, from: &Path) -> Result<(), TrainError> {
-        let path = self.folder.text();
-        std::fs::rename(from, &path).map_err(|source| FormatError::Write { path: path.clone(), source })?;
-        let absolute = std::path::absolute(&path).map_err(|source| FormatError::Write { path, source })?;
-        self.config.data.train = Some(absolute);
-        self.config.save(&self.folder)?;
-        Ok(())
+        Ok(Self { note, ..Self::assemble(config, data, model, claim, progress) })
     }
 
     /// The configuration, everything resolved.
@@ -270,12 +271,41 @@ impl Trainer {
 
     /// The run folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.claim.folder().path()
+    }
+
+    /// Whether other processes are kept from writing the folder: some file systems have no locks.
+    pub fn is_locked(&self) -> bool {
+        self.claim.is_locked()
+    }
+
+    /// What has ended the run, if it is over.
+    pub fn ended_by(&self) -> Option<Bound> {
+        if !self.is_over() {
+            return None;
+        }
+        let (config, position) = (&self.config, &self.progress.position);
+        let epochs = config.epochs.filter(|epochs| position.epoch >= *epochs).map(|_| Bound::Epochs(position.epoch));
+        let steps = config.steps.filter(|steps| position.step >= *steps).map(|_| Bound::Steps(position.step));
+        let patience = config.patience.filter(|_| self.out_of_patience()).map(Bound::Patience);
+        epochs.or(steps).or(patience).or(config.budget.map(Bound::Budget))
+    }
+
+    /// Whether the schedule has come down to a rate with which nothing more is learned.
+    pub fn has_spent_its_rate(&self) -> bool {
+        let position = &self.progress.position;
+        let count = batches(&self.config, &self.data, position.epoch).map_or(1, |batches| batches.len());
+        has_spent(&self.config.schedule, position, share_done(&self.config, &self.data, position, count))
     }
 
     /// The steps taken since the run began.
     pub fn step(&self) -> u64 {
         self.progress.position.step
+    }
+
+    /// What became of the schedule of a run that was made longer, in a sentence.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Trains to the end, or until `stop` is set; then a checkpoint is saved.
@@ -286,24 +316,20 @@ impl Trainer {
         self.started = Instant::now();
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
-        let mut metrics = MetricsFile::open(&self.folder.metrics(), self.step())?;
-        let mut emit = |event: &Event| {
-            metrics.record(event)?;
-            observer(event);
-            Ok(())
-        };
+        let (path, lines) = (self.claim.folder().metrics(), self.progress.position.metrics);
+        let mut log = Log::open(&path, lines, self.step(), observer)?;
         let mut end = End::Complete;
-        emit(&Event::Started { step: self.step() })?;
+        log.emit(&Event::Started { step: self.step() })?;
         // A copy of the shape, so that the rest of the run can change beside it.
         let model = self.model.clone();
         let mut train_step = TrainStep::new(&model, &self.config, sampler(&self.config, &self.data));
         let tokens_before = self.progress.position.tokens;
         self.time_evaluation()?;
         while !self.is_over() {
-            let trained = self.train_epoch(&mut train_step, tokens_before, &mut emit, stop)?;
+            let trained = self.train_epoch(&mut train_step, tokens_before, &mut log, stop)?;
             let validated = match trained {
-                Pass::Done(true) if self.has_no_time_to_validate() => self.end_epoch(&mut emit)?,
-                Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut emit, stop)?,
+                Pass::Done(true) if self.has_no_time_to_validate() => self.end_epoch(&mut log)?,
+                Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut log, stop)?,
                 Pass::Stopped => Pass::Stopped,
             };
             if let Pass::Stopped = validated {
@@ -314,7 +340,7 @@ impl Trainer {
         drop(train_step);
         let (mut test, mut best) = (None, None);
         if end != End::Interrupted {
-            match self.test(&mut emit, stop)? {
+            match self.test(&mut log, stop)? {
                 Pass::Done(card) => (test, best) = (card.test, Some((card.epoch, card.step))),
                 Pass::Stopped => end = End::Interrupted,
             }
@@ -340,11 +366,11 @@ impl Trainer {
         &mut self,
         train_step: &mut TrainStep,
         tokens_before: u64,
-        emit: &mut Emit,
+        log: &mut Log,
         stop: &AtomicBool,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
-        let Self { config, data, folder, progress, saved, .. } = self;
+        let Self { config, data, claim, progress, saved, .. } = self;
         let batches = batches(config, data, epoch)?;
         let count = batches.len();
         let mut last = None;
@@ -352,12 +378,12 @@ impl Trainer {
             let position = &progress.position;
             let done = share_done(config, data, position, count);
             train_step.sample(done < config.candidates_until);
-            let moment = Moment { epoch, step: position.step, done, plateaus: position.plateaus };
+            let learning_rate = rate_at(&config.schedule, position, done);
             let broken = {
                 let (step, saved) = (position.step + 1, saved.step);
                 move |what| TrainError::NotFinite { what, step, last, saved }
             };
-            let result = train_step.take(progress, &batches, config.schedule.rate(moment));
+            let result = train_step.take(progress, &batches, learning_rate);
             if !result.loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
@@ -369,7 +395,7 @@ impl Trainer {
             let position = &mut progress.position;
             let session = self.started.elapsed().as_secs_f64();
             position.seconds = self.seconds_before + session;
-            emit(&Event::Step {
+            log.emit(&Event::Step {
                 epoch,
                 step: position.step,
                 of_epoch: (position.batch, count),
@@ -378,12 +404,12 @@ impl Trainer {
                 norm,
                 rate,
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
-                progress: share_done(config, data, position, count),
+                progress: share_of_bounds(config, data, position, count),
                 seconds: position.seconds,
             })?;
             let stopped = stop.load(Ordering::Relaxed);
             if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
-                saved.save(progress, folder)?;
+                saved.save(progress, claim.folder(), log)?;
             }
             if stopped {
                 return Ok(Pass::Stopped);
@@ -407,28 +433,28 @@ impl Trainer {
     }
 
     /// Closes an epoch without a validation.
-    fn end_epoch(&mut self, emit: &mut Emit) -> Result<Pass<()>, TrainError> {
+    fn end_epoch(&mut self, log: &mut Log) -> Result<Pass<()>, TrainError> {
         let position = &mut self.progress.position;
         position.last_train = position.epoch_loss;
         let (epoch, step, train, seconds) = (position.epoch, position.step, position.epoch_loss, position.seconds);
         position.begin_epoch();
-        emit(&Event::EpochEnded { epoch, step, train, seconds })?;
+        log.emit(&Event::EpochEnded { epoch, step, train, seconds })?;
         Ok(Pass::Done(()))
     }
 
     /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
-    fn validate(&mut self, whole_epoch: bool, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<()>, TrainError> {
+    fn validate(&mut self, whole_epoch: bool, log: &mut Log, stop: &AtomicBool) -> Result<Pass<()>, TrainError> {
         self.saved.check(&self.progress)?;
         let before = Instant::now();
         let valid = match self
             .data
             .valid
             .as_ref()
-            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, emit, stop))
+            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, log, stop))
             .transpose()?
         {
             Some(Pass::Stopped) => {
-                self.save_checkpoint()?;
+                self.save_checkpoint(log)?;
                 return Ok(Pass::Stopped);
             }
             Some(Pass::Done(loss)) => Some(loss),
@@ -467,6 +493,8 @@ impl Trainer {
         if best {
             let card = ModelCard {
                 tokenizer: self.data.tokenizer.fingerprint(),
+                tokenizer_file: self.progress.position.tokenizer_file.clone(),
+                config: self.config.lasting(),
                 text: self.data.train.fingerprint.clone(),
                 epoch: epoch + 1,
                 step: self.step(),
@@ -475,14 +503,15 @@ impl Trainer {
                 test: None,
                 floor: self.data.floor,
             };
-            save_model(&self.folder.model(), self.progress.evaluated(), &card)?;
+            save_model(&self.claim.folder().model(), self.progress.evaluated(), &card)?;
         }
         let triggered = whole_epoch && self.begins_to_average(valid);
-        self.save_checkpoint()?;
-        emit(&event)?;
+        log.emit(&event)?;
         if triggered {
-            emit(&Event::Averaging { step: self.step() })?;
+            log.emit(&Event::Averaging { step: self.step() })?;
         }
+        // Last: a kill before it costs the validation, which is then done again, but no line of the metrics.
+        self.save_checkpoint(log)?;
         Ok(Pass::Done(()))
     }
 
@@ -507,17 +536,17 @@ impl Trainer {
     }
 
     /// Tests the best model and keeps the result with it; gives what is known of it.
-    fn test(&mut self, emit: &mut Emit, stop: &AtomicBool) -> Result<Pass<ModelCard>, TrainError> {
-        let path = self.folder.model();
+    fn test(&mut self, log: &mut Log, stop: &AtomicBool) -> Result<Pass<ModelCard>, TrainError> {
+        let path = self.claim.folder().model();
         let (params, mut card) = load_model(&path, &self.model)?;
         let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
         if card.test.is_none() {
-            let Pass::Done(loss) = self.evaluate(&params, corpus, emit, stop)? else { return Ok(Pass::Stopped) };
+            let Pass::Done(loss) = self.evaluate(&params, corpus, log, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
             save_model(&path, &params, &card)?;
         }
         if let Some(test) = card.test {
-            emit(&Event::Tested { step: self.step(), test })?;
+            log.emit(&Event::Tested { step: self.step(), test })?;
         }
         Ok(Pass::Done(card))
     }
@@ -551,7 +580,7 @@ impl Trainer {
         &self,
         params: &Params,
         corpus: &Corpus,
-        emit: &mut Emit,
+        log: &mut Log,
         stop: &AtomicBool,
     ) -> Result<Pass<Loss>, TrainError> {
         let of = corpus.tokens();
@@ -560,7 +589,7 @@ impl Trainer {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Pass::Stopped);
             }
-            emit(&Event::Evaluating { tokens: evaluation.total().tokens, of })?;
+            log.emit(&Event::Evaluating { tokens: evaluation.total().tokens, of })?;
         }
         Ok(Pass::Done(evaluation.total()))
     }
@@ -582,19 +611,29 @@ impl Trainer {
             && self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }
 
-    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        self.saved.save(&self.progress, &self.folder)
+    fn save_checkpoint(&mut self, log: &Log) -> Result<(), TrainError> {
+        self.saved.save(&mut self.progress, self.claim.folder(), log)
     }
 }
 
 /// Writes the first files of a run. Those of a run that is replaced go when these are written in full.
-fn begin(config: &RunConfig, data: &Data, progress: &Progress, folder: &RunFolder) -> Result<(), FormatError> {
-    let mut staged = Staged::default();
-    staged.add(&folder.config(), &config.to_bytes(folder)?)?;
-    staged.add(&folder.tokenizer(), &data.tokenizer.to_bytes(&folder.tokenizer())?)?;
-    staged.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
-    folder.clear()?;
-    staged.publish()
+fn begin(config: &RunConfig, data: &Data, progress: &mut Progress, claim: &Claim) -> Result<(), FormatError> {
+    let folder = claim.folder();
+    let tokenizer = data.tokenizer.to_bytes(&folder.tokenizer())?;
+    progress.position.tokenizer_file = file_checksum(&tokenizer);
+    let mut pending = claim.pending()?;
+    pending.add(&folder.config(), &config.to_bytes(folder)?)?;
+    pending.add(&folder.tokenizer(), &tokenizer)?;
+    pending.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
+    let DataConfig { train, valid, test, .. } = &config.data;
+    let own = std::path::absolute(folder.text()).ok();
+    if let Some(spooled) = claim.spooled() {
+        pending.adopt(&folder.text(), spooled)?;
+    } else if [train, valid, test].into_iter().any(|text| text.is_some() && *text == own) {
+        // The text of the run that is replaced is this one's too.
+        pending.keep(&folder.text());
+    }
+    pending.publish()
 }
 
 /// The batches of one epoch.
@@ -608,38 +647,6 @@ pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> R
 pub(crate) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
     let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
     Some(Arc::new(Sampler::new(&data.train.ids.counts(config.model.vocabulary), candidates)))
-}
-
-/// Whether the steps or the seconds are used up.
-fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
-    config.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
-        || config.steps.is_some_and(|steps| position.step >= steps)
-}
-
-/// The seconds to evaluate so many tokens, as long as those took that were.
-fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
-    let (count, seconds) = position.evaluated;
-    tokens as f64 * seconds / count.max(1) as f64
-}
-
-/// The share of a time budget that is kept for saving and for what is not foreseen, and the least of it that is trained in.
-const SPARE: f64 = 0.015;
-const LEAST_TRAINING: f64 = 0.05;
-
-/// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it; a twentieth
-/// of all even if they leave none.
-fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
-    let left = (1.0 - SPARE) * budget - position.reading;
-    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(LEAST_TRAINING * budget)
-}
-
-/// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
-fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
-    let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
-    let by_epochs = config.epochs.map(|all| epochs / all as f64);
-    let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
-    let by_time = config.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
-    [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.

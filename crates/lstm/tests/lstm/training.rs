@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lstm::formats::safetensors::read;
+use lstm::formats::safetensors::{Tensor, read, write};
 use lstm::model::LayerWiring;
 use lstm::model::penalty::Penalties;
 use lstm::nn::config::{Init, InitScheme, Readout};
@@ -14,6 +14,7 @@ use lstm::optim::optimizer::{AdamSettings, OptimizerKind};
 use lstm::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::run::checkpoint::LoadedRun;
 use lstm::run::config::RunConfig;
+use lstm::run::folder::Claim;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::builtin::Grammar;
@@ -676,11 +677,11 @@ fn a_folder_that_exists_is_never_overwritten_unasked() {
     assert!(error.contains("not a run folder"), "{error}");
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
     // Not even asked, before the new run's files are written in full.
-    let blocked = run.join("checkpoint.safetensors.partial");
-    std::fs::create_dir(&blocked).unwrap();
-    Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap_err();
+    let claim = Claim::new(&run, true).unwrap();
+    let error = Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap_err();
+    assert!(error.to_string().contains("is being written by process"), "{error}");
+    drop(claim);
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
-    std::fs::remove_dir(&blocked).unwrap();
     Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap();
     assert!(!run.join("model.safetensors").exists());
     assert!(LoadedRun::open(&run).unwrap_err().to_string().contains("no model yet"));
@@ -697,4 +698,54 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
         assert!(error.contains("smaller --hidden"), "{error}");
         assert!(!folder.path().join("run").exists());
     }
+}
+
+/// Writes a file of tensors anew: other tensors, another document, a checksum that is right.
+fn rewrite(path: &Path, change: impl Fn(&mut Tensors, &mut serde_json::Value)) {
+    let mut contents = read(path).unwrap();
+    change(&mut contents.tensors, &mut contents.document);
+    let mut tensors: Vec<Tensor> =
+        contents.tensors.iter().map(|(name, (shape, values))| (name.as_str(), &shape[..], &values[..])).collect();
+    tensors.sort_unstable_by_key(|(name, ..)| *name);
+    write(path, &tensors, contents.document).unwrap();
+}
+
+#[test]
+fn a_tensor_that_nothing_reads_is_refused() {
+    let texts = texts(600);
+    let (_folder, run) = finished(&texts);
+    for file in ["model.safetensors", "checkpoint.safetensors"] {
+        let healthy = std::fs::read(run.join(file)).unwrap();
+        rewrite(&run.join(file), |tensors, _| drop(tensors.insert("strange".to_owned(), (vec![1], vec![1.0]))));
+        let error = match file {
+            "model.safetensors" => LoadedRun::open(&run).unwrap_err().to_string(),
+            _ => Trainer::resume(&run, Extension::default()).unwrap_err().to_string(),
+        };
+        assert!(error.contains(file) && error.contains("a tensor strange"), "{error}");
+        std::fs::write(run.join(file), healthy).unwrap();
+    }
+}
+
+#[test]
+fn a_run_of_before_its_files_noted_their_settings_opens_and_goes_on() {
+    let texts = texts(600);
+    let (_folder, run) = finished(&texts);
+    let expected = read(&run.join("model.safetensors")).unwrap().tensors;
+    for file in ["model.safetensors", "checkpoint.safetensors"] {
+        rewrite(&run.join(file), |_, document| {
+            let document = document.as_object_mut().unwrap();
+            assert!(document.remove("config").is_some() && document.remove("tokenizer_file").is_some());
+            document.remove("metrics");
+        });
+    }
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(!config.contains("lengthened"), "what is not set is not written");
+    assert_eq!(
+        LoadedRun::open(&run).unwrap().params.by_name("embedding.weight").unwrap(),
+        expected["embedding.weight"].1
+    );
+    let extension = Extension { epochs: Some(2), ..Extension::default() };
+    finish(&mut Trainer::resume(&run, extension).unwrap());
+    let noted = &read(&run.join("checkpoint.safetensors")).unwrap().document["config"];
+    assert_eq!(noted["epochs"], 2);
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::subwords::{Method, Subwords};
-use crate::formats::{FormatError, write_bytes};
+use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::nn::config::ConfigError;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
@@ -244,7 +244,7 @@ impl Tokenizer {
     /// A file that is missing, is neither, or is made for texts of the other kind.
     pub fn import(path: &Path, line_markers: bool) -> Result<Self, FormatError> {
         let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
-        let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
+        let bytes = Self::read_file(path)?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|e| unusable(format!("not a tokenizer.json: it is no JSON ({e})")))?;
         if json["kind"].is_string() {
@@ -573,17 +573,31 @@ impl Tokenizer {
         serde_json::to_vec_pretty(&stored).map_err(|e| unusable(e.to_string()))
     }
 
+    /// The bytes of a `tokenizer.json`, of this program or another.
+    ///
+    /// # Errors
+    /// A file that is missing, or far too long to be one.
+    pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, FormatError> {
+        /// Some ten million tokens.
+        const MOST_BYTES: u64 = 512 << 20;
+        read_bounded(path, MOST_BYTES)
+    }
+
     /// Reads `tokenizer.json`.
     ///
     /// # Errors
     /// A file that is missing, is none, or is from a newer version.
     pub fn load(path: &Path) -> Result<Self, FormatError> {
-        let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
+        Self::from_bytes(path, &Self::read_file(path)?)
+    }
+
+    /// The tokenizer that the bytes of the file `path` are.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, FormatError> {
         let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
         let damaged = |what: String| {
             unusable(format!("not a tokenizer of this program ({what}); restore it from a copy, or train again"))
         };
-        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         if let Some(version) = json["version"].as_u64().filter(|version| *version > VERSION.into()) {
             return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
         }

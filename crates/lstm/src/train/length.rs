@@ -1,0 +1,178 @@
+//! How long a run is: its bounds, the share of them that is used, what of the schedule that is, and a run that is made longer.
+
+use std::path::PathBuf;
+
+use super::data::Data;
+use super::trainer::{TrainError, batches};
+use crate::formats::FormatError;
+use crate::optim::schedule::{Moment, Schedule, ScheduleKind, Warmup};
+use crate::run::checkpoint::Position;
+use crate::run::config::{DataConfig, Lengthened, RunConfig};
+
+/// What changes when a run is resumed: the bounds that are given replace those it had.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extension {
+    /// Where the texts lie now; they have to be the same.
+    pub train: Option<PathBuf>,
+    /// The validation text.
+    pub valid: Option<PathBuf>,
+    /// The test text.
+    pub test: Option<PathBuf>,
+    /// The rate from which a schedule that has come down to 0 comes down again over what is added.
+    pub rate: Option<f32>,
+    /// The most epochs.
+    pub epochs: Option<usize>,
+    /// The most training steps.
+    pub steps: Option<u64>,
+    /// The most seconds, those before included.
+    pub budget: Option<f64>,
+    /// Epochs without a better validation; 0 for any number.
+    pub patience: Option<usize>,
+}
+
+impl Extension {
+    /// The configuration of a run with what is given in its place.
+    pub(super) fn lay_over(&self, stored: &RunConfig) -> Result<RunConfig, TrainError> {
+        let mut config = stored.clone();
+        config.epochs = self.epochs.or(config.epochs);
+        config.steps = self.steps.or(config.steps);
+        config.budget = self.budget.or(config.budget);
+        if let Some(patience) = self.patience {
+            config.patience = (patience > 0).then_some(patience);
+        }
+        let DataConfig { train, valid, test, .. } = &mut config.data;
+        for (name, now, before) in
+            [("text", &self.train, train), ("validation text", &self.valid, valid), ("test text", &self.test, test)]
+        {
+            let Some(now) = now else { continue };
+            if before.is_none() {
+                return Err(TrainError::Unusable(format!(
+                    "{} is given as the {name} to go on with, but the run has none of its own; leave it out, or start a new \
+                     run",
+                    now.display()
+                )));
+            }
+            let absolute = std::path::absolute(now);
+            *before = Some(absolute.map_err(|source| FormatError::Read { path: now.clone(), source })?);
+        }
+        Ok(config)
+    }
+}
+
+/// A bound that ended a run, with what was reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// So many epochs.
+    Epochs(usize),
+    /// So many steps.
+    Steps(u64),
+    /// So many seconds.
+    Budget(f64),
+    /// So many epochs without a better validation.
+    Patience(usize),
+}
+
+/// Whether the steps or the seconds are used up.
+pub(super) fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
+    config.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
+        || config.steps.is_some_and(|steps| position.step >= steps)
+}
+
+/// The seconds to evaluate so many tokens, as long as those took that were.
+pub(super) fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
+    let (count, seconds) = position.evaluated;
+    tokens as f64 * seconds / count.max(1) as f64
+}
+
+/// The share of a time budget that is kept for saving and for what is not foreseen, and the least of it that is trained in.
+const SPARE: f64 = 0.015;
+const LEAST_TRAINING: f64 = 0.05;
+
+/// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it; a twentieth
+/// of all even if they leave none.
+fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
+    let left = (1.0 - SPARE) * budget - position.reading;
+    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(LEAST_TRAINING * budget)
+}
+
+/// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
+pub(super) fn share_of_bounds(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
+    let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
+    let by_epochs = config.epochs.map(|all| epochs / all as f64);
+    let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
+    let by_time = config.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
+    [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
+}
+
+/// The share of the schedule that is done: of the whole run, but that it goes on from where it was when the run was lengthened.
+pub(super) fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
+    let share = share_of_bounds(config, data, position, batches);
+    config.lengthened.map_or(share, |lengthened| lengthened.of_schedule(share))
+}
+
+/// The rate of the step after `position`.
+pub(super) fn rate_at(schedule: &Schedule, position: &Position, done: f64) -> f32 {
+    schedule.rate(Moment { epoch: position.epoch, step: position.step, done, plateaus: position.plateaus })
+}
+
+/// The share of the highest rate below which a schedule that ends at 0 is as good as there.
+const SPENT: f64 = 0.01;
+
+/// Whether a schedule that ends at 0 is as good as there: so little teaches nothing, however long it lasts.
+pub(super) fn has_spent(schedule: &Schedule, position: &Position, done: f64) -> bool {
+    schedule.ends_at_zero()
+        && done > 0.5
+        && f64::from(rate_at(schedule, position, done)) < SPENT * f64::from(schedule.rate)
+}
+
+/// Lets the schedule of a run whose bounds were changed go on from where it was; from `rate`, where it had come down to 0. Gives what
+/// to say of it.
+pub(super) fn lengthen(
+    stored: &RunConfig,
+    config: &mut RunConfig,
+    rate: Option<f32>,
+    data: &Data,
+    position: &Position,
+) -> Result<Option<String>, TrainError> {
+    let bounds = |config: &RunConfig| (config.epochs, config.steps, config.budget);
+    let batches = batches(stored, data, position.epoch)?.len();
+    let done = share_done(stored, data, position, batches);
+    let reached = share_of_bounds(config, data, position, batches);
+    let schedule = config.schedule;
+    let now = rate_at(&schedule, position, done);
+    let is_spent = has_spent(&schedule, position, done);
+    match rate {
+        Some(rate) if is_spent && reached < 1.0 => {
+            (config.schedule.rate, config.schedule.warmup) = (rate, Warmup::default());
+            config.lengthened = Some(Lengthened { reached, done: 0.0 });
+            config.validate()?;
+        }
+        Some(_) => {
+            let why = "a learning rate goes with a resumed run only where a schedule that ends at 0 has come down to it and the run is made \
+                       longer: give more epochs, steps or budget, or leave it out";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
+        None if bounds(stored) == bounds(config) => {}
+        None if is_spent && reached < 1.0 => {
+            let kept = SPENT as f32 * schedule.rate;
+            config.schedule =
+                Schedule { kind: ScheduleKind::Constant, rate: kept, warmup: Warmup::default(), ..schedule };
+            return Ok(Some(format!(
+                "the schedule {} had come down to {now:.1e}, with which nothing more is learned: the rate is {kept} from now \
+                 on, a hundredth of the highest; with a rate given it comes down from that once more",
+                schedule.kind
+            )));
+        }
+        None if reached < 1.0 && (schedule.follows_length() || config.candidates.is_some()) => {
+            config.lengthened = Some(Lengthened { reached, done });
+            let goes_on = if done < 1.0 {
+                "goes on from there to the new end"
+            } else {
+                "stays there, for its schedule has ended"
+            };
+            return Ok(Some(format!("how long the run is was changed: its rate is {now:.2e} now and {goes_on}")));
+        }
+        None => {}
+    }
+    Ok(None)
+}
