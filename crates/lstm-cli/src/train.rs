@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
-use lstm::model::{LanguageModelConfig, LayerWiring};
-use lstm::nn::config::Readout;
+use lstm::model::LanguageModelConfig;
+use lstm::nn::config::{Readout, Wiring};
 use lstm::plan::{self, Chosen, NotWords};
 use lstm::run::config::RunConfig;
 use lstm::run::preset::Preset;
@@ -271,7 +271,7 @@ fn describe(trainer: &Trainer) {
     }
     let of = match (model.layers, model.wiring) {
         (1, _) => "one layer".to_owned(),
-        (layers, LayerWiring::Scores) => format!("{layers} layers joined by their scores,"),
+        (layers, Wiring::Scores) => format!("{layers} layers joined by their scores,"),
         (layers, wiring) => format!("{layers} {wiring} layers"),
     };
     let projection = model.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();

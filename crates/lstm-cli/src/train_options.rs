@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use lstm::model::LayerWiring;
-use lstm::nn::config::{HiddenSizes, InitScheme, Readout};
+use lstm::nn::config::{HiddenSizes, InitScheme, Readout, Wiring};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
@@ -107,7 +106,7 @@ struct ModelOptions {
     projection: Option<usize>,
     /// What a layer takes from the one below: stacked, skip, scores; more layers of textlstm are joined by scores
     #[arg(long)]
-    wiring: Option<LayerWiring>,
+    wiring: Option<Wiring>,
     /// Let every layer after the first add its input to its hidden states, where the sizes agree (He 2016); --residual=false
     /// undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -538,10 +537,10 @@ impl ModelOptions {
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
         if preset == Preset::TextLstm && model.layers > 1 {
-            model.wiring = LayerWiring::Scores;
+            model.wiring = Wiring::Scores;
         }
         set(&mut model.wiring, self.wiring);
-        if model.layers == 1 && model.wiring != LayerWiring::Stacked {
+        if model.layers == 1 && model.wiring != Wiring::Stacked {
             bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", model.wiring);
         }
         set(&mut config.init.scheme, self.init);

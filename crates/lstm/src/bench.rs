@@ -329,12 +329,12 @@ pub fn decode(shape: Shape, budget: Duration) -> Result<DecodeTiming, ConfigErro
     let (trained, params) = shape.model()?;
     let mut stream = trained.stream(&params, batch)?;
     let mut turns = tokens.chunks_exact(batch).cycle();
-    let mut next = || norm(stream.read(turns.next().unwrap_or(&[])));
+    let mut next = || norm(stream.step(turns.next().unwrap_or(&[])));
     let score_norm = (0..WARM_UP).fold(0.0, |_, _| next());
     let mut turns = tokens.chunks_exact(batch).cycle();
     let operations = 2.0 * batch as f64 * (stack_products + readout_products);
     let model = Timing::of(batch, operations, budget, || {
-        stream.read(turns.next().unwrap_or(&[]));
+        stream.step(turns.next().unwrap_or(&[]));
     });
     drop(stream);
 

@@ -11,16 +11,14 @@
 //! |---|---|
 //! | [`cell`] | one step of one LSTM, gate by gate, forward and backward: the definition |
 //! | [`cell::variant`] | the same with peepholes, coupled gates, layer normalisation, zoneout |
-//! | [`nn::config`] | the choices a model can make |
-//! | [`nn::params`] | the flat buffer and the layout that names its parts |
-//! | [`nn::state`] | what streaming carries |
-//! | [`nn::dropout`], [`model::penalty`] | what regularises in training |
-//! | [`nn::stack`] | any number of layers over a segment: [`nn::stack::Lstm`] |
-//! | [`nn::stream`] | one step at a time, packed: [`nn::stream::Stream`] |
-//! | [`model`] | embedding → LSTM → readout → loss: [`model::LanguageModel`] |
+//! | [`nn`] | any number of layers over a segment, [`Lstm`], or one step at a time, [`nn::stream::Stream`]; the choices, parameters, gradients and states of it, dropout |
+//! | [`model`] | embedding → LSTM → readout → loss: [`LanguageModel`]; what is added to the loss |
+//! | [`optim`] | optimizers, the learning rate over a run, averages of the weights |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
-//! | [`train`] | what a run is, the loop, its events and checkpoints |
-//! | [`evaluate`], [`score`], [`generate`] | a trained model at work |
+//! | [`run`] | a run's settings, its presets, the files of its folder |
+//! | [`train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
+//! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
+//! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
 //! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
@@ -28,11 +26,8 @@
 //! # A layer to train
 //!
 //! ```
-//! use lstm::Start;
-//! use lstm::nn::config::{Init, LstmConfig};
-//! use lstm::nn::params::Params;
-//! use lstm::nn::segment::Segment;
-//! use lstm::nn::stack::Lstm;
+//! use lstm::nn::config::Init;
+//! use lstm::{Lstm, LstmConfig, Params, Segment, Start};
 //!
 //! // Two layers of 8 units that read 3 values a step; a segment of 5 steps, 2 rows side by side.
 //! let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;
@@ -62,6 +57,7 @@ pub mod formats;
 mod free_memory;
 pub mod generate;
 pub mod model;
+mod named;
 pub mod nn;
 pub mod optim;
 pub mod plan;
@@ -71,7 +67,15 @@ pub mod score;
 pub mod text;
 pub mod train;
 
+pub use generate::Generator;
 pub use lstm_kernels::{Start, check_isa, isa, set_threads, threads, with_threads};
+pub use model::{LanguageModel, LanguageModelConfig};
+pub use nn::config::LstmConfig;
+pub use nn::params::Params;
+pub use nn::segment::Segment;
+pub use nn::stack::Lstm;
+pub use plan::Plan;
+pub use train::trainer::Trainer;
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

@@ -4,8 +4,8 @@
 use std::alloc::System;
 
 use lstm::model::penalty::Penalties;
-use lstm::model::{LanguageModel, LanguageModelConfig, LayerWiring};
-use lstm::nn::config::{CellVariant, Init, Readout, Zoneout};
+use lstm::model::{LanguageModel, LanguageModelConfig};
+use lstm::nn::config::{CellVariant, Init, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{DropoutKind, DropoutRates, Masks};
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::text::batch::Batch;
@@ -31,7 +31,7 @@ fn asked_for_at_last(mut run: impl FnMut()) -> usize {
 fn nothing_is_allocated_after_the_first_steps() {
     let dropout = DropoutRates::all(0.3);
     let plain = LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(2_000, 40, 72) };
-    let (wiring, readout) = (LayerWiring::Scores, Readout::OutputGate);
+    let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
     let awd = LanguageModelConfig {
         layers: 3,
         hidden: vec![72, 72, 50].into(),
@@ -46,7 +46,7 @@ fn nothing_is_allocated_after_the_first_steps() {
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),
-        (LanguageModelConfig { wiring: LayerWiring::Skip, dropout, ..plain.clone() }, OptimizerKind::Sgd),
+        (LanguageModelConfig { wiring: Wiring::Skip, dropout, ..plain.clone() }, OptimizerKind::Sgd),
         (LanguageModelConfig { wiring, readout, ..plain.clone() }, OptimizerKind::Adam),
         (awd.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { variant, projection: Some(30), dropout, ..plain.clone() }, OptimizerKind::Adam),
@@ -80,9 +80,9 @@ fn nothing_is_allocated_after_the_first_steps() {
         assert_eq!(count, 0, "{case}");
 
         let mut stream = model.stream(&params, 4).unwrap();
-        stream.read(&[1, 2, 3, 4]);
+        stream.step(&[1, 2, 3, 4]);
         let count =
-            asked_for_at_last(|| (0..5).for_each(|token| assert_eq!(stream.read(&[token; 4]).len(), 4 * 2_000)));
+            asked_for_at_last(|| (0..5).for_each(|token| assert_eq!(stream.step(&[token; 4]).len(), 4 * 2_000)));
         assert_eq!(count, 0, "a stream, {case}");
     }
 }

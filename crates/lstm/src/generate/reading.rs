@@ -155,7 +155,7 @@ impl<'a> Readers<'a> {
     }
 
     fn advance(&mut self, tokens: &[u32]) {
-        let scores = self.stream.read(tokens);
+        let scores = self.stream.step(tokens);
         self.scores.clear();
         self.scores.extend_from_slice(scores);
     }

@@ -1,52 +1,13 @@
 //! The shape of a language model.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::free_memory::{sum, times};
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, LstmConfig, Readout};
+use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, LstmConfig, Readout, Wiring};
 use crate::nn::dropout::DropoutRates;
-
-/// The wiring of a language model, whose scores are over its vocabulary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LayerWiring {
-    /// The hidden states of the layer below.
-    #[default]
-    Stacked,
-    /// The embedding joined to the hidden states of the layer below (Graves 2013).
-    Skip,
-    /// The scores of the layer below joined to its hidden states (the report's).
-    Scores,
-}
-
-impl fmt::Display for LayerWiring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stacked => "stacked",
-            Self::Skip => "skip",
-            Self::Scores => "scores",
-        })
-    }
-}
-
-impl FromStr for LayerWiring {
-    type Err = ConfigError;
-
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        match value {
-            "stacked" => Ok(Self::Stacked),
-            "skip" => Ok(Self::Skip),
-            "scores" => Ok(Self::Scores),
-            _ => {
-                Err(ConfigError::Unknown { kind: "wiring", value: value.to_owned(), choices: "stacked, skip, scores" })
-            }
-        }
-    }
-}
 
 /// The shape of a language model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +24,7 @@ pub struct LanguageModelConfig {
     /// P, if the hidden state is projected.
     pub projection: Option<usize>,
     /// What a layer after the first takes as its input.
-    pub wiring: LayerWiring,
+    pub wiring: Wiring,
     /// What is read out.
     pub readout: Readout,
     /// The steps after which the gradient through the states is cut; `None` for the whole segment.
@@ -104,7 +65,7 @@ impl LanguageModelConfig {
             hidden: hidden.into(),
             layers: 1,
             projection: None,
-            wiring: LayerWiring::default(),
+            wiring: Wiring::default(),
             readout: Readout::default(),
             horizon: None,
             residual: false,
@@ -116,11 +77,12 @@ impl LanguageModelConfig {
         }
     }
 
-    /// The bytes of the parameters in numbers that do not wrap round, with layers of `lstm`.
+    /// The bytes of the parameters in numbers that do not wrap round, layers included.
     ///
     /// # Errors
     /// Hidden sizes that are not one for each layer.
-    pub(crate) fn bytes(&self, lstm: &LstmConfig) -> Result<u128, ConfigError> {
+    pub(crate) fn bytes(&self) -> Result<u128, ConfigError> {
+        let lstm = self.lstm();
         let output = lstm.output();
         let read = if self.tied || self.softmaxes > 1 { self.embedding } else { output };
         let readout = if self.tied { 0 } else { times(&[self.vocabulary, read]) };
@@ -131,6 +93,35 @@ impl LanguageModelConfig {
         };
         let values = sum([times(&[self.vocabulary, self.embedding]), readout, head, self.vocabulary as u128]);
         Ok(sum([lstm.bytes()?, values.saturating_mul(4)]))
+    }
+
+    /// The shape of the layers between embedding and readout: these settings, over embeddings, with scores over the vocabulary.
+    pub(crate) fn lstm(&self) -> LstmConfig {
+        LstmConfig {
+            layers: self.layers,
+            projection: self.projection,
+            wiring: self.wiring,
+            scores: if self.wiring == Wiring::Scores { self.vocabulary } else { 0 },
+            readout: self.readout,
+            horizon: self.horizon,
+            residual: self.residual,
+            variant: self.variant,
+            ..LstmConfig::new(self.embedding, self.hidden.clone())
+        }
+    }
+
+    /// A model around layers of this shape, the rest as [`Self::new`] has it.
+    pub(crate) fn around(lstm: &LstmConfig, vocabulary: usize) -> Self {
+        Self {
+            layers: lstm.layers,
+            projection: lstm.projection,
+            wiring: lstm.wiring,
+            readout: lstm.readout,
+            horizon: lstm.horizon,
+            residual: lstm.residual,
+            variant: lstm.variant,
+            ..Self::new(vocabulary, lstm.input, lstm.hidden.clone())
+        }
     }
 }
 

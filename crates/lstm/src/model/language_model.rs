@@ -10,12 +10,12 @@ use std::sync::Arc;
 use lstm_kernels::Start;
 
 use crate::free_memory::check_memory;
-use crate::model::config::{LanguageModelConfig, LayerWiring};
+use crate::model::config::LanguageModelConfig;
 use crate::model::embedding::{Embedding, EmbeddingTape};
 use crate::model::loss::Loss;
 use crate::model::penalty;
 use crate::model::readout::{Readout, ReadoutTape, Sampler};
-use crate::nn::config::{ConfigError, Init, LstmConfig, Wiring, at_least_one};
+use crate::nn::config::{ConfigError, Init, at_least_one};
 use crate::nn::dropout::{Dropout, Masks};
 use crate::nn::gradients::Gradients;
 use crate::nn::params::{Layout, Params};
@@ -71,24 +71,10 @@ impl LanguageModel {
                     .to_owned(),
             ));
         }
-        let lstm_config = LstmConfig {
-            layers: config.layers,
-            projection: config.projection,
-            wiring: match config.wiring {
-                LayerWiring::Stacked => Wiring::Stacked,
-                LayerWiring::Skip => Wiring::Skip,
-                LayerWiring::Scores => Wiring::Scores { size: config.vocabulary },
-            },
-            readout: config.readout,
-            horizon: config.horizon,
-            residual: config.residual,
-            variant: config.variant,
-            ..LstmConfig::new(config.embedding, config.hidden.clone())
-        };
         // Before any part of it is made: a number of layers alone can be too large.
         check_memory(
             || format!("a model of {config}"),
-            config.bytes(&lstm_config)?,
+            config.bytes()?,
             if config.softmaxes > 1 {
                 "`softmaxes`, `hidden`, `embedding`, number of `layers` or vocabulary"
             } else {
@@ -97,7 +83,7 @@ impl LanguageModel {
         )?;
         let mut layout = Layout::default();
         let embedding = Embedding::in_layout(&config, &mut layout);
-        let lstm = Lstm::in_layout(lstm_config, "lstm.", &mut layout)?;
+        let lstm = Lstm::in_layout(config.lstm(), "lstm.", &mut layout)?;
         let readout = Readout::in_layout(&config, lstm.output_size(), embedding.table(), &mut layout);
         Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout })
     }

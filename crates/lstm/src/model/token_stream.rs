@@ -35,7 +35,7 @@ impl TokenStream<'_> {
     ///
     /// # Panics
     /// When there is not one token a row, or one is not below V.
-    pub fn read(&mut self, tokens: &[u32]) -> &[f32] {
+    pub fn step(&mut self, tokens: &[u32]) -> &[f32] {
         assert_eq!(tokens.len(), self.stream.batch(), "a token for every row");
         for (row, &token) in tokens.iter().enumerate() {
             let embedding = &self.table[token as usize * self.size..][..self.size];

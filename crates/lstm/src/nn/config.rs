@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::free_memory::{check_memory, sum, times};
+use crate::named::{named, stored_as_text};
 
 /// A configuration that cannot be built, in a sentence.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -80,12 +81,11 @@ pub enum Wiring {
     /// The stack's own input joined to the hidden states of the layer below (Graves 2013): `concat(x, h)`.
     Skip,
     /// What the layer below scores, joined to its hidden states (the report's): `concat(W r + b, h)`, where `r` is
-    /// the layer's readout and the scores have `size` entries.
-    Scores {
-        /// S, the number of scores of a layer; the vocabulary in a language model.
-        size: usize,
-    },
+    /// the layer's readout.
+    Scores,
 }
+
+named!(Wiring, "wiring", "stacked" => Stacked, "skip" => Skip, "scores" => Scores);
 
 /// What of the LSTM is read out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,26 +98,7 @@ pub enum Readout {
     OutputGate,
 }
 
-impl fmt::Display for Readout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hidden => "hidden",
-            Self::OutputGate => "output-gate",
-        })
-    }
-}
-
-impl FromStr for Readout {
-    type Err = ConfigError;
-
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        match value {
-            "hidden" => Ok(Self::Hidden),
-            "output-gate" => Ok(Self::OutputGate),
-            _ => Err(ConfigError::Unknown { kind: "readout", value: value.to_owned(), choices: "hidden, output-gate" }),
-        }
-    }
-}
+named!(Readout, "readout", "hidden" => Hidden, "output-gate" => OutputGate);
 
 /// How the parameters start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -180,17 +161,7 @@ impl FromStr for InitScheme {
     }
 }
 
-impl Serialize for InitScheme {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for InitScheme {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+stored_as_text!(InitScheme);
 
 /// What of the cell differs from the plain LSTM's; by default nothing. The equations are those of [`crate::cell::variant`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -357,6 +328,9 @@ pub struct LstmConfig {
     pub bidirectional: bool,
     /// What a layer after the first takes as its input.
     pub wiring: Wiring,
+    /// S, the number of scores of a layer in the wiring `scores`: the vocabulary in a language model. Else 0.
+    #[serde(default)]
+    pub scores: usize,
     /// What of the last layer is the output.
     pub readout: Readout,
     /// The number of steps after which the gradient through `h` and `c` is cut; `None` for the whole segment.
@@ -381,6 +355,7 @@ impl LstmConfig {
             projection: None,
             bidirectional: false,
             wiring: Wiring::Stacked,
+            scores: 0,
             readout: Readout::Hidden,
             horizon: None,
             residual: false,
@@ -424,7 +399,7 @@ impl LstmConfig {
             (0, _) => self.input,
             (_, Wiring::Stacked) => below,
             (_, Wiring::Skip) => self.input + below,
-            (_, Wiring::Scores { size }) => size + below,
+            (_, Wiring::Scores) => self.scores.saturating_add(below),
         }
     }
 
@@ -461,7 +436,7 @@ impl LstmConfig {
                 (0, _) => (self.input as u128, 0),
                 (_, Wiring::Stacked) => (below, 0),
                 (_, Wiring::Skip) => (sum([self.input as u128, below]), 0),
-                (_, Wiring::Scores { size }) => (sum([size as u128, below]), below.saturating_mul(size as u128)),
+                (_, Wiring::Scores) => (sum([self.scores as u128, below]), below.saturating_mul(self.scores as u128)),
             };
             let columns = sum([input, recurrent as u128, 2]);
             let gates = times(&[hidden, self.variant.gates()]).saturating_mul(columns);
@@ -491,8 +466,8 @@ impl LstmConfig {
         self.hidden.validate(self.layers.max(1))?;
         at_least_one("layers", self.layers)?;
         self.check_projection()?;
-        if let Wiring::Scores { size } = self.wiring {
-            at_least_one("scores", size)?;
+        if self.wiring == Wiring::Scores {
+            at_least_one("scores", self.scores)?;
         }
         if self.horizon == Some(0) {
             return Err(ConfigError::Zero { name: "horizon" });
@@ -506,7 +481,7 @@ impl LstmConfig {
         if self.residual {
             let agrees = (1..self.layers).any(|layer| self.adds_input(layer));
             let why = match (self.wiring, self.readout) {
-                (Wiring::Skip | Wiring::Scores { .. }, _) => {
+                (Wiring::Skip | Wiring::Scores, _) => {
                     "residual connections add what the layer below gives; the wirings skip and scores join other values to \
                      it, so use the wiring stacked"
                 }
@@ -610,7 +585,7 @@ mod tests {
         assert_eq!((config.layer_input(0), config.layer_input(1)), (3, 8));
         config.wiring = Wiring::Skip;
         assert_eq!(config.layer_input(1), 11);
-        config.wiring = Wiring::Scores { size: 5 };
+        (config.wiring, config.scores) = (Wiring::Scores, 5);
         assert_eq!(config.layer_input(1), 13);
     }
 }

@@ -2,13 +2,13 @@
 //! off in evaluation.
 
 use std::fmt;
-use std::str::FromStr;
 
 use lstm_kernels::{for_each_chunk, multiply};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
 use crate::nn::config::{ConfigError, rate};
 use crate::rng::{Purpose, Rng};
 
@@ -24,30 +24,7 @@ pub enum DropoutKind {
     Locked,
 }
 
-impl fmt::Display for DropoutKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Standard => "standard",
-            Self::Locked => "locked",
-        })
-    }
-}
-
-impl FromStr for DropoutKind {
-    type Err = ConfigError;
-
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        match value {
-            "standard" => Ok(Self::Standard),
-            "locked" => Ok(Self::Locked),
-            _ => Err(ConfigError::Unknown {
-                kind: "kind of dropout",
-                value: value.to_owned(),
-                choices: "standard, locked",
-            }),
-        }
-    }
-}
+named!(DropoutKind, "kind of dropout", "standard" => Standard, "locked" => Locked);
 
 /// Where a language model drops values, and at which rates, each in `[0, 1)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_stream_of_layers_that_differ_or_add_their_input_gives_what_a_segment_gives() {
-        let base = LstmConfig { layers: 3, ..LstmConfig::new(5, 19) };
+        let base = LstmConfig { layers: 3, scores: 6, ..LstmConfig::new(5, 19) };
         let sizes = LstmConfig { hidden: vec![7, 19, 4].into(), ..base.clone() };
-        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
             check(LstmConfig { wiring, ..sizes.clone() });
             check(LstmConfig { wiring, readout: Readout::OutputGate, ..sizes.clone() });
             check(LstmConfig { wiring, projection: Some(3), ..sizes.clone() });
@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn a_stream_gives_what_a_segment_gives() {
-        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+        for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
             for (readout, projection) in
                 [(Readout::Hidden, None), (Readout::Hidden, Some(7)), (Readout::OutputGate, None)]
             {
-                check(LstmConfig { layers: 3, wiring, readout, projection, ..LstmConfig::new(5, 19) });
+                check(LstmConfig { layers: 3, wiring, scores: 6, readout, projection, ..LstmConfig::new(5, 19) });
             }
         }
     }
@@ -193,8 +193,8 @@ mod tests {
                 layer_norm: bits & 4 > 0,
                 zoneout: if bits & 8 > 0 { Zoneout { cell: 0.4, hidden: 0.2 } } else { Zoneout::default() },
             };
-            let base = LstmConfig { layers: 3, variant, ..LstmConfig::new(5, 19) };
-            for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 6 }] {
+            let base = LstmConfig { layers: 3, scores: 6, variant, ..LstmConfig::new(5, 19) };
+            for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
                 check(LstmConfig { wiring, ..base.clone() });
                 check(LstmConfig { wiring, readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
             }

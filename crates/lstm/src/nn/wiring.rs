@@ -92,7 +92,8 @@ impl LayerInput {
         match config.wiring {
             Wiring::Stacked => Self { joined: Joined::Nothing, width: 0, columns },
             Wiring::Skip => Self { joined: Joined::Input, width: config.input, columns },
-            Wiring::Scores { size } => {
+            Wiring::Scores => {
+                let size = config.scores;
                 let shape = [size, config.layer_output(below)];
                 let weight = layout.add(format!("{prefix}weight_score_l{below}"), &shape);
                 let bias = layout.add(format!("{prefix}bias_score_l{below}"), &[size]);

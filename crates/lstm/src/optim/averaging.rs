@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
+use crate::named::stored_as_text;
 use crate::nn::config::ConfigError;
 
 /// Which average of the weights a run keeps beside them, whatever its optimizer.
@@ -44,17 +43,7 @@ impl FromStr for Averaging {
     }
 }
 
-impl Serialize for Averaging {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Averaging {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+stored_as_text!(Averaging);
 
 /// Takes `values` into an average of `count` values with these. `keep`: the share of itself that the average keeps at
 /// most; 1 for the plain mean.

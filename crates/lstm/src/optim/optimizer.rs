@@ -1,12 +1,11 @@
 //! Optimizers over the flat buffer.
 
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 use lstm_kernels::{AdamStep, Aligned, adam, sgd, sum_of_squares};
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
 use crate::nn::config::{ConfigError, within};
 
 /// Which optimizer.
@@ -26,34 +25,7 @@ pub enum OptimizerKind {
     AdamW,
 }
 
-impl fmt::Display for OptimizerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sgd => "sgd",
-            Self::NtAsgd => "nt-asgd",
-            Self::Adam => "adam",
-            Self::AdamW => "adamw",
-        })
-    }
-}
-
-impl FromStr for OptimizerKind {
-    type Err = ConfigError;
-
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        match value {
-            "sgd" => Ok(Self::Sgd),
-            "nt-asgd" => Ok(Self::NtAsgd),
-            "adam" => Ok(Self::Adam),
-            "adamw" => Ok(Self::AdamW),
-            _ => Err(ConfigError::Unknown {
-                kind: "optimizer",
-                value: value.to_owned(),
-                choices: "sgd, nt-asgd, adam, adamw",
-            }),
-        }
-    }
-}
+named!(OptimizerKind, "optimizer", "sgd" => Sgd, "nt-asgd" => NtAsgd, "adam" => Adam, "adamw" => AdamW);
 
 impl OptimizerKind {
     /// Whether it keeps moments of the gradient: Adam and its like.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, within};
 
 /// How the rate changes over the run.
@@ -28,36 +29,11 @@ pub enum ScheduleKind {
     Plateau,
 }
 
-impl ScheduleKind {
-    /// Every kind, by its name.
-    const NAMED: [(&'static str, Self); 6] = [
-        ("constant", Self::Constant),
-        ("step", Self::Step),
-        ("linear", Self::Linear),
-        ("cosine", Self::Cosine),
-        ("one-cycle", Self::OneCycle),
-        ("plateau", Self::Plateau),
-    ];
-}
-
-impl fmt::Display for ScheduleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Self::NAMED.iter().filter(|(_, kind)| kind == self).try_for_each(|(name, _)| f.write_str(name))
-    }
-}
-
-impl FromStr for ScheduleKind {
-    type Err = ConfigError;
-
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        let named = Self::NAMED.into_iter().find(|(name, _)| *name == value);
-        named.map(|(_, kind)| kind).ok_or_else(|| ConfigError::Unknown {
-            kind: "schedule",
-            value: value.to_owned(),
-            choices: "constant, step, linear, cosine, one-cycle, plateau",
-        })
-    }
-}
+named!(
+    ScheduleKind, "schedule",
+    "constant" => Constant, "step" => Step, "linear" => Linear, "cosine" => Cosine, "one-cycle" => OneCycle,
+    "plateau" => Plateau,
+);
 
 /// How long the rate rises, in a straight line from a hundredth of what the schedule says to all of it. Written as a
 /// whole number of steps or a share of the run below 1.
@@ -105,17 +81,7 @@ const MOST_WARMUP: u64 = 1_000_000_000;
 const WARMUP: &str =
     "a whole number of steps, such as 200, up to 1000000000, or a share of the run below 1, such as 0.05";
 
-impl Serialize for Warmup {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Warmup {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+stored_as_text!(Warmup);
 
 /// The learning rate over the run: how it changes, and the numbers it does so by. It is a function of where the run
 /// stands, so nothing of it is carried.
@@ -346,8 +312,9 @@ mod tests {
 
     #[test]
     fn names_and_files_round_trip() {
-        for (name, kind) in ScheduleKind::NAMED {
-            assert_eq!((name.parse(), kind.to_string()), (Ok(kind), name.to_owned()));
+        for name in ["constant", "step", "linear", "cosine", "one-cycle", "plateau"] {
+            let kind: ScheduleKind = name.parse().unwrap();
+            assert_eq!(kind.to_string(), name);
             for warmup in ["0", "200", "0.05"] {
                 let schedule = Schedule { warmup: warmup.parse().unwrap(), planned_epochs: Some(3), ..of(kind) };
                 let text = toml::to_string(&schedule).unwrap();

@@ -237,7 +237,7 @@ fn loss_gradients_and_scores_of_a_mixture_of_softmaxes() {
     let (params, columns) = (golden.params(model.layout()), golden.shape("tokens")[1]);
     let batch = check_step(&golden, &model, &params, &mut model.state(columns));
     let mut stream = model.stream(&params, columns).expect("one direction");
-    let scores: Vec<f32> = batch.tokens.chunks(columns).flat_map(|tokens| stream.read(tokens).to_vec()).collect();
+    let scores: Vec<f32> = batch.tokens.chunks(columns).flat_map(|tokens| stream.step(tokens).to_vec()).collect();
     golden.check("scores", &scores, FORWARD);
 }
 

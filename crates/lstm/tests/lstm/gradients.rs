@@ -183,6 +183,7 @@ fn check_all(wiring: Wiring, layers: usize) {
             let config = LstmConfig {
                 layers,
                 wiring,
+                scores: 3,
                 projection: chosen(0).then_some(2),
                 bidirectional: chosen(1),
                 readout: if chosen(2) { Readout::OutputGate } else { Readout::Hidden },
@@ -214,16 +215,17 @@ fn two_layers_skip() {
 
 #[test]
 fn two_layers_scores() {
-    check_all(Wiring::Scores { size: 3 }, 2);
+    check_all(Wiring::Scores, 2);
 }
 
 #[test]
 fn three_layers_of_every_wiring() {
-    for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 3 }] {
+    for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
         for readout in [Readout::Hidden, Readout::OutputGate] {
             let config = LstmConfig {
                 layers: 3,
                 wiring,
+                scores: 3,
                 readout,
                 projection: Some(2),
                 bidirectional: true,
@@ -241,8 +243,8 @@ fn layers_of_different_sizes_and_residual_connections() {
         (vec![5, 3, 4], false, Wiring::Stacked, Readout::Hidden),
         (vec![5, 3, 4], false, Wiring::Stacked, Readout::OutputGate),
         (vec![5, 3, 4], false, Wiring::Skip, Readout::Hidden),
-        (vec![3, 5, 4], false, Wiring::Scores { size: 3 }, Readout::OutputGate),
-        (vec![3, 5, 4], false, Wiring::Scores { size: 3 }, Readout::Hidden),
+        (vec![3, 5, 4], false, Wiring::Scores, Readout::OutputGate),
+        (vec![3, 5, 4], false, Wiring::Scores, Readout::Hidden),
         (vec![3, 3, 3], true, Wiring::Stacked, Readout::Hidden),
         (vec![4, 4, 3], true, Wiring::Stacked, Readout::Hidden),
         (vec![4, 3, 3], true, Wiring::Stacked, Readout::Hidden),
@@ -251,6 +253,7 @@ fn layers_of_different_sizes_and_residual_connections() {
             let config = LstmConfig {
                 layers: 3,
                 wiring,
+                scores: 3,
                 readout,
                 projection,
                 bidirectional,
@@ -296,10 +299,11 @@ fn every_variant_with_every_choice() {
     for (number, variant) in variants().enumerate() {
         for bits in 0..16 {
             let chosen = |bit: usize| bits >> bit & 1 == 1;
-            let wirings = [Wiring::Stacked, Wiring::Skip, Wiring::Scores { size: 3 }];
+            let wirings = [Wiring::Stacked, Wiring::Skip, Wiring::Scores];
             let config = LstmConfig {
                 layers: 2,
                 wiring: wirings[(number + bits) % 3],
+                scores: 3,
                 projection: chosen(0).then_some(2),
                 bidirectional: chosen(1),
                 readout: if chosen(2) { Readout::OutputGate } else { Readout::Hidden },

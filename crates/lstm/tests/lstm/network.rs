@@ -29,7 +29,7 @@ fn tokenizer() -> Tokenizer {
 /// Scores of a model's own stream, `[T, V]`, for one row of tokens.
 fn scores(model: &LanguageModel, params: &Params, tokens: &[u32]) -> Vec<f32> {
     let mut stream = model.stream(params, 1).unwrap();
-    tokens.iter().flat_map(|&token| stream.read(&[token]).to_vec()).collect()
+    tokens.iter().flat_map(|&token| stream.step(&[token]).to_vec()).collect()
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl Reference<'_> {
         match self.config.wiring {
             Wiring::Stacked => below.hidden.clone(),
             Wiring::Skip => (0..input.len()).map(|at| join(input[at].clone(), at)).collect(),
-            Wiring::Scores { size } => {
+            Wiring::Scores => {
+                let size = self.config.scores;
                 let weight = &values[&format!("weight_score_l{layer}")];
                 let bias = &values[&format!("bias_score_l{layer}")];
                 let readout = below.readout(self.config.readout);

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lstm::formats::safetensors::{Tensor, read, write};
-use lstm::model::LayerWiring;
 use lstm::model::penalty::Penalties;
-use lstm::nn::config::{Init, InitScheme, Readout};
+use lstm::nn::config::{Init, InitScheme, Readout, Wiring};
 use lstm::nn::dropout::{DropoutKind, DropoutRates};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::{AdamSettings, OptimizerKind};
@@ -421,7 +420,7 @@ fn every_choice_learns() {
     let texts = texts(3000);
     let base = config(&texts);
     let mut cases: Vec<(String, RunConfig)> = Vec::new();
-    for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
+    for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
         for readout in [Readout::Hidden, Readout::OutputGate] {
             let mut config = base.clone();
             (config.model.wiring, config.model.readout) = (wiring, readout);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Activation, Embedding, Linear, Network, NetworkError, Reads, Stack};
-use crate::model::{LanguageModel, LanguageModelConfig, LayerWiring};
+use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::Wiring;
 use crate::nn::params::Params;
 use crate::text::tokenizer::Tokenizer;
@@ -60,18 +60,8 @@ impl Network {
             unfit("nothing says what its tokens are; give its vocabulary, a file with one word a line or a tokenizer.json")
         })?;
         let model = LanguageModel::new(LanguageModelConfig {
-            layers: config.layers,
-            projection: config.projection,
-            wiring: match config.wiring {
-                Wiring::Stacked => LayerWiring::Stacked,
-                Wiring::Skip => LayerWiring::Skip,
-                Wiring::Scores { .. } => LayerWiring::Scores,
-            },
-            readout: config.readout,
-            residual: config.residual,
-            variant: config.variant,
             tied,
-            ..LanguageModelConfig::new(embedding.vocabulary, embedding.size, config.hidden.clone())
+            ..LanguageModelConfig::around(config, embedding.vocabulary)
         })?;
         let layout = model.layout().clone();
         let mut params = Params::zeros(layout.clone());

@@ -204,7 +204,7 @@ impl Stack {
         match config.wiring {
             Wiring::Stacked => {}
             Wiring::Skip => line += ", wiring skip",
-            Wiring::Scores { .. } => line += ", wiring scores",
+            Wiring::Scores => line += ", wiring scores",
         }
         if config.readout != Readout::Hidden {
             line += &format!(", readout {}", config.readout);

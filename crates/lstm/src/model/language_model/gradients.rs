@@ -3,7 +3,7 @@
 use super::tests::{batch, config};
 use super::*;
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellVariant, InitScheme, Readout, Zoneout};
+use crate::nn::config::{CellVariant, InitScheme, Readout, Wiring, Zoneout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::text::batch::NO_TARGET;
 
@@ -33,9 +33,9 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
     let (weight, bias) = (double(params.get(softmax.weight)), double(params.get(softmax.bias)));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     for (row, &target) in read.chunks(softmax.width).zip(&tape.readout.positions.targets) {
-        let scores: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        total += f64::from(label_smoothing) * (scores[target as usize] - mean) / loss.tokens as f64;
+        let logits: Vec<f64> = weight.chunks(row.len()).zip(&bias).map(|(w, b)| dot(row, w) + b).collect();
+        let mean = logits.iter().sum::<f64>() / logits.len() as f64;
+        total += f64::from(label_smoothing) * (logits[target as usize] - mean) / loss.tokens as f64;
     }
     total
 }
@@ -90,7 +90,7 @@ fn the_gradient_is_that_of_the_mean_loss() {
 
 #[test]
 fn the_gradient_holds_for_every_wiring_and_readout() {
-    for wiring in [LayerWiring::Stacked, LayerWiring::Skip, LayerWiring::Scores] {
+    for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
         for readout in [Readout::Hidden, Readout::OutputGate] {
             let config = LanguageModelConfig { wiring, readout, projection: Some(2), ..config() };
             assert_gradient(config, &batch(3, 2, 7, false));
@@ -109,7 +109,7 @@ fn the_gradient_holds_under_dropout_and_with_places_that_predict_nothing() {
         for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
             assert_gradient(config.clone(), batch);
         }
-        let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: LayerWiring::Scores, ..config };
+        let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: Wiring::Scores, ..config };
         assert_gradient(gates, &batch(4, 3, 7, true));
     }
 }
@@ -165,7 +165,7 @@ fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
         let config = LanguageModelConfig { embedding, projection, tied: true, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
         assert_gradient(LanguageModelConfig { dropout, ..config.clone() }, &batch(4, 3, 7, true));
-        assert_gradient(LanguageModelConfig { wiring: LayerWiring::Scores, ..config }, &batch(3, 2, 7, true));
+        assert_gradient(LanguageModelConfig { wiring: Wiring::Scores, ..config }, &batch(3, 2, 7, true));
     }
 }
 
@@ -209,7 +209,7 @@ fn the_gradient_holds_for_a_mixture_of_softmaxes() {
             &batch(2, 2, 7, true),
             Some(&sampler),
         );
-        let (wiring, readout) = (LayerWiring::Scores, Readout::OutputGate);
+        let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
         assert_gradient(LanguageModelConfig { wiring, readout, projection: Some(2), ..config }, &batch(3, 2, 7, true));
     }
 }
@@ -234,7 +234,7 @@ fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
             LanguageModelConfig { dropout, penalties, tied: true, ..config.clone() },
             &batch(4, 3, 7, true),
         );
-        let (wiring, readout) = (LayerWiring::Scores, Readout::OutputGate);
+        let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
         assert_gradient(LanguageModelConfig { wiring, readout, projection: Some(3), ..config }, &batch(3, 2, 7, true));
     }
 }

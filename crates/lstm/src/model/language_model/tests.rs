@@ -163,14 +163,14 @@ fn evaluation_agrees(config: LanguageModelConfig) {
     let mut expected = surprisal.iter().zip(tape.ranks());
     let mut stream = model.stream(&params, 2).unwrap();
     for (tokens, targets) in batch.tokens.chunks(2).zip(batch.targets.chunks(2)) {
-        let scores = stream.read(tokens);
-        for (scores, &target) in scores.chunks(7).zip(targets) {
+        let logits = stream.step(tokens);
+        for (logits, &target) in logits.chunks(7).zip(targets) {
             if target != NO_TARGET {
-                let total: f32 = scores.iter().map(|score| score.exp()).sum();
-                let nll = total.ln() - scores[target as usize];
+                let total: f32 = logits.iter().map(|logit| logit.exp()).sum();
+                let nll = total.ln() - logits[target as usize];
                 let (expected, rank) = expected.next().unwrap();
                 assert!((nll - expected).abs() < 1e-5);
-                let likelier = scores.iter().filter(|score| **score > scores[target as usize]).count();
+                let likelier = logits.iter().filter(|logit| **logit > logits[target as usize]).count();
                 assert_eq!(likelier + 1, *rank as usize);
             }
         }
@@ -237,7 +237,7 @@ fn assert_same_bits(config: LanguageModelConfig) {
 
 #[test]
 fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
-    // WikiText-2's vocabulary: all scores of this batch would take 93 MB.
+    // WikiText-2's vocabulary: all logits of this batch would take 93 MB.
     let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
     for softmaxes in [1, 3] {
         let model = LanguageModel::new(LanguageModelConfig { softmaxes, ..config.clone() }).unwrap();
