@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::train::rate_finder::{RangePoint, RangeTest};
+use lstm::train::rate_finder::{RateFinder, RatePoint};
 use serde_json::json;
 
 use crate::output::{source, talk};
@@ -30,24 +30,24 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     signals.begin();
     let optimizer = config.optimizer;
     talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));
-    let Some(test) = RangeTest::run(config, &data, &signals.stop)? else {
+    let Some(test) = RateFinder::run(config, &data, &signals.stop)? else {
         return Ok(ExitCode::from(signals.exit_code()));
     };
     report(&test, options.run.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(test: &RangeTest, as_json: bool) -> Result<()> {
+fn report(test: &RateFinder, as_json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if as_json {
-        let point = |point: &RangePoint| json!({ "rate": point.rate, "loss": point.loss });
+        let point = |point: &RatePoint| json!({ "rate": point.rate, "loss": point.loss });
         let curve: Vec<_> = test.curve.iter().map(point).collect();
         let result = json!({ "curve": curve, "steepest": test.steepest, "tenth_of_minimum": test.tenth_of_minimum });
         writeln!(out, "{result}")?;
         return Ok(());
     }
     writeln!(out, "          rate       loss")?;
-    for RangePoint { rate, loss } in &test.curve {
+    for RatePoint { rate, loss } in &test.curve {
         writeln!(out, "{rate:>14.2e} {loss:>10.4}")?;
     }
     match (test.steepest, test.tenth_of_minimum) {

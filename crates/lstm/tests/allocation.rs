@@ -5,7 +5,7 @@ use std::alloc::System;
 
 use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::nn::config::{CellVariant, Init, Readout, Wiring, Zoneout};
+use lstm::nn::config::{CellOptions, Init, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{DropoutKind, DropoutRates, Masks};
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::text::batch::Batch;
@@ -42,7 +42,7 @@ fn nothing_is_allocated_after_the_first_steps() {
         ..plain.clone()
     };
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    let variant = CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout };
+    let variant = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout };
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),

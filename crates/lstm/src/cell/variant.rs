@@ -62,7 +62,7 @@
 //! ```
 
 use super::{CellState, Float, Gates, add_outer, add_transposed, dot, row};
-use crate::nn::config::CellVariant;
+use crate::nn::config::CellOptions;
 
 /// The parameters of one gate.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,7 +141,7 @@ impl<F: Float> Normalised<F> {
 
 impl<F: Float> VariantCell<F> {
     /// A cell with every parameter zero, gains too.
-    pub fn zeros(input: usize, hidden: usize, projection: Option<usize>, variant: &CellVariant) -> Self {
+    pub fn zeros(input: usize, hidden: usize, projection: Option<usize>, variant: &CellOptions) -> Self {
         let recurrent = projection.unwrap_or(hidden);
         let zeros = |len: usize| vec![F::ZERO; len];
         let some = |chosen: bool| zeros(if chosen { hidden } else { 0 });
@@ -177,7 +177,7 @@ impl<F: Float> VariantCell<F> {
         input: usize,
         hidden: usize,
         projection: Option<usize>,
-        variant: &CellVariant,
+        variant: &CellOptions,
         named: impl Fn(&str) -> Vec<F>,
     ) -> Self {
         let mut cell = Self::zeros(input, hidden, projection, variant);
@@ -467,8 +467,8 @@ mod tests {
     use crate::rng::{Purpose, Rng};
 
     /// Every combination of peepholes, coupled gates and layer normalisation.
-    fn combinations() -> impl Iterator<Item = CellVariant> {
-        (0..8).map(|bits| CellVariant {
+    fn combinations() -> impl Iterator<Item = CellOptions> {
+        (0..8).map(|bits| CellOptions {
             peepholes: bits & 1 > 0,
             coupled: bits & 2 > 0,
             layer_norm: bits & 4 > 0,
@@ -492,7 +492,7 @@ mod tests {
     }
 
     impl Case {
-        fn new(variant: &CellVariant, projection: Option<usize>, zoneout: bool) -> Self {
+        fn new(variant: &CellOptions, projection: Option<usize>, zoneout: bool) -> Self {
             let rng = &mut Rng::new(9, Purpose::Init, variant.gates() as u64);
             let mut cell = VariantCell::zeros(3, 5, projection, variant);
             cell.parameters_mut().into_iter().for_each(|values| *values = random(rng, values.len()));
@@ -583,7 +583,7 @@ mod tests {
             weight_hr: Some(random(rng, 10)),
         };
         let plain = Cell::from_stacked(3, &stacked);
-        let variant = VariantCell::from_stacked(3, 5, Some(2), &CellVariant::default(), |name| match name {
+        let variant = VariantCell::from_stacked(3, 5, Some(2), &CellOptions::default(), |name| match name {
             "weight_ih" => stacked.weight_ih.clone(),
             "weight_hh" => stacked.weight_hh.clone(),
             "bias_ih" => stacked.bias_ih.clone(),
@@ -609,7 +609,7 @@ mod tests {
 
     #[test]
     fn zoneout_keeps_what_it_is_told() {
-        let case = Case::new(&CellVariant::default(), None, false);
+        let case = Case::new(&CellOptions::default(), None, false);
         let step = |kept: f64| {
             let kept = CellState { h: vec![kept; 5], c: vec![kept; 5] };
             case.cell.forward(&case.x[0], &case.initial, &kept).0

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::free_memory::{sum, times};
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellVariant, ConfigError, HiddenSizes, LstmConfig, Readout, Wiring};
+use crate::nn::config::{CellOptions, ConfigError, HiddenSizes, LstmConfig, Readout, Wiring};
 use crate::nn::dropout::DropoutRates;
 
 /// The shape of a language model.
@@ -23,21 +23,21 @@ pub struct LanguageModelConfig {
     pub layers: usize,
     /// P, if the hidden state is projected.
     pub projection: Option<usize>,
-    /// What a layer after the first takes as its input.
+    /// The input of a layer after the first.
     pub wiring: Wiring,
-    /// What is read out.
+    /// The part of the last layer that is read out.
     pub readout: Readout,
     /// The steps after which the gradient through the states is cut; `None` for the whole segment.
     pub horizon: Option<usize>,
     /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
     #[serde(default)]
     pub residual: bool,
-    /// What of the cells differs from the plain LSTM's.
+    /// The ways in which the cells differ from the plain LSTM's.
     #[serde(default)]
-    pub variant: CellVariant,
-    /// What is dropped in training: of the embedding, between layers, before the readout (Zaremba 2014).
+    pub variant: CellOptions,
+    /// The dropout in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
-    /// What is added to the loss in training.
+    /// The penalties added to the loss in training.
     #[serde(default)]
     pub penalties: Penalties,
     /// Whether the readout's weights are the embedding's (Press & Wolf 2017): one table, whose gradient is the sum of
@@ -69,7 +69,7 @@ impl LanguageModelConfig {
             readout: Readout::default(),
             horizon: None,
             residual: false,
-            variant: CellVariant::default(),
+            variant: CellOptions::default(),
             dropout: DropoutRates::default(),
             penalties: Penalties::default(),
             tied: false,

@@ -22,7 +22,7 @@ pub(super) struct Embedding {
     rates: DropoutRates,
 }
 
-/// What a forward pass leaves for its backward pass.
+/// The values that a forward pass leaves for its backward pass.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EmbeddingTape {
     /// `[T, B, E]`.

@@ -34,7 +34,7 @@ pub struct LanguageModel {
     readout: Readout,
 }
 
-/// What a pass leaves behind, sized at its first use and reused.
+/// The values that a pass leaves behind, sized at its first use and reused.
 #[derive(Clone, Debug)]
 pub struct LanguageTape {
     embedding: EmbeddingTape,
@@ -45,11 +45,11 @@ pub struct LanguageTape {
 /// The predicted positions of a pass, in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Predicted<'a> {
-    /// What they were predicted from: the LSTM's outputs `[rows, output]`, after dropout.
+    /// The LSTM's outputs `[rows, output]`, after dropout.
     pub(crate) outputs: &'a [f32],
-    /// What came: `[rows]`.
+    /// The tokens that came: `[rows]`.
     pub(crate) targets: &'a [u32],
-    /// How surprising that was: `[rows]`, in nats.
+    /// Their negative log-likelihood: `[rows]`, in nats.
     pub(crate) nll: &'a [f32],
 }
 

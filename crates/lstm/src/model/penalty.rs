@@ -1,4 +1,4 @@
-//! What is added to the loss in training to keep a model from overfitting; off in evaluation.
+//! Penalties, added to the loss in training to keep a model from overfitting; off in evaluation.
 //!
 //! Beside the mean negative log-likelihood a training step then descends
 //!

@@ -26,13 +26,13 @@ pub enum ConfigError {
         name: &'static str,
         /// The value given.
         value: String,
-        /// What is allowed.
+        /// The values that are allowed.
         expected: &'static str,
     },
     /// A name that is not one of the choices.
     #[error("`{value}` is no {kind}; choose one of: {choices}")]
     Unknown {
-        /// What kind of choice it is.
+        /// The kind of choice.
         kind: &'static str,
         /// The name given.
         value: String,
@@ -71,7 +71,7 @@ pub(crate) fn within<T: PartialOrd + fmt::Display>(
     Err(ConfigError::Range { name, value: value.to_string(), expected })
 }
 
-/// What a layer after the first takes as its input.
+/// The input of a layer after the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wiring {
@@ -80,14 +80,14 @@ pub enum Wiring {
     Stacked,
     /// The stack's own input joined to the hidden states of the layer below (Graves 2013): `concat(x, h)`.
     Skip,
-    /// What the layer below scores, joined to its hidden states (the report's): `concat(W r + b, h)`, where `r` is
+    /// The scores of the layer below joined to its hidden states (the report's): `concat(W r + b, h)`, where `r` is
     /// the layer's readout.
     Scores,
 }
 
 named!(Wiring, "wiring", "stacked" => Stacked, "skip" => Skip, "scores" => Scores);
 
-/// What of the LSTM is read out.
+/// The part of the LSTM that is read out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readout {
@@ -106,7 +106,7 @@ named!(Readout, "readout", "hidden" => Hidden, "output-gate" => OutputGate);
 pub struct Init {
     /// The distribution of weights and biases.
     pub scheme: InitScheme,
-    /// What the forget gate's two biases add up to (Gers 2000; Jozefowicz 2015 suggests 1), in place of what
+    /// The sum of the forget gate's two biases (Gers 2000; Jozefowicz 2015 suggests 1), in place of what
     /// the scheme gives them. `None` leaves the scheme's.
     pub forget_bias: Option<f32>,
 }
@@ -163,10 +163,10 @@ impl FromStr for InitScheme {
 
 stored_as_text!(InitScheme);
 
-/// What of the cell differs from the plain LSTM's; by default nothing. The equations are those of [`crate::cell::variant`].
+/// The ways in which a cell differs from the plain LSTM's; by default in nothing. The equations are those of [`crate::cell::variant`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct CellVariant {
+pub struct CellOptions {
     /// Whether every unit's gates see its cell: i and f the one before, o the new one (Gers & Schmidhuber 2000).
     pub peepholes: bool,
     /// Whether the input gate is what the forget gate leaves, i = 1 − f, and has no parameters (Greff et al. 2017).
@@ -188,7 +188,7 @@ pub struct Zoneout {
     pub hidden: f32,
 }
 
-impl CellVariant {
+impl CellOptions {
     /// Whether nothing differs.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
@@ -210,7 +210,7 @@ impl CellVariant {
     }
 }
 
-impl fmt::Display for CellVariant {
+impl fmt::Display for CellOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { peepholes, coupled, layer_norm, zoneout } = self;
         let zoneout = match (zoneout.cell, zoneout.hidden) {
@@ -326,12 +326,12 @@ pub struct LstmConfig {
     pub projection: Option<usize>,
     /// Whether every layer also runs from the last step to the first; outputs are joined, forward first.
     pub bidirectional: bool,
-    /// What a layer after the first takes as its input.
+    /// The input of a layer after the first.
     pub wiring: Wiring,
     /// S, the number of scores of a layer in the wiring `scores`: the vocabulary in a language model. Else 0.
     #[serde(default)]
     pub scores: usize,
-    /// What of the last layer is the output.
+    /// The part of the last layer that is the output.
     pub readout: Readout,
     /// The number of steps after which the gradient through `h` and `c` is cut; `None` for the whole segment.
     /// The report cuts it at every step: 1.
@@ -340,9 +340,9 @@ pub struct LstmConfig {
     /// what it gives on is `h + x`, what recurs stays `h`.
     #[serde(default)]
     pub residual: bool,
-    /// What of the cells differs from the plain LSTM's.
+    /// The ways in which the cells differ from the plain LSTM's.
     #[serde(default)]
-    pub variant: CellVariant,
+    pub variant: CellOptions,
 }
 
 impl LstmConfig {
@@ -359,7 +359,7 @@ impl LstmConfig {
             readout: Readout::Hidden,
             horizon: None,
             residual: false,
-            variant: CellVariant::default(),
+            variant: CellOptions::default(),
         }
     }
 
@@ -543,19 +543,19 @@ mod tests {
     #[test]
     fn variants_are_written_read_and_refused() {
         let zoneout = Zoneout { cell: 0.5, hidden: 0.25 };
-        let all = CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout };
-        assert_eq!(toml::from_str::<CellVariant>(&toml::to_string(&all).unwrap()).unwrap(), all);
-        assert_eq!(toml::from_str::<CellVariant>("coupled = true").unwrap().gates(), 3);
+        let all = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout };
+        assert_eq!(toml::from_str::<CellOptions>(&toml::to_string(&all).unwrap()).unwrap(), all);
+        assert_eq!(toml::from_str::<CellOptions>("coupled = true").unwrap().gates(), 3);
         assert_eq!(
             all.to_string(),
             "peepholes, coupled gates, layer normalisation, zoneout of cells 0.5, of hidden states 0.25"
         );
-        assert_eq!(CellVariant::default().to_string(), "plain");
+        assert_eq!(CellOptions::default().to_string(), "plain");
         let refused = |variant, hidden: usize| {
             LstmConfig { variant, ..LstmConfig::new(2, hidden) }.validate().unwrap_err().to_string()
         };
         assert!(refused(all, 1).contains("nothing of one cell"));
-        let zoneout = |cell, hidden| CellVariant { zoneout: Zoneout { cell, hidden }, ..CellVariant::default() };
+        let zoneout = |cell, hidden| CellOptions { zoneout: Zoneout { cell, hidden }, ..CellOptions::default() };
         assert!(refused(zoneout(1.0, 1.0), 4).contains("`zoneout` is 1"));
         assert!(refused(zoneout(0.0, -0.5), 4).contains("`zoneout-hidden` is -0.5"));
         assert!(refused(zoneout(f32::NAN, 0.0), 4).contains("`zoneout-cell` is NaN"));

@@ -191,7 +191,7 @@ impl Masks {
     }
 }
 
-/// What a stack of layers drops in one training step.
+/// The dropout of a stack of layers in one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// How the masks are drawn.

@@ -29,7 +29,7 @@ pub(crate) struct Layer {
     is_below: bool,
 }
 
-/// What a forward pass leaves behind, and scratch of the backward pass.
+/// The values that a forward pass leaves behind, and scratch of the backward pass.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTape {
     input: LayerInputTape,
@@ -159,7 +159,7 @@ impl Layer {
         self.join(below, segment, dropout.filter(|dropout| dropout.rate > 0.0 && self.is_below), tape);
     }
 
-    /// What is given on: the hidden states of both directions side by side, and, if they are read out, their output gates.
+    /// Joins what is given on: the hidden states of both directions side by side, and, if they are read out, their output gates.
     fn join(&self, below: Below, segment: Segment, dropout: Option<Dropout>, tape: &mut LayerTape) {
         let (rows, width) = (segment.rows(), self.output_width());
         // One direction's hidden states are read where the recurrence left them, unless they must be changed.
@@ -290,7 +290,7 @@ impl LayerTape {
         if self.is_copied { &self.hidden } else { self.directions[0].hidden() }
     }
 
-    /// What is read out of the layer: `[T, B, output]`.
+    /// The layer's readout: `[T, B, output]`.
     pub(crate) fn readout(&self) -> &[f32] {
         if self.gate.is_empty() { self.hidden() } else { &self.gate }
     }

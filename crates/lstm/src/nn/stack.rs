@@ -23,7 +23,7 @@ pub struct Lstm {
     layers: Vec<Layer>,
 }
 
-/// What a forward pass leaves behind: outputs, all states and gates, and what the backward pass needs. Sized at its
+/// The values that a forward pass leaves behind: outputs, all states and gates, and what the backward pass needs. Sized at its
 /// first use and reused: passes over segments of the same shape allocate nothing.
 #[derive(Clone, Debug)]
 pub struct Tape {
@@ -257,7 +257,7 @@ impl Lstm {
 }
 
 impl<'a> Below<'a> {
-    /// What the last of the layers `below` leaves, or the stack's input.
+    /// The output of the last of the layers `below`, or the stack's input.
     fn of(input: &'a [f32], below: &'a [LayerTape]) -> Self {
         let last = below.last();
         Self { input, hidden: last.map_or(input, LayerTape::hidden), readout: last.map_or(input, LayerTape::readout) }

@@ -1,4 +1,4 @@
-//! What streaming carries from one segment to the next: the hidden and cell state of every layer and direction.
+//! The state that streaming carries from one segment to the next: hidden and cell states of every layer and direction.
 
 use std::ops::Range;
 

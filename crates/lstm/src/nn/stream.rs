@@ -153,7 +153,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
+    use crate::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
     use crate::nn::segment::Segment;
     use crate::rng::{Purpose, Rng};
 
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_stream_of_every_variant_gives_what_a_segment_gives() {
         for bits in 1..16 {
-            let variant = CellVariant {
+            let variant = CellOptions {
                 peepholes: bits & 1 > 0,
                 coupled: bits & 2 > 0,
                 layer_norm: bits & 4 > 0,

@@ -24,7 +24,7 @@ pub(crate) struct LayerInput {
     columns: usize,
 }
 
-/// What is joined to the hidden states below.
+/// The part of an input that is joined to the hidden states below.
 #[derive(Clone, Debug)]
 enum Joined {
     /// Nothing. Below the first layer is the stack's input.
@@ -47,14 +47,14 @@ pub(crate) struct LayerInputTape {
     d_scores: Aligned,
 }
 
-/// What lies below a layer.
+/// The values that lie below a layer.
 #[derive(Clone, Copy)]
 pub(crate) struct Below<'a> {
     /// The stack's input, `[T, B, I]`.
     pub(crate) input: &'a [f32],
     /// The hidden states of the layer below, `[T, B, D·R]`; of the first layer the stack's input.
     pub(crate) hidden: &'a [f32],
-    /// What is read out of the layer below, `[T, B, output]`.
+    /// The readout of the layer below, `[T, B, output]`.
     pub(crate) readout: &'a [f32],
 }
 

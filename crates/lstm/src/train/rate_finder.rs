@@ -12,18 +12,18 @@ use crate::run::config::RunConfig;
 
 /// One step of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RangePoint {
+pub struct RatePoint {
     /// The rate of the step.
     pub rate: f32,
     /// The training loss, smoothed over the steps so far, in nats per token.
     pub loss: f64,
 }
 
-/// What a range test found.
+/// The learning rates that a run's model learns with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RangeTest {
+pub struct RateFinder {
     /// The smoothed loss at every rate, from the lowest, until it grew beyond use.
-    pub curve: Vec<RangePoint>,
+    pub curve: Vec<RatePoint>,
     /// The rate at which the loss fell fastest; `None` where it never fell.
     pub steepest: Option<f32>,
     /// A tenth of the rate at which the loss was lowest; `None` where it never fell.
@@ -45,7 +45,7 @@ fn decades(optimizer: OptimizerKind) -> (i32, i32) {
     if optimizer.has_moments() { (-6, 1) } else { (-3, 3) }
 }
 
-impl RangeTest {
+impl RateFinder {
     /// Trains the run's model from its start, with nothing written; the run's own schedule and length do not matter.
     /// `None` if `stop` was set before the end.
     ///
@@ -62,7 +62,7 @@ impl RangeTest {
         let mut train_step = TrainStep::new(&model, &config, sampler(&config, data));
         train_step.sample(true);
         let (from, to) = decades(config.optimizer);
-        let mut curve: Vec<RangePoint> = Vec::new();
+        let mut curve: Vec<RatePoint> = Vec::new();
         let (mut average, mut lowest) = (0.0, f64::INFINITY);
         let mut these = batches(&config, data, 0)?;
         for step in 0..=((to - from) as u32 * STEPS_PER_DECADE) {
@@ -82,7 +82,7 @@ impl RangeTest {
                 break;
             }
             lowest = lowest.min(smoothed);
-            curve.push(RangePoint { rate, loss: smoothed });
+            curve.push(RatePoint { rate, loss: smoothed });
             if !result.norm.is_finite() {
                 break;
             }
@@ -94,7 +94,7 @@ impl RangeTest {
     }
 
     /// The suggestions that a curve gives.
-    fn of(curve: Vec<RangePoint>) -> Self {
+    fn of(curve: Vec<RatePoint>) -> Self {
         let lowest = curve.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).copied();
         let lowest = lowest.filter(|lowest| curve.first().is_some_and(|first| lowest.loss < first.loss));
         let tenth_of_minimum = lowest.map(|lowest| lowest.rate / 10.0);
@@ -116,13 +116,13 @@ mod tests {
     #[test]
     fn suggestions_are_the_steepest_fall_and_a_tenth_of_the_minimum() {
         let losses = [5.0, 4.9, 4.7, 4.0, 3.2, 3.0, 2.9, 3.5, 6.0];
-        let curve = |losses: &[f64]| -> Vec<RangePoint> {
-            losses.iter().enumerate().map(|(i, &loss)| RangePoint { rate: 2f32.powi(i as i32), loss }).collect()
+        let curve = |losses: &[f64]| -> Vec<RatePoint> {
+            losses.iter().enumerate().map(|(i, &loss)| RatePoint { rate: 2f32.powi(i as i32), loss }).collect()
         };
-        let test = RangeTest::of(curve(&losses));
+        let test = RateFinder::of(curve(&losses));
         // From 4.7 to 3.2 around the fourth; the lowest is the seventh.
         assert_eq!((test.steepest, test.tenth_of_minimum), (Some(8.0), Some(6.4)));
-        let rising = RangeTest::of(curve(&[5.0, 5.1, 5.3]));
+        let rising = RateFinder::of(curve(&[5.0, 5.1, 5.3]));
         assert_eq!((rising.steepest, rising.tenth_of_minimum), (None, None));
     }
 
@@ -137,7 +137,7 @@ mod tests {
             (config.optimizer, config.batch, config.segment) = (optimizer, 4, 8);
             (config.model.hidden, config.model.embedding) = (24.into(), 16);
             let data = Data::read(&config, None).unwrap();
-            let run = || RangeTest::run(config.clone(), &data, &AtomicBool::new(false)).unwrap().unwrap();
+            let run = || RateFinder::run(config.clone(), &data, &AtomicBool::new(false)).unwrap().unwrap();
             let test = run();
             assert_eq!(test, run());
             let suggested = [test.steepest, test.tenth_of_minimum].map(Option::unwrap);
@@ -147,7 +147,7 @@ mod tests {
             let lowest = test.curve.iter().map(|point| point.loss).fold(f64::INFINITY, f64::min);
             let (first, last) = (test.curve[0].loss, test.curve[test.curve.len() - 1].loss);
             assert!(lowest < 0.95 * first && last > 1.02 * lowest, "{first} {lowest} {last}");
-            assert_eq!(RangeTest::run(config.clone(), &data, &AtomicBool::new(true)).unwrap(), None);
+            assert_eq!(RateFinder::run(config.clone(), &data, &AtomicBool::new(true)).unwrap(), None);
         }
     }
 }

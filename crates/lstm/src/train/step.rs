@@ -25,7 +25,7 @@ pub(crate) struct TrainStep<'a> {
     sampling: bool,
 }
 
-/// What a run says about its steps.
+/// A run's settings of its steps.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     seed: u64,
@@ -37,7 +37,7 @@ struct Settings {
     average: Averaging,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StepResult {
     /// The loss of all its batches.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lstm::Start;
-use lstm::nn::config::{CellVariant, Init, LstmConfig, Readout, Wiring, Zoneout};
+use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
 use lstm::nn::params::Params;
 use lstm::nn::segment::Segment;
@@ -285,8 +285,8 @@ fn odd_sizes_forward() {
 }
 
 /// The combinations of peepholes, coupled gates, layer normalisation and zoneout but the plain cell.
-fn variants() -> impl Iterator<Item = CellVariant> {
-    (1..16).map(|bits| CellVariant {
+fn variants() -> impl Iterator<Item = CellOptions> {
+    (1..16).map(|bits| CellOptions {
         peepholes: bits & 1 > 0,
         coupled: bits & 2 > 0,
         layer_norm: bits & 4 > 0,
@@ -367,7 +367,7 @@ fn zoneout_draws_masks_in_training_and_takes_their_mean_in_evaluation() {
     let (hidden, batch, steps) = (40, 4, 6);
     let zoneout = Zoneout { cell: 0.5, hidden: 0.25 };
     let config =
-        LstmConfig { variant: CellVariant { zoneout, ..CellVariant::default() }, ..LstmConfig::new(3, hidden) };
+        LstmConfig { variant: CellOptions { zoneout, ..CellOptions::default() }, ..LstmConfig::new(3, hidden) };
     let lstm = Lstm::new(config).expect("a valid configuration");
     let mut params = Params::zeros(Arc::clone(lstm.layout()));
     lstm.initialise(&mut params, &Init::default(), 1);

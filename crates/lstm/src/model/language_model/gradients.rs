@@ -3,11 +3,11 @@
 use super::tests::{batch, config};
 use super::*;
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellVariant, InitScheme, Readout, Wiring, Zoneout};
+use crate::nn::config::{CellOptions, InitScheme, Readout, Wiring, Zoneout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::text::batch::NO_TARGET;
 
-/// What the last training step descended, from what it read, in double precision.
+/// The objective that the last training step descended, from its values, in double precision.
 fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch: &Batch, loss: Loss) -> f64 {
     let config = model.config();
     let Penalties { activation, temporal, label_smoothing } = config.penalties;
@@ -217,16 +217,16 @@ fn the_gradient_holds_for_a_mixture_of_softmaxes() {
 #[test]
 fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
     let zoneout = Zoneout { cell: 0.4, hidden: 0.3 };
-    let plain = CellVariant::default();
+    let plain = CellOptions::default();
     let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
     let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.3 };
     for variant in [
-        CellVariant { zoneout: Zoneout { hidden: 0.0, ..zoneout }, ..plain },
-        CellVariant { zoneout: Zoneout { cell: 0.0, ..zoneout }, ..plain },
-        CellVariant { coupled: true, zoneout, ..plain },
-        CellVariant { peepholes: true, zoneout, ..plain },
-        CellVariant { layer_norm: true, zoneout, ..plain },
-        CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout },
+        CellOptions { zoneout: Zoneout { hidden: 0.0, ..zoneout }, ..plain },
+        CellOptions { zoneout: Zoneout { cell: 0.0, ..zoneout }, ..plain },
+        CellOptions { coupled: true, zoneout, ..plain },
+        CellOptions { peepholes: true, zoneout, ..plain },
+        CellOptions { layer_norm: true, zoneout, ..plain },
+        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout },
     ] {
         let config = LanguageModelConfig { variant, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::penalty::Penalties;
 use crate::model::readout::SLAB;
-use crate::nn::config::{CellVariant, InitScheme, Zoneout};
+use crate::nn::config::{CellOptions, InitScheme, Zoneout};
 use crate::nn::dropout::DropoutRates;
 use crate::rng::{Purpose, Rng};
 use crate::text::batch::NO_TARGET;
@@ -11,9 +11,9 @@ pub(super) fn config() -> LanguageModelConfig {
 }
 
 /// Everything a cell can have beyond the plain one.
-fn variant() -> CellVariant {
+fn variant() -> CellOptions {
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    CellVariant { peepholes: true, coupled: true, layer_norm: true, zoneout }
+    CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout }
 }
 
 /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
@@ -300,7 +300,7 @@ fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
     assert_eq!(values("bias_cell"), [0.0; 5]);
     assert_eq!(values("bias_hh")[..5], [0.5; 5]);
     assert!(values("weight_peephole").iter().all(|weight| weight.abs() <= 0.1));
-    let peepholes = CellVariant { peepholes: true, ..CellVariant::default() };
+    let peepholes = CellOptions { peepholes: true, ..CellOptions::default() };
     let model = LanguageModel::new(LanguageModelConfig { variant: peepholes, ..config() }).unwrap();
     let params = model.initialise(&Init::default(), 1);
     assert_eq!(params.by_name("lstm.weight_peephole_l0").unwrap().len(), 15);

@@ -18,7 +18,7 @@ use crate::rng::{Purpose, Rng};
 /// distribution and a flat one, as for negative samples (Mikolov 2013).
 const POWER: f64 = 0.75;
 
-/// What stands for `-ln ∞`: a candidate for one position that is none for the others. Small enough that its exponential
+/// Stands for `-ln ∞`: a candidate for one position that is none for the others. Small enough that its exponential
 /// vanishes, large enough that a logit is found again behind it to 4e-6.
 const EXCLUDED: f32 = -60.0;
 

@@ -29,7 +29,7 @@ use crate::free_memory::bytes_of;
 use crate::model::config::LanguageModelConfig;
 use crate::nn::params::{Layout, Params, Slot};
 
-/// What lies between the LSTM's output `[rows, O]` and the readout.
+/// The part between the LSTM's output `[rows, O]` and the softmax.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Head {
     /// Nothing.
@@ -51,7 +51,7 @@ pub(super) struct Mixture {
     latent: Slot,
 }
 
-/// What a pass through a head leaves behind. A position is K rows that a softmax is taken of; K is 1 without a mixture.
+/// The values that a pass through a head leaves behind. A position is K rows that a softmax is taken of; K is 1 without a mixture.
 #[derive(Clone, Debug, Default)]
 pub(in crate::model) struct HeadTape {
     /// `[positions · K]`: what each row is to predict.
@@ -62,7 +62,7 @@ pub(in crate::model) struct HeadTape {
     mixture: MixtureTape,
 }
 
-/// What a mixture leaves behind: `[positions, K]` each.
+/// The values that a mixture leaves behind: `[positions, K]` each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MixtureTape {
     /// ln π, and the gradient of P o.
@@ -82,7 +82,7 @@ pub(super) struct Rows<'a> {
     pub(super) targets: &'a [u32],
     /// The gradient of the values, out.
     pub(super) d_values: &'a mut Aligned,
-    /// What weighs the K rows of a position.
+    /// The mixture that weighs the K rows of a position.
     pub(super) mixture: Option<&'a mut MixtureTape>,
     /// K.
     pub(super) softmaxes: usize,

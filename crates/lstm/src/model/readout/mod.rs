@@ -41,13 +41,14 @@ pub(super) struct Readout {
     output: usize,
 }
 
-/// What a pass leaves behind.
+/// The values that a pass leaves behind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadoutTape {
     pub(super) positions: PositionsTape,
     pub(super) head: HeadTape,
     pub(super) softmax: SoftmaxTape,
-    /// What a training step scores instead of the whole vocabulary, and whether the last forward pass drew some.
+    /// The tokens that a training step predicts among instead of the whole vocabulary, and whether the last forward pass
+    /// drew some.
     candidates: Option<Candidates>,
     is_sampled: bool,
 }
@@ -119,7 +120,7 @@ impl Readout {
     }
 
     /// Notes which rows of the embedding's table a training step touches: those of its tokens, and in a tied model those
-    /// that it scores.
+    /// that it predicts among.
     pub(super) fn touch(&self, tokens: &[u32], tape: &ReadoutTape, gradients: &mut Gradients) {
         let tokens = tokens.iter().copied();
         match tape.candidates.as_ref().filter(|_| tape.is_sampled) {
@@ -168,7 +169,7 @@ impl Readout {
 }
 
 impl ReadoutTape {
-    /// Lets training steps score the tokens that `sampler` draws, or all.
+    /// Lets training steps predict among the tokens that `sampler` draws, or all.
     pub(super) fn sample(&mut self, sampler: Option<&Arc<Sampler>>) {
         self.candidates = sampler.map(|sampler| Candidates::new(sampler.clone()));
     }

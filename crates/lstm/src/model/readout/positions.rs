@@ -16,7 +16,7 @@ pub(super) struct Positions {
     rate: f32,
 }
 
-/// What the forward pass leaves for the backward pass.
+/// The values that the forward pass leaves for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub(in crate::model) struct PositionsTape {
     /// Whether every position is predicted from its output as it is.
@@ -25,7 +25,7 @@ pub(in crate::model) struct PositionsTape {
     rows: Vec<u32>,
     outputs: Aligned,
     mask: Vec<f32>,
-    /// What is to be predicted.
+    /// The tokens to predict.
     pub(in crate::model) targets: Vec<u32>,
     /// The gradient of the outputs that are predicted from, and of all outputs.
     pub(super) d_outputs: Aligned,

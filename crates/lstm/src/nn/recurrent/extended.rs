@@ -13,7 +13,7 @@ use lstm_kernels::{
 
 use super::sequence::{Loop, Reaching, Sequence, Sizes, after, before};
 use crate::free_memory::bytes_of;
-use crate::nn::config::CellVariant;
+use crate::nn::config::CellOptions;
 use crate::nn::dropout::{Dropout, zoneout_places};
 use crate::nn::params::{Params, Slot};
 use crate::nn::segment::Segment;
@@ -21,7 +21,7 @@ use crate::nn::segment::Segment;
 /// A cell with peepholes, coupled gates, layer normalisation or zoneout: which of them, and their parameters.
 #[derive(Clone, Debug)]
 pub(super) struct ExtendedCell {
-    variant: CellVariant,
+    variant: CellOptions,
     /// `weight_peephole [3H]`, of i, f, o; `[2H]` of f, o if the gates are coupled.
     peepholes: Option<Slot>,
     norm: Option<NormSlots>,
@@ -78,7 +78,7 @@ impl Normalised {
 
 impl ExtendedCell {
     /// The cell that `variant` names, its own parameters added.
-    pub(super) fn in_layout(variant: CellVariant, hidden: usize, mut add: impl FnMut(&str, &[usize]) -> Slot) -> Self {
+    pub(super) fn in_layout(variant: CellOptions, hidden: usize, mut add: impl FnMut(&str, &[usize]) -> Slot) -> Self {
         let width = hidden.saturating_mul(variant.gates());
         let peepholes = variant.peepholes.then(|| add("weight_peephole", &[width - hidden]));
         let norm = variant.layer_norm.then(|| NormSlots {
