@@ -189,9 +189,10 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 17] = [
+    const OTHERS: [&str; 18] = [
         "shuffle",
         "line-ends",
+        "documents",
         "preset",
         "valid",
         "test",

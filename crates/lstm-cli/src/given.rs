@@ -77,7 +77,7 @@ const IDLE: [Idle; 9] = [
     Idle {
         command: "train",
         when: When::Without("TEXT"),
-        options: Which::These(&["valid", "test", "split", "text-limit", "lossy", "shuffle", "line-ends"]),
+        options: Which::These(&["valid", "test", "split", "text-limit", "lossy", "shuffle", "line-ends", "documents"]),
         why: "the built-in language is made in three parts of a fixed length; give a text, or leave it out",
     },
     Idle {
@@ -160,10 +160,15 @@ fn shown(option: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
+
+    use clap::{CommandFactory, FromArgMatches};
+    use lstm::run::config::RunConfig;
 
     use super::*;
-    use crate::Cli;
+    use crate::train::read;
+    use crate::train_options::Train;
+    use crate::{Cli, Command};
 
     #[test]
     fn every_option_of_the_table_exists() {
@@ -186,6 +191,7 @@ mod tests {
         match option {
             "preset" => &["char", "small"],
             "shuffle" => &["lines"],
+            "documents" => &["BLANK"],
             "line-ends" => &["keep"],
             "valid" | "test" => &["text.txt"],
             "split" => &["80/10/10"],
@@ -228,7 +234,7 @@ mod tests {
             "patience" => &["2"],
             "dropout" => &["0.15"],
             "dropout-input" | "dropout-hidden" | "dropout-output" | "dropout-embedding" | "dropout-weights" => {
-                &["0.07"]
+                &["0.07", "0.33"]
             }
             "dropout-kind" => &["locked", "standard"],
             "zoneout" => &["0.05"],
@@ -240,6 +246,9 @@ mod tests {
             _ => &[],
         }
     }
+
+    /// Options that change where a run lies and how it is shown.
+    const OF_THE_COMMAND: [&str; 6] = ["out", "force", "resume", "find-lr", "threads", "json"];
 
     fn options_of_train() -> Vec<(String, bool)> {
         let command = Cli::command();
@@ -258,6 +267,71 @@ mod tests {
             vec![format!("--{option}")]
         } else {
             values.iter().map(|value| format!("--{option}={value}")).collect()
+        }
+    }
+
+    /// What a command line comes to: the run, or what is said.
+    fn resolved(folder: &Path, line: &[&str]) -> Result<(RunConfig, Train), String> {
+        let command = Cli::command();
+        let line = ["lstm", "train"]
+            .iter()
+            .chain(line)
+            .map(|word| word.replace("text.txt", folder.join("text.txt").to_str().unwrap()));
+        let matches = command.clone().try_get_matches_from(line).map_err(|error| error.to_string())?;
+        refuse_idle(command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1)
+            .map_err(|error| error.to_string())?;
+        let Command::Train(options) = Cli::from_arg_matches(&matches).unwrap().command else { unreachable!() };
+        let checked = || -> Result<RunConfig> {
+            let mut config = options.config()?;
+            config.validate()?;
+            if options.is_planned() {
+                read(&options, &mut config)?;
+            }
+            lstm::model::LanguageModel::new(config.model.clone())?;
+            Ok(config)
+        };
+        Ok((checked().map_err(|error| error.to_string())?, *options))
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+        let text: String =
+            (0..4000).map(|i| format!("{}{}", words[i * i % 9], ["\n", " "][usize::from(i % 5 > 0)])).collect();
+        std::fs::write(folder.path().join("text.txt"), text).unwrap();
+        folder
+    }
+
+    /// An option names itself in what is said, as the command's or as the library's setting.
+    fn names(said: &str, option: &str) -> bool {
+        said.contains(&format!("--{option}")) || said.contains(&option.replace('-', " ")) || said.contains(option)
+    }
+
+    #[test]
+    fn every_option_changes_the_run_or_is_refused_by_name_in_every_mode() {
+        let folder = folder();
+        let modes: [&[&str]; 4] = [
+            &[],
+            &["text.txt", "--preset=small"],
+            &["text.txt", "--epochs=3"],
+            &["text.txt", "--find-lr", "--preset=small"],
+        ];
+        for mode in modes {
+            let (base, _) = resolved(folder.path(), mode).unwrap();
+            for (option, is_switch) in options_of_train() {
+                if mode.iter().any(|given| given.trim_start_matches("--").split('=').next() == Some(&option)) {
+                    continue;
+                }
+                let outcomes =
+                    ways(&option, is_switch).into_iter().map(|way| resolved(folder.path(), &[mode, &[&way]].concat()));
+                let outcomes: Vec<_> = outcomes.collect();
+                for said in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+                    assert!(names(said, &option), "{mode:?} --{option}: {said}");
+                }
+                let changes =
+                    outcomes.iter().any(|outcome| outcome.as_ref().map_or(true, |(config, _)| *config != base));
+                assert!(changes || OF_THE_COMMAND.contains(&option.as_str()), "{mode:?} --{option} is ignored");
+            }
         }
     }
 
@@ -287,4 +361,100 @@ mod tests {
             }
         }
     }
+
+    /// A second option that would have changed the run alone, but changes nothing beside the first, is ignored.
+    #[test]
+    fn no_option_makes_another_one_go_unheard() {
+        /// The second is what the first means anyway.
+        const SAME: [(&str, &str); 2] =
+            [("--tokenizer=bytes", "--line-ends=keep"), ("--batches=lines", "--variable-segment=false")];
+        let folder = folder();
+        let ways: Vec<(String, String)> = options_of_train()
+            .into_iter()
+            .filter(|(option, _)| !OF_THE_COMMAND.contains(&option.as_str()) && option != "preset")
+            .flat_map(|(option, is_switch)| ways(&option, is_switch).into_iter().map(move |way| (option.clone(), way)))
+            .collect();
+        for mode in
+            [&["text.txt", "--preset=small"][..], &["text.txt", "--preset=awd"], &["text.txt", "--preset=textlstm"]]
+        {
+            let with = |given: &[&str]| resolved(folder.path(), &[mode, given].concat()).map(|(config, _)| config);
+            let base = with(&[]).unwrap();
+            let mut unheard = Vec::new();
+            let alone: Vec<_> = ways.iter().map(|(_, way)| with(&[way]).ok()).collect();
+            for (first, of_first) in ways.iter().zip(&alone) {
+                let Some(of_first) = of_first else { continue };
+                for (second, of_second) in ways.iter().zip(&alone) {
+                    let heard = of_second.as_ref().is_some_and(|config| *config != base && config != of_first);
+                    if first.0 == second.0 || !heard {
+                        continue;
+                    }
+                    let both = with(&[&first.1, &second.1]);
+                    if both.as_ref() == Ok(of_first) && !SAME.contains(&(first.1.as_str(), second.1.as_str())) {
+                        unheard.push(format!("{} beside {}", second.1, first.1));
+                    }
+                }
+            }
+            assert_eq!(unheard, [""; 0], "{mode:?}");
+        }
+    }
+
+    /// Every option that takes a number, with numbers that make no sense for most: refused by name, or among those that
+    /// make sense all the same.
+    #[test]
+    fn numbers_beyond_sense_are_refused_by_name() {
+        const BEYOND: [&str; 11] = [
+            "nan",
+            "inf",
+            "-inf",
+            "-1",
+            "0",
+            "1e-40",
+            "1e40",
+            "4294967296",
+            "9223372036854775807",
+            "18446744073709551615",
+            "99999999999999999999",
+        ];
+        let folder = folder();
+        let mut taken = Vec::new();
+        for (option, is_switch) in options_of_train() {
+            let is_number = samples(&option).first().is_some_and(|sample| sample.parse::<f64>().is_ok());
+            if is_switch || !is_number || option == "threads" {
+                continue;
+            }
+            // Beside what the option is of.
+            let beside: &[&str] = match option.as_str() {
+                "non-monotone" => &["--optimizer=nt-asgd", "--learning-rate=30"],
+                "beta1" | "beta2" | "epsilon" => &["--optimizer=adam", "--learning-rate=0.01"],
+                "decay" | "decay-after" => &["--schedule=step"],
+                "candidates-until" => &["--candidates=5"],
+                _ => &[],
+            };
+            for number in BEYOND {
+                let given = format!("--{option}={number}");
+                let mode = ["text.txt", "--preset=small", "--layers=2"];
+                let mode: Vec<&str> =
+                    mode.into_iter().filter(|other| !other.starts_with(&format!("--{option}="))).collect();
+                match resolved(folder.path(), &[&mode[..], beside, &[&given]].concat()) {
+                    Ok(_) => taken.push(format!("{option}={number}")),
+                    Err(said) => assert!(names(&said, &option), "{given}: {said}"),
+                }
+            }
+        }
+        let sensible = SENSIBLE.split_whitespace().collect::<Vec<_>>();
+        assert_eq!(taken, sensible);
+    }
+
+    /// Zeros that turn something off, seeds, and sizes that are compared with the text or the memory where both are known.
+    const SENSIBLE: &str = "
+        text-limit=4294967296 min-count=4294967296 min-count=9223372036854775807 horizon=4294967296
+        horizon=9223372036854775807 horizon=18446744073709551615 forget-bias=-1 forget-bias=0
+        forget-bias=1e-40 dropout=0 dropout-input=0 dropout-hidden=0 dropout-output=0 dropout-embedding=0
+        dropout-weights=0 zoneout=0 zoneout-cell=0 zoneout-hidden=0 ar=0 tar=0 label-smoothing=0 batch=4294967296
+        batch=9223372036854775807 batch=18446744073709551615 segment=4294967296 segment=9223372036854775807
+        segment=18446744073709551615 accumulate=4294967296 accumulate=9223372036854775807
+        accumulate=18446744073709551615 candidates=4294967296 candidates=9223372036854775807
+        candidates=18446744073709551615 beta1=0 beta2=0 warmup=0 clip=0 weight-decay=0 seed=0
+        seed=4294967296 seed=9223372036854775807 steps=4294967296 patience=0
+    ";
 }

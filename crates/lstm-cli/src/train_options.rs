@@ -80,7 +80,7 @@ struct TextOptions {
     shuffle: Option<Shuffle>,
     /// Begin with a fresh state after every empty line (blank), every line (line), or wherever this stands, such as
     /// <|endoftext|>, a line feed behind it included [default: the text is one document]
-    #[arg(long, requires = "text", value_name = "BLANK|LINE|STRING")]
+    #[arg(long, value_name = "BLANK|LINE|STRING")]
     documents: Option<Documents>,
     /// What ends a line: lf, a carriage return before it being dropped, or keep, which leaves that in the text [default: lf;
     /// --tokenizer bytes: keep]

@@ -109,7 +109,7 @@ fn sorted_lists_are_noticed_and_shuffled_by_the_seed() {
     for (options, expected) in [
         ("one-line --shuffle lines", "one line, so there is nothing to shuffle"),
         ("names --shuffle words", "lines"),
-        ("--shuffle lines", "required"),
+        ("--shuffle lines", "--shuffle has no part without a TEXT"),
     ] {
         let said = line(folder.path(), &format!("train {options}"));
         assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);
@@ -228,7 +228,7 @@ fn documents_keep_states_apart_in_training_evaluation_and_generation() {
         ("documents --documents blank --batches windows(3)", "leave --documents out"),
         ("documents --documents line --batch 5000", "pieces of documents are too few"),
         ("documents --documents blank --shuffle lines", "shuffled lines would tear apart documents"),
-        ("--documents line", "required"),
+        ("--documents line", "--documents has no part without a TEXT"),
     ] {
         let said = line(folder.path(), &format!("train {options} --hidden 8 --steps 1"));
         assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);

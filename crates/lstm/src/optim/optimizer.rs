@@ -6,7 +6,7 @@ use lstm_kernels::{AdamStep, Aligned, adam, sgd, sum_of_squares};
 use serde::{Deserialize, Serialize};
 
 use crate::named::named;
-use crate::nn::config::{ConfigError, within};
+use crate::nn::config::{ConfigError, rate, within};
 
 /// Which optimizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +62,7 @@ impl AdamSettings {
     /// A sentence naming the setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(ConfigError::Range { name, value: beta.to_string(), expected: "at least 0 and below 1" });
-            }
+            rate(name, beta)?;
         }
         within("epsilon", self.epsilon, 1e-20..=1.0, "a number from 1e-20 to 1")
     }

@@ -69,7 +69,7 @@ impl FromStr for Warmup {
         }
         match value.parse() {
             Ok(0.0) => Ok(Self::Steps(0)),
-            Ok(share) if share > 0.0 && share < 1.0 => Ok(Self::Share(share)),
+            Ok(share) if (1e-6..1.0).contains(&share) => Ok(Self::Share(share)),
             _ => Err(ConfigError::Range { name: "warmup", value: value.to_owned(), expected: WARMUP }),
         }
     }
