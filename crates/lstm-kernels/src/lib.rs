@@ -24,21 +24,18 @@ mod team;
 mod testing;
 
 pub use gemm::matrix::{Matrix, MatrixMut, Start};
-pub use gemm::packed::PackedFactor;
 pub use gemm::product::{product, product_with_bias, products};
 pub use memory::Aligned;
 pub use ops::mixture::{column_log_sum_exp, tanh, tanh_backward};
-pub use ops::normalise::{column_products, layer_norm, layer_norm_backward};
 pub use ops::optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use ops::reduce::{column_sums, multiply, sum_of_squares};
 pub use ops::smoothing::smooth_targets;
 pub use ops::softmax::{ScoreGradient, cross_entropy, log_sum_exp};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use recurrence::step::{CellWeights, Columns, StepPlan};
-pub use recurrence::variant::{
-    CellNorm, Ended, Keep, NormGradient, NormTape, VariantBackward, VariantCell, VariantForward, hold, hold_backward,
+pub use recurrence::{
+    Cell, CellNorm, CellParameter, Reaching, Recurrence, RecurrenceTape, RecurrentWeights, Sequence, ZoneoutRates,
 };
-pub use recurrence::{BackwardBuffers, PackedRecurrence, Recurrence, RecurrentWeights};
 pub use simd::{check_isa, isa};
 pub use team::chunks::for_each_chunk;
 pub use team::{set_threads, threads, with_threads};

@@ -1,22 +1,25 @@
-//! The recurrent loop over a segment, forward and backward, as one call that a team of threads stays in.
+//! The recurrence of one direction of one layer over a segment, forward and backward, whichever cell it has; and one step of
+//! a whole network.
 //!
-//! A step is a small product followed by the gates' non-linearities. Its weights are packed once a segment: for the
-//! forward loop in blocks of units, `[block][k][gate][unit]`, so that the four gates of a block are computed together
-//! and activated while they are in the first-level cache. Members of the team own rows, units, or both, see
-//! [`Grid`](crate::gemm::streamed::Grid): rows never meet, so members that share none run without waiting; members that
-//! share rows meet once a step.
+//! | file | what it has |
+//! |---|---|
+//! | `cell.rs` | which cell, with the parameters that only it has |
+//! | `segment.rs` | a segment: its steps in their order, masked rows, cuts of the gradient |
+//! | `tape.rs` | the arrays that every cell leaves for the way back |
+//! | `passes.rs` | both passes: the one entry for every cell |
+//! | `plain/` | the loop of the plain cell, one call that a team of threads stays in |
+//! | `variant/` | the loop of cells that differ from it, and its steps |
+//! | `step.rs` | one step of a network, planned once |
 
-mod backward;
-mod cells;
-mod forward;
-mod packed;
+mod cell;
+mod passes;
+mod plain;
 mod segment;
 pub(crate) mod step;
-#[cfg(test)]
-mod tests;
-mod units;
-pub(crate) mod variant;
+mod tape;
+mod variant;
 
-pub use backward::BackwardBuffers;
-pub use packed::{PackedRecurrence, RecurrentWeights};
-pub use segment::Recurrence;
+pub use cell::{Cell, CellNorm, CellParameter, ZoneoutRates};
+pub use passes::RecurrenceTape;
+pub use segment::{Reaching, Recurrence, RecurrentWeights};
+pub use tape::Sequence;

@@ -10,10 +10,9 @@ use crate::gemm::streamed::{Streamed, Sweep, column_share};
 use crate::memory::Aligned;
 use crate::ops::mixture::Tanh;
 use crate::ops::normalise::NormaliseRow;
-use crate::recurrence::cells::{Cells, ROWS, Scratch};
-use crate::recurrence::packed::pack_blocks;
-use crate::recurrence::units::own_blocks;
-use crate::recurrence::variant::{Blend, CellNorm, CellRow, Keep, NormRow, VariantCell, cell_row};
+use crate::recurrence::cell::{Cell, CellNorm};
+use crate::recurrence::plain::{Cells, ROWS, Scratch, own_blocks, pack_blocks};
+use crate::recurrence::variant::{Blend, CellRow, NormRow, Zoneout, cell_row};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::chunks::share;
 use crate::team::shared::Shared;
@@ -44,16 +43,16 @@ impl Columns {
 /// The parameters of one layer of LSTM cells, in PyTorch's shapes.
 #[derive(Clone, Copy, Debug)]
 pub struct CellWeights<'a> {
-    /// `[4H, I]`.
+    /// `[K·H, I]`.
     pub weight_ih: &'a [f32],
-    /// `[4H, R]`.
+    /// `[K·H, R]`.
     pub weight_hh: &'a [f32],
-    /// `[4H]`.
+    /// `[K·H]`.
     pub bias_ih: &'a [f32],
-    /// `[4H]`.
+    /// `[K·H]`.
     pub bias_hh: &'a [f32],
-    /// H.
-    pub hidden: usize,
+    /// `[P, H]`, if the hidden state is projected.
+    pub weight_hr: Option<&'a [f32]>,
 }
 
 /// A network's step, built part by part and then run again and again.
@@ -118,17 +117,27 @@ struct Form {
 }
 
 impl Form {
-    /// The cell of this form with the parameters that lie one after the other.
-    fn cell(self, parameters: &[f32]) -> VariantCell<'_> {
+    /// The form of a cell, and its parameters one after the other.
+    fn of(cell: Cell) -> (Self, Vec<f32>) {
+        let Cell { hidden, coupled, peepholes, norm, .. } = cell;
+        let mut parameters = peepholes.unwrap_or_default().to_vec();
+        let norms = norm.map(|norm| [norm.gain_ih, norm.gain_hh, norm.gain_cell, norm.bias_cell]);
+        norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
+        (Self { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() }, parameters)
+    }
+
+    /// The cell of this form with the parameters that lie one after the other, zoneout apart.
+    fn cell(self, parameters: &[f32]) -> Cell<'_> {
         let Self { hidden, coupled, peepholes, norm } = self;
-        let plain = VariantCell { hidden, coupled, peepholes: None, norm: None };
-        let width = plain.gates() * hidden;
+        let form = Cell { coupled, ..Cell::plain(hidden) };
+        let width = form.width();
         let (peephole, rest) = parameters.split_at(if peepholes { width - hidden } else { 0 });
         let norm = norm.then(|| {
-            let (gain_hh, cell) = rest.split_at(width);
-            CellNorm { gain_hh, gain_cell: &cell[..hidden], bias_cell: &cell[hidden..] }
+            let (gains, cell) = rest.split_at(2 * width);
+            let (gain_ih, gain_hh) = gains.split_at(width);
+            CellNorm { gain_ih, gain_hh, gain_cell: &cell[..hidden], bias_cell: &cell[hidden..] }
         });
-        VariantCell { peepholes: peepholes.then_some(peephole), norm, ..plain }
+        Cell { peepholes: peepholes.then_some(peephole), norm, ..form }
     }
 }
 
@@ -177,18 +186,46 @@ impl StepPlan {
         row
     }
 
-    /// Appends a layer of cells: from `joined: [B, I + R]`, the input beside the hidden state before, and
-    /// `c: [B, H]`, which is replaced, to the hidden state before projection, `out: [B, H]`. Returns the activated
-    /// gates, `[B, 4H]`.
+    /// Appends a layer of cells: from `joined: [B, I + R]`, the input beside the hidden state before, and the cell state
+    /// `c: [B, H]`, both of which are carried on to the next step, to the hidden state `out: [B, R]`; zoneout is its
+    /// expectation. Returns the activated gates, `[B, K·H]`.
     ///
     /// # Panics
     /// When the shapes do not fit each other.
-    pub fn cells(&mut self, weights: CellWeights, joined: Columns, c: Columns, out: Columns) -> Columns {
-        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, hidden } = weights;
-        let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / (4 * hidden));
-        assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, hidden], "columns of cells");
-        assert_eq!([bias_ih.len(), bias_hh.len()], [4 * hidden; 2], "biases of cells");
+    pub fn cells(&mut self, cell: Cell, weights: CellWeights, joined: Columns, c: Columns, out: Columns) -> Columns {
+        let (hidden, width) = (cell.hidden, cell.width());
+        let [input, recurrent] = [weights.weight_ih, weights.weight_hh].map(|weight| weight.len() / width);
+        cell.check();
+        assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, recurrent], "columns of cells");
+        assert_eq!([weights.bias_ih.len(), weights.bias_hh.len()], [width; 2], "biases of cells");
         assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
+        let raw = if weights.weight_hr.is_some() { self.buffer(hidden) } else { out };
+        let gates = match cell.is_plain() {
+            true => self.plain_cells(hidden, weights, joined, c, raw),
+            false => self.variant_cells(cell, weights, joined, c, raw),
+        };
+        if let Some(weight_hr) = weights.weight_hr {
+            self.linear(weight_hr, None, raw, out);
+        }
+        let h = joined.part(input..input + recurrent);
+        if cell.zoneout.hidden > 0.0 {
+            self.phases.push(Phase::Blend { values: out, before: h, rate: cell.zoneout.hidden });
+        }
+        self.carry(out, h);
+        gates
+    }
+
+    /// [`Self::cells`] of plain cells, before projection.
+    fn plain_cells(
+        &mut self,
+        hidden: usize,
+        weights: CellWeights,
+        joined: Columns,
+        c: Columns,
+        out: Columns,
+    ) -> Columns {
+        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, .. } = weights;
+        let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / (4 * hidden));
         let bias = self.shared_row(bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b));
         let (gates, tanh_c) = (self.buffer(4 * hidden), self.buffer(hidden));
         let mut packed = Aligned::new();
@@ -200,60 +237,54 @@ impl StepPlan {
         gates
     }
 
-    /// Appends a layer of a variant's cells: from gates `[B, K·H]`, in the pre-activations, out the activated gates, and
-    /// `c_before: [B, H]` to c and out `[B, H]`; c may be `c_before`. `sums: [B, K·H]` holds W_hh h for a normalised cell, else
-    /// it is in the gates already.
-    ///
-    /// # Panics
-    /// When the shapes do not fit each other.
-    pub fn variant(
+    /// [`Self::cells`] of other cells, before projection and zoneout of the hidden state.
+    fn variant_cells(
         &mut self,
-        cell: VariantCell,
-        gates: Columns,
-        sums: Option<Columns>,
-        c_before: Columns,
+        cell: Cell,
+        weights: CellWeights,
+        joined: Columns,
         c: Columns,
         out: Columns,
-    ) {
-        let VariantCell { hidden, coupled, peepholes, norm } = cell;
-        cell.check();
-        assert_eq!([c_before.width, c.width, out.width], [hidden; 3], "columns of states");
-        assert!(gates.width == cell.gates() * hidden && sums.is_none_or(|sums| sums.width == gates.width), "gates");
-        assert_eq!(sums.is_some(), norm.is_some(), "W_hh h apart for a normalised cell");
-        let mut parameters = peepholes.unwrap_or_default().to_vec();
-        let norms = norm.map(|norm| [norm.gain_hh, norm.gain_cell, norm.bias_cell]);
-        norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
-        self.packed.push(Arc::new(Aligned::from(&parameters[..])));
+    ) -> Columns {
+        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, .. } = weights;
+        let (hidden, width) = (cell.hidden, cell.width());
+        let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / width);
+        let bias: Vec<f32> = bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b).collect();
+        let gates = self.buffer(width);
+        let sums = match cell.norm {
+            None => {
+                let rows = weight_ih.chunks_exact(input).zip(weight_hh.chunks_exact(recurrent));
+                let weight: Vec<f32> = rows.flat_map(|(x, h)| [x, h].concat()).collect();
+                self.linear(&weight, Some(&bias), joined, gates);
+                None
+            }
+            Some(norm) => {
+                let sums = self.buffer(width);
+                self.linear(weight_ih, None, joined.part(0..input), gates);
+                self.linear(weight_hh, None, joined.part(input..input + recurrent), sums);
+                let parameters = self.keep_parameters(&[norm.gain_ih, &bias].concat());
+                self.phases.push(Phase::Normalise { parameters, values: gates });
+                Some(sums)
+            }
+        };
+        let rate = cell.zoneout.cell;
+        let new = if rate > 0.0 { self.buffer(hidden) } else { c };
+        let (form, parameters) = Form::of(cell);
+        let parameters = self.keep_parameters(&parameters);
         let (tanh_c, cells) = (self.buffer(hidden), sums.map(|_| self.buffer(hidden)));
-        self.phases.push(Phase::Variant {
-            parameters: self.packed.len() - 1,
-            form: Form { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() },
-            gates,
-            norm: sums.zip(cells),
-            c_before,
-            c,
-            tanh_c,
-            out,
-        });
+        let norm = sums.zip(cells);
+        self.phases.push(Phase::Variant { parameters, form, gates, norm, c_before: c, c: new, tanh_c, out });
+        if rate > 0.0 {
+            self.phases.push(Phase::Blend { values: new, before: c, rate });
+            self.carry(new, c);
+        }
+        gates
     }
 
-    /// Appends a layer normalisation in place: values `[B, N]` = gain ∘ N(values) + bias.
-    ///
-    /// # Panics
-    /// When the shapes do not fit each other.
-    pub fn normalise(&mut self, values: Columns, gain: &[f32], bias: &[f32]) {
-        assert_eq!([gain.len(), bias.len()], [values.width; 2], "a gain and a bias for every column");
-        self.packed.push(Arc::new(Aligned::from(&[gain, bias].concat()[..])));
-        self.phases.push(Phase::Normalise { parameters: self.packed.len() - 1, values });
-    }
-
-    /// Appends values = rate · before + (1 − rate) · values: the expectation of zoneout.
-    ///
-    /// # Panics
-    /// When the widths differ.
-    pub fn blend(&mut self, values: Columns, before: Columns, rate: f32) {
-        assert_eq!(values.width, before.width, "columns to blend");
-        self.phases.push(Phase::Blend { values, before, rate });
+    /// Keeps parameters as they are, and gives where.
+    fn keep_parameters(&mut self, parameters: &[f32]) -> usize {
+        self.packed.push(Arc::new(Aligned::from(parameters)));
+        self.packed.len() - 1
     }
 
     /// Appends out `[B, N]` = input `[B, K]` · weightᵀ + bias, weight: `[N, K]`.
@@ -455,7 +486,7 @@ impl Kernel for Step<'_> {
                                 c_before: at(c_before, row),
                                 c: at(c, row),
                                 tanh_c: at(tanh_c, row),
-                                shown: at(out, row),
+                                h: at(out, row),
                                 norm,
                             };
                             cell_row(simd, &cell, row);
@@ -472,8 +503,8 @@ impl Kernel for Step<'_> {
                     Phase::Blend { values, before, rate } => {
                         for row in share(batch, member.count, member.index) {
                             let (to, before) = (at(values, row), at(before, row));
-                            let keep = Keep::Rate(*rate);
-                            Blend { values: to, before, len: values.width, keep, first: 0 }.run(simd);
+                            let zoneout = Zoneout::Rate(*rate);
+                            Blend { values: to, before, len: values.width, zoneout, first: 0 }.run(simd);
                         }
                     }
                     Phase::Sum { a, b, out } => {
@@ -567,10 +598,9 @@ mod tests {
                     weight_hh: &weight_hh,
                     bias_ih: &bias_ih,
                     bias_hh: &bias_hh,
-                    hidden,
+                    weight_hr: None,
                 };
-                plan.cells(weights, joined, c, h);
-                plan.carry(h, joined.part(input..input + hidden));
+                plan.cells(Cell::plain(hidden), weights, joined, c, h);
                 plan.linear(&weight, Some(&bias), h, out);
                 // A small plan would run alone.
                 plan.weights = usize::MAX / 8;

@@ -1,13 +1,13 @@
 //! One layer over a segment: its input wired to both directions, their hidden states joined, the residual connection,
 //! masks, and what is read out. Forward, backward, and one step.
 
-use lstm_kernels::{Aligned, Columns, Start, StepPlan};
+use lstm_kernels::{Aligned, Columns, Reaching, Start, StepPlan};
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, LstmConfig, Readout};
 use crate::nn::dropout::{self, Dropout, layer_place};
 use crate::nn::params::{Layout, Params};
-use crate::nn::recurrent::{Reaching, Recurrent, RecurrentTape};
+use crate::nn::recurrent::{Recurrent, RecurrentTape};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
 use crate::nn::wiring::{Below, DBelow, LayerInput, LayerInputTape};
@@ -108,7 +108,7 @@ impl Layer {
     pub(crate) fn tape(&self) -> LayerTape {
         LayerTape {
             input: LayerInputTape::default(),
-            directions: self.directions.iter().map(Recurrent::tape).collect(),
+            directions: self.directions.iter().map(|_| RecurrentTape::default()).collect(),
             hidden: Aligned::new(),
             is_copied: false,
             gate: Aligned::new(),

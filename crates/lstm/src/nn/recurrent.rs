@@ -1,18 +1,16 @@
 //! One direction of one layer over a segment: `[T, B, I]` → `[T, B, R]`, forward, backward, and one step.
 //!
 //! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
-//! is one matrix product, only the recurrence goes step by step, and every weight gradient is one product again. The
-//! loop of the plain cell is `recurrent/plain.rs`'s, that of the others `recurrent/extended.rs`'s.
+//! is one matrix product, only the recurrence goes step by step, in the kernels, and every weight gradient is one product
+//! again.
 
-mod extended;
-mod plain;
-mod sequence;
+mod cell;
 
 use std::ops::Range;
 
 use lstm_kernels::{
-    Aligned, Columns, Matrix, MatrixMut, RecurrentWeights, Start, StepPlan, multiply, product, product_with_bias,
-    products,
+    Aligned, CellWeights, Columns, Matrix, MatrixMut, Reaching, Recurrence, RecurrenceTape, RecurrentWeights, Start,
+    StepPlan, multiply, product, product_with_bias, products,
 };
 
 use crate::free_memory::bytes_of;
@@ -20,10 +18,7 @@ use crate::nn::config::{Init, InitScheme, LstmConfig};
 use crate::nn::dropout::{Dropout, layer_place};
 use crate::nn::params::{Layout, Params, Slot};
 use crate::nn::segment::Segment;
-use extended::{ExtendedCell, ExtendedTape};
-use plain::PlainTape;
-pub(crate) use sequence::Reaching;
-use sequence::{Loop, Sequence, Sizes, after, before};
+use cell::{LayerCell, Sizes};
 
 /// One direction of one layer: where its parameters lie, and how it runs.
 #[derive(Clone, Debug)]
@@ -33,33 +28,17 @@ pub(crate) struct Recurrent {
     bias_ih: Slot,
     bias_hh: Slot,
     weight_hr: Option<Slot>,
-    cell: Cell,
+    cell: LayerCell,
     sizes: Sizes,
     /// Which layer it is of.
     layer: usize,
 }
 
-/// Which cell, with the parameters that only it has.
-#[derive(Clone, Debug)]
-enum Cell {
-    /// That of [`crate::cell`].
-    Plain,
-    /// That of [`crate::cell::variant`].
-    Extended(ExtendedCell),
-}
-
 /// What a forward pass leaves for its backward pass, and the scratch of both.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecurrentTape {
-    sequence: Sequence,
-    /// Of either cell what its loop needs beside; that of the other stays empty.
-    plain: PlainTape,
-    extended: ExtendedTape,
-    is_packed: bool,
+    recurrence: RecurrenceTape,
     dropped: DroppedWeights,
-    /// Which way it ran, and T.
-    reverse: bool,
-    steps: usize,
 }
 
 /// Recurrent weights of which some are dropped.
@@ -98,10 +77,7 @@ impl Recurrent {
             bias_ih: add("bias_ih", &[width]),
             bias_hh: add("bias_hh", &[width]),
             weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
-            cell: match config.variant.is_plain() {
-                true => Cell::Plain,
-                false => Cell::Extended(ExtendedCell::in_layout(config.variant, hidden, add)),
-            },
+            cell: LayerCell::in_layout(config.variant, hidden, add),
             sizes,
             layer,
         }
@@ -137,14 +113,7 @@ impl Recurrent {
                 params.get_mut(slot)[first..first + hidden].fill(sum / 2.0);
             }
         }
-        if let Cell::Extended(cell) = &self.cell {
-            cell.initialise(params, bound(hidden), seed);
-        }
-    }
-
-    /// An empty tape.
-    pub(crate) fn tape(&self) -> RecurrentTape {
-        RecurrentTape { reverse: self.sizes.reverse, ..RecurrentTape::default() }
+        self.cell.initialise(params, bound(hidden), seed);
     }
 
     /// The bytes of a tape for a segment of so many steps and rows, the weights that are packed beside it included.
@@ -167,33 +136,18 @@ impl Recurrent {
             [2 * of_projection, hidden, recurrent],
             [1, 1, width],
         ]);
-        match &self.cell {
-            Cell::Plain => shared,
-            Cell::Extended(cell) => shared.saturating_add(cell.bytes(steps, batch, self.sizes)),
-        }
+        shared.saturating_add(self.cell.bytes(steps, batch, self.sizes))
     }
 
     /// Sizes the tape for the segment, adds up both biases, and draws the masks that hold for the segment.
     pub(crate) fn begin(&self, params: &Params, segment: Segment, dropout: Option<Dropout>, tape: &mut RecurrentTape) {
-        let Sizes { hidden, recurrent, .. } = self.sizes;
-        let rows = segment.rows();
-        let slots = rows + segment.batch;
-        tape.steps = segment.steps;
-        let sequence = &mut tape.sequence;
-        sequence.gates.resize(rows * self.width());
-        sequence.h.resize(slots * recurrent);
-        sequence.c.resize(slots * hidden);
-        sequence.tanh_c.resize(rows * hidden);
-        if self.weight_hr.is_some() {
-            sequence.raw.resize(rows * hidden);
-        }
-        sequence.bias.resize(self.width());
+        let recurrence = self.recurrence(params, segment);
+        let sequence = &mut tape.recurrence.sequence;
+        sequence.resize(&recurrence, self.weight_hr.is_some());
         let biases = params.get(self.bias_ih).iter().zip(params.get(self.bias_hh));
         sequence.bias.iter_mut().zip(biases).for_each(|(sum, (a, b))| *sum = a + b);
         self.drop_weights(params, dropout, &mut tape.dropped);
-        if let Cell::Extended(cell) = &self.cell {
-            cell.draw_zoneout(dropout, self.layer, segment, self.sizes, &mut tape.extended);
-        }
+        self.cell.draw_zoneout(dropout, self.layer, segment, self.sizes, &mut tape.recurrence);
     }
 
     /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
@@ -224,13 +178,13 @@ impl Recurrent {
         tape: &mut RecurrentTape,
     ) {
         let width = self.width();
-        let gates = &mut tape.sequence.gates[rows.start * width..rows.end * width];
+        let sequence = &mut tape.recurrence.sequence;
+        let gates = &mut sequence.gates[rows.start * width..rows.end * width];
         let out = MatrixMut::new(gates, rows.len(), width);
         let source = Matrix::new(source, rows.len(), columns.len());
         let weight = self.input_columns(params.get(self.weight_ih), &columns).transposed();
-        let is_normalised = matches!(&self.cell, Cell::Extended(cell) if cell.is_normalised());
         match start {
-            Start::Zero if !is_normalised => product_with_bias(out, &tape.sequence.bias, source, weight),
+            Start::Zero if !self.cell.is_normalised() => product_with_bias(out, &sequence.bias, source, weight),
             start => product(out, start, source, weight),
         }
     }
@@ -246,19 +200,8 @@ impl Recurrent {
         frozen: bool,
         tape: &mut RecurrentTape,
     ) {
-        let (first, last) = self.sizes.end_slots(segment.steps);
-        let RecurrentTape { sequence, plain, extended, is_packed, dropped, .. } = tape;
-        sequence.h[first * h.len()..][..h.len()].copy_from_slice(h);
-        sequence.c[first * c.len()..][..c.len()].copy_from_slice(c);
-        let run = Loop { segment, sizes: self.sizes, weights: self.weights(params, dropped) };
-        let pack = !(frozen && *is_packed);
-        match &self.cell {
-            Cell::Plain => plain.forward(run, pack, sequence),
-            Cell::Extended(cell) => extended.forward(cell, params, run, pack, sequence),
-        }
-        *is_packed = true;
-        h.copy_from_slice(&sequence.h[last * h.len()..][..h.len()]);
-        c.copy_from_slice(&sequence.c[last * c.len()..][..c.len()]);
+        let RecurrentTape { recurrence, dropped } = tape;
+        self.recurrence(params, segment).forward(self.weights(params, dropped), h, c, frozen, recurrence);
     }
 
     /// Runs the recurrence backward: the tape's gates become the gradients of their pre-activations, and `gradients`
@@ -276,17 +219,10 @@ impl Recurrent {
     ) {
         let Sizes { input, hidden, recurrent, .. } = self.sizes;
         let (rows, width) = (segment.rows(), self.width());
-        let RecurrentTape { sequence, plain, extended, dropped, .. } = tape;
-        if self.weight_hr.is_some() {
-            sequence.d_projected.resize(rows * recurrent);
-        }
-        let run = Loop { segment, sizes: self.sizes, weights: self.weights(params, dropped) };
-        match &self.cell {
-            Cell::Plain => plain.backward(run, reaching, sequence),
-            Cell::Extended(cell) => {
-                extended.backward(cell, params, run, reaching, sequence, gradients, accumulate);
-            }
-        }
+        let RecurrentTape { recurrence, dropped } = tape;
+        self.recurrence(params, segment).backward(self.weights(params, dropped), reaching, recurrence);
+        self.cell.store_gradients(recurrence, gradients, accumulate);
+        let sequence = &recurrence.sequence;
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
         let d_input_weight = &mut d_input_weight[columns.start..];
         let is_dropped = !dropped.mask.is_empty();
@@ -294,23 +230,20 @@ impl Recurrent {
             true => (&mut dropped.left[..], Start::Zero),
             false => (&mut *d_weight, accumulate),
         };
-        let hidden_weight = (
-            MatrixMut::new(target, width, recurrent),
-            start,
-            Matrix::new(before(&sequence.h, segment.steps, self.sizes.reverse), rows, recurrent),
-        );
+        let hidden_weight =
+            (MatrixMut::new(target, width, recurrent), start, Matrix::new(sequence.hidden_before(), rows, recurrent));
         let input_weight = (
             MatrixMut::with_stride(d_input_weight, width, columns.len(), input),
             accumulate,
             Matrix::new(source, rows, columns.len()),
         );
         let d_gates = Matrix::new(&sequence.gates, rows, width).transposed();
-        match &self.cell {
-            Cell::Extended(cell) if cell.is_normalised() => {
-                products(Matrix::new(extended.d_sums(), rows, width).transposed(), [hidden_weight]);
+        match recurrence.d_recurrent() {
+            Some(d_recurrent) => {
+                products(Matrix::new(d_recurrent, rows, width).transposed(), [hidden_weight]);
                 products(d_gates, [input_weight]);
             }
-            _ => products(d_gates, [hidden_weight, input_weight]),
+            None => products(d_gates, [hidden_weight, input_weight]),
         }
         if is_dropped {
             multiply(&mut dropped.left, &dropped.mask);
@@ -320,8 +253,8 @@ impl Recurrent {
             product(
                 MatrixMut::new(gradients.get_mut(slot), recurrent, hidden),
                 accumulate,
-                Matrix::new(&sequence.d_projected, rows, recurrent).transposed(),
-                Matrix::new(&sequence.raw, rows, hidden),
+                Matrix::new(sequence.d_projected(), rows, recurrent).transposed(),
+                Matrix::new(sequence.raw(), rows, hidden),
             );
         }
         // Both biases enter the same sum, so they share one gradient.
@@ -380,45 +313,33 @@ impl Recurrent {
         c: Columns,
         out: Columns,
     ) -> Columns {
-        let Sizes { input, hidden, recurrent, .. } = self.sizes;
-        let raw = if self.weight_hr.is_some() { plan.buffer(hidden) } else { out };
-        let gates = match &self.cell {
-            Cell::Plain => plan.cells(self.cell_weights(params), joined, c, raw),
-            Cell::Extended(cell) => cell.plan_step(params, self.cell_weights(params), plan, self.sizes, joined, c, raw),
-        };
-        if let Some(weight_hr) = self.weight_hr {
-            plan.linear(params.get(weight_hr), None, raw, out);
-        }
-        let h = joined.part(input..input + recurrent);
-        if let Cell::Extended(cell) = &self.cell {
-            cell.plan_zoneout(plan, out, h);
-        }
-        plan.carry(out, h);
-        gates
-    }
-
-    fn cell_weights<'a>(&self, params: &'a Params) -> lstm_kernels::CellWeights<'a> {
-        lstm_kernels::CellWeights {
+        let weights = CellWeights {
             weight_ih: params.get(self.weight_ih),
             weight_hh: params.get(self.weight_hh),
             bias_ih: params.get(self.bias_ih),
             bias_hh: params.get(self.bias_hh),
-            hidden: self.sizes.hidden,
-        }
+            weight_hr: self.weight_hr.map(|slot| params.get(slot)),
+        };
+        plan.cells(self.cell.kernel(params, self.sizes.hidden), weights, joined, c, out)
+    }
+
+    /// The recurrence over a segment, as the kernels take it.
+    fn recurrence<'a>(&self, params: &'a Params, segment: Segment<'a>) -> Recurrence<'a> {
+        let Sizes { hidden, recurrent, reverse, horizon, .. } = self.sizes;
+        let Segment { steps, batch, lengths } = segment;
+        Recurrence { cell: self.cell.kernel(params, hidden), recurrent, reverse, horizon, steps, batch, lengths }
     }
 
     /// The gradients of the gates' pre-activations of some of the T·B rows.
     fn d_gates<'a>(&self, rows: &Range<usize>, tape: &'a RecurrentTape) -> Matrix<'a> {
         let width = self.width();
-        Matrix::new(&tape.sequence.gates[rows.start * width..rows.end * width], rows.len(), width)
+        Matrix::new(&tape.recurrence.sequence.gates[rows.start * width..rows.end * width], rows.len(), width)
     }
 
     fn weights<'a>(&self, params: &'a Params, dropped: &'a DroppedWeights) -> RecurrentWeights<'a> {
         RecurrentWeights {
             weight_hh: if dropped.mask.is_empty() { params.get(self.weight_hh) } else { &dropped.left },
             weight_hr: self.weight_hr.map(|slot| params.get(slot)),
-            hidden: self.sizes.hidden,
-            recurrent: self.sizes.recurrent,
         }
     }
 
@@ -430,16 +351,16 @@ impl Recurrent {
 impl RecurrentTape {
     /// The activated gates: `[T, B, K·H]`; after the backward pass their gradients.
     pub(crate) fn gates(&self) -> &[f32] {
-        &self.sequence.gates
+        &self.recurrence.sequence.gates
     }
 
     /// The hidden states after each step: `[T, B, R]`.
     pub(crate) fn hidden(&self) -> &[f32] {
-        after(&self.sequence.h, self.steps, self.reverse)
+        self.recurrence.sequence.hidden()
     }
 
     /// The cell states after each step: `[T, B, H]`.
     pub(crate) fn cell(&self) -> &[f32] {
-        after(&self.sequence.c, self.steps, self.reverse)
+        self.recurrence.sequence.cell()
     }
 }

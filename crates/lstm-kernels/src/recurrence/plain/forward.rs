@@ -1,49 +1,45 @@
-//! The loop forward.
+//! The loop forward of the plain cell.
 
 use super::cells::{Cells, ROWS, Scratch};
-use super::segment::Recurrence;
+use super::packed::PackedRecurrence;
 use super::units::own_blocks;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
+use crate::recurrence::segment::Recurrence;
+use crate::recurrence::tape::Sequence;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
 
-impl Recurrence<'_> {
-    /// Runs the segment.
-    ///
-    /// gates `[T, B, 4H]`: in the input part of the pre-activations, biases included, out the activated i, f, g, o;
-    /// h `[T + 1, B, R]` and c `[T + 1, B, H]`: slot 0 holds the initial state and step t writes slot t + 1 (reverse:
-    /// slot T holds it, step t writes slot t); tanh_c `[T, B, H]`; raw `[T, B, H]`: `o ∘ tanh c` before projection,
-    /// empty without one. A masked step copies its row's states and zeroes the rest.
-    ///
-    /// # Panics
-    /// When an array is shorter than its shape.
-    pub fn forward(&self, gates: &mut [f32], h: &mut [f32], c: &mut [f32], tanh_c: &mut [f32], raw: &mut [f32]) {
-        let projected = !raw.is_empty();
-        let arrays = ForwardArrays {
-            gates: Shared::new(gates),
-            h: Shared::new(h),
-            c: Shared::new(c),
-            tanh_c: Shared::new(tanh_c),
-            raw: projected.then(|| Shared::new(raw)),
-        };
-        let (rows, hidden) = (self.steps * self.batch, self.hidden);
-        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
-        arrays.h.assert_fits((rows + self.batch) * self.recurrent, "h");
-        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
-        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
-        if let Some(raw) = arrays.raw {
-            raw.assert_fits(rows * hidden, "raw");
-        }
-        let grid = Grid::choose(self.batch, self.recurrent, 4 * hidden);
-        team::run(grid.members(), |member| {
-            // A team of another size than asked for shares in one direction only; the result is the same.
-            let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
-            dispatch(ForwardTask { recurrence: self, arrays, grid, member });
-        });
+/// Runs the segment: from the input part of the gates and the initial state to all else in `sequence`.
+///
+/// # Panics
+/// When an array is shorter than its shape.
+pub(crate) fn forward(recurrence: &Recurrence, packed: &PackedRecurrence, sequence: &mut Sequence) {
+    let Sequence { gates, h, c, tanh_c, raw, .. } = sequence;
+    let projects = !raw.is_empty();
+    let arrays = ForwardArrays {
+        gates: Shared::new(gates),
+        h: Shared::new(h),
+        c: Shared::new(c),
+        tanh_c: Shared::new(tanh_c),
+        raw: projects.then(|| Shared::new(raw)),
+    };
+    let (rows, hidden) = (recurrence.rows(), recurrence.cell.hidden);
+    arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+    arrays.h.assert_fits((rows + recurrence.batch) * recurrence.recurrent, "h");
+    arrays.c.assert_fits((rows + recurrence.batch) * hidden, "c");
+    arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
+    if let Some(raw) = arrays.raw {
+        raw.assert_fits(rows * hidden, "raw");
     }
+    let grid = Grid::choose(recurrence.batch, recurrence.recurrent, 4 * hidden);
+    team::run(grid.members(), |member| {
+        // A team of another size than asked for shares in one direction only; the result is the same.
+        let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
+        dispatch(ForwardTask { recurrence, packed, arrays, grid, member });
+    });
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +53,7 @@ struct ForwardArrays {
 
 struct ForwardTask<'a> {
     recurrence: &'a Recurrence<'a>,
+    packed: &'a PackedRecurrence,
     arrays: ForwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
@@ -67,8 +64,8 @@ impl Kernel for ForwardTask<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, arrays, grid, member } = self;
-        let (batch, hidden, recurrent) = (recurrence.batch, recurrence.hidden, recurrence.recurrent);
+        let Self { recurrence, packed, arrays, grid, member } = self;
+        let (batch, hidden, recurrent) = (recurrence.batch, recurrence.cell.hidden, recurrence.recurrent);
         let rows = share(batch, grid.rows, member.index / grid.columns);
         let part = member.index % grid.columns;
         let own = own_blocks(hidden, S::LANES, grid.columns, part);
@@ -101,7 +98,7 @@ impl Kernel for ForwardTask<'_> {
                         rows: count,
                         depth: recurrent,
                         left: Source { data: h_before, row: recurrent, column: 1 },
-                        weights: recurrence.packed.recurrent.as_ptr(),
+                        weights: packed.recurrent.as_ptr(),
                         sweep: Sweep::of_pass(n * passes + pass),
                     };
                     product.cells(simd, &own, &cells, &mut scratch);
@@ -118,7 +115,7 @@ impl Kernel for ForwardTask<'_> {
                         depth: hidden,
                         left: Source { data: raw.at((t * batch + rows.start) * hidden), row: hidden, column: 1 },
                         // Shares begin at whole vectors; the forward panels are cut as one share.
-                        weights: recurrence.packed.projection.as_ptr(),
+                        weights: packed.projection.as_ptr(),
                         sweep: Sweep::of_pass(n),
                     };
                     let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);

@@ -1,80 +1,69 @@
-//! The loop backward.
+//! The loop backward of the plain cell.
 
 use std::ops::Range;
 
-use super::segment::Recurrence;
-use crate::gemm::matrix::{Initial, Out, Source};
+use super::packed::PackedRecurrence;
+use crate::gemm::matrix::{Initial, Out, Source, Start};
 use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share, panels_before};
 use crate::gemm::tile::{self, PANEL};
+use crate::ops::reduce::column_sums;
+use crate::recurrence::cell::Cell;
+use crate::recurrence::segment::{Reaching, Recurrence};
+use crate::recurrence::tape::Sequence;
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector, dispatch};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
 
-/// The arrays of the way back over a segment.
-#[derive(Debug)]
-pub struct BackwardBuffers<'a> {
-    /// `[T, B, 4H]`: in the activated gates, out the gradients of their pre-activations, 0 where masked.
-    pub gates: &'a mut [f32],
-    /// `[T + 1, B, H]` and `[T, B, H]`, as [`Recurrence::forward`] left them.
-    pub c: &'a [f32],
-    /// See `c`.
-    pub tanh_c: &'a [f32],
-    /// `[T, B, R]`: the gradient of `h` from above.
-    pub d_h: &'a [f32],
-    /// `[T, B, H]`: that of the activated output gate, if it is read.
-    pub d_o: Option<&'a [f32]>,
-    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
-    pub dh: &'a mut [f32],
-    /// See `dh`.
-    pub dc: &'a mut [f32],
-    /// `[T, B, H]` and `[T, B, R]`: out the gradients before and after a projection; both empty without one.
-    pub raw_gradient: &'a mut [f32],
-    /// See `raw_gradient`.
-    pub d_projected: &'a mut [f32],
-}
-
-impl Recurrence<'_> {
-    /// Runs the segment backward.
-    ///
-    /// # Panics
-    /// When an array is shorter than its shape.
-    pub fn backward(&self, buffers: BackwardBuffers) {
-        let BackwardBuffers { gates, c, tanh_c, d_h, d_o, dh, dc, raw_gradient, d_projected } = buffers;
-        let projected = !d_projected.is_empty();
-        let arrays = BackwardArrays {
-            gates: Shared::new(gates),
-            c: Shared::read_only(c),
-            tanh_c: Shared::read_only(tanh_c),
-            d_h: Shared::read_only(d_h),
-            d_o: d_o.map(Shared::read_only),
-            dh: Shared::new(dh),
-            dc: Shared::new(dc),
-            projected: projected.then(|| (Shared::new(raw_gradient), Shared::new(d_projected))),
-        };
-        let (rows, hidden, recurrent) = (self.steps * self.batch, self.hidden, self.recurrent);
-        arrays.gates.assert_fits(rows * 4 * hidden, "gates");
-        arrays.c.assert_fits((rows + self.batch) * hidden, "c");
-        arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
-        arrays.d_h.assert_fits(rows * recurrent, "d_h");
-        arrays.dh.assert_fits(self.batch * recurrent, "dh");
-        arrays.dc.assert_fits(self.batch * hidden, "dc");
-        if let Some(d_o) = arrays.d_o {
-            d_o.assert_fits(rows * hidden, "d_o");
-        }
-        if let Some((raw_gradient, d_projected)) = arrays.projected {
-            raw_gradient.assert_fits(rows * hidden, "raw_gradient");
-            d_projected.assert_fits(rows * recurrent, "d_projected");
-        }
-        // The panels were cut for this many shares of units.
-        let units = self.packed.units.max(1);
-        let grid = Grid { rows: (team::threads() / units).clamp(1, self.batch.max(1)), columns: units };
-        let grid = match Grid::choose(self.batch, 4 * hidden, recurrent) {
-            chosen if chosen.columns == units => chosen,
-            _ => grid,
-        };
-        team::run(grid.members(), |member| dispatch(BackwardTask { recurrence: self, arrays, grid, member }));
+/// Runs the segment backward: the gates become the gradients of their pre-activations, 0 where masked, the bias that of the
+/// biases.
+///
+/// # Panics
+/// When an array is shorter than its shape.
+pub(crate) fn backward(
+    recurrence: &Recurrence,
+    packed: &PackedRecurrence,
+    reaching: Reaching,
+    sequence: &mut Sequence,
+) {
+    let Reaching { d_hidden, d_gate, dh, dc } = reaching;
+    let Sequence { gates, bias, c, tanh_c, raw, d_raw, d_projected, .. } = sequence;
+    let projects = !raw.is_empty();
+    d_raw.resize(raw.len());
+    d_projected.resize(if projects { recurrence.rows() * recurrence.recurrent } else { 0 });
+    let arrays = BackwardArrays {
+        gates: Shared::new(gates),
+        c: Shared::read_only(c),
+        tanh_c: Shared::read_only(tanh_c),
+        d_h: Shared::read_only(d_hidden),
+        d_o: d_gate.map(Shared::read_only),
+        dh: Shared::new(dh),
+        dc: Shared::new(dc),
+        projected: projects.then(|| (Shared::new(d_raw), Shared::new(d_projected))),
+    };
+    let (rows, hidden, recurrent) = (recurrence.rows(), recurrence.cell.hidden, recurrence.recurrent);
+    arrays.gates.assert_fits(rows * 4 * hidden, "gates");
+    arrays.c.assert_fits((rows + recurrence.batch) * hidden, "c");
+    arrays.tanh_c.assert_fits(rows * hidden, "tanh_c");
+    arrays.d_h.assert_fits(rows * recurrent, "d_hidden");
+    arrays.dh.assert_fits(recurrence.batch * recurrent, "dh");
+    arrays.dc.assert_fits(recurrence.batch * hidden, "dc");
+    if let Some(d_o) = arrays.d_o {
+        d_o.assert_fits(rows * hidden, "d_gate");
     }
+    if let Some((d_raw, d_projected)) = arrays.projected {
+        d_raw.assert_fits(rows * hidden, "d_raw");
+        d_projected.assert_fits(rows * recurrent, "d_projected");
+    }
+    // The panels were cut for this many shares of units.
+    let units = packed.units.max(1);
+    let grid = Grid { rows: (team::threads() / units).clamp(1, recurrence.batch.max(1)), columns: units };
+    let grid = match Grid::choose(recurrence.batch, 4 * hidden, recurrent) {
+        chosen if chosen.columns == units => chosen,
+        _ => grid,
+    };
+    team::run(grid.members(), |member| dispatch(BackwardTask { recurrence, packed, arrays, grid, member }));
+    column_sums(bias, Start::Zero, gates);
 }
 
 #[derive(Clone, Copy)]
@@ -92,6 +81,7 @@ struct BackwardArrays {
 
 struct BackwardTask<'a> {
     recurrence: &'a Recurrence<'a>,
+    packed: &'a PackedRecurrence,
     arrays: BackwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
@@ -102,7 +92,7 @@ impl Kernel for BackwardTask<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, arrays, grid, member } = self;
+        let Self { recurrence, packed, arrays, grid, member } = self;
         let (rows, parts) = if member.count == grid.members() {
             let part = member.index % grid.columns;
             (share(recurrence.batch, grid.rows, member.index / grid.columns), part..part + 1)
@@ -113,7 +103,7 @@ impl Kernel for BackwardTask<'_> {
             return;
         };
         let others = parts.len() < grid.columns;
-        let backward = Backward { recurrence, arrays: &arrays, rows };
+        let backward = Backward { recurrence, packed, arrays: &arrays, rows };
         let part = |part| Part::new(recurrence, grid.columns, part, PANEL * S::LANES);
         // Made once: a step of one row takes not much longer.
         let own = part(parts.start);
@@ -147,7 +137,7 @@ impl Part {
     /// The `part`-th of `parts`; panels are `width` wide.
     #[inline(always)]
     fn new(recurrence: &Recurrence, parts: usize, part: usize, width: usize) -> Self {
-        let &Recurrence { hidden, recurrent, .. } = recurrence;
+        let (hidden, recurrent) = (recurrence.cell.hidden, recurrence.recurrent);
         Self {
             units: column_share(hidden, parts, part),
             projection: panels_before(hidden, parts, part, width),
@@ -160,6 +150,7 @@ impl Part {
 /// A step backward in phases; after each, what its parts wrote may be read by all.
 struct Backward<'a> {
     recurrence: &'a Recurrence<'a>,
+    packed: &'a PackedRecurrence,
     arrays: &'a BackwardArrays,
     rows: Range<usize>,
 }
@@ -179,8 +170,8 @@ impl Backward<'_> {
                     true
                 }
                 (1, _) => {
-                    if let Some((raw_gradient, d_projected)) = self.arrays.projected {
-                        self.unproject(simd, n, part, d_projected, raw_gradient);
+                    if let Some((d_raw, d_projected)) = self.arrays.projected {
+                        self.unproject(simd, n, part, d_projected, d_raw);
                     }
                     self.differentiate(simd, n, part.units.clone());
                     true
@@ -219,8 +210,8 @@ impl Backward<'_> {
 
     /// d_raw `[rows, H]` = d_projected `[rows, P]` · weight_hr, for this part's units.
     #[inline(always)]
-    unsafe fn unproject<S: Simd>(&self, simd: S, n: usize, part: &Part, d_projected: Shared, raw_gradient: Shared) {
-        let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
+    unsafe fn unproject<S: Simd>(&self, simd: S, n: usize, part: &Part, d_projected: Shared, d_raw: Shared) {
+        let Recurrence { cell: Cell { hidden, .. }, batch, recurrent, .. } = *self.recurrence;
         let (t, ..) = self.recurrence.step(n);
         let at = t * batch + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
@@ -230,11 +221,10 @@ impl Backward<'_> {
                 rows: self.rows.len(),
                 depth: recurrent,
                 left: Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 },
-                weights: self.recurrence.packed.projection.as_ptr().add(part.projection * recurrent * width),
+                weights: self.packed.projection.as_ptr().add(part.projection * recurrent * width),
                 sweep: Sweep::of_pass(n),
             };
-            let out =
-                Out { data: raw_gradient.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
+            let out = Out { data: d_raw.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
             product.columns(simd, 0..part.units.len(), out);
         }
     }
@@ -242,7 +232,7 @@ impl Backward<'_> {
     /// The gradients of the gates' pre-activations, and of the previous cell state.
     #[inline(always)]
     unsafe fn differentiate<S: Simd>(&self, simd: S, n: usize, units: Range<usize>) {
-        let (batch, hidden) = (self.recurrence.batch, self.recurrence.hidden);
+        let (batch, hidden) = (self.recurrence.batch, self.recurrence.cell.hidden);
         let (t, before, _) = self.recurrence.step(n);
         let cut = self.recurrence.cut(n);
         for row in self.rows.clone() {
@@ -259,7 +249,7 @@ impl Backward<'_> {
                     c_before: self.arrays.c.at((before * batch + row) * hidden),
                     tanh_c: self.arrays.tanh_c.at(at * hidden),
                     dh: match self.arrays.projected {
-                        Some((raw_gradient, _)) => [Some(raw_gradient.at(at * hidden).cast_const()), None],
+                        Some((d_raw, _)) => [Some(d_raw.at(at * hidden).cast_const()), None],
                         None => {
                             let carried = self.arrays.dh.at(row * hidden).cast_const();
                             [Some(carried), Some(self.arrays.d_h.at(at * hidden).cast_const())]
@@ -286,7 +276,7 @@ impl Backward<'_> {
     /// dh `[rows, R]` = d_gates `[rows, 4H]` · weight_hh, for this part's columns.
     #[inline(always)]
     unsafe fn carry<S: Simd>(&self, simd: S, n: usize, part: &Part) {
-        let Recurrence { batch, hidden, recurrent, .. } = *self.recurrence;
+        let Recurrence { cell: Cell { hidden, .. }, batch, recurrent, .. } = *self.recurrence;
         let columns = part.columns.clone();
         let (t, ..) = self.recurrence.step(n);
         let masked = |row: usize| self.recurrence.masked(t, row);
@@ -304,7 +294,7 @@ impl Backward<'_> {
             }
             if !cut {
                 let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
-                let weights = self.recurrence.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
+                let weights = self.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, weights, out);
                 } else {
@@ -335,29 +325,29 @@ impl UnitGradients {
     #[inline(always)]
     unsafe fn differentiate<S: Simd>(&self, simd: S, unit: usize, lanes: impl Lane, cut: bool) {
         let one = simd.splat(1.0);
-        let read = |at: *const f32| {
+        let load = |at: *const f32| {
             // SAFETY: as the caller promises.
             unsafe { lanes.load(simd, at.add(unit)) }
         };
-        let gate = |gate: usize| read(self.gates.wrapping_add(gate * self.hidden));
+        let gate = |gate: usize| load(self.gates.wrapping_add(gate * self.hidden));
         let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
-        let tanh_c = read(self.tanh_c);
+        let tanh_c = load(self.tanh_c);
         let dh = match self.dh {
-            [Some(a), Some(b)] => simd.add(read(a), read(b)),
-            [Some(a), None] => read(a),
+            [Some(a), Some(b)] => simd.add(load(a), load(b)),
+            [Some(a), None] => load(a),
             _ => simd.splat(0.0),
         };
         let through_tanh = simd.neg_mul_add(tanh_c, tanh_c, one);
-        let d_cell = simd.mul_add(simd.mul(dh, o), through_tanh, read(self.dc));
+        let d_cell = simd.mul_add(simd.mul(dh, o), through_tanh, load(self.dc));
         let mut d_out = simd.mul(dh, tanh_c);
         if let Some(d_o) = self.d_o {
-            d_out = simd.add(d_out, read(d_o));
+            d_out = simd.add(d_out, load(d_o));
         }
         // y' = y (1 - y) for the logistic function, 1 - y² for tanh.
         let logistic = |y: S::V| simd.neg_mul_add(y, y, y);
         let gradients = [
             simd.mul(simd.mul(d_cell, g), logistic(i)),
-            simd.mul(simd.mul(d_cell, read(self.c_before)), logistic(f)),
+            simd.mul(simd.mul(d_cell, load(self.c_before)), logistic(f)),
             simd.mul(simd.mul(d_cell, i), simd.neg_mul_add(g, g, one)),
             simd.mul(d_out, logistic(o)),
         ];

@@ -6,36 +6,25 @@ use crate::gemm::pack::{pack_columns, pack_vectors};
 use crate::gemm::streamed::Grid;
 use crate::gemm::tile::PANEL;
 use crate::memory::Aligned;
+use crate::recurrence::segment::{Recurrence, RecurrentWeights};
 use crate::simd::{Kernel, Simd, dispatch, lanes};
 use crate::team;
 use crate::team::shared::Shared;
 
 /// The recurrent weights, packed for one direction of the loop. The buffers are reused.
 #[derive(Clone, Debug, Default)]
-pub struct PackedRecurrence {
+pub(crate) struct PackedRecurrence {
     pub(super) recurrent: Aligned,
     pub(super) projection: Aligned,
     /// The shares of units the backward loop's panels are cut into.
     pub(super) units: usize,
 }
 
-/// The weights of a layer's recurrence.
-#[derive(Clone, Copy, Debug)]
-pub struct RecurrentWeights<'a> {
-    /// `[4H, R]`.
-    pub weight_hh: &'a [f32],
-    /// `[P, H]`, if the hidden state is projected.
-    pub weight_hr: Option<&'a [f32]>,
-    /// H.
-    pub hidden: usize,
-    /// R: P with a projection, else H.
-    pub recurrent: usize,
-}
-
 impl PackedRecurrence {
     /// Packs the weights for the forward loop.
-    pub fn pack_forward(&mut self, weights: RecurrentWeights) {
-        let RecurrentWeights { weight_hh, weight_hr, hidden, recurrent } = weights;
+    pub(crate) fn pack_forward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
+        let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
+            (weights, recurrence.cell.hidden, recurrence.recurrent);
         pack_blocks(&mut self.recurrent, &[(weight_hh, recurrent)], hidden);
         self.units = 1;
         if let Some(weight_hr) = weight_hr {
@@ -44,10 +33,11 @@ impl PackedRecurrence {
         }
     }
 
-    /// Packs the weights for the backward loop over `batch` rows.
-    pub fn pack_backward(&mut self, weights: RecurrentWeights, batch: usize) {
-        let RecurrentWeights { weight_hh, weight_hr, hidden, recurrent } = weights;
-        self.units = Grid::choose(batch, 4 * hidden, recurrent).columns;
+    /// Packs the weights for the backward loop over the rows of `recurrence`.
+    pub(crate) fn pack_backward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
+        let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
+            (weights, recurrence.cell.hidden, recurrence.recurrent);
+        self.units = Grid::choose(recurrence.batch, 4 * hidden, recurrent).columns;
         let source = Source { data: weight_hh.as_ptr(), row: recurrent, column: 1 };
         pack_columns(&mut self.recurrent, source, 4 * hidden, recurrent, self.units);
         if let Some(weight_hr) = weight_hr {

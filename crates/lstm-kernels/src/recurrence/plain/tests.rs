@@ -1,6 +1,10 @@
 //! The loop of the plain cell: the same bits for any number of threads.
 
-use super::{BackwardBuffers, PackedRecurrence, Recurrence, RecurrentWeights};
+use super::packed::PackedRecurrence;
+use super::{backward, forward};
+use crate::recurrence::cell::Cell;
+use crate::recurrence::segment::{Reaching, Recurrence, RecurrentWeights};
+use crate::recurrence::tape::Sequence;
 use crate::team;
 use crate::testing::values;
 
@@ -17,34 +21,26 @@ struct Passed {
 fn pass([steps, batch, hidden]: [usize; 3], projection: Option<usize>, lengths: Option<&[usize]>) -> (Passed, usize) {
     let recurrent = projection.unwrap_or(hidden);
     let (weight_hh, weight_hr) = (values(4 * hidden * recurrent, 1), values(recurrent * hidden, 2));
-    let weight_hr = projection.map(|_| &weight_hr[..]);
-    let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr, hidden, recurrent };
-    let rows = steps * batch;
+    let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr: projection.map(|_| &weight_hr[..]) };
+    let (cell, rows) = (Cell::plain(hidden), steps * batch);
+    let recurrence = Recurrence { cell, recurrent, reverse: false, horizon: None, steps, batch, lengths };
+    let mut sequence = Sequence::default();
+    sequence.resize(&recurrence, projection.is_some());
+    let initial =
+        [values(rows * 4 * hidden, 3), values((rows + batch) * recurrent, 4), values((rows + batch) * hidden, 5)];
+    let arrays = [&mut sequence.gates, &mut sequence.h, &mut sequence.c];
+    arrays.into_iter().zip(&initial).for_each(|(array, initial)| array.copy_from_slice(initial));
     let [mut packed, mut packed_backward] = [PackedRecurrence::default(), PackedRecurrence::default()];
-    packed.pack_forward(weights);
-    packed_backward.pack_backward(weights, batch);
-    let mut gates = values(rows * 4 * hidden, 3);
-    let (mut h, mut c) = (values((rows + batch) * recurrent, 4), values((rows + batch) * hidden, 5));
-    let projected = |len| vec![0.0; if projection.is_some() { len } else { 0 }];
-    let (mut tanh_c, mut raw) = (vec![0.0; rows * hidden], projected(rows * hidden));
-    let (reverse, horizon) = (false, None);
-    let recurrence = Recurrence { steps, batch, hidden, recurrent, reverse, lengths, packed: &packed, horizon };
-    recurrence.forward(&mut gates, &mut h, &mut c, &mut tanh_c, &mut raw);
-    let forward = [gates.clone(), h, c.clone(), raw.clone()];
-    let (d_h, mut dh, mut dc) = (values(rows * recurrent, 6), values(batch * recurrent, 7), values(batch * hidden, 8));
-    let mut d_projected = projected(rows * recurrent);
-    Recurrence { packed: &packed_backward, ..recurrence }.backward(BackwardBuffers {
-        gates: &mut gates,
-        c: &c,
-        tanh_c: &tanh_c,
-        d_h: &d_h,
-        d_o: None,
-        dh: &mut dh,
-        dc: &mut dc,
-        raw_gradient: &mut raw,
-        d_projected: &mut d_projected,
-    });
-    (Passed { forward, backward: [gates, dh, dc, d_projected] }, packed_backward.units)
+    packed.pack_forward(&recurrence, weights);
+    packed_backward.pack_backward(&recurrence, weights);
+    forward(&recurrence, &packed, &mut sequence);
+    let after_forward = [&sequence.gates, &sequence.h, &sequence.c, &sequence.raw].map(|array| array.to_vec());
+    let (d_hidden, mut dh, mut dc) =
+        (values(rows * recurrent, 6), values(batch * recurrent, 7), values(batch * hidden, 8));
+    let reaching = Reaching { d_hidden: &d_hidden, d_gate: None, dh: &mut dh, dc: &mut dc };
+    backward(&recurrence, &packed_backward, reaching, &mut sequence);
+    let after_backward = [sequence.gates.to_vec(), dh, dc, sequence.d_projected.to_vec()];
+    (Passed { forward: after_forward, backward: after_backward }, packed_backward.units)
 }
 
 /// Teams of other sizes cut rows and units elsewhere; H is beyond one block of k in the backward product.

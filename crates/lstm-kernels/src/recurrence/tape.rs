@@ -1,0 +1,84 @@
+//! The arrays of a segment, whichever cell runs it: what the pass forward leaves for the way back. They are reused from
+//! segment to segment.
+
+use super::segment::Recurrence;
+use crate::memory::Aligned;
+
+/// The arrays of a recurrence over a segment.
+#[derive(Clone, Debug, Default)]
+pub struct Sequence {
+    /// `[T, B, K·H]`: the input part of the gates' pre-activations, with the biases unless the cell is normalised; after the
+    /// pass forward the activated gates; after the way back the gradients of the input part.
+    pub gates: Aligned,
+    /// `[K·H]`: the sum of both biases; after the way back its gradient.
+    pub bias: Aligned,
+    /// `[T, B, H]` and `[T, B, R]`: the masks of zoneout for the cell and the hidden states, one where a unit keeps its
+    /// state and zero elsewhere; empty for the expectation.
+    pub zoneout_masks: [Vec<f32>; 2],
+    /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
+    pub(super) h: Aligned,
+    /// `[T + 1, B, H]`: the cell states, likewise.
+    pub(super) c: Aligned,
+    /// `[T, B, H]`: tanh of the cell states.
+    pub(super) tanh_c: Aligned,
+    /// `[T, B, H]`: the hidden states before projection; empty without one.
+    pub(super) raw: Aligned,
+    /// `[B, H]` or `[T, B, H]`, as the loop needs it: the gradient of those.
+    pub(super) d_raw: Aligned,
+    /// `[T, B, R]`: the gradient of the projected ones; empty without a projection.
+    pub(super) d_projected: Aligned,
+    steps: usize,
+    reverse: bool,
+}
+
+impl Sequence {
+    /// Sizes the arrays of the pass forward for a segment.
+    pub fn resize(&mut self, recurrence: &Recurrence, projects: bool) {
+        let &Recurrence { cell, recurrent, reverse, steps, batch, .. } = recurrence;
+        let rows = recurrence.rows();
+        (self.steps, self.reverse) = (steps, reverse);
+        self.gates.resize(rows * cell.width());
+        self.bias.resize(cell.width());
+        self.h.resize((rows + batch) * recurrent);
+        self.c.resize((rows + batch) * cell.hidden);
+        self.tanh_c.resize(rows * cell.hidden);
+        self.raw.resize(if projects { rows * cell.hidden } else { 0 });
+    }
+
+    /// The hidden states after each step: `[T, B, R]`.
+    pub fn hidden(&self) -> &[f32] {
+        self.after(&self.h)
+    }
+
+    /// The hidden states before each step: `[T, B, R]`.
+    pub fn hidden_before(&self) -> &[f32] {
+        self.before(&self.h)
+    }
+
+    /// The cell states after each step: `[T, B, H]`.
+    pub fn cell(&self) -> &[f32] {
+        self.after(&self.c)
+    }
+
+    /// The hidden states before projection: `[T, B, H]`; empty without one.
+    pub fn raw(&self) -> &[f32] {
+        &self.raw
+    }
+
+    /// After the way back, the gradients of the projected hidden states: `[T, B, R]`; empty without a projection.
+    pub fn d_projected(&self) -> &[f32] {
+        &self.d_projected
+    }
+
+    /// The T slots that steps wrote, of T + 1.
+    pub(super) fn after<'a>(&self, slots: &'a [f32]) -> &'a [f32] {
+        let slot = slots.len() / (self.steps + 1);
+        if self.reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
+    }
+
+    /// The T slots that steps started from, of T + 1.
+    pub(super) fn before<'a>(&self, slots: &'a [f32]) -> &'a [f32] {
+        let slot = slots.len() / (self.steps + 1);
+        if self.reverse { &slots[slot..] } else { &slots[..slots.len() - slot] }
+    }
+}

@@ -1,0 +1,161 @@
+//! The cell of a layer: its sizes, and the settings and parameters that differ from the plain one's. The equations are those
+//! of [`crate::cell::variant`], the loops the kernels'.
+
+use lstm_kernels::{Cell, CellNorm, CellParameter, RecurrenceTape, Start, ZoneoutRates};
+
+use crate::free_memory::bytes_of;
+use crate::nn::config::CellOptions;
+use crate::nn::dropout::{Dropout, zoneout_places};
+use crate::nn::params::{Params, Slot};
+use crate::nn::segment::Segment;
+
+/// The sizes and the course of one direction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// K, the gates with parameters.
+    pub(super) gates: usize,
+    /// I.
+    pub(super) input: usize,
+    /// H.
+    pub(super) hidden: usize,
+    /// R.
+    pub(super) recurrent: usize,
+    pub(super) reverse: bool,
+    pub(super) horizon: Option<usize>,
+}
+
+/// The plain cell, or one with peepholes, coupled gates, layer normalisation or zoneout, and their parameters.
+#[derive(Clone, Debug)]
+pub(super) struct LayerCell {
+    variant: CellOptions,
+    /// `weight_peephole [3H]`, of i, f, o; `[2H]` of f, o if the gates are coupled.
+    peepholes: Option<Slot>,
+    norm: Option<NormSlots>,
+}
+
+/// The parameters of layer normalisation, besides the biases that every cell has.
+#[derive(Clone, Copy, Debug)]
+struct NormSlots {
+    /// `[K·H]`.
+    gain_ih: Slot,
+    /// `[K·H]`.
+    gain_hh: Slot,
+    /// `[H]`.
+    gain_cell: Slot,
+    /// `[H]`.
+    bias_cell: Slot,
+}
+
+impl Sizes {
+    /// K·H, the width of the gates.
+    pub(super) fn width(self) -> usize {
+        self.gates.saturating_mul(self.hidden)
+    }
+}
+
+impl LayerCell {
+    /// The cell that `variant` names, its own parameters added.
+    pub(super) fn in_layout(variant: CellOptions, hidden: usize, mut add: impl FnMut(&str, &[usize]) -> Slot) -> Self {
+        let width = hidden.saturating_mul(variant.gates());
+        let peepholes = variant.peepholes.then(|| add("weight_peephole", &[width - hidden]));
+        let norm = variant.layer_norm.then(|| NormSlots {
+            gain_ih: add("gain_ih", &[width]),
+            gain_hh: add("gain_hh", &[width]),
+            gain_cell: add("gain_cell", &[hidden]),
+            bias_cell: add("bias_cell", &[hidden]),
+        });
+        Self { variant, peepholes, norm }
+    }
+
+    /// Sets initial values: peepholes uniform within `bound`, gains 1.
+    pub(super) fn initialise(&self, params: &mut Params, bound: f32, seed: u64) {
+        if let Some(slot) = self.peepholes {
+            params.fill_uniform(slot, bound, seed);
+        }
+        if let Some(norm) = self.norm {
+            for gain in [norm.gain_ih, norm.gain_hh, norm.gain_cell] {
+                params.get_mut(gain).fill(1.0);
+            }
+            params.get_mut(norm.bias_cell).fill(0.0);
+        }
+    }
+
+    /// Whether the input part of the gates is normalised before its bias is added.
+    pub(super) fn is_normalised(&self) -> bool {
+        self.norm.is_some()
+    }
+
+    /// The bytes of what these cells keep for a segment beside what every cell does.
+    pub(super) fn bytes(&self, steps: usize, batch: usize, sizes: Sizes) -> usize {
+        let Sizes { hidden, recurrent, .. } = sizes;
+        let (zoneout, norm) = (self.variant.zoneout, usize::from(self.is_normalised()));
+        let [of_cell, of_hidden] = [zoneout.cell, zoneout.hidden].map(|rate| usize::from(rate > 0.0));
+        let of_new = of_cell * usize::from(self.peepholes.is_some());
+        bytes_of(&[
+            [steps, batch, of_cell * hidden],
+            [steps, batch, of_hidden * recurrent],
+            [steps, batch, of_new * hidden],
+            // Both parts of the gates and the gradient of one; the cells and their gradient.
+            [steps, batch, sizes.width().saturating_mul(3 * norm)],
+            [steps, batch, hidden.saturating_mul(2 * norm)],
+            [steps, batch, 3 * norm],
+        ])
+    }
+
+    /// Draws the masks of zoneout for the segment, or none.
+    pub(super) fn draw_zoneout(
+        &self,
+        dropout: Option<Dropout>,
+        layer: usize,
+        segment: Segment,
+        sizes: Sizes,
+        tape: &mut RecurrenceTape,
+    ) {
+        let rows = segment.rows();
+        let [cell, hidden] = zoneout_places(layer, sizes.reverse);
+        let zoneout = self.variant.zoneout;
+        let [of_cell, of_hidden] = &mut tape.sequence.zoneout_masks;
+        for (place, rate, mask, len) in [
+            (cell, zoneout.cell, of_cell, rows * sizes.hidden),
+            (hidden, zoneout.hidden, of_hidden, rows * sizes.recurrent),
+        ] {
+            mask.clear();
+            if let Some(Dropout { masks, .. }) = dropout.filter(|_| rate > 0.0) {
+                masks.keep(place, rate, mask, len);
+            }
+        }
+    }
+
+    /// The cell as the kernels take it.
+    pub(super) fn kernel<'a>(&self, params: &'a Params, hidden: usize) -> Cell<'a> {
+        let CellOptions { coupled, zoneout, .. } = self.variant;
+        Cell {
+            hidden,
+            coupled,
+            peepholes: self.peepholes.map(|slot| params.get(slot)),
+            norm: self.norm.map(|norm| CellNorm {
+                gain_ih: params.get(norm.gain_ih),
+                gain_hh: params.get(norm.gain_hh),
+                gain_cell: params.get(norm.gain_cell),
+                bias_cell: params.get(norm.bias_cell),
+            }),
+            zoneout: ZoneoutRates { cell: zoneout.cell, hidden: zoneout.hidden },
+        }
+    }
+
+    /// Gives `gradients` those of these parameters, which a way back left in `tape`.
+    pub(super) fn store_gradients(&self, tape: &RecurrenceTape, gradients: &mut Params, accumulate: Start) {
+        let peepholes = self.peepholes.map(|slot| (slot, CellParameter::Peepholes));
+        let norm = self.norm.map(|norm| {
+            [
+                (norm.gain_ih, CellParameter::GainIh),
+                (norm.gain_hh, CellParameter::GainHh),
+                (norm.gain_cell, CellParameter::GainCell),
+                (norm.bias_cell, CellParameter::BiasCell),
+            ]
+        });
+        for (slot, parameter) in peepholes.into_iter().chain(norm.into_iter().flatten()) {
+            accumulate.store(gradients.get_mut(slot), tape.parameter_gradient(parameter));
+        }
+    }
+}
