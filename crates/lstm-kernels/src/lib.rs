@@ -32,9 +32,9 @@ pub use ops::reduce::{column_sums, multiply, sum_of_squares};
 pub use ops::smoothing::smooth_targets;
 pub use ops::softmax::{ScoreGradient, cross_entropy, log_sum_exp};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
-pub use recurrence::step::{CellWeights, Columns, StepPlan};
 pub use recurrence::{
-    Cell, CellNorm, CellParameter, Reaching, Recurrence, RecurrenceTape, RecurrentWeights, Sequence, ZoneoutRates,
+    Cell, CellNorm, CellParameter, CellWeights, Columns, Reaching, Recurrence, RecurrenceTape, RecurrentWeights,
+    Sequence, StepPlan, ZoneoutRates,
 };
 pub use simd::{check_isa, isa};
 pub use team::chunks::for_each_chunk;

@@ -9,17 +9,18 @@
 //! | `passes.rs` | both passes: the one entry for every cell |
 //! | `plain/` | the loop of the plain cell, one call that a team of threads stays in |
 //! | `variant/` | the loop of cells that differ from it, and its steps |
-//! | `step.rs` | one step of a network, planned once |
+//! | `step/` | one step of a network, planned once |
 
 mod cell;
 mod passes;
 mod plain;
 mod segment;
-pub(crate) mod step;
+mod step;
 mod tape;
 mod variant;
 
 pub use cell::{Cell, CellNorm, CellParameter, ZoneoutRates};
 pub use passes::RecurrenceTape;
 pub use segment::{Reaching, Recurrence, RecurrentWeights};
+pub use step::{CellWeights, Columns, StepPlan};
 pub use tape::Sequence;

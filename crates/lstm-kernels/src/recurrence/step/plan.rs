@@ -1,44 +1,20 @@
-//! One step of a whole network: its weights packed once, its values in one workspace, its layers run one after the other
-//! by a team that meets between them. A step allocates nothing.
+//! The plan of a step: its weights packed once, its values in one workspace.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use crate::gemm::matrix::{Initial, Out, Source};
+use super::phase::{Buffer, Columns, Form, Phase};
+use super::run::{Plan, Step};
+use crate::gemm::matrix::Source;
 use crate::gemm::pack::pack_columns;
-use crate::gemm::streamed::{Streamed, Sweep, column_share};
 use crate::memory::Aligned;
-use crate::ops::mixture::Tanh;
-use crate::ops::normalise::NormaliseRow;
-use crate::recurrence::cell::{Cell, CellNorm};
-use crate::recurrence::plain::{Cells, ROWS, Scratch, own_blocks, pack_blocks};
-use crate::recurrence::variant::{Blend, CellRow, NormRow, Zoneout, cell_row};
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::team::chunks::share;
+use crate::recurrence::cell::Cell;
+use crate::recurrence::plain::pack_blocks;
+use crate::simd::dispatch;
+use crate::team;
 use crate::team::shared::Shared;
-use crate::team::{self, Member};
 
 /// The weights a second thread is worth reading half of: what a core reads in about 4 µs.
 const WORTH_A_THREAD: usize = 1 << 16;
-
-/// Some columns of a `[B, ·]` buffer of a [`StepPlan`].
-#[derive(Clone, Copy, Debug)]
-pub struct Columns {
-    buffer: usize,
-    first: usize,
-    width: usize,
-}
-
-impl Columns {
-    /// Some of these columns.
-    ///
-    /// # Panics
-    /// When there are not as many.
-    pub fn part(self, columns: Range<usize>) -> Self {
-        assert!(columns.start <= columns.end && columns.end <= self.width, "columns {columns:?} of {}", self.width);
-        Self { first: self.first + columns.start, width: columns.len(), ..self }
-    }
-}
 
 /// The parameters of one layer of LSTM cells, in PyTorch's shapes.
 #[derive(Clone, Copy, Debug)]
@@ -66,79 +42,6 @@ pub struct StepPlan {
     phases: Vec<Phase>,
     /// The weights read by a step.
     weights: usize,
-}
-
-/// Where a buffer lies among the values: `[B, width]`, or one row that all rows share.
-#[derive(Clone, Copy, Debug)]
-struct Buffer {
-    offset: usize,
-    width: usize,
-    shared: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    /// gates, c, out from `[x, h]` and c.
-    Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
-    /// out = input · Wᵀ + bias, of whole buffers if a row is `parts` rows of the product.
-    Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns, parts: usize },
-    /// values = tanh(values).
-    Tanh { values: Columns },
-    /// gates, c, out of a variant's cell from its pre-activations and the cell state before; where it is normalised, from
-    /// W_hh h in `norm` as well, beside a buffer for the normalised cell state. `parameters`: its peepholes, then its
-    /// gains and bias.
-    Variant {
-        parameters: usize,
-        form: Form,
-        gates: Columns,
-        norm: Option<(Columns, Columns)>,
-        c_before: Columns,
-        c: Columns,
-        tanh_c: Columns,
-        out: Columns,
-    },
-    /// Layer normalisation in place. `parameters`: the gain, then the bias.
-    Normalise { parameters: usize, values: Columns },
-    /// values = rate · before + (1 − rate) · values.
-    Blend { values: Columns, before: Columns, rate: f32 },
-    /// out = a + b.
-    Sum { a: Columns, b: Columns, out: Columns },
-    /// to = from; `later` if only the next step reads it.
-    Copy { from: Columns, to: Columns, later: bool },
-}
-
-/// Which variant a cell is.
-#[derive(Clone, Copy, Debug)]
-struct Form {
-    hidden: usize,
-    coupled: bool,
-    peepholes: bool,
-    norm: bool,
-}
-
-impl Form {
-    /// The form of a cell, and its parameters one after the other.
-    fn of(cell: Cell) -> (Self, Vec<f32>) {
-        let Cell { hidden, coupled, peepholes, norm, .. } = cell;
-        let mut parameters = peepholes.unwrap_or_default().to_vec();
-        let norms = norm.map(|norm| [norm.gain_ih, norm.gain_hh, norm.gain_cell, norm.bias_cell]);
-        norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
-        (Self { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() }, parameters)
-    }
-
-    /// The cell of this form with the parameters that lie one after the other, zoneout apart.
-    fn cell(self, parameters: &[f32]) -> Cell<'_> {
-        let Self { hidden, coupled, peepholes, norm } = self;
-        let form = Cell { coupled, ..Cell::plain(hidden) };
-        let width = form.width();
-        let (peephole, rest) = parameters.split_at(if peepholes { width - hidden } else { 0 });
-        let norm = norm.then(|| {
-            let (gains, cell) = rest.split_at(2 * width);
-            let (gain_ih, gain_hh) = gains.split_at(width);
-            CellNorm { gain_ih, gain_hh, gain_cell: &cell[..hidden], bias_cell: &cell[hidden..] }
-        });
-        Cell { peepholes: peepholes.then_some(peephole), norm, ..form }
-    }
 }
 
 impl StepPlan {
@@ -395,135 +298,8 @@ impl StepPlan {
         let wanted = if self.weights * self.batch.min(4) < WORTH_A_THREAD { 1 } else { team::threads() };
         let values = Shared::new(&mut self.values);
         let plan =
-            Parts { batch: self.batch, buffers: &self.buffers, packed: &self.packed, phases: &self.phases, values };
+            Plan { batch: self.batch, buffers: &self.buffers, packed: &self.packed, phases: &self.phases, values };
         team::run(wanted, |member| dispatch(Step { plan, member }));
-    }
-}
-
-/// A plan at work.
-#[derive(Clone, Copy)]
-struct Parts<'a> {
-    batch: usize,
-    buffers: &'a [Buffer],
-    packed: &'a [Arc<Aligned>],
-    phases: &'a [Phase],
-    values: Shared,
-}
-
-struct Step<'a> {
-    plan: Parts<'a>,
-    member: &'a Member<'a>,
-}
-
-impl Kernel for Step<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { plan: Parts { batch, buffers, packed, phases, values }, member } = self;
-        let mut scratch = Scratch::zero();
-        for phase in phases {
-            // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
-            // and all meet before anyone reads what another wrote.
-            unsafe {
-                let stride = |columns: &Columns| buffers[columns.buffer].width;
-                let at = |columns: &Columns, row: usize| {
-                    values.at(buffers[columns.buffer].offset + row * stride(columns) + columns.first)
-                };
-                match phase {
-                    Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
-                        let own = own_blocks(c.width, S::LANES, member.count, member.index);
-                        let weights = packed[*weights].as_ptr();
-                        let mut row = 0;
-                        while row < batch {
-                            let rows = ROWS.min(batch - row);
-                            let cells = Cells {
-                                pre: (at(bias, 0), 0),
-                                gates: at(gates, row),
-                                c_before: at(c, row),
-                                c: at(c, row),
-                                tanh_c: at(tanh_c, row),
-                                h: (at(out, row), stride(out)),
-                                hidden: c.width,
-                            };
-                            let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
-                            let (depth, sweep) = (joined.width, Sweep::Up);
-                            Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
-                            row += rows;
-                        }
-                    }
-                    Phase::Linear { packed: weights, bias, input, out, parts } => {
-                        let columns = column_share(out.width / parts, member.count, member.index);
-                        let first = columns.start;
-                        let initial =
-                            bias.map_or(Initial::Zero, |bias| Initial::Bias(at(&bias, 0).add(first).cast_const()));
-                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, initial };
-                        let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
-                        let weights = packed[*weights].as_ptr();
-                        let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
-                        Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
-                    }
-                    Phase::Tanh { values } => {
-                        for row in share(batch, member.count, member.index) {
-                            let values = std::slice::from_raw_parts_mut(at(values, row), values.width);
-                            Tanh { values }.run(simd);
-                        }
-                    }
-                    Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
-                        let cell = form.cell(&packed[*parameters]);
-                        for row in share(batch, member.count, member.index) {
-                            // Nothing reads the scales without a backward pass.
-                            let mut scales = [0.0; 2];
-                            let [sum_scale, cell_scale] = &mut scales;
-                            let norm = norm.as_ref().map(|(sums, cells)| NormRow {
-                                sums: at(sums, row),
-                                sum_scale,
-                                cells: at(cells, row),
-                                cell_scale,
-                            });
-                            let row = CellRow {
-                                gates: at(gates, row),
-                                c_before: at(c_before, row),
-                                c: at(c, row),
-                                tanh_c: at(tanh_c, row),
-                                h: at(out, row),
-                                norm,
-                            };
-                            cell_row(simd, &cell, row);
-                        }
-                    }
-                    Phase::Normalise { parameters, values } => {
-                        let (gain, bias) = packed[*parameters].split_at(values.width);
-                        for row in share(batch, member.count, member.index) {
-                            let (mut scale, values) = (0.0, at(values, row));
-                            let row = NormaliseRow { values, normalised: values, scale: &raw mut scale, gain, bias };
-                            row.run(simd);
-                        }
-                    }
-                    Phase::Blend { values, before, rate } => {
-                        for row in share(batch, member.count, member.index) {
-                            let (to, before) = (at(values, row), at(before, row));
-                            let zoneout = Zoneout::Rate(*rate);
-                            Blend { values: to, before, len: values.width, zoneout, first: 0 }.run(simd);
-                        }
-                    }
-                    Phase::Sum { a, b, out } => {
-                        for row in share(batch, member.count, member.index) {
-                            let (a, b, to) = (at(a, row), at(b, row), at(out, row));
-                            (0..out.width).for_each(|i| *to.add(i) = *a.add(i) + *b.add(i));
-                        }
-                    }
-                    Phase::Copy { from, to, .. } => {
-                        for row in share(batch, member.count, member.index) {
-                            std::ptr::copy(at(from, row), at(to, row), from.width);
-                        }
-                    }
-                }
-            }
-            if !matches!(phase, Phase::Copy { later: true, .. }) {
-                member.meet();
-            }
-        }
     }
 }
 

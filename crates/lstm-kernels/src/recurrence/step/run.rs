@@ -1,0 +1,144 @@
+//! The run of a step: every member of a team takes its share of each phase, and all meet before anyone reads what another
+//! wrote.
+
+use std::sync::Arc;
+
+use super::phase::{Buffer, Columns, Phase};
+use crate::gemm::matrix::{Initial, Out, Source};
+use crate::gemm::streamed::{Streamed, Sweep, column_share};
+use crate::memory::Aligned;
+use crate::ops::mixture::Tanh;
+use crate::ops::normalise::NormaliseRow;
+use crate::recurrence::plain::{Cells, ROWS, Scratch, own_blocks};
+use crate::recurrence::variant::{Blend, CellRow, NormRow, Zoneout, cell_row};
+use crate::simd::{Kernel, Simd};
+use crate::team::Member;
+use crate::team::chunks::share;
+use crate::team::shared::Shared;
+
+/// A plan at work.
+#[derive(Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) batch: usize,
+    pub(super) buffers: &'a [Buffer],
+    pub(super) packed: &'a [Arc<Aligned>],
+    pub(super) phases: &'a [Phase],
+    pub(super) values: Shared,
+}
+
+pub(super) struct Step<'a> {
+    pub(super) plan: Plan<'a>,
+    pub(super) member: &'a Member<'a>,
+}
+
+impl Kernel for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { plan: Plan { batch, buffers, packed, phases, values }, member } = self;
+        let mut scratch = Scratch::zero();
+        for phase in phases {
+            // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
+            // and all meet before anyone reads what another wrote.
+            unsafe {
+                let stride = |columns: &Columns| buffers[columns.buffer].width;
+                let at = |columns: &Columns, row: usize| {
+                    values.at(buffers[columns.buffer].offset + row * stride(columns) + columns.first)
+                };
+                match phase {
+                    Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
+                        let own = own_blocks(c.width, S::LANES, member.count, member.index);
+                        let weights = packed[*weights].as_ptr();
+                        let mut row = 0;
+                        while row < batch {
+                            let rows = ROWS.min(batch - row);
+                            let cells = Cells {
+                                pre: (at(bias, 0), 0),
+                                gates: at(gates, row),
+                                c_before: at(c, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                h: (at(out, row), stride(out)),
+                                hidden: c.width,
+                            };
+                            let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
+                            let (depth, sweep) = (joined.width, Sweep::Up);
+                            Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
+                            row += rows;
+                        }
+                    }
+                    Phase::Linear { packed: weights, bias, input, out, parts } => {
+                        let columns = column_share(out.width / parts, member.count, member.index);
+                        let first = columns.start;
+                        let initial =
+                            bias.map_or(Initial::Zero, |bias| Initial::Bias(at(&bias, 0).add(first).cast_const()));
+                        let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, initial };
+                        let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
+                        let weights = packed[*weights].as_ptr();
+                        let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
+                        Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
+                    }
+                    Phase::Tanh { values } => {
+                        for row in share(batch, member.count, member.index) {
+                            let values = std::slice::from_raw_parts_mut(at(values, row), values.width);
+                            Tanh { values }.run(simd);
+                        }
+                    }
+                    Phase::Variant { parameters, form, gates, norm, c_before, c, tanh_c, out } => {
+                        let cell = form.cell(&packed[*parameters]);
+                        for row in share(batch, member.count, member.index) {
+                            // Nothing reads the scales without a backward pass.
+                            let mut scales = [0.0; 2];
+                            let [sum_scale, cell_scale] = &mut scales;
+                            let norm = norm.as_ref().map(|(sums, cells)| NormRow {
+                                sums: at(sums, row),
+                                sum_scale,
+                                cells: at(cells, row),
+                                cell_scale,
+                            });
+                            let row = CellRow {
+                                gates: at(gates, row),
+                                c_before: at(c_before, row),
+                                c: at(c, row),
+                                tanh_c: at(tanh_c, row),
+                                h: at(out, row),
+                                norm,
+                            };
+                            cell_row(simd, &cell, row);
+                        }
+                    }
+                    Phase::Normalise { parameters, values } => {
+                        let (gain, bias) = packed[*parameters].split_at(values.width);
+                        for row in share(batch, member.count, member.index) {
+                            let (mut scale, values) = (0.0, at(values, row));
+                            let row = NormaliseRow { values, normalised: values, scale: &raw mut scale, gain, bias };
+                            row.run(simd);
+                        }
+                    }
+                    Phase::Blend { values, before, rate } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (to, before) = (at(values, row), at(before, row));
+                            let zoneout = Zoneout::Rate(*rate);
+                            Blend { values: to, before, len: values.width, zoneout, first: 0 }.run(simd);
+                        }
+                    }
+                    Phase::Sum { a, b, out } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (a, b, to) = (at(a, row), at(b, row), at(out, row));
+                            (0..out.width).for_each(|i| *to.add(i) = *a.add(i) + *b.add(i));
+                        }
+                    }
+                    Phase::Copy { from, to, .. } => {
+                        for row in share(batch, member.count, member.index) {
+                            std::ptr::copy(at(from, row), at(to, row), from.width);
+                        }
+                    }
+                }
+            }
+            if !matches!(phase, Phase::Copy { later: true, .. }) {
+                member.meet();
+            }
+        }
+    }
+}
