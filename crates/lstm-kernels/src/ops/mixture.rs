@@ -1,43 +1,8 @@
-//! What a mixture of softmaxes needs beside products and cross-entropy: tanh of its latent vectors, forward and backward,
-//! and the scores of the mixture.
+//! The scores of a mixture of softmaxes.
 
-use crate::ops::activation::{self, exp_of_minus};
+use crate::ops::activation::exp_of_minus;
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
-use crate::team::chunks::{CHUNK, for_each_chunk};
-
-/// values = tanh(values).
-pub fn tanh(values: &mut [f32]) {
-    for_each_chunk(values, CHUNK, |_, values| dispatch(Tanh { values }));
-}
-
-pub(crate) struct Tanh<'a> {
-    pub(crate) values: &'a mut [f32],
-}
-
-impl Kernel for Tanh<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let at = self.values.as_mut_ptr();
-        for_vectors!(S, self.values.len(), |i, lanes| {
-            // SAFETY: these values.
-            unsafe { lanes.store(simd, at.add(i), activation::tanh(simd, lanes.load(simd, at.add(i)))) };
-        });
-    }
-}
-
-/// d ∘= 1 - tanh². d: the gradient of what [`tanh`] gave, then of what it was given; `tanh`: what it gave.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn tanh_backward(d: &mut [f32], tanh: &[f32]) {
-    assert_eq!(d.len(), tanh.len(), "a gradient for every value");
-    for_each_chunk(d, CHUNK, |index, d| {
-        let tanh = &tanh[index * CHUNK..][..d.len()];
-        d.iter_mut().zip(tanh).for_each(|(d, tanh)| *d *= 1.0 - tanh * tanh);
-    });
-}
+use crate::team::chunks::for_each_chunk;
 
 /// The columns whose sums one thread takes at a time.
 const COLUMNS: usize = 2048;
@@ -92,26 +57,6 @@ mod tests {
     use super::*;
     use crate::testing::{close, values};
     use crate::with_threads;
-
-    #[test]
-    fn passes_agree_with_double_precision_for_any_threads() {
-        for len in [1, 7, 33, 129, 70_001] {
-            let x: Vec<f32> = values(len, 1).iter().map(|x| 4.0 * x).collect();
-            let d = values(len, 2);
-            let exact = |f: fn(f64, f64) -> f64| -> Vec<f32> {
-                x.iter().zip(&d).map(|(x, d)| f(f64::from(*x), f64::from(*d)) as f32).collect()
-            };
-            for threads in [1, 3] {
-                let (mut forward, mut backward) = (x.clone(), d.clone());
-                with_threads(threads, || {
-                    tanh(&mut forward);
-                    tanh_backward(&mut backward, &forward);
-                });
-                close(&forward, &exact(|x, _| x.tanh()), 1e-6);
-                close(&backward, &exact(|x, d| d * (1.0 - x.tanh() * x.tanh())), 1e-6);
-            }
-        }
-    }
 
     #[test]
     fn a_mixture_is_the_weighted_sum_of_its_softmaxes() {

@@ -5,5 +5,4 @@ pub(crate) mod mixture;
 pub(crate) mod normalise;
 pub(crate) mod optimizer;
 pub(crate) mod reduce;
-pub(crate) mod smoothing;
 pub(crate) mod softmax;

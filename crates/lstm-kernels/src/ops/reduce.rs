@@ -1,13 +1,16 @@
-//! Passes over vectors and rows: column sums, norms, products by value.
+//! Passes over vectors and rows: sums of columns and of products of columns, norms, products by value.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::matrix::Start;
+use crate::gemm::matrix::{Matrix, Start};
 use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
 use crate::team::chunks::{CHUNK, chunk, for_each_chunk, for_each_piece};
 use crate::team::shared::Shared;
+
+/// The columns that one task takes.
+const COLUMNS: usize = 128;
 
 /// out `[N]` = start + the sums of the columns of `rows: [M, N]`.
 ///
@@ -16,7 +19,6 @@ use crate::team::shared::Shared;
 pub fn column_sums(out: &mut [f32], start: Start, rows: &[f32]) {
     let width = out.len();
     assert!(width == 0 && rows.is_empty() || width > 0 && rows.len().is_multiple_of(width), "rows of {width} columns");
-    const COLUMNS: usize = 128;
     let tasks = if rows.len() <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
     let size = if tasks == 1 { width } else { COLUMNS };
     let parts = Shared::new(out);
@@ -70,6 +72,58 @@ impl Kernel for ColumnSums<'_> {
                 }
             }
             done += vectors * count;
+        }
+    }
+}
+
+/// out `[N]` = start + the sums over rows of a ∘ b, both `[M, N]`.
+///
+/// # Panics
+/// When the shapes do not fit each other, or a matrix is transposed.
+pub fn column_products(out: &mut [f32], start: Start, a: Matrix, b: Matrix) {
+    let (rows, width) = a.shape();
+    assert_eq!([a.shape(), b.shape()], [(rows, out.len()); 2], "columns of two matrices");
+    assert_eq!([a.source().column, b.source().column], [1; 2], "matrices row by row");
+    let tasks = if rows * width <= CHUNK { 1 } else { width.div_ceil(COLUMNS) };
+    let size = if tasks == 1 { width } else { COLUMNS };
+    let parts = Shared::new(out);
+    team::for_each(tasks, |index| {
+        let columns = chunk(width, index, size);
+        // SAFETY: chunks are disjoint.
+        let out = unsafe { parts.take(columns.clone()) };
+        dispatch(ColumnProducts { out, first: columns.start, rows, a, b, start });
+    });
+}
+
+struct ColumnProducts<'a> {
+    out: &'a mut [f32],
+    first: usize,
+    rows: usize,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    start: Start,
+}
+
+impl Kernel for ColumnProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { out, first: before, rows, a, b, start } = self;
+        let (a, b) = (a.source(), b.source());
+        // SAFETY: the matrices hold these rows and columns, which was checked when they were made.
+        unsafe {
+            for_vectors!(S, out.len(), |first, lanes| {
+                let mut sum = simd.splat(0.0);
+                for row in 0..rows {
+                    let at = before + first;
+                    let x = lanes.load(simd, a.data.add(row * a.row + at));
+                    sum = simd.mul_add(x, lanes.load(simd, b.data.add(row * b.row + at)), sum);
+                }
+                let out = out.as_mut_ptr().add(first);
+                let sum = if start == Start::Out { simd.add(lanes.load(simd, out), sum) } else { sum };
+                lanes.store(simd, out, sum);
+            });
         }
     }
 }
@@ -173,5 +227,19 @@ mod tests {
         let mut product = long.clone();
         multiply(&mut product, &long);
         assert!(product.iter().zip(&long).all(|(product, x)| *product == x * x));
+    }
+
+    #[test]
+    fn columns_of_products_agree_with_their_definition() {
+        for (rows, width) in [(1, 1), (7, 33), (129, 300)] {
+            let (a, b) = (values(rows * (width + 5), 1), values(rows * width, 2));
+            let mut sums = vec![1.0; width];
+            let (left, right) = (Matrix::with_stride(&a[5..], rows, width, width + 5), Matrix::new(&b, rows, width));
+            column_products(&mut sums, Start::Out, left, right);
+            let sum = |c: usize| (0..rows).map(|r| a[r * (width + 5) + 5 + c] * b[r * width + c]).sum::<f32>();
+            close(&sums, &(0..width).map(|c| 1.0 + sum(c)).collect::<Vec<_>>(), 1e-5);
+            column_products(&mut sums, Start::Zero, left, right);
+            close(&sums, &(0..width).map(sum).collect::<Vec<_>>(), 1e-5);
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::phase::{Buffer, Columns, Phase};
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::streamed::{Streamed, Sweep, column_share};
 use crate::memory::Aligned;
-use crate::ops::mixture::Tanh;
+use crate::ops::activation::Tanh;
 use crate::ops::normalise::NormaliseRow;
 use crate::recurrence::plain::{Cells, ROWS, Scratch, own_blocks};
 use crate::recurrence::variant::{Blend, CellRow, NormRow, Zoneout, cell_row};
