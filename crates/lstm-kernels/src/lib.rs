@@ -5,13 +5,15 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | `simd/` | vectors of each instruction set, and the choice among them |
-//! | `team/` | threads that stay and meet; slices shared among them |
-//! | `gemm/` | matrix products: the register tile, factors packed for it, products, and products with one right factor again and again |
-//! | `recurrence/` | the recurrent loop over a segment, forward and backward; one step of the cell variants; one step of a network |
-//! | `ops/` | exp, sigmoid, tanh; layer normalisation; softmax cross-entropy and mixtures; column sums, norms; optimizer steps |
 //! | `memory.rs` | large buffers |
-//! | `peak.rs` | what this machine can do at most, to measure the rest by |
+//! | `simd/` | vectors of each instruction set, and the choice among them |
+//! | `team/` | threads that stay and meet; work cut for them; slices that they share |
+//! | `gemm/` | matrix products: the register tile, factors packed for it, products, and products with one right factor again and again |
+//! | `ops/` | exp, sigmoid, tanh; softmax cross-entropy and mixtures; layer normalisation; sums and norms; optimizer steps |
+//! | `recurrence/` | one direction of one layer over a segment, forward and backward, with any cell; one step of a network |
+//! | `peak.rs` | the most that this machine can do, to measure the rest by |
+//!
+//! A file imports from rooms above its own alone, and within its room from files that do not import it.
 
 mod gemm;
 mod memory;

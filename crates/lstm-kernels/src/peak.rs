@@ -1,4 +1,4 @@
-//! What this machine can do at most: f32 multiply-adds, and bytes read, in a second. The measure of every kernel.
+//! The most that this machine can do: f32 multiply-adds, and bytes read, in a second. The measure of every kernel.
 //!
 //! Both use the chosen instruction set and as many threads as kernels do, and both take the best of several bursts: a
 //! peak is what the machine can reach, and anything that disturbs it only makes it look lower.

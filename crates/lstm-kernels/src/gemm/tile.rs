@@ -61,7 +61,7 @@ pub(crate) unsafe fn panel<S: Simd>(
     }
 }
 
-/// What will be read next, to be brought nearer while a panel is computed.
+/// The memory that is read next, to be brought nearer while a panel is computed.
 #[derive(Clone, Copy)]
 pub(crate) enum Ahead {
     /// Some memory elsewhere.

@@ -8,7 +8,7 @@ use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team::chunks::for_each_share;
 use crate::team::shared::Shared;
 
-/// What is added to the variance.
+/// The constant that is added to the variance.
 const EPSILON: f32 = 1e-5;
 
 /// Normalises every row of `values: [M, N]` in place: y = gain ∘ x̂ + bias. x̂ goes to `normalised: [M, N]` and

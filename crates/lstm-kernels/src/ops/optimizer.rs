@@ -53,7 +53,7 @@ pub struct AdamStep {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// What the gradient is multiplied by first (clipping).
+    /// A factor of the gradient (clipping).
     pub scale: f32,
     /// The number of this step, from 1.
     pub step: u64,
@@ -128,7 +128,7 @@ pub struct AdaptStep {
     pub rate: f32,
     /// ε, added to the root of the mean squared gradient.
     pub epsilon: f32,
-    /// What that root is multiplied by for the share of the way back that a parameter goes, at most all of it.
+    /// A factor of that root; their product, at most 1, is the share of the way back that a parameter goes.
     pub pull: f32,
 }
 

@@ -18,9 +18,9 @@ const GROUPS: usize = 16;
 /// The gradient side of [`cross_entropy`].
 #[derive(Debug)]
 pub struct ScoreGradient<'a> {
-    /// What the summed negative log-likelihood is multiplied by.
+    /// A factor of the summed negative log-likelihood.
     pub scale: f32,
-    /// `[M]`: what that of each row is multiplied by before it is summed; `None` for 1.
+    /// `[M]`: a factor of each row's before it is summed; `None` for 1.
     pub weights: Option<&'a [f32]>,
     /// `[V]`, out: the sums of the gradient's columns, which are the gradient of a bias.
     pub bias: &'a mut [f32],

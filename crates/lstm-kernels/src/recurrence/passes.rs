@@ -6,7 +6,7 @@ use super::segment::{Reaching, Recurrence, RecurrentWeights};
 use super::tape::Sequence;
 use super::variant::{self, VariantTape};
 
-/// What a pass forward leaves for the way back, and the scratch of both, reused from segment to segment.
+/// The arrays that a pass forward leaves for the way back, and the scratch of both, reused from segment to segment.
 #[derive(Clone, Debug, Default)]
 pub struct RecurrenceTape {
     /// The arrays that every cell has.
@@ -14,7 +14,7 @@ pub struct RecurrenceTape {
     /// The plain cell's recurrent weights, packed for either pass.
     packed: PackedRecurrence,
     packed_backward: PackedRecurrence,
-    /// Of the other cells what they need beside.
+    /// Those of the other cells alone.
     variant: VariantTape,
     /// Whether the weights have been packed for the pass forward.
     is_packed: bool,

@@ -91,7 +91,7 @@ fn chosen() -> &'static (Isa, &'static str) {
     })
 }
 
-/// What this processor has, best first; scalar always.
+/// The instruction sets of this processor, best first; scalar always.
 pub(crate) fn available() -> Vec<(Isa, &'static str)> {
     let mut all = Vec::new();
     #[cfg(target_arch = "x86_64")]

@@ -82,7 +82,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
 /// A computation that is compiled once for each instruction set.
 pub(crate) trait Kernel {
-    /// What it gives.
+    /// Its result.
     type Output;
     /// Runs it; must be `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;

@@ -112,7 +112,7 @@ fn wait(done: impl Fn() -> bool) {
     }
 }
 
-/// What every member runs.
+/// The closure that every member runs.
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A worker and its letter box: a job that is not null is at work, null says it is done.

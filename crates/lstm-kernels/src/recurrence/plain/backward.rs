@@ -123,7 +123,7 @@ impl Kernel for BackwardTask<'_> {
     }
 }
 
-/// What one of the members that share rows takes.
+/// The units and columns of one of the members that share rows.
 struct Part {
     /// Its units, and the panels of the projection before theirs.
     units: Range<usize>,

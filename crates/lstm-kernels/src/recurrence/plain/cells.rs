@@ -26,7 +26,7 @@ impl Scratch {
 
 /// Where the gates and states of some rows lie: gates `[·, 4H]`, states `[·, H]`.
 pub(crate) struct Cells {
-    /// What the recurrent part is added to, and the values from one row to the next.
+    /// The input part of the pre-activations, and the values from one row to the next.
     pub(crate) pre: (*const f32, usize),
     pub(crate) gates: *mut f32,
     pub(crate) c_before: *const f32,
@@ -118,7 +118,7 @@ unsafe fn cell_states<S: Simd>(simd: S, rows: usize, block: Block, sums: *const 
     });
 }
 
-/// What one block of units shows of its cells, `o ∘ tanh c`. It is one chain from end to end: a loop apart from that of
+/// The hidden states of one block of units, `o ∘ tanh c`. They are one chain from end to end: a loop apart from that of
 /// [`cell_states`], so that the chains of several rows or blocks run side by side.
 #[inline(always)]
 unsafe fn hidden_states<S: Simd>(simd: S, rows: usize, block: Block, cells: &Cells) {

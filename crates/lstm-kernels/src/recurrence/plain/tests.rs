@@ -8,7 +8,7 @@ use crate::recurrence::tape::Sequence;
 use crate::team;
 use crate::testing::values;
 
-/// What a segment leaves, forward and backward.
+/// The arrays that a segment leaves, forward and backward.
 #[derive(Debug, PartialEq)]
 struct Passed {
     /// gates, h, c, raw

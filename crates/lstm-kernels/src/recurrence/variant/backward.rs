@@ -12,7 +12,7 @@ use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team::chunks::for_each_share;
 use crate::team::shared::{Shared, zero};
 
-/// The same, read on the way back, and what it gives.
+/// The same on the way back, and the gradients that it gives.
 #[derive(Debug)]
 pub(super) struct NormGradient<'a> {
     /// `[B, K·H]`.
@@ -44,7 +44,7 @@ pub(super) struct VariantBackward<'a> {
     pub(super) d_o: Option<&'a [f32]>,
     /// `[B, H]`: in the gradient of the cell state after, out of that before; zero if it is `cut`.
     pub(super) dc: &'a mut [f32],
-    /// What of the cell state stayed.
+    /// The share of the cell state that stayed.
     pub(super) zoneout: Zoneout<'a>,
     /// Whether no gradient goes on to the step before.
     pub(super) cut: bool,

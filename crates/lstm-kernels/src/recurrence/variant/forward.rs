@@ -12,7 +12,7 @@ use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team::chunks::for_each_share;
 use crate::team::shared::{Shared, zero};
 
-/// What normalisation leaves of one step.
+/// The values that normalisation leaves of one step.
 #[derive(Debug)]
 pub(super) struct NormTape<'a> {
     /// `[B, K·H]`: in W_hh h, out normalised.

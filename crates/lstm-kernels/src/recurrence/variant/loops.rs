@@ -1,4 +1,4 @@
-//! The loop over a segment, forward and backward.
+//! The loop of those cells over a segment, forward and backward.
 
 use super::backward::{NormGradient, VariantBackward};
 use super::forward::{NormTape, VariantForward};
@@ -12,7 +12,7 @@ use crate::recurrence::cell::{Cell, CellParameter};
 use crate::recurrence::segment::{Reaching, Recurrence, RecurrentWeights};
 use crate::recurrence::tape::Sequence;
 
-/// What the loop leaves for its way back beside the arrays of every cell, and its scratch.
+/// The arrays that the loop leaves for its way back beside those of every cell, and its scratch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VariantTape {
     recurrent: PackedFactor,

@@ -138,7 +138,7 @@ fn check(hidden: usize, coupled: bool, peeps: bool, norms: bool) {
         if hidden > 7 {
             continue;
         }
-        // c' = keep c + (1 - keep) c̃ is read by a linear loss, so are o ∘ tanh and o.
+        // c' = keep c + (1 - keep) c̃ enters a linear loss, so do o ∘ tanh and o.
         let loss = |inputs: &[Vec<f64>; 3]| {
             let [gates, c, _, h] = plain.forward(&inputs[0], &inputs[1], &inputs[2]);
             let each = (0..hidden).map(|u| {
