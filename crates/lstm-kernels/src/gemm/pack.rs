@@ -3,12 +3,51 @@
 use std::ops::Range;
 
 use crate::gemm::matrix::Source;
-use crate::gemm::streamed::column_share;
 use crate::gemm::tile::{PANEL, tile_rows};
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch, lanes};
 use crate::team;
+use crate::team::chunks::share;
 use crate::team::shared::Shared;
+
+/// A right factor that was packed once, in panels `[panel][k][PANEL · lanes]`: the one place that knows where its values lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    data: *const f32,
+    depth: usize,
+}
+
+impl Panels {
+    /// Panels of `depth` rows.
+    #[inline(always)]
+    pub(crate) fn new(packed: &Aligned, depth: usize) -> Self {
+        Self { data: packed.as_ptr(), depth }
+    }
+
+    /// K.
+    #[inline(always)]
+    pub(crate) fn depth(self) -> usize {
+        self.depth
+    }
+
+    /// The values of a panel.
+    #[inline(always)]
+    pub(crate) fn stride<S: Simd>(self, _: S) -> usize {
+        self.depth * PANEL * S::LANES
+    }
+
+    /// Where row `k` of panel `index` begins.
+    #[inline(always)]
+    pub(crate) fn row<S: Simd>(self, simd: S, index: usize, k: usize) -> *const f32 {
+        self.data.wrapping_add(index * self.stride(simd) + k * PANEL * S::LANES)
+    }
+
+    /// Those from panel `index` on.
+    #[inline(always)]
+    pub(crate) fn skip<S: Simd>(self, simd: S, index: usize) -> Self {
+        Self { data: self.row(simd, index, 0), ..self }
+    }
+}
 
 /// Packs rows `ks` and columns `columns` of `source`, one of whose strides is 1, as one panel `[k][PANEL · lanes]`, zero past the columns.
 ///
@@ -150,6 +189,19 @@ pub(crate) unsafe fn pack_tiles<S: Simd>(
             first += tile;
         }
     }
+}
+
+/// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
+pub(crate) fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
+    let lanes = lanes();
+    let vectors = share(columns.div_ceil(lanes), parts, part);
+    columns.min(vectors.start * lanes)..columns.min(vectors.end * lanes)
+}
+
+/// The panels before those of a part, when shares of columns are packed one after the other.
+#[inline(always)]
+pub(crate) fn panels_before(columns: usize, parts: usize, part: usize, width: usize) -> usize {
+    (0..part).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum()
 }
 
 /// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.

@@ -1,9 +1,9 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
 use crate::gemm::matrix::{Matrix, Out, Source, Start};
-use crate::gemm::pack::pack_columns;
+use crate::gemm::pack::{Panels, column_share, pack_columns};
 use crate::gemm::product::WORTH_A_THREAD;
-use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
+use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::memory::Aligned;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::chunks::share;
@@ -68,8 +68,8 @@ impl Kernel for Share<'_> {
         // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
         unsafe {
             let out = Out { data: out.at(rows.start * all + columns.start), row: all, initial: start.into() };
-            let (left, weights) = (left.at(rows.start, 0), values.as_ptr());
-            Streamed { rows: rows.len(), depth, left, weights, sweep: Sweep::Up }.columns(simd, columns, out);
+            let (left, weights) = (left.at(rows.start, 0), Panels::new(values, depth));
+            Streamed { rows: rows.len(), left, weights, sweep: Sweep::Up }.columns(simd, columns, out);
         }
     }
 }

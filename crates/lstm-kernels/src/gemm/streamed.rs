@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use crate::gemm::matrix::{Initial, Out, Source};
+use crate::gemm::pack::Panels;
 use crate::gemm::tile::{self, Ahead, FEW_ROWS, PANEL, Rows};
-use crate::simd::{MOST_LANES, Simd, lanes};
+use crate::simd::{MOST_LANES, Simd};
 use crate::team;
 use crate::team::chunks::share;
 
@@ -15,10 +16,8 @@ const DEPTH: usize = 1024;
 /// A product whose right factor streams: left `[rows, depth]` · weights `[depth, ·]`.
 pub(crate) struct Streamed {
     pub(crate) rows: usize,
-    pub(crate) depth: usize,
     pub(crate) left: Source,
-    /// Packed, from the first panel on.
-    pub(crate) weights: *const f32,
+    pub(crate) weights: Panels,
     /// In which order they are passed; the columns of few rows take no notice of it.
     pub(crate) sweep: Sweep,
 }
@@ -31,14 +30,14 @@ impl Streamed {
     /// The factors are readable and `out` is writable for `rows` rows and those columns, and nobody else writes there.
     #[inline(always)]
     pub(crate) unsafe fn columns<S: Simd>(&self, simd: S, columns: Range<usize>, out: Out) {
-        let &Self { rows, depth, left, weights, sweep } = self;
+        let &Self { rows, left, weights, sweep } = self;
         let width = PANEL * S::LANES;
         let mut first = columns.start;
         if rows <= FEW_ROWS && first.is_multiple_of(width) {
             let whole = columns.len() / width;
             // SAFETY: whole panels, as the caller promises.
             unsafe {
-                few_rows(simd, rows, depth, whole, left, weights.add(first / width * depth * width), out);
+                few_rows(simd, rows, whole, left, weights.skip(simd, first / width), out);
             }
             first += whole * width;
         }
@@ -49,10 +48,9 @@ impl Streamed {
             let count = ((index + 1) * width).min(columns.end) - from;
             // SAFETY: vectors inside the panel, as the caller promises; two of them only from its beginning.
             unsafe {
-                let at = |index: usize| weights.add(index * depth * width);
-                let panel = at(index).add(from - index * width);
-                let next = at(sweep.after(index, &range));
-                streamed(simd, rows, depth, count, left, (panel, next), out.at(0, from - columns.start));
+                let panel = weights.row(simd, index, 0).add(from - index * width);
+                let next = weights.row(simd, sweep.after(index, &range), 0);
+                streamed(simd, rows, weights.depth(), count, left, (panel, next), out.at(0, from - columns.start));
             }
         }
     }
@@ -95,19 +93,19 @@ pub(crate) unsafe fn streamed<S: Simd>(
 pub(crate) unsafe fn few_rows<S: Simd>(
     simd: S,
     rows: usize,
-    depth: usize,
     panels: usize,
     left: Source,
-    weights: *const f32,
+    weights: Panels,
     mut out: Out,
 ) {
     // The blocks of k are those of more rows: members of other teams have other numbers of rows.
-    let (blocks, width) = (depth.div_ceil(DEPTH).max(1), PANEL * S::LANES);
+    let depth = weights.depth();
+    let blocks = depth.div_ceil(DEPTH).max(1);
     for block in 0..blocks {
         let ks = share(depth, blocks, block);
         // SAFETY: as the caller promises.
         unsafe {
-            let weights = (weights.add(ks.start * width), depth * width);
+            let weights = (weights.row(simd, 0, ks.start), weights.stride(simd));
             tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
         }
         out.initial = Initial::Out;
@@ -139,19 +137,6 @@ impl Sweep {
     pub(crate) fn after(self, index: usize, range: &Range<usize>) -> usize {
         if self == Self::Up { (index + 1).min(range.end - 1) } else { index.saturating_sub(1).max(range.start) }
     }
-}
-
-/// The columns that the `part`-th of `parts` members owns: whole vectors, but for the last.
-pub(crate) fn column_share(columns: usize, parts: usize, part: usize) -> Range<usize> {
-    let lanes = lanes();
-    let vectors = share(columns.div_ceil(lanes), parts, part);
-    columns.min(vectors.start * lanes)..columns.min(vectors.end * lanes)
-}
-
-/// The panels before those of a part, when shares of columns are packed one after the other.
-#[inline(always)]
-pub(crate) fn panels_before(columns: usize, parts: usize, part: usize, width: usize) -> usize {
-    (0..part).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum()
 }
 
 /// How members share a product: `rows · columns` of them.

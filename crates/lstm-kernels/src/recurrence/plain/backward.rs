@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::packed::PackedRecurrence;
 use crate::gemm::matrix::{Initial, Out, Source, Start};
-use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share, panels_before};
+use crate::gemm::pack::{Panels, column_share, panels_before};
+use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::gemm::tile::{self, PANEL};
 use crate::ops::reduce::column_sums;
 use crate::recurrence::cell::Cell;
@@ -216,12 +217,10 @@ impl Backward<'_> {
         let at = t * batch + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
-            let width = PANEL * S::LANES;
             let product = Streamed {
                 rows: self.rows.len(),
-                depth: recurrent,
                 left: Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 },
-                weights: self.packed.projection.as_ptr().add(part.projection * recurrent * width),
+                weights: Panels::new(&self.packed.projection, recurrent).skip(simd, part.projection),
                 sweep: Sweep::of_pass(n),
             };
             let out = Out { data: d_raw.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
@@ -281,7 +280,6 @@ impl Backward<'_> {
         let (t, ..) = self.recurrence.step(n);
         let masked = |row: usize| self.recurrence.masked(t, row);
         let cut = self.recurrence.cut(n);
-        let width = PANEL * S::LANES;
         // SAFETY: inside the arrays, this part's columns, for every access below.
         unsafe {
             let dh = |row: usize| self.arrays.dh.at(row * recurrent + columns.start);
@@ -294,13 +292,13 @@ impl Backward<'_> {
             }
             if !cut {
                 let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
-                let weights = self.packed.recurrent.as_ptr().add(part.recurrent * 4 * hidden * width);
+                let weights = Panels::new(&self.packed.recurrent, 4 * hidden).skip(simd, part.recurrent);
                 if batch == 1 {
-                    tile::one_row(simd, hidden, columns.len(), gates, weights, out);
+                    tile::one_row(simd, hidden, columns.len(), gates, weights.row(simd, 0, 0), out);
                 } else {
                     let left = Source { data: gates, row: 4 * hidden, column: 1 };
                     let (rows, sweep) = (self.rows.len(), Sweep::of_pass(n));
-                    let product = Streamed { rows, depth: 4 * hidden, left, weights, sweep };
+                    let product = Streamed { rows, left, weights, sweep };
                     product.columns(simd, 0..columns.len(), out);
                 }
             }

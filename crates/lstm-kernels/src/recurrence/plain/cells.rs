@@ -44,7 +44,7 @@ impl Streamed {
     /// The factors and the arrays of `cells` are accessible for `rows` rows and those blocks, and nobody else writes there.
     #[inline(always)]
     pub(crate) unsafe fn cells<S: Simd>(&self, simd: S, own: &OwnBlocks, cells: &Cells, scratch: &mut Scratch) {
-        let &Self { rows, depth, left, weights, sweep } = self;
+        let &Self { rows, left, weights, sweep } = self;
         let width = PANEL * S::LANES;
         let OwnBlocks { blocks, own, .. } = own;
         let scratch = scratch.0.as_mut_ptr();
@@ -58,7 +58,7 @@ impl Streamed {
                     let begin = blocks.at(first).panel;
                     let panels = blocks.at(group.end).panel - begin;
                     let out = Out { data: scratch, row: panels * width, initial: Initial::Zero };
-                    few_rows(simd, rows, depth, panels, left, weights.add(begin * depth * width), out);
+                    few_rows(simd, rows, panels, left, weights.skip(simd, begin), out);
                     for block in group.clone().map(|index| blocks.at(index)) {
                         let scratch = scratch.add((block.panel - begin) * width);
                         cell_states(simd, rows, block, scratch, panels * width, cells);
@@ -74,15 +74,15 @@ impl Streamed {
                 let columns = 4 * block.width;
                 let panels = columns.div_ceil(width);
                 for panel in 0..panels {
-                    let at = |panel: usize| weights.add(panel * depth * width);
+                    let at = |panel: usize| weights.row(simd, panel, 0);
                     let next = if panel + 1 < panels {
                         at(block.panel + panel + 1)
                     } else {
                         at(blocks.at(sweep.after(index, own)).panel)
                     };
-                    let weights = at(block.panel + panel);
+                    let own_panel = at(block.panel + panel);
                     let out = Out { data: scratch.add(panel * width), row: columns, initial: Initial::Zero };
-                    streamed(simd, rows, depth, columns.min(width), left, (weights, next), out);
+                    streamed(simd, rows, weights.depth(), columns.min(width), left, (own_panel, next), out);
                 }
                 cell_states(simd, rows, block, scratch, columns, cells);
                 hidden_states(simd, rows, block, cells);

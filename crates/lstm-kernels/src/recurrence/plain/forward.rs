@@ -4,7 +4,8 @@ use super::cells::{Cells, ROWS, Scratch};
 use super::packed::PackedRecurrence;
 use super::units::own_blocks;
 use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::streamed::{Grid, Streamed, Sweep, column_share};
+use crate::gemm::pack::{Panels, column_share};
+use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::recurrence::segment::Recurrence;
 use crate::recurrence::tape::Sequence;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -96,9 +97,8 @@ impl Kernel for ForwardTask<'_> {
                     let h_before = arrays.h.at((before * batch + first) * recurrent);
                     let product = Streamed {
                         rows: count,
-                        depth: recurrent,
                         left: Source { data: h_before, row: recurrent, column: 1 },
-                        weights: packed.recurrent.as_ptr(),
+                        weights: Panels::new(&packed.recurrent, recurrent),
                         sweep: Sweep::of_pass(n * passes + pass),
                     };
                     product.cells(simd, &own, &cells, &mut scratch);
@@ -112,10 +112,9 @@ impl Kernel for ForwardTask<'_> {
                 unsafe {
                     let product = Streamed {
                         rows: rows.len(),
-                        depth: hidden,
                         left: Source { data: raw.at((t * batch + rows.start) * hidden), row: hidden, column: 1 },
                         // Shares begin at whole vectors; the forward panels are cut as one share.
-                        weights: packed.projection.as_ptr(),
+                        weights: Panels::new(&packed.projection, hidden),
                         sweep: Sweep::of_pass(n),
                     };
                     let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::phase::{Buffer, Columns, Phase};
 use crate::gemm::matrix::{Initial, Out, Source};
-use crate::gemm::streamed::{Streamed, Sweep, column_share};
+use crate::gemm::pack::{Panels, column_share};
+use crate::gemm::streamed::{Streamed, Sweep};
 use crate::memory::Aligned;
 use crate::ops::activation::Tanh;
 use crate::ops::normalise::NormaliseRow;
@@ -49,7 +50,7 @@ impl Kernel for Step<'_> {
                 match phase {
                     Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
                         let own = own_blocks(c.width, S::LANES, member.count, member.index);
-                        let weights = packed[*weights].as_ptr();
+                        let weights = Panels::new(&packed[*weights], joined.width);
                         let mut row = 0;
                         while row < batch {
                             let rows = ROWS.min(batch - row);
@@ -63,8 +64,8 @@ impl Kernel for Step<'_> {
                                 hidden: c.width,
                             };
                             let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
-                            let (depth, sweep) = (joined.width, Sweep::Up);
-                            Streamed { rows, depth, left, weights, sweep }.cells(simd, &own, &cells, &mut scratch);
+                            let product = Streamed { rows, left, weights, sweep: Sweep::Up };
+                            product.cells(simd, &own, &cells, &mut scratch);
                             row += rows;
                         }
                     }
@@ -75,9 +76,9 @@ impl Kernel for Step<'_> {
                             bias.map_or(Initial::Zero, |bias| Initial::Bias(at(&bias, 0).add(first).cast_const()));
                         let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, initial };
                         let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
-                        let weights = packed[*weights].as_ptr();
-                        let (rows, depth, sweep) = (batch * parts, input.width / parts, Sweep::Up);
-                        Streamed { rows, depth, left, weights, sweep }.columns(simd, columns, out);
+                        let weights = Panels::new(&packed[*weights], input.width / parts);
+                        let product = Streamed { rows: batch * parts, left, weights, sweep: Sweep::Up };
+                        product.columns(simd, columns, out);
                     }
                     Phase::Tanh { values } => {
                         for row in share(batch, member.count, member.index) {
