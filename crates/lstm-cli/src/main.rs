@@ -2,6 +2,7 @@
 
 mod adapt;
 mod bench;
+mod convert;
 #[cfg(feature = "download")]
 mod data;
 mod defaults;
@@ -15,6 +16,7 @@ mod progress;
 mod regularisation_options;
 mod score;
 mod show;
+mod show_file;
 mod signals;
 mod stdin;
 mod train;
@@ -46,7 +48,9 @@ enum Command {
     /// Get a corpus of the literature
     #[cfg(feature = "download")]
     Data(data::Data),
-    /// Show what a trained model is: its parameters, what it was trained on, its results
+    /// Turn a model into another program's file, or such a file into a model
+    Convert(convert::Convert),
+    /// Show what a trained model is, or what a file of another program holds
     Show(show::Show),
     /// Measure this machine's peak, and how fast it trains and runs models
     Bench(bench::Bench),
@@ -84,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Score(command) => score::run(command),
         #[cfg(feature = "download")]
         Command::Data(command) => data::run(command),
+        Command::Convert(command) => convert::run(command),
         Command::Show(command) => show::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {

@@ -15,11 +15,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source};
+use crate::show_file::show_file;
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// The run folder; where none is given, the runs in runs/ are listed
+    /// The run folder, or a file of another program (.pt, .pth, .safetensors); where none is given, the runs in runs/
+    /// are listed
     run: Option<PathBuf>,
     /// Print one JSON object [default: a table]
     #[arg(long)]
@@ -38,6 +40,9 @@ struct Shown<'a> {
 /// Shows the run.
 pub fn run(options: Show) -> Result<ExitCode> {
     let Some(run) = &options.run else { return list(options.json) };
+    if run.is_file() {
+        return show_file(run, options.json);
+    }
     let run = LoadedRun::open(run)?;
     let (config, model, card, layout) = (&run.config, run.model.config(), &run.card, run.model.layout());
     let mut out = std::io::stdout().lock();
@@ -95,7 +100,8 @@ pub fn run(options: Show) -> Result<ExitCode> {
         }
     }
     row("model", best(card.epoch, card.step))?;
-    for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
+    let trained = Some(card.train).filter(|loss| loss.tokens > 0);
+    for (name, loss) in [("train", trained), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {
             let below = match card.floor {
                 Some(floor) if name == "train" && loss.perplexity() < floor => format!(", {BELOW_FLOOR}"),

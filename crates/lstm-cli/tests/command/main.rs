@@ -7,6 +7,8 @@ mod bench;
 /// Getting corpora from a server on this machine.
 #[cfg(feature = "download")]
 mod data;
+/// Files of other programs: shown, converted, refused.
+mod foreign;
 /// What generation writes and says.
 mod generating;
 /// The life of a run folder: kills, full disks, two at once, signals, and what was changed behind its back.

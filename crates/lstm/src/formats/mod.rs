@@ -1,8 +1,11 @@
 //! Files: written whole or not at all, and the sentences for those that cannot be used.
 
 pub(crate) mod disk;
+pub mod foreign;
 pub mod network;
+mod pytorch;
 pub mod safetensors;
+mod state_dict;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -18,7 +18,7 @@ compile_error!("tensors are written as they lie in memory, and safetensors files
 const VERSION: u64 = 1;
 
 /// The one metadata key: several would be written in an arbitrary order, and equal models shall be equal files.
-const KEY: &str = "lstm";
+pub(super) const KEY: &str = "lstm";
 
 /// One tensor to write: name, shape, values.
 pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);

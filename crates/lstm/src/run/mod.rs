@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod folder;
+pub mod imported;
 pub mod preset;
 pub mod saved;
 pub mod summary;

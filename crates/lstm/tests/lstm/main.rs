@@ -6,6 +6,8 @@ mod golden;
 mod gradients;
 /// The form that all file formats share, against the models it comes from.
 mod network;
+/// Files of PyTorch, in and out.
+mod pytorch;
 /// A slow stack in f64, built from the cell.
 mod reference;
 /// Whole runs: learning, resuming, refusing.

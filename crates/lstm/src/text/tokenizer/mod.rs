@@ -1,6 +1,7 @@
 //! Tokenizers: words, characters, bytes, subwords. A vocabulary comes from the training text alone, or from a file.
 
 mod subwords;
+mod words;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,0 +1,169 @@
+//! `lstm convert`: a model from another program's file, or into one.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow, bail};
+use clap::ValueEnum;
+use lstm::formats::foreign::{self, Format, Hints, Import};
+use lstm::formats::network::Network;
+use lstm::run::checkpoint::LoadedRun;
+use lstm::run::imported::write_imported;
+use lstm::text::tokenizer::Tokenizer;
+
+use crate::output::{count, talk};
+
+/// The options of `lstm convert`.
+#[derive(clap::Args)]
+pub struct Convert {
+    /// A run folder, or a file of another program: .pt, .pth, .safetensors
+    input: PathBuf,
+    /// What to write: a file whose format is its extension's, or a run folder
+    output: PathBuf,
+    /// What OUTPUT shall be [default: what its name says]
+    #[arg(long)]
+    to: Option<Target>,
+    /// Where a tensor of INPUT belongs that is not found by itself: its name, or the start of several names up to a dot,
+    /// and ours, such as lstm.weight_ih_l0; nothing after the sign leaves it out. May be given several times
+    #[arg(long, value_name = "THEIRS=OURS")]
+    map: Vec<String>,
+    /// What the tokens of INPUT are: a file with one word a line, or a tokenizer.json
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
+    /// Write a Python file beside OUTPUT whose class has just its layers
+    #[arg(long)]
+    module: bool,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// What a model becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// PyTorch's state dict, as .pt or .safetensors
+    Pytorch,
+    /// A run folder
+    Run,
+}
+
+/// A place to write to, and as what.
+enum Destination {
+    File(Format),
+    Run,
+}
+
+/// Converts.
+pub fn run(options: Convert) -> Result<ExitCode> {
+    let destination = destination(&options)?;
+    let Convert { input, output, map, vocab, module, force, .. } = &options;
+    if output.is_file() && !force {
+        bail!("{} is there already; choose another name, or pass --force to replace it", output.display());
+    }
+    if same_file(input, output) {
+        bail!("{} is what would be read as well; choose another name", output.display());
+    }
+    let network = match is_run(input) {
+        true => {
+            for (given, name) in [(!map.is_empty(), "--map"), (vocab.is_some(), "--vocab")] {
+                if given {
+                    bail!("{name} is for a file of another program; {} is a run and has its own", input.display());
+                }
+            }
+            of_run(&LoadedRun::open(input)?)?
+        }
+        false => {
+            let import = read(input, map, vocab.as_deref())?;
+            crate::show_file::talk_import(&import);
+            import.network
+        }
+    };
+    match destination {
+        Destination::File(format) => {
+            let module = module.then(|| output.with_extension("py"));
+            if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
+                bail!("{} is there already; move it, or pass --force to replace it", module.display());
+            }
+            foreign::write(output, format, &network, module.as_deref())?;
+            talk(format_args!("wrote {}: {}", output.display(), count(network.parameters() as u64, "parameter")));
+            foreign::lost(format, &network).iter().for_each(|lost| talk(format_args!("{:<11} {lost}", "lost")));
+            if let Some(module) = module {
+                talk(format_args!("wrote {}", module.display()));
+            }
+        }
+        Destination::Run => {
+            let language = network.into_language_model().map_err(|error| match vocab {
+                Some(_) => anyhow!("{}: {error}", input.display()),
+                None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
+            })?;
+            write_imported(&language, input, output, *force)?;
+            talk(format_args!(
+                "wrote the run {}: use it with `lstm eval`, `lstm generate`, `lstm score`",
+                output.display()
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What OUTPUT shall be, by `--to` and by its name.
+fn destination(options: &Convert) -> Result<Destination> {
+    let Convert { output, to, module, .. } = options;
+    let named = Format::of_name(output);
+    let has_extension = output.extension().is_some();
+    let destination = match (to, named) {
+        (Some(Target::Pytorch), Some(format @ (Format::Pytorch | Format::Safetensors))) => Destination::File(format),
+        (Some(Target::Pytorch), None) => {
+            bail!("{} is no name for PyTorch; give it the extension .pt or .safetensors", output.display())
+        }
+        (None, Some(Format::Pytorch)) => Destination::File(Format::Pytorch),
+        (None, Some(Format::Safetensors)) => {
+            bail!(
+                "a .safetensors file can be of several kinds; say which: --to pytorch has the names of PyTorch's modules"
+            )
+        }
+        (Some(Target::Run), Some(_)) => {
+            bail!("{} is the name of a file, and --to run writes a folder; leave its extension out", output.display())
+        }
+        (Some(Target::Run), None) => Destination::Run,
+        (None, None) if output.is_dir() || !has_extension => Destination::Run,
+        (None, None) => bail!(
+            "{} has an extension that is no format's; write .pt, or .safetensors with --to pytorch, or a folder with --to run",
+            output.display()
+        ),
+    };
+    if *module && !matches!(destination, Destination::File(Format::Pytorch | Format::Safetensors)) {
+        bail!("--module writes the class of a PyTorch file; {} is to be a run", output.display());
+    }
+    Ok(destination)
+}
+
+/// Whether a path is a run folder.
+pub fn is_run(path: &Path) -> bool {
+    path.is_dir() && path.join("config.toml").exists()
+}
+
+/// The network of a run.
+pub fn of_run(run: &LoadedRun) -> Result<Network> {
+    Ok(Network::from_language_model(&run.model, &run.params, Some(&run.tokenizer))?)
+}
+
+/// Reads a file of another program. map: THEIRS=OURS.
+fn read(path: &Path, map: &[String], vocab: Option<&Path>) -> Result<Import> {
+    let map = map
+        .iter()
+        .map(|pair| match pair.rsplit_once('=') {
+            Some((theirs, ours)) if !theirs.is_empty() => Ok((theirs.to_owned(), ours.to_owned())),
+            _ => bail!("--map takes THEIRS=OURS, and {pair:?} is none; THEIRS= leaves a tensor out"),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let vocabulary = vocab.map(Tokenizer::read_vocabulary).transpose()?;
+    Ok(foreign::read(path, Hints { map: &map, vocabulary: vocabulary.as_ref(), is_look: false })?)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}

@@ -1,0 +1,156 @@
+//! Files of other programs: what they are by their first bytes, and what was found in them.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::network::{Activation, Network, Reads};
+use super::{FormatError, pytorch, state_dict};
+use crate::text::tokenizer::Tokenizer;
+
+/// A kind of file that holds a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What `torch.save` writes: an archive, or a pickle of the years before.
+    Pytorch,
+    /// Named tensors without code: PyTorch's names, or this program's own.
+    Safetensors,
+}
+
+/// What the reader of a file is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints<'a> {
+    /// Pairs of a name in the file and this library's name for it; an empty one leaves the tensor out, and a name that ends
+    /// with a dot is the start of many.
+    pub map: &'a [(String, String)],
+    /// What the tokens are.
+    pub vocabulary: Option<&'a Tokenizer>,
+    /// Whether the file is only looked at: what would be refused for having no place is listed.
+    pub is_look: bool,
+}
+
+/// A network found in a file.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// What the file is, in words.
+    pub kind: String,
+    /// The network; its notes say what of the file is not in it.
+    pub network: Network,
+    /// Where each of its arrays comes from.
+    pub found: Vec<Found>,
+    /// What is in the file and changes nothing, in words.
+    pub left_over: Vec<String>,
+    /// What is in the file, has no place, and would change the result: only of a file that is looked at.
+    pub without_place: Vec<String>,
+}
+
+/// An array of a network and the one of the file that it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name in the file.
+    pub theirs: String,
+    /// Its name here.
+    pub ours: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// The bytes that are looked at to tell what a file is; a tar archive says so after 257.
+const HEAD: usize = 512;
+
+impl Format {
+    /// What a file is: by its first bytes, and where they say nothing by its name.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is nothing that can be.
+    pub fn of(path: &Path) -> Result<Self, FormatError> {
+        let trouble = |source| FormatError::Read { path: path.to_owned(), source };
+        if path.is_dir() {
+            let why = "it is a folder and no run; give a run folder, or the file that holds the network".to_owned();
+            return Err(FormatError::Unusable { path: path.to_owned(), why });
+        }
+        let mut head = Vec::new();
+        std::fs::File::open(path).map_err(trouble)?.take(HEAD as u64).read_to_end(&mut head).map_err(trouble)?;
+        Self::of_bytes(&head).or_else(|| Self::of_name(path)).ok_or_else(|| FormatError::Unusable {
+            path: path.to_owned(),
+            why: format!("it is no network that can be read; give a run folder, or one of: {}", Self::READABLE),
+        })
+    }
+
+    /// What can be read, for a sentence.
+    pub const READABLE: &'static str = "PyTorch's .pt or .pth, .safetensors";
+
+    fn of_bytes(head: &[u8]) -> Option<Self> {
+        let is_safetensors = head.len() > 8 && head[8] == b'{' && head[5..8] == [0; 3];
+        let is_pytorch = head.starts_with(b"PK\x03\x04")
+            || head.starts_with(b"PK\x05\x06")
+            || head.get(257..262) == Some(b"ustar")
+            // A pickle of protocol 2 or later; those before begin with an object's or a number's sign.
+            || matches!(head, [0x80, 2..=5, ..])
+            || head.starts_with(b"L119547037146038801333356L");
+        match (is_safetensors, is_pytorch) {
+            (true, _) => Some(Self::Safetensors),
+            (false, true) => Some(Self::Pytorch),
+            (false, false) => None,
+        }
+    }
+
+    /// What a file of this name would be.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "pt" | "pth" | "bin" | "ckpt" | "tar" | "pkl" => Some(Self::Pytorch),
+            "safetensors" => Some(Self::Safetensors),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the network that a file holds.
+///
+/// # Errors
+/// A file that is damaged, holds no such network, or more than one; a tensor that has no place and would change the result.
+pub fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
+    let mut import = match Format::of(path)? {
+        Format::Pytorch => pytorch::read(path, hints)?,
+        Format::Safetensors => state_dict::read_safetensors(path, hints)?,
+    };
+    import.network.vocabulary = hints.vocabulary.cloned();
+    import
+        .network
+        .validate()
+        .map_err(|error| FormatError::Unusable { path: path.to_owned(), why: error.to_string() })?;
+    Ok(import)
+}
+
+/// Writes a network as another program reads it. module: where to write a Python file whose class has just its layers, beside the
+/// file.
+///
+/// # Errors
+/// A network that the format cannot say, by what it has; a folder that cannot be written.
+pub fn write(path: &Path, format: Format, network: &Network, module: Option<&Path>) -> Result<(), FormatError> {
+    match format {
+        Format::Pytorch => pytorch::write(path, network, module.is_some())?,
+        Format::Safetensors => state_dict::write_safetensors(path, network, module.is_some())?,
+    }
+    module.map_or(Ok(()), |module| pytorch::write_module(module, network, path))
+}
+
+/// What of a network a file of this format does not hold, in sentences.
+pub fn lost(format: Format, network: &Network) -> Vec<String> {
+    let mut lost = Vec::new();
+    match format {
+        Format::Pytorch | Format::Safetensors => {
+            if network.vocabulary.is_some() {
+                lost.push("what the tokens are: a state dict has no vocabulary".to_owned());
+            }
+            if network.readouts.iter().any(|readout| readout.activation != Activation::Linear) {
+                lost.push(
+                    "what follows the readouts: a state dict has no activations, its module computes them".to_owned(),
+                );
+            }
+            if network.reads == Reads::Final {
+                lost.push("that the final state is read out: a state dict does not say it, its module does".to_owned());
+            }
+        }
+    }
+    lost
+}
