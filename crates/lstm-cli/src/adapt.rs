@@ -83,7 +83,11 @@ impl Adapt {
         let settings = match self.given(adaptation) {
             Some(settings) => settings,
             None => {
-                let mut tuned = Tuned::load(folder, params)?;
+                let mut tuned = match Tuned::load(folder, params) {
+                    // What is tuned anew need not be readable.
+                    Err(_) if self.tune => Tuned::new(params),
+                    loaded => loaded?,
+                };
                 if self.tune || !is_complete(tuned.of(adaptation), adaptation) {
                     preparation.tune(&mut tuned, folder, self.tune)?;
                 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
+use lstm::formats::FormatError;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
 use lstm::plan::{self, Chosen, NotWords};
@@ -105,7 +106,13 @@ fn begin(options: &Train, signals: &Signals) -> Result<Trainer> {
 fn resume(options: &Train, folder: &Path) -> Result<Trainer> {
     let progress = Progress::new();
     progress.stage("reading the text and the checkpoint");
-    let trainer = Trainer::resume(folder, options.extension()?)?;
+    let resumed = Trainer::resume(folder, options.extension()?);
+    let trainer = resumed.map_err(|error| match error {
+        TrainError::Format(error @ FormatError::Write { .. }) => {
+            anyhow!("{error}; then go on with: lstm train --resume {}", folder.display())
+        }
+        error => error.into(),
+    })?;
     progress.finish();
     say_text(trainer.config(), source(trainer.config()))?;
     if let Some(note) = trainer.note() {

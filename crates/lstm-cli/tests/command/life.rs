@@ -420,7 +420,10 @@ fn a_run_that_is_over_says_so_and_a_schedule_does_not_jump() {
     let said = line(path, "train --resume run --epochs 6");
     assert!(said.code == Some(0) && said.err.contains("a hundredth of the highest"), "{}", said.err);
     let schedule = &line(path, "show run --json").json()["config"]["schedule"];
-    assert!(schedule["kind"] == "constant" && (schedule["rate"].as_f64().unwrap() - 1e-5).abs() < 1e-9, "{schedule}");
+    assert!(
+        schedule["kind"] == "constant" && (schedule["learning_rate"].as_f64().unwrap() - 1e-5).abs() < 1e-9,
+        "{schedule}"
+    );
 }
 
 /// Each of them changed the results without a word.

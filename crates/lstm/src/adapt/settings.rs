@@ -188,14 +188,15 @@ impl Tuned {
         if !(1..=VERSION).contains(&tuned.version) {
             return Err(unusable(format!("its version is {}, not {VERSION}", tuned.version)));
         }
-        let expected = (tuned.version > 1 || tuned.checksum.is_some()).then(|| tuned.sum(&path)).transpose()?;
-        if tuned.checksum != expected {
-            return Err(unusable("its checksum is wrong: it was changed or is damaged".to_owned()));
-        }
         let caches = [tuned.cache, tuned.cache_with_dynamic];
         for settings in caches.map(|cache| Settings { cache, dynamic: tuned.dynamic }) {
             settings.validate().map_err(|e| unusable(e.to_string()))?;
         }
+        let expected = (tuned.version > 1 || tuned.checksum.is_some()).then(|| tuned.sum(&path)).transpose()?;
+        if tuned.checksum != expected {
+            return Err(unusable("its checksum is wrong: it was changed or is damaged".to_owned()));
+        }
+        let tuned = Self { checksum: None, ..tuned };
         Ok(if tuned.model == checksum(params) { tuned } else { Self::new(params) })
     }
 

@@ -190,7 +190,9 @@ fn tuned_settings_are_kept_for_their_model_and_refused_if_broken() {
         ("weight = 0.3", "weight = 1.0", "`cache-weight` is 1"),
         ("window = 100", "window = 0", "`cache-window` is 0"),
         ("rate = 0.001", "rate = -1.0", "`dynamic-rate` is -1"),
-        ("version = 1", "version = 2", "its version is 2"),
+        ("version = 2", "version = 3", "its version is 3"),
+        ("weight = 0.3", "weight = 0.31", "its checksum is wrong"),
+        ("model = \"", "model = \"0", "its checksum is wrong"),
         ("theta", "beta", "unknown field"),
     ] {
         let broken = text.replace(from, to);

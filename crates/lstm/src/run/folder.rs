@@ -597,7 +597,7 @@ mod tests {
         assert!(said.contains(&format!("process {} on ", std::process::id())) && said.contains(" since 20"), "{said}");
         let second = Claim::first_free(&path).unwrap();
         assert_eq!(second.folder().path(), path.with_file_name("run-2"));
-        drop((claim, second));
+        drop((second, claim));
         assert!(!parent.path().join("runs").exists(), "what no run began in is removed");
         // As old and new programs leave it that were killed.
         fs::create_dir_all(path.join("pending.12-0.partial")).unwrap();
