@@ -84,6 +84,13 @@ pub fn run(options: Convert) -> Result<ExitCode> {
             if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
                 bail!("{} is there already; move it, or pass --force to replace it", module.display());
             }
+            if module.is_none() && network.stacks.iter().any(|stack| stack.config().residual) {
+                bail!(
+                    "{} has residual connections, which a state dict does not say; with --module a Python file is written too, \
+                     whose class adds them",
+                    input.display()
+                );
+            }
             foreign::write(output, format, &network, module.as_deref())?;
             talk(format_args!("wrote {}: {}", output.display(), count(network.parameters() as u64, "parameter")));
             foreign::lost(format, &network).iter().for_each(|lost| talk(format_args!("{:<11} {lost}", "lost")));

@@ -26,7 +26,7 @@ pub(super) struct Calls {
 /// Values that any file may make.
 const FEWEST: u64 = 1 << 16;
 /// Values that no state dict needs: a tensor and its moments make about a hundred.
-const MOST: u64 = 1 << 21;
+const MOST: u64 = 1 << 20;
 /// Longer strings name nothing.
 const NAME: u64 = 256;
 

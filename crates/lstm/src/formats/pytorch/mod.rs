@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use pytorch_reader::{DType, FileFormat, PytorchReader};
+use pytorch_reader::{DType, FileFormat, PytorchError, PytorchReader};
 
 use super::FormatError;
 use super::foreign::{Hints, Import};
@@ -35,7 +35,12 @@ pub(crate) fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
     // The pickle is gone through before the reader builds anything of it.
     let objects = look(path, size).map_err(unusable)?;
     let damaged = |why: String| unusable(format!("{why}: the file is truncated or damaged; fetch or save it again"));
-    let reader = PytorchReader::new(path).map_err(|error| damaged(error.to_string()))?;
+    let reader = PytorchReader::new(path).map_err(|error| match error {
+        PytorchError::InvalidFormat(why) if why.contains("dictionary at the root") => unusable(format!(
+            "it holds no state dict ({why}); save one where it came from: torch.save(model.state_dict(), …)"
+        )),
+        error => damaged(error.to_string()),
+    })?;
     let kind = match reader.metadata().format_type {
         FileFormat::Zip => "PyTorch, an archive of torch.save",
         FileFormat::Legacy => "PyTorch, a pickle as torch.save wrote before version 1.6",
