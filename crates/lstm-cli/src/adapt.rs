@@ -170,6 +170,7 @@ impl Preparation<'_> {
     /// The scale of the gradients on the training text.
     fn scale(&mut self) -> Result<()> {
         if self.scale.is_none() {
+            self.progress.stage("reading the training text");
             let text = self.run.training_text()?;
             let Self { run, progress, .. } = self;
             let mut watch = |tokens, of| progress.pass("gradients of the training text", tokens, of, None);
@@ -181,6 +182,7 @@ impl Preparation<'_> {
     /// Tunes what `adaptation` lacks, all of it if `anew`, and stores it.
     fn tune(&mut self, tuned: &mut Tuned, folder: &RunFolder, anew: bool) -> Result<()> {
         let adaptation = self.adaptation;
+        self.progress.stage("reading the validation text");
         let Some(text) = self.run.validation_text()? else {
             let options = match adaptation {
                 Adaptation::Cache => "--cache-theta, --cache-weight and --cache-window",

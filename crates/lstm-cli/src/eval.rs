@@ -13,9 +13,9 @@ use lstm::text::ngram::Ngram;
 use serde_json::{Value, json};
 
 use crate::adapt::Adapt;
-use crate::output::{
-    best, count, grouped, loss_json, note_line_ends, per_word, perplexity, source, talk, text_source, use_threads,
-};
+use crate::measured::{READING, note_line_ends, open, text_source};
+use crate::output::{best, count, grouped, loss_json, per_word, perplexity, source, talk, use_threads};
+use crate::progress::{Progress, during};
 
 /// The tokens that the baseline counts together.
 const BASELINE_ORDER: usize = 5;
@@ -47,16 +47,26 @@ pub struct Eval {
 /// Evaluates and prints.
 pub fn run(options: Eval) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let run = LoadedRun::open(&options.run)?;
+    let run = open(&options.run)?;
     let corpus = match &options.file {
-        Some(file) => Corpus::read(&text_source(&run, file)?, &run.tokenizer, options.lossy)?,
+        Some(file) => {
+            let source = text_source(&run, file, options.lossy)?;
+            during(READING, || Corpus::read(&source, &run.tokenizer, options.lossy))?
+        }
         None => own_test(&run, &options.run)?,
     };
     note_line_ends(&run, &corpus);
     let ready = options.adapt.prepare(&run, &options.run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.batch);
-    let loss = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?.finish();
+    let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
+    let mut progress = Progress::new();
+    while evaluation.advance() {
+        let total = evaluation.total();
+        progress.pass("evaluating", total.tokens, corpus.tokens(), Some(total));
+    }
+    progress.finish();
+    let loss = evaluation.total();
     let seconds = started.elapsed().as_secs_f64();
     let (epoch, step) = (run.card.epoch, run.card.step);
     if options.file.is_none() && run.card.test.is_some_and(|test| test.tokens != loss.tokens) {
@@ -65,8 +75,12 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     let adapted = ready.map(|ready| ready.run(&run, &corpus)).transpose()?;
     let baseline = options.baseline.then(|| -> Result<_> {
         let started = Instant::now();
-        let model = Ngram::of_corpus(BASELINE_ORDER, &run.training_text()?, &run.tokenizer)?;
-        Ok((model.loss(&corpus, &run.tokenizer, batching), started.elapsed().as_secs_f64()))
+        let text = during("reading the training text", || run.training_text())?;
+        let counting =
+            format!("counting {BASELINE_ORDER} tokens at a time in {}", count(text.tokens() as u64, "token"));
+        let model = during(counting, || Ngram::of_corpus(BASELINE_ORDER, &text, &run.tokenizer))?;
+        let loss = during("evaluating the baseline", || model.loss(&corpus, &run.tokenizer, batching));
+        Ok((loss, started.elapsed().as_secs_f64()))
     });
     let baseline = baseline.transpose()?;
     let mut out = std::io::stdout();
@@ -113,7 +127,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
 
 /// The text that a run was tested with.
 fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
-    let Some(corpus) = run.test_text()? else {
+    let Some(corpus) = during(READING, || run.test_text())? else {
         bail!("{} has no test text of its own; give the text to measure it on", folder.display());
     };
     talk(format_args!("text     the run's own test text, of {}", source(&run.config)));

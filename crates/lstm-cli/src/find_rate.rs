@@ -20,10 +20,11 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     say_text(&config, from)?;
     let signals = Signals::watch()?;
     // Standard input is read more than once; its copy is removed at the end.
-    let copy = Copy::place();
-    signals.tidy(move || drop(Copy(copy)));
-    let copy = options.reads_stdin().then(Copy::read).transpose()?;
+    let copy = options.reads_stdin().then(Copy::create).transpose()?;
     if let Some(copy) = &copy {
+        let path = copy.0.clone();
+        signals.tidy(move || drop(Copy(path)));
+        copy.fill()?;
         config.data.train = Some(copy.0.clone());
     }
     let data = read(options, &mut config)?;

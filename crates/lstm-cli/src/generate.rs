@@ -1,6 +1,6 @@
 //! `lstm generate`: writes with a trained model, streaming.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +9,9 @@ use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
 use lstm::run::checkpoint::LoadedRun;
 use serde_json::{Value, json};
 
+use crate::measured::open;
 use crate::output::talk;
+use crate::progress::{Progress, during};
 
 /// The options of `lstm generate`.
 #[derive(clap::Args)]
@@ -92,7 +94,7 @@ fn rules(run: &LoadedRun) -> Rules {
     if run.tokenizer.unseen().is_some() {
         return rules;
     }
-    match run.unseen() {
+    match during("reading the training text", || run.unseen()) {
         Ok(unseen) => rules.without(unseen),
         Err(error) => {
             talk(format_args!(
@@ -123,7 +125,7 @@ pub fn run(options: Generate) -> Result<ExitCode> {
             );
         }
     }
-    let run = LoadedRun::open(&options.run)?;
+    let run = open(&options.run)?;
     let tokenizer = &run.tokenizer;
     let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
@@ -152,13 +154,22 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
     }
     for sample in 0..options.samples as u64 {
         let mut generator = Generator::new(&run.model, &run.params, rules.clone(), sampling, seed, sample)?;
-        prompt.iter().for_each(|&token| generator.read(token));
+        let mut progress = Progress::new();
+        for (read, &token) in prompt.iter().enumerate() {
+            progress.pass("reading the prompt", read, prompt.len(), None);
+            generator.read(token);
+        }
+        // On a terminal the text itself shows how far it is.
+        if !options.json && std::io::stdout().is_terminal() {
+            progress.finish();
+        }
         let mut text = Text::begin(options, sample == 0)?;
         let (mut decoder, mut stops) = (run.tokenizer.decoder(&options.prompt), Stops::new(&options.stop)?);
         for token in generator.take(options.length) {
             let (bytes, stopped) = stops.push(&decoder.push(token));
             text.add(&bytes)?;
             text.tokens += 1;
+            progress.pass("writing", text.tokens, options.length, None);
             text.stopped = stopped;
             if stopped {
                 break;
@@ -168,6 +179,7 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
             text.add(&stops.push(&decoder.finish()).0)?;
         }
         text.add(&stops.finish())?;
+        progress.finish();
         text.end("seed", json!(seed))?;
     }
     Ok(())
@@ -190,7 +202,8 @@ fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> 
         text.extend(stops.finish());
         (text, stopped)
     };
-    let found = beam.search(options.length, &mut |tokens| written(tokens).1);
+    let searching = format!("searching {width} texts side by side");
+    let found = during(searching, || beam.search(options.length, &mut |tokens| written(tokens).1));
     for (number, hypothesis) in found.iter().take(options.samples).enumerate() {
         let mut text = Text::begin(options, number == 0)?;
         text.add(&written(&hypothesis.tokens).0)?;

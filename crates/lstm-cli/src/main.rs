@@ -10,6 +10,7 @@ mod eval;
 mod find_rate;
 mod generate;
 mod given;
+mod measured;
 mod notes;
 mod output;
 mod progress;

@@ -2,19 +2,17 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::optim::averaging::Averaging;
-use lstm::run::checkpoint::LoadedRun;
 use lstm::run::config::RunConfig;
 use lstm::text::corpus::Corpus;
-use lstm::text::source::Source;
 use serde_json::{Value, json};
-
-use crate::notes;
 
 /// More threads than any machine of today has processors.
 const MOST_THREADS: usize = 1024;
@@ -32,6 +30,13 @@ pub fn use_threads(threads: Option<usize>) -> Result<()> {
 /// stops nothing.
 pub fn talk(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
+    *last_said() = Instant::now();
+}
+
+/// When a line was said last; before the first, when this was asked first.
+pub fn last_said() -> MutexGuard<'static, Instant> {
+    static SAID: OnceLock<Mutex<Instant>> = OnceLock::new();
+    SAID.get_or_init(|| Mutex::new(Instant::now())).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `1 epoch`, `2 epochs`.
@@ -57,33 +62,24 @@ pub fn loss_json(loss: Option<Loss>, corpus: Option<&Corpus>) -> Value {
 pub const NO_SPELLING: &str = "some words are unknown, and this run has no model of how they are spelled (it is of an older \
                                version), without which a figure per word or character would be too good; train again for it";
 
+/// Why there is no figure per word of a text that has one per character.
+pub const NO_WORDS: &str = "no white space sets the words of this text apart";
+
 /// A text's perplexity per word and bits per character, with what its unknown words have in them; or why there are none.
 pub fn per_word(corpus: &Corpus, loss: Loss) -> String {
-    let (Some(of_words), Some(bits)) = (corpus.word_perplexity(loss), corpus.bits_per_char(loss)) else {
+    let Some(bits) = corpus.bits_per_char(loss) else {
         return format!("per word   not known: {NO_SPELLING}");
+    };
+    let of_words = match corpus.word_perplexity(loss) {
+        Some(of_words) => perplexity(of_words),
+        None => format!("- ({NO_WORDS})"),
     };
     let spelled = corpus.spelling.unwrap_or(0.0) / corpus.characters.max(1) as f64 / std::f64::consts::LN_2;
     let spelled = match corpus.unknown {
         0 => String::new(),
         unknown => format!(", {spelled:.4} of them to spell out {}", count(unknown as u64, "unknown token")),
     };
-    format!("per word   {}, {bits:.4} bits a character{spelled}", perplexity(of_words))
-}
-
-/// A text to measure a run on, which is read in the way of the run's own.
-pub fn text_source(run: &LoadedRun, file: &Path) -> Result<Source> {
-    let (source, files) = Source::to_measure(file)?;
-    if let Some(files) = files {
-        talk(format_args!("files    {files}"));
-    }
-    Ok(source.read_as(&run.config.data.reading()))
-}
-
-/// Says where the ends of a text's lines are not those of the run's.
-pub fn note_line_ends(run: &LoadedRun, corpus: &Corpus) {
-    if let Some(note) = notes::of_line_ends(&run.config.data, &run.tokenizer, corpus) {
-        talk(format_args!("note     {note}"));
-    }
+    format!("per word   {of_words}, {bits:.4} bits a character{spelled}")
 }
 
 /// Which of its models a run keeps.

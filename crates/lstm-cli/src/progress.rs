@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lstm::model::Loss;
 use lstm::train::event::Event;
 
-use crate::output::{grouped, perplexity, seconds, talk};
+use crate::output::{grouped, last_said, perplexity, seconds, talk};
 
 /// The longest time without a line where nobody sees a live one, and the share of a training so far after which its steps
 /// have another, within a bound.
@@ -33,13 +33,12 @@ pub struct Progress {
     evaluated: &'static str,
 }
 
-/// What is being done, and what was said of it.
+/// What is being done.
 struct Shown {
     bar: Option<ProgressBar>,
     /// The line that does not stay, and since when what it says is being done, where it does not say how far that is.
     line: String,
     since: Option<Instant>,
-    said: Instant,
     wait: Duration,
     is_over: bool,
 }
@@ -70,11 +69,12 @@ fn watch(shown: &(Mutex<Shown>, Condvar)) {
                     bar.set_message(now.line());
                     bar.tick();
                 }
-                None if now.said.elapsed() >= now.wait => {
-                    talk(now.line());
-                    now.said = Instant::now();
+                None => {
+                    let silence = last_said().elapsed();
+                    if silence >= now.wait {
+                        talk(now.line());
+                    }
                 }
-                None => {}
             }
         }
         now = changed.wait_timeout(now, REDRAWN).unwrap_or_else(PoisonError::into_inner).0;
@@ -92,7 +92,8 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        let shown = Shown { bar, line: String::new(), since: None, said: now, wait: SILENCE, is_over: false };
+        drop(last_said());
+        let shown = Shown { bar, line: String::new(), since: None, wait: SILENCE, is_over: false };
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let watched = shown.clone();
         // Where the system gives no thread, the lines that stay are all there are.
@@ -166,6 +167,9 @@ impl Progress {
     /// said.
     fn live(&self, progress: f64, line: String, wait: Duration) {
         let mut shown = lock(&self.shown.0);
+        if shown.is_over {
+            return;
+        }
         (shown.line, shown.since, shown.wait) = (line, None, wait);
         if let Some(bar) = &shown.bar {
             bar.set_position((progress * 1000.0) as u64);
@@ -174,12 +178,11 @@ impl Progress {
 
     /// Says a line that stays.
     pub fn say(&self, line: &str) {
-        let mut shown = lock(&self.shown.0);
+        let shown = lock(&self.shown.0);
         match &shown.bar {
             Some(bar) => bar.println(line),
             None => talk(line),
         }
-        shown.said = Instant::now();
     }
 
     /// Takes the live line away.
@@ -191,6 +194,15 @@ impl Progress {
         }
         self.shown.1.notify_all();
     }
+}
+
+/// Says what a call does while it takes long.
+pub fn during<T>(what: impl Display, call: impl FnOnce() -> T) -> T {
+    let progress = Progress::new();
+    progress.stage(what);
+    let result = call();
+    progress.finish();
+    result
 }
 
 impl Drop for Progress {

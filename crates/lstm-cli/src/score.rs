@@ -1,15 +1,18 @@
 //! `lstm score`: the surprisal of every token, the perplexity of every line.
 
-use std::io::Write;
+use std::cell::{Cell, RefCell};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::run::checkpoint::LoadedRun;
+use lstm::model::Loss;
 use lstm::score::{Lines, ScoredLine, ScoredToken, Text, score};
 use serde_json::{Value, json};
 
-use crate::output::{count, note_line_ends, perplexity, talk, text_source, use_threads};
+use crate::measured::{READING, note_line_ends, open, text_source};
+use crate::output::{count, perplexity, talk, use_threads};
+use crate::progress::{Progress, during};
 
 /// The options of `lstm score`.
 #[derive(clap::Args)]
@@ -47,11 +50,18 @@ fn lines(value: &str) -> Result<Lines, String> {
 /// Scores and prints.
 pub fn run(options: Score) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let run = LoadedRun::open(&options.run)?;
-    let text = Text::read(&text_source(&run, &options.file)?, &run, options.lossy)?;
+    let run = open(&options.run)?;
+    let source = text_source(&run, &options.file, options.lossy)?;
+    let text = during(READING, || Text::read(&source, &run, options.lossy))?;
     note_line_ends(&run, &text.corpus);
+    let is_seen = std::io::stdout().is_terminal();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let (progress, has_begun) = (RefCell::new(Progress::new()), Cell::new(false));
     let mut write = |line: &ScoredLine| -> Result<()> {
+        // On a terminal the lines themselves show how far it is.
+        if is_seen && !has_begun.replace(true) {
+            progress.borrow().finish();
+        }
         if options.json {
             writeln!(out, "{}", as_json(line))?;
         } else {
@@ -59,8 +69,15 @@ pub fn run(options: Score) -> Result<ExitCode> {
         }
         Ok(())
     };
-    let loss = score(&run, &text, options.lines.unwrap_or_default(), &mut write)?;
+    let of = text.corpus.tokens();
+    let mut watch = |loss: Loss| {
+        if !has_begun.get() {
+            progress.borrow_mut().pass("scoring", loss.tokens, of, Some(loss));
+        }
+    };
+    let loss = score(&run, &text, options.lines.unwrap_or_default(), &mut watch, &mut write)?;
     out.flush()?;
+    progress.borrow().finish();
     let unknown = match text.corpus.unknown {
         0 => String::new(),
         unknown => format!(", {} of the text unknown to the model", count(unknown as u64, "token")),

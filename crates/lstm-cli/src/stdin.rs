@@ -2,7 +2,7 @@
 //! written to a file: in the run folder where there is one.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
@@ -29,19 +29,27 @@ fn read(to: &mut impl Write, path: &Path) -> Result<()> {
 pub struct Copy(pub PathBuf);
 
 impl Copy {
-    /// Where one of this process lies.
-    pub fn place() -> PathBuf {
-        std::env::temp_dir().join(format!("lstm-{}.stdin", std::process::id()))
+    /// An empty one under a name that nobody has. The number of a process may be that of one in another container with the same
+    /// temporary folder, or of one that was killed.
+    pub fn create() -> Result<Self> {
+        const MOST: usize = 10_000;
+        let process = std::process::id();
+        for number in 1..=MOST {
+            let number = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = std::env::temp_dir().join(format!("lstm-{process}{number}.stdin"));
+            match File::create_new(&path) {
+                Ok(_) => return Ok(Self(path)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => bail!("{} cannot be written: {error}", path.display()),
+            }
+        }
+        bail!("{} is full of copies of standard input; remove them", std::env::temp_dir().display())
     }
 
     /// Reads standard input to its end.
-    pub fn read() -> Result<Self> {
-        let path = Self::place();
-        let file = File::create_new(&path);
-        let mut file = file.map_err(|error| anyhow!("{} cannot be written: {error}", path.display()))?;
-        let copy = Self(path);
-        read(&mut file, &copy.0)?;
-        Ok(copy)
+    pub fn fill(&self) -> Result<()> {
+        let file = File::options().write(true).open(&self.0);
+        read(&mut file.map_err(|error| anyhow!("{} cannot be written: {error}", self.0.display()))?, &self.0)
     }
 }
 

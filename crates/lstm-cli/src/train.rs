@@ -21,8 +21,8 @@ use serde_json::json;
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source, talk,
-    use_threads,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds,
+    source, talk, use_threads,
 };
 use crate::progress::Progress;
 use crate::signals::Signals;
@@ -354,6 +354,9 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     }
     if losses.iter().any(|(_, loss, corpus)| loss.is_some() && corpus.is_some_and(|corpus| corpus.spelling.is_none())) {
         talk(format_args!("note     no figure per word or character: {NO_SPELLING}"));
+    }
+    if losses.iter().any(|(_, loss, corpus)| loss.is_some() && corpus.is_some_and(|corpus| !corpus.has_words())) {
+        talk(format_args!("note     no figure per word: {NO_WORDS}"));
     }
     if let Some(floor) = data.floor {
         writeln!(out, "floor   {floor:>11.2}   no model can beat it on a new text")?;

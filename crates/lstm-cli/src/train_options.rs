@@ -48,10 +48,10 @@ pub struct Train {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Text")]
 struct TextOptions {
-    /// Validation text [default: by --split; of a folder: its valid file]
+    /// Validation text, a file or a folder [default: by --split; of a folder: its valid file]
     #[arg(long)]
     valid: Option<PathBuf>,
-    /// Test text [default: by --split; of a folder: its test file]
+    /// Test text, a file or a folder [default: by --split; of a folder: its test file]
     #[arg(long)]
     test: Option<PathBuf>,
     /// Percentages for training, validation and test [default: 90/5/5, but at most 2 MiB

@@ -1,6 +1,7 @@
 //! How surprising each token of a text is to a trained model, line by line.
 
 use crate::evaluate::Evaluation;
+use crate::free_memory::{free_memory, size};
 use crate::model::Loss;
 use crate::run::checkpoint::LoadedRun;
 use crate::text::TextError;
@@ -85,7 +86,7 @@ impl Text {
     }
 }
 
-/// Scores a text and hands each of its lines to `line`; gives the loss of all.
+/// Scores a text and hands each of its lines to `line`, and the loss so far to `watch` now and then; gives the loss of all.
 ///
 /// # Errors
 /// A text without anything to predict, and those of `line`.
@@ -93,6 +94,7 @@ pub fn score<E: From<TextError>>(
     run: &LoadedRun,
     text: &Text,
     lines: Lines,
+    watch: &mut dyn FnMut(Loss),
     line: &mut dyn FnMut(&ScoredLine) -> Result<(), E>,
 ) -> Result<Loss, E> {
     let Text { corpus, unknown } = text;
@@ -102,6 +104,7 @@ pub fn score<E: From<TextError>>(
         found.is_ok_and(|found| unknown[found].1.ends_with('\n'))
     };
     let ends = |at: usize| tokenizer.ends_line(corpus.ids.get(at)) || is_unknown_end(at);
+    check_memory(corpus, free_memory(), ends)?;
     let evaluation = match (batching, lines) {
         (Batching::Stream, Lines::Alone) => {
             let starts = (1..corpus.ids.len()).filter(|&at| ends(at - 1));
@@ -114,6 +117,7 @@ pub fn score<E: From<TextError>>(
     let mut places = places(corpus, batching);
     let mut scored = ScoredLine { number: 1, ..ScoredLine::default() };
     while evaluation.advance() {
+        watch(evaluation.total());
         let tokens = evaluation.predicted().zip(evaluation.ranks());
         // In this order no place is taken that has no token.
         for (((id, nats), &rank), at) in tokens.zip(&mut places) {
@@ -134,6 +138,28 @@ pub fn score<E: From<TextError>>(
     Ok(evaluation.total())
 }
 
+/// Refuses a text with a line whose scores do not fit the memory, of which `free` bytes are free: a line is handed on as one.
+fn check_memory(corpus: &Corpus, free: Option<u64>, ends: impl Fn(usize) -> bool) -> Result<(), TextError> {
+    /// Of a token, with the text of it.
+    const BYTES: u64 = size_of::<ScoredToken>() as u64 + 32;
+    let Some(free) = free.filter(|free| corpus.ids.len() as u64 * BYTES > *free) else { return Ok(()) };
+    let (mut line, mut start) = (1, 0);
+    for at in 0..corpus.ids.len() {
+        let tokens = (at + 1 - start) as u64;
+        if tokens * BYTES > free {
+            return Err(TextError::Unusable(format!(
+                "line {line} has more than {tokens} tokens, whose scores take more than the {} of memory that are free; cut it, or \
+                 measure the text as a whole, by: lstm eval",
+                size(free.into())
+            )));
+        }
+        if ends(at) {
+            (line, start) = (line + 1, at + 1);
+        }
+    }
+    Ok(())
+}
+
 /// The places of the predicted tokens in the order of a text, `None` for the ends of lines that batches put there.
 fn places(corpus: &Corpus, batching: Batching) -> Box<dyn Iterator<Item = Option<usize>> + '_> {
     let first = match batching {
@@ -147,4 +173,26 @@ fn places(corpus: &Corpus, batching: Batching) -> Box<dyn Iterator<Item = Option
         let length = range.len() + 1;
         (first.min(length)..=length).map(move |at| (at < length).then(|| range.start + at - 1))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
+
+    #[test]
+    fn a_line_whose_scores_do_not_fit_the_memory_is_named() {
+        let source = Source::from_text(&format!("short\n{}\nshort\n", "long".repeat(1000)));
+        let tokenizer = Tokenizer::build(TokenizerKind::Chars, &source, VocabularyOptions::default(), false).unwrap();
+        let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
+        let ends = |at: usize| tokenizer.ends_line(corpus.ids.get(at));
+        let error = check_memory(&corpus, Some(100_000), ends).unwrap_err().to_string();
+        assert!(error.contains("line 2 has more than") && error.contains("lstm eval"), "{error}");
+        assert!(check_memory(&corpus, Some(10_000_000), ends).is_ok() && check_memory(&corpus, None, ends).is_ok());
+        // Many lines that fit one by one are no trouble.
+        let source = Source::from_text(&"some words in a line\n".repeat(1000));
+        let corpus = Corpus::read(&source, &tokenizer, true).unwrap();
+        let ends = |at: usize| at % 21 == 20;
+        assert!(check_memory(&corpus, Some(100_000), ends).is_ok());
+    }
 }

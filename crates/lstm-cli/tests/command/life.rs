@@ -284,7 +284,7 @@ fn two_at_once_take_two_folders_and_keep_their_texts_apart() {
     let path = folder.path();
     let text = std::fs::read_to_string(path.join("text.txt")).unwrap();
     let other = text.replace("cat", "owl");
-    for round in 0..3 {
+    for round in 0..4 {
         for said in twice(path, &format!("train text.txt {BRIEF}"), ["", ""]) {
             assert_eq!(said.code, Some(0), "{round}: {}", said.err);
         }
@@ -299,6 +299,52 @@ fn two_at_once_take_two_folders_and_keep_their_texts_apart() {
             assert_eq!(said.code, Some(0), "{}", said.err);
         }
         std::fs::remove_dir_all(path.join("runs")).unwrap();
+    }
+}
+
+/// One that keeps no run has the text of standard input in a temporary folder.
+#[cfg(unix)]
+#[test]
+fn two_at_once_test_rates_on_their_own_texts_and_leave_none_of_them_behind() {
+    let folder = folder();
+    let path = folder.path();
+    let temporary = path.join("temporary");
+    std::fs::create_dir_all(&temporary).unwrap();
+    let text = std::fs::read_to_string(path.join("text.txt")).unwrap();
+    // Of other lengths, so that the curves differ.
+    let texts = [text.clone(), text.replace("cat", "owl in the old barn"), format!("{text}\0")];
+    let start = |text: &String| {
+        let arguments =
+            words("train - --find-lr --preset small --hidden 4 --embedding 4 --batch 8 --segment 32 --json");
+        let mut child = piped_child(command(path, &arguments).env("TMPDIR", &temporary));
+        let (mut stdin, text) = (child.stdin.take().unwrap(), text.clone());
+        (child, std::thread::spawn(move || drop(stdin.write_all(text.as_bytes()))))
+    };
+    let end = |(child, writer): (Child, std::thread::JoinHandle<()>)| {
+        writer.join().unwrap();
+        Said::new(child.wait_with_output().unwrap())
+    };
+    let alone: Vec<_> = texts[..2].iter().map(|text| end(start(text)).json()).collect();
+    assert_ne!(alone[0], alone[1]);
+    let together = texts.iter().map(start).collect::<Vec<_>>().into_iter().map(end).collect::<Vec<_>>();
+    assert_eq!(together[2].code, Some(2), "{}", together[2].err);
+    for (together, alone) in together.iter().zip(&alone) {
+        assert_eq!(together.json(), *alone);
+    }
+    let is_empty = || std::fs::read_dir(&temporary).unwrap().next().is_none();
+    assert!(is_empty());
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut child = piped_child(command(path, &["train", "-", "--find-lr"]).env("TMPDIR", &temporary));
+        // To wait for a child would close its standard input, and that ends it too.
+        let stdin = child.stdin.take();
+        let until = Instant::now() + Duration::from_secs(60);
+        while is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        drop(stdin);
+        assert!(is_empty());
     }
 }
 

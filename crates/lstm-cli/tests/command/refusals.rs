@@ -21,6 +21,7 @@ fn texts_that_cannot_be_read() {
     let folder = folder();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     std::fs::create_dir_all(folder.path().join("none/inner")).unwrap();
+    std::fs::create_dir_all(folder.path().join("other")).unwrap();
     write("none/picture.png", b"\x89PNG");
     write("empty.txt", b"");
     write("blank.txt", b" \n\n  \n");
@@ -31,10 +32,10 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "missing.txt", &["missing.txt", "No such file"]);
     refused(folder.path(), "empty.txt", &["empty.txt is empty"]);
     refused(folder.path(), "blank.txt --valid text.txt", &["nothing but the token"]);
-    refused(folder.path(), "one.txt --valid text.txt", &["one token"]);
+    refused(folder.path(), "one.txt --valid text.txt --tokenizer words", &["one token"]);
     refused(folder.path(), "one.txt", &["too short to be split", "--valid"]);
     refused(folder.path(), "none", &["none has no text files", ".txt"]);
-    refused(folder.path(), "text.txt --batches lines --min-count 100000", &["<unk>", "--min-count"]);
+    refused(folder.path(), "text.txt --batches lines --min-count 100000", &["no token", "100000 times", "min-count"]);
     refused(folder.path(), "zeros.txt --valid text.txt", &["byte 4", "binary"]);
     refused(folder.path(), "latin.txt --valid text.txt", &["byte 9", "--lossy"]);
     // Also where they are too short to be split.
@@ -42,7 +43,11 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "latin.txt", &["byte 9", "--lossy"]);
     refused(folder.path(), "/dev/null", &["not a regular file"]);
     refused(folder.path(), "text.txt --valid latin.txt", &["latin.txt", "byte 9", "--lossy"]);
-    refused(folder.path(), "text.txt --valid none", &["none is a folder"]);
+    // A folder is taken where it is clear which of its files are meant.
+    refused(folder.path(), "text.txt --valid none", &["none has no text files"]);
+    write("other/train.txt", b"a b\n");
+    write("other/test.txt", b"a b\n");
+    refused(folder.path(), "text.txt --valid other", &["other has no text that is named for validation, but test.txt"]);
     refused(folder.path(), "short.txt --valid text.txt --batch 20", &["--batch 5 would fit"]);
     refused(
         folder.path(),
@@ -72,6 +77,48 @@ fn archives_that_cannot_be_unpacked_and_an_empty_input() {
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
         // Neither a run nor what was read is left.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}
+
+/// It was unpacked whole before it was said that it is no text. Here it is cut short, so that this would be said.
+#[test]
+fn a_compressed_file_that_is_no_text_is_refused_by_its_beginning_wherever_it_is_given() {
+    let folder = trained("");
+    let path = folder.path();
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let noise: Vec<u8> = (0..1 << 20).map(|_| next()).collect();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(b"a b\0").unwrap();
+    encoder.write_all(&noise).unwrap();
+    let packed = encoder.finish().unwrap();
+    std::fs::create_dir_all(path.join("c")).unwrap();
+    std::fs::copy(path.join("text.txt"), path.join("c/part1")).unwrap();
+    for name in ["image.gz", "c/part2.txt.gz"] {
+        std::fs::write(path.join(name), &packed[..packed.len() / 2]).unwrap();
+    }
+    for (command, file) in [
+        ("train text.txt --out new --valid image.gz", "image.gz"),
+        ("train text.txt --out new --test image.gz", "image.gz"),
+        ("train text.txt --out new --valid text.txt --test c", "part2.txt.gz"),
+        ("train image.gz --out new", "image.gz"),
+        ("train c --out new", "part2.txt.gz"),
+        ("train c --out new --preset small --shuffle lines", "part2.txt.gz"),
+        ("train c --find-lr", "part2.txt.gz"),
+        ("eval run image.gz", "image.gz"),
+        ("score run image.gz", "image.gz"),
+        ("eval run c", "part2.txt.gz"),
+        ("score run c --json", "part2.txt.gz"),
+    ] {
+        let said = line(path, command);
+        assert!(said.code == Some(2) && said.err.contains("byte 3 is NUL"), "{command}: {}", said.err);
+        assert!(said.err.contains(file) && said.out.is_empty(), "{command}: {}", said.err);
+        // Where any bytes are taken it is read to its end, which is not there.
+        let said = line(path, &format!("{command} --lossy"));
+        assert!(said.code == Some(2) && said.err.contains("cannot be unpacked"), "{command}: {}", said.err);
     }
 }
 

@@ -17,6 +17,32 @@ fn train(folder: &Path, arguments: &str) -> Said {
     said
 }
 
+/// The tensors of a file of a run, as they lie in it.
+fn tensors(folder: &Path, file: &str) -> Vec<u8> {
+    let bytes = std::fs::read(folder.join(file)).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert!(bytes.len() > 8 + header + 1000, "{file}");
+    bytes[8 + header..].to_vec()
+}
+
+/// Trains 14 steps at once, and in three pieces: parameters, those of the best model, and moments are the same.
+fn assert_goes_on_to_the_same_bits(folder: &Path, arguments: &str) {
+    let arguments = format!("{arguments} --optimizer adam --learning-rate 0.01 --schedule constant --force");
+    train(folder, &format!("{arguments} --steps 14 --out whole"));
+    train(folder, &format!("{arguments} --steps 5 --out stopped"));
+    for file in ["model.safetensors", "checkpoint.safetensors"] {
+        assert!(tensors(folder, &format!("whole/{file}")) != tensors(folder, &format!("stopped/{file}")));
+    }
+    for steps in [8, 14] {
+        let said = line(folder, &format!("train --resume stopped --steps {steps}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    for file in ["model.safetensors", "checkpoint.safetensors"] {
+        let same = tensors(folder, &format!("whole/{file}")) == tensors(folder, &format!("stopped/{file}"));
+        assert!(same, "{arguments}: {file}");
+    }
+}
+
 /// The validation and test texts were joined and trained on, the training text was not.
 #[test]
 fn a_folder_for_training_beside_files_for_validation_and_test() {
@@ -95,15 +121,7 @@ fn sorted_lists_are_noticed_and_shuffled_by_the_seed() {
     assert!(String::from_utf8(file("one", "config.toml")).unwrap().contains("shuffle = \"lines\""));
     assert!(file("one", "model.safetensors") == file("two", "model.safetensors"));
     assert!(file("one", "model.safetensors") != file("other", "model.safetensors"));
-    // A run that was stopped goes on with the same lines: the bits are those of one that was not.
-    train(folder.path(), &format!("{chars} --shuffle lines --steps 3 --out stopped"));
-    train(folder.path(), &format!("{chars} --shuffle lines --steps 9 --out whole"));
-    let said = line(folder.path(), "train --resume stopped --steps 9");
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    let rows = |run| -> usize {
-        line(folder.path(), &format!("eval {run} names --json")).json()["tokens"].as_u64().unwrap() as usize
-    };
-    assert_eq!(rows("whole"), rows("stopped"));
+    assert_goes_on_to_the_same_bits(folder.path(), &format!("{chars} --shuffle lines"));
     // Nothing to shuffle, or what would be torn apart.
     write(folder.path(), "one-line", &"word ".repeat(3000));
     for (options, expected) in [
@@ -214,12 +232,8 @@ fn documents_keep_states_apart_in_training_evaluation_and_generation() {
         said.out[prompt.len()..].to_owned()
     };
     assert_eq!(written("run", "the cat sees"), written("run", "a dog and a dog runs home"));
-    // A run that was stopped goes on to the same bits.
-    train(folder.path(), "documents --documents <|end|> --steps 30 --out whole");
-    train(folder.path(), "documents --documents <|end|> --steps 11 --out stopped");
-    assert_eq!(line(folder.path(), "train --resume stopped --steps 30").code, Some(0));
-    let nll = |run: &str| line(folder.path(), &format!("eval {run} documents --json")).json()["nll"].clone();
-    assert_ne!(nll("whole"), nll("run"));
+    assert_goes_on_to_the_same_bits(folder.path(), "documents --documents <|end|>");
+    assert_goes_on_to_the_same_bits(folder.path(), "documents --documents line --shuffle lines");
     for (options, expected) in [
         ("documents --documents blank", "nothing in it delimits documents as blank does"),
         ("documents --documents <|eot|>", "nothing in it delimits documents as <|eot|> does"),
@@ -234,4 +248,136 @@ fn documents_keep_states_apart_in_training_evaluation_and_generation() {
         assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);
     }
     assert!(!folder.path().join("runs").exists());
+}
+
+/// The first token of the next document was drawn from the state in which the one before it ended.
+#[test]
+fn documents_within_a_line_begin_afresh_in_generation() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    write(folder.path(), "inline", &text.lines().collect::<Vec<_>>().join("<e>"));
+    write(folder.path(), "lines", &text.lines().map(|line| format!("{line}<e>\n")).collect::<String>());
+    for (file, inline) in [("inline", true), ("lines", false)] {
+        for tokenizer in ["chars", "bpe", "words --min-count 1"] {
+            train(folder.path(), &format!("{file} --documents <e> --tokenizer {tokenizer} --rate 2 --out run --force"));
+            let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+            assert!(config.contains(&format!("inline_documents = {inline}")), "{config}");
+            let written = |before: &str, seed: usize| {
+                let (prompt, seed) = (format!("{before}<e>"), seed.to_string());
+                let said = lstm(
+                    folder.path(),
+                    &[
+                        "generate",
+                        "run",
+                        "--prompt",
+                        &prompt,
+                        "--temperature",
+                        "1.5",
+                        "--length",
+                        "12",
+                        "--seed",
+                        &seed,
+                    ],
+                );
+                assert_eq!(said.code, Some(0), "{}", said.err);
+                said.out[prompt.len()..].to_owned()
+            };
+            if inline {
+                for seed in 1..6 {
+                    let texts = ["the cat sees ", "a dog and a dog runs home ", ""].map(|before| written(before, seed));
+                    assert!(texts.iter().all(|text| *text == texts[0]), "{tokenizer}: {texts:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn validation_and_test_texts_may_be_folders() {
+    let folder = folder();
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    // Shards of one text, and a whole corpus.
+    let middle = text[3000..].find('\n').unwrap() + 3001;
+    write(folder.path(), "shards/1", &text[..middle]);
+    write(folder.path(), "shards/2", &text[middle..]);
+    write(folder.path(), "shards/README", "about\n");
+    write(folder.path(), "corpus/train.txt", "the cat\n");
+    write(folder.path(), "corpus/dev.txt", &text[..middle]);
+    write(folder.path(), "corpus/test.txt", &text[middle..]);
+    let fresh = |arguments: &str| train(folder.path(), &format!("{arguments} --out run --force --json"));
+    let single = fresh("text.txt --valid text.txt --test text.txt").json();
+    let shards = fresh("text.txt --valid shards --test shards");
+    for name in ["valid", "test"] {
+        assert_eq!(single[name], shards.json()[name]);
+    }
+    let lines: Vec<&str> = shards.err.lines().filter(|line| line.starts_with("files ")).collect();
+    assert_eq!(lines.len(), 1, "{}", shards.err);
+    for part in ["text.txt; valid: ", "shards/1, ", "shards/2; test: ", "README (about the texts)"] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+    let corpus = fresh("text.txt --valid corpus --test corpus");
+    let [valid, test] = ["valid", "test"].map(|name| corpus.json()[name]["tokens"].as_u64().unwrap());
+    assert_eq!(valid + test, single["test"]["tokens"].as_u64().unwrap());
+    assert!(corpus.err.contains("corpus/dev.txt; test: ") && corpus.err.contains("train.txt (not for this)"));
+    // What is given takes the place of the folder's own, and that is said.
+    let other = fresh("corpus --valid shards --tokenizer chars");
+    assert!(
+        other.err.contains("files    train: train.txt; valid: ") && !other.err.contains("dev.txt"),
+        "{}",
+        other.err
+    );
+    // The run goes on with them.
+    let said = line(folder.path(), "train --resume run --epochs 2");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+/// The figure per word was `inf`, one word being the whole text.
+#[test]
+fn a_text_without_white_space_has_no_figure_per_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ['A', 'C', 'G', 'T'][(state >> 30) as usize]
+    };
+    write(folder.path(), "dna", &(0..20_000).map(|_| next()).collect::<String>());
+    let said = train(folder.path(), "dna --tokenizer chars --out run");
+    let row = said.out.lines().find(|line| line.starts_with("test ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(2), Some("-"), "{row}");
+    assert!(row.split_whitespace().nth(3).unwrap().parse::<f64>().unwrap() < 5.0, "{row}");
+    assert!(said.err.contains("no figure per word: no white space"), "{}", said.err);
+    let said = line(folder.path(), "eval run dna --baseline");
+    assert_eq!(said.out.matches("per word   - (no white space").count(), 2, "{}", said.out);
+    assert!(!said.out.contains("inf") && said.out.contains(" bits a character"), "{}", said.out);
+    let json = line(folder.path(), "eval run dna --json").json();
+    assert!(json["word_perplexity"].is_null() && json["bits_per_char"].is_number(), "{json}");
+    // A text of words has both.
+    write(folder.path(), "words", &"some words of a text\n".repeat(100));
+    let json = line(folder.path(), "eval run words --json").json();
+    assert!(json["word_perplexity"].is_number() && json["bits_per_char"].is_number(), "{json}");
+}
+
+/// Commands that only read were silent until their result.
+#[test]
+fn nothing_is_silent_for_long_while_it_reads() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let folder = trained("");
+    for arguments in [&["eval", "run", "-", "--json"][..], &["score", "run", "-"]] {
+        let mut command = crate::command(folder.path(), arguments);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for _ in 0..2 {
+            stdin.write_all(b"the cat sees a dog\n").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(2_300));
+        }
+        drop(stdin);
+        let said = Said::new(child.wait_with_output().unwrap());
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let lines =
+            said.err.lines().filter(|line| line.starts_with("reading the text, ") && line.ends_with(" s so far"));
+        assert!(lines.count() >= 2, "{arguments:?}: {}", said.err);
+        assert!(!said.out.contains("reading"), "{}", said.out);
+    }
 }

@@ -11,6 +11,8 @@ pub struct DocumentEnds {
     kinds: Vec<Kind>,
     /// Of [`Documents::After`]: the tokens of the delimiter; empty if it has none of its own.
     delimiter: Vec<u32>,
+    /// Whether the next document begins right behind it, in the same line: then its first token is drawn as that of a document.
+    inline: bool,
 }
 
 /// What a token is to the lines it stands in.
@@ -43,8 +45,8 @@ pub(super) struct Place {
 }
 
 impl DocumentEnds {
-    /// Those of a tokenizer's tokens.
-    pub fn of(documents: &Documents, tokenizer: &Tokenizer) -> Self {
+    /// Those of a tokenizer's tokens. inline: whether documents that a text delimits go on in its line.
+    pub fn of(documents: &Documents, tokenizer: &Tokenizer, inline: bool) -> Self {
         let kind = |id| {
             let blank = || tokenizer.decoder("x ").push(id).iter().all(u8::is_ascii_whitespace);
             match tokenizer.ends_line(id) {
@@ -63,6 +65,7 @@ impl DocumentEnds {
             documents: documents.clone(),
             kinds: (0..tokenizer.vocabulary_size() as u32).map(kind).collect(),
             delimiter: if known { delimiter } else { Vec::new() },
+            inline,
         }
     }
 }
@@ -86,11 +89,18 @@ impl Place {
                     return End::With;
                 }
                 self.delimited = !ends.delimiter.is_empty() && self.last == ends.delimiter;
+                if self.delimited {
+                    // No token is of two delimiters.
+                    self.last.clear();
+                }
+                if ends.inline && self.delimited {
+                    return End::With;
+                }
                 if delimited && kind == Kind::WhiteSpace {
                     self.delimited = true;
                     return End::Not;
                 }
-                if delimited { End::Before } else { End::Not }
+                if delimited && !ends.inline { End::Before } else { End::Not }
             }
         }
     }
@@ -104,9 +114,13 @@ mod tests {
 
     /// A mark behind every token of `text` with which a document ends, and before one of the next.
     fn marked(documents: &Documents, kind: TokenizerKind, text: &str) -> String {
+        marked_by(documents, kind, text, false)
+    }
+
+    fn marked_by(documents: &Documents, kind: TokenizerKind, text: &str, inline: bool) -> String {
         let options = VocabularyOptions { min_count: Some(1), ..Default::default() };
         let tokenizer = Tokenizer::build(kind, &Source::from_text(text), options, false).unwrap();
-        let ends = DocumentEnds::of(documents, &tokenizer);
+        let ends = DocumentEnds::of(documents, &tokenizer, inline);
         let mut place = Place::default();
         let mut marked = String::new();
         let mut decoder = tokenizer.decoder("");
@@ -128,5 +142,9 @@ mod tests {
         assert_eq!(marked(&after, TokenizerKind::Chars, "a%b%%\nc%%d %% \ne"), "a%b%%\n|c%%|d %% \n|e");
         assert_eq!(marked(&Documents::Blank, TokenizerKind::Words, "a b\n\nc\nd\n"), "a b\n\n|c\nd\n");
         assert_eq!(marked(&after, TokenizerKind::Words, "a b\n%%\nc d\n"), "a b\n%%\n|c d\n");
+        // Where they go on in the line, the next begins with what follows, and a line feed is the delimiter's all the same.
+        let inline = |kind, text| marked_by(&after, kind, text, true);
+        assert_eq!(inline(TokenizerKind::Chars, "a%b%%c%%%%d\n%% \ne"), "a%b%%|c%%|%%|d\n%%| \n|e");
+        assert_eq!(inline(TokenizerKind::Words, "a %% b\n"), "a %%| b\n");
     }
 }

@@ -35,7 +35,9 @@ impl Rules {
         Self {
             start: tokenizer.sos().unwrap_or(tokenizer.start()),
             line_end: tokenizer.eos().filter(|_| tokenizer.line_markers()),
-            documents: run.config.data.documents.as_ref().map(|documents| DocumentEnds::of(documents, tokenizer)),
+            documents: run.config.data.documents.as_ref().map(|documents| {
+                DocumentEnds::of(documents, tokenizer, run.config.data.inline_documents == Some(true))
+            }),
             window,
             banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
         }

@@ -398,6 +398,9 @@ pub struct DataConfig {
     /// Where a document ends and the next begins with a fresh state; `None` for one document.
     #[serde(default)]
     pub documents: Option<Documents>,
+    /// Where a text stands between documents: whether the next mostly begins in the same line.
+    #[serde(default)]
+    pub inline_documents: Option<bool>,
     /// The `tokenizer.json` to use, for a tokenizer from a file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,

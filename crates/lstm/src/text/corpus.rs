@@ -220,6 +220,8 @@ pub struct Corpus {
     pub document_starts: Vec<usize>,
     /// How often what delimits documents was found.
     pub delimiters: usize,
+    /// After how many of these the line went on.
+    pub inline: usize,
     /// The lines that ended with a carriage return and a line feed.
     pub crlf: usize,
     /// The tokens that training never had.
@@ -288,6 +290,7 @@ impl Corpus {
             line_starts: Vec::new(),
             document_starts: Vec::new(),
             delimiters: 0,
+            inline: 0,
             crlf: 0,
             unknown: 0,
             literal: 0,
@@ -325,6 +328,7 @@ impl Corpus {
             corpus.lines += usize::from(line.opens);
             corpus.crlf += usize::from(line.crlf);
             corpus.delimiters += usize::from(line.ends_document);
+            corpus.inline += usize::from(line.ends_document && !line.ended);
             line_open = !line.ended;
             let begins_document = line.begins_document && source.reading().documents.is_some();
             encoder.line(Opens { line: line.opens, document: begins_document }, line.bytes, text, line.ended)
@@ -368,9 +372,18 @@ impl Corpus {
 
     /// The perplexity per word of a model with this loss here: e to the power of the total loss over the number of words.
     /// Where not all tokens were predicted, the mean of those that were stands for the others. Unknown words are spelled out;
-    /// `None` where it is not known what that takes.
+    /// `None` where it is not known what that takes, or where the text is not written in words.
     pub fn word_perplexity(&self, loss: Loss) -> Option<f64> {
-        Some((self.nats(loss)? / self.words.max(1) as f64).exp())
+        let of_words = (self.nats(loss)? / self.words.max(1) as f64).exp();
+        Some(of_words).filter(|of_words| self.has_words() && of_words.is_finite())
+    }
+
+    /// Whether white space sets words apart: of DNA or Thai in long lines it does not, and a figure per word would be one per
+    /// line.
+    pub fn has_words(&self) -> bool {
+        /// More characters a word than any language has on average.
+        const LONGEST_MEAN: usize = 40;
+        self.characters <= LONGEST_MEAN * self.words
     }
 
     /// The bits per character, counted likewise.

@@ -52,6 +52,61 @@ impl Layout {
         Self::found(root)?.check()
     }
 
+    /// One file to train on.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self { train: vec![path.to_owned()], ..Self::default() }
+    }
+
+    /// With the text to validate with at `path`, which takes the place of the folder's own.
+    ///
+    /// # Errors
+    /// Those of [`Self::with_test`].
+    pub(crate) fn with_valid(mut self, path: &Path) -> Result<Self, TextError> {
+        self.valid = self.given(path, Purpose::Valid)?;
+        Ok(self)
+    }
+
+    /// With the text to test with at `path`: a file, or of a folder what is named for test, or all of one where nothing is named
+    /// for validation or test.
+    ///
+    /// # Errors
+    /// A folder without text, or one whose texts are named for other purposes.
+    pub(crate) fn with_test(mut self, path: &Path) -> Result<Self, TextError> {
+        self.test = self.given(path, Purpose::Test)?;
+        Ok(self)
+    }
+
+    fn given(&mut self, path: &Path, purpose: Purpose) -> Result<Vec<PathBuf>, TextError> {
+        if !path.is_dir() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let mut found = Self::found(path)?;
+        let own = if purpose == Purpose::Valid { &mut found.valid } else { &mut found.test };
+        let mut files = std::mem::take(own);
+        if files.is_empty() && found.is_split() {
+            let other = found.valid.first().or(found.test.first());
+            let other = other.map_or_else(String::new, |file| format!(", but {} is", found.relative(file).display()));
+            return Err(TextError::Unusable(format!(
+                "{} has no text that is named for {purpose}{other} named for something else; give the file itself",
+                path.display()
+            )));
+        }
+        if files.is_empty() {
+            found = found.check()?;
+            files = std::mem::take(&mut found.train);
+        }
+        let unread = [found.train.iter(), found.valid.iter(), found.test.iter()].into_iter().flatten();
+        let unread = unread.map(|file| (file.clone(), "not for this"));
+        let others = found.left_out.iter().map(|(file, why)| (path.join(file), *why));
+        self.left_out.extend(unread.chain(others));
+        Ok(files)
+    }
+
+    /// All files that are read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.train, &self.valid, &self.test].into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// The text of a folder to measure on, as its test: what is named for test, else for validation, else all of it.
     ///
     /// # Errors

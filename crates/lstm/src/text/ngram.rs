@@ -62,8 +62,11 @@ impl Ngram {
     /// Counts `ids`, of a vocabulary that they are all within, in grams of up to `order` tokens (1 to 255). Contexts do not reach
     /// across `end`, the end of a line; it is what a line's first token comes after.
     pub fn train(order: usize, ids: &[u32], vocabulary: usize, end: Option<u32>) -> Self {
+        Self::count(order, &Running::new(ids, end, &[]), vocabulary, end)
+    }
+
+    fn count(order: usize, text: &Running, vocabulary: usize, end: Option<u32>) -> Self {
         let order = order.clamp(1, 255);
-        let text = Running::new(ids, end);
         let reaches = text.reaches(order - 1);
         let counted = |length: usize| {
             let reaches = &reaches;
@@ -117,7 +120,9 @@ impl Ngram {
                 available >> 20
             )));
         }
-        Ok(Self::train(order, &running(corpus, tokenizer), tokenizer.vocabulary_size(), tokenizer.eos()))
+        let (ids, end) = (running(corpus, tokenizer), tokenizer.eos());
+        let text = Running::new(&ids, end, &corpus.document_starts);
+        Ok(Self::count(order, &text, tokenizer.vocabulary_size(), end))
     }
 
     /// The length of its longest grams.
@@ -191,16 +196,16 @@ impl Ngram {
 
     /// The perplexity of `ids`, every one of them predicted.
     pub fn perplexity(&self, ids: &[u32]) -> f64 {
-        self.predict(ids, |_| true).perplexity()
+        self.predict(&Running::new(ids, self.end, &[]), |_| true).perplexity()
     }
 
     /// The loss on a corpus, of the tokens that a model with this batching predicts.
     pub fn loss(&self, corpus: &Corpus, tokenizer: &Tokenizer, batching: Batching) -> Loss {
-        let ids = running(corpus, tokenizer);
-        let Batching::Windows(n) = batching else { return self.predict(&ids, |_| true) };
+        let text = Running::new(&running(corpus, tokenizer), self.end, &corpus.document_starts);
+        let Batching::Windows(n) = batching else { return self.predict(&text, |_| true) };
         // Windows begin with a marker: their first target is the nth token of a line, or the end of a shorter one.
         let mut in_line = 0;
-        self.predict(&ids, |id| {
+        self.predict(&text, |id| {
             in_line += 1;
             let (predicted, ended) = (in_line >= n, Some(id) == self.end);
             in_line = if ended { 0 } else { in_line };
@@ -208,9 +213,8 @@ impl Ngram {
         })
     }
 
-    /// The loss of those of `ids` that `predicted` says, which is asked for each in turn.
-    fn predict(&self, ids: &[u32], mut predicted: impl FnMut(u32) -> bool) -> Loss {
-        let text = Running::new(ids, self.end);
+    /// The loss of those tokens that `predicted` says, which is asked for each in turn.
+    fn predict(&self, text: &Running, mut predicted: impl FnMut(u32) -> bool) -> Loss {
         let reaches = text.reaches(self.grams.len() - 1);
         let mut loss = Loss::default();
         for at in text.first..text.ids.len() {
@@ -240,20 +244,31 @@ struct Running {
     ids: Vec<u32>,
     /// The first that is counted or predicted.
     first: usize,
+    /// Those that begin documents, which have nothing before them.
+    starts: Vec<usize>,
 }
 
 impl Running {
-    fn new(ids: &[u32], end: Option<u32>) -> Self {
-        Self { ids: end.iter().chain(ids).copied().collect(), first: usize::from(end.is_some()) }
+    /// starts: of documents, in `ids`.
+    fn new(ids: &[u32], end: Option<u32>, starts: &[usize]) -> Self {
+        let first = usize::from(end.is_some());
+        // The end of a line that stands before the text is before its first document too.
+        let starts = starts.iter().filter(|start| **start > 0).map(|start| start + first).collect();
+        Self { ids: end.iter().chain(ids).copied().collect(), first, starts }
     }
 
-    /// The length of the context of each token: those before it in its line, at most `longest`; the end of the line before
-    /// counts as one.
+    /// The length of the context of each token: those before it in its line and its document, at most `longest`; the end of
+    /// the line before counts as one.
     fn reaches(&self, longest: usize) -> Vec<u8> {
         let end = if self.first == 1 { self.ids.first() } else { None };
         let mut reaches = Vec::with_capacity(self.ids.len());
         let mut reach = 0;
+        let mut starts = self.starts.iter().peekable();
         for at in 0..self.ids.len() {
+            // Where a line ended with the document, its end says no more than where the next begins.
+            if starts.next_if_eq(&&at).is_some() && Some(&self.ids[at - 1]) != end {
+                reach = 0;
+            }
             reaches.push(reach.min(longest) as u8);
             reach = if Some(&self.ids[at]) == end { 1 } else { (reach + 1).min(longest) };
         }
@@ -410,6 +425,33 @@ mod tests {
         assert!((three - (3.0 - 4.0 * (5.0 / 9.0) * 0.6)).abs() < 1e-15);
         for none in [[0.0, 4.0, 2.0, 1.0], [4.0, 0.0, 2.0, 1.0], [4.0, 2.0, 0.0, 1.0], [1.0, 1.0, 9.0, 1.0], [0.0; 4]] {
             assert_eq!(discounts(none), [0.5, 1.0, 1.5]);
+        }
+    }
+
+    /// They reached into the document before: one of a text in characters has no line ends that stop them.
+    #[test]
+    fn contexts_do_not_cross_the_beginnings_of_documents() {
+        use crate::text::documents::Reading;
+        let reading = Reading { documents: Some("blank".parse().unwrap()), ..Reading::default() };
+        let texts: Vec<String> =
+            (0..40).map(|i| format!("{}{}cab\n\n", ["ab", "ba", "c"][i % 3], "a".repeat(i % 4))).collect();
+        let source = |texts: &[&String]| {
+            Source::from_text(&texts.iter().map(|text| text.as_str()).collect::<String>()).read_as(&reading)
+        };
+        let all: Vec<&String> = texts.iter().collect();
+        for kind in [TokenizerKind::Chars, TokenizerKind::Bytes, TokenizerKind::Bpe, TokenizerKind::Words] {
+            let options = VocabularyOptions { min_count: Some(1), ..Default::default() };
+            let tokenizer = Tokenizer::build(kind, &source(&all), options, false).unwrap();
+            let corpus = |texts: &[&String]| Corpus::read(&source(texts), &tokenizer, false).unwrap();
+            let model = Ngram::of_corpus(4, &corpus(&all), &tokenizer).unwrap();
+            let nll = |texts: &[&String]| model.loss(&corpus(texts), &tokenizer, Batching::Stream).nll;
+            // Each document costs the same among others and alone, and they teach the same in any order.
+            let alone: f64 = all.iter().map(|text| nll(&[text])).sum();
+            assert!((nll(&all) - alone).abs() < 1e-9 * alone, "{kind}: {} and {alone}", nll(&all));
+            let turned: Vec<&String> = all.iter().rev().copied().collect();
+            let other = Ngram::of_corpus(4, &corpus(&turned), &tokenizer).unwrap();
+            let of_turned = other.loss(&corpus(&all), &tokenizer, Batching::Stream).nll;
+            assert!((of_turned - alone).abs() < 1e-9 * alone, "{kind}: {of_turned} and {alone}");
         }
     }
 

@@ -96,6 +96,10 @@ impl Source {
     /// Refuses a file whose first bytes are not those of a text, before the rest of it is unpacked.
     pub(crate) fn check_start(path: &Path) -> Result<(), TextError> {
         const LOOKED_AT: u64 = 1 << 16;
+        // What else is wrong with it is said when it is opened; a pipe can be read but once.
+        if !path.is_file() {
+            return Ok(());
+        }
         let file = File::open(path).map_err(io(path))?;
         let mut first = Vec::new();
         let read = match Compression::of(path) {
@@ -167,19 +171,20 @@ impl Source {
     }
 
     /// A file, standard input for `-`, or of a folder the text to measure on: its test text, else its validation text, else all
-    /// of it. Which files of a folder that is, is said in a line.
+    /// of it. Which files of a folder that is, is said in a line. `lossy`: whether it may hold bytes that are no text.
     ///
     /// # Errors
     /// A file that cannot be read, or a folder without text.
-    pub fn to_measure(path: &Path) -> Result<(Self, Option<String>), TextError> {
+    pub fn to_measure(path: &Path, lossy: bool) -> Result<(Self, Option<String>), TextError> {
         if path == Path::new("-") {
             return Ok((Self::from_reader(&mut std::io::stdin().lock(), "standard input")?, None));
         }
-        if !path.is_dir() {
-            return Ok((Self::from_file(path)?, None));
+        let layout = path.is_dir().then(|| Layout::to_measure(path)).transpose()?;
+        let files = layout.as_ref().map_or_else(|| vec![path.to_owned()], |layout| layout.test.clone());
+        if !lossy {
+            files.iter().try_for_each(|file| Self::check_start(file))?;
         }
-        let layout = Layout::to_measure(path)?;
-        Ok((Self::from_files(&layout.test)?, Some(layout.to_string())))
+        Ok((Self::from_files(&files)?, layout.map(|layout| layout.to_string())))
     }
 
     /// Everything that a reader gives, in memory.

@@ -132,12 +132,16 @@ impl Data {
         Ok(config.train.as_deref().map(Source::open).transpose()?.map_or(0, |splits| splits.train.bytes()))
     }
 
-    /// Which files of a folder are read as what; `None` where the text is no folder.
+    /// Which files are read as what, where a folder is among the texts.
     ///
     /// # Errors
     /// A folder without text, or one that could be read in more than one way.
     pub fn layout(config: &DataConfig) -> Result<Option<Layout>, TextError> {
-        config.train.as_deref().filter(|path| path.is_dir()).map(Layout::of).transpose()
+        let texts = [&config.train, &config.valid, &config.test];
+        if !texts.into_iter().flatten().any(|path| path.is_dir()) {
+            return Ok(None);
+        }
+        config.train.as_deref().map(|train| layout(train, config)).transpose()
     }
 
     /// One checksum of all texts, to notice that they changed.
@@ -247,11 +251,14 @@ impl Texts {
 
 /// The texts in a file or folder, and those that are given beside it.
 fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
-    let DataConfig { valid, test, split, lossy, .. } = &config.data;
-    if !lossy && config.tokenizer != TokenizerKind::Bytes && !path.is_dir() {
-        Source::check_start(path)?;
+    let DataConfig { split, lossy, .. } = &config.data;
+    let layout = layout(path, &config.data)?;
+    if !lossy && config.tokenizer != TokenizerKind::Bytes {
+        layout.files().try_for_each(Source::check_start)?;
     }
-    let mut splits = Source::open(path)?;
+    let of = |files: &[PathBuf]| (!files.is_empty()).then(|| Source::from_files(files)).transpose();
+    let train = Source::from_files(&layout.train)?;
+    let mut splits = Splits { train, valid: of(&layout.valid)?, test: of(&layout.test)? };
     let bytes = config.tokenizer == TokenizerKind::Bytes;
     if config.data.shuffle.is_some() {
         splits.train = splits.train.shuffled(config.seed, *lossy || bytes)?;
@@ -263,10 +270,19 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
             path.display()
         )));
     }
-    let file = |path: &Option<PathBuf>| path.as_deref().map(Source::from_file).transpose();
-    splits.valid = file(valid)?.or(splits.valid);
-    splits.test = file(test)?.or(splits.test);
     Ok(splits)
+}
+
+/// The files of a run whose training text lies at `train`.
+fn layout(train: &Path, config: &DataConfig) -> Result<Layout, TextError> {
+    let mut layout = if train.is_dir() { Layout::of(train)? } else { Layout::of_file(train) };
+    if let Some(valid) = &config.valid {
+        layout = layout.with_valid(valid)?;
+    }
+    match &config.test {
+        Some(test) => layout.with_test(test),
+        None => Ok(layout),
+    }
 }
 
 /// Cuts off the training text what there are no other texts for.

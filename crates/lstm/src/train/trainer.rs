@@ -29,7 +29,7 @@ use crate::run::saved::{ModelCard, file_checksum, load_model, load_tokenizer, sa
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
-use crate::text::documents::LineEnds;
+use crate::text::documents::{Documents, LineEnds};
 
 /// Training that cannot start or go on, in a sentence.
 #[derive(Debug, Error)]
@@ -162,6 +162,10 @@ impl Trainer {
         let started = Instant::now();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.data.crlf = (config.data.line_ends == LineEnds::Keep).then_some(2 * data.train.crlf > data.train.lines);
+        config.data.inline_documents = match config.data.documents {
+            Some(Documents::After(_)) => Some(2 * data.train.inline > data.train.delimiters),
+            _ => None,
+        };
         // Without validation nothing can be waited for.
         config.patience = config.patience.filter(|_| data.valid.is_some());
         config.validate()?;

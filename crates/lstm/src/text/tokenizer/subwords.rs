@@ -79,9 +79,9 @@ impl Subwords {
             ));
         }
         // The library makes room for as many as are asked for; a merge joins two pieces of a word, so there are no more of
-        // them than pieces.
+        // them than pieces, and of unigrams that come twice neither.
         let most = words.iter().map(|(word, _)| word.len()).fold(2 * characters.len() + 2, usize::saturating_add);
-        let size = if method == Method::Unigram { size } else { size.min(most) };
+        let size = size.min(most);
         // The library sums in as many parts as there are threads; with one the result is the same everywhere.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| failed(e.into()))?;
         let model = match method {
@@ -375,8 +375,25 @@ fn unigrams(size: usize, words: &[(String, u64)], characters: &BTreeSet<char>) -
     trainer.do_train(sentences, &mut trained)?;
     let mut pieces: Vec<(String, f64)> = trained.iter().filter(|(piece, _)| piece != UNKNOWN).cloned().collect();
     settle(&mut pieces, characters.len());
+    let used = uses(&pieces, words)?;
+    pieces.retain(|(piece, _)| {
+        piece.chars().nth(1).is_none() || used.get(piece).is_some_and(|count| *count >= LEAST_OFTEN)
+    });
     let vocabulary = std::iter::once((UNKNOWN.to_owned(), 0.0)).chain(pieces).collect();
     Ok(Unigram::from(vocabulary, Some(0), false)?.into())
+}
+
+/// How often each piece comes where the words are cut into the likeliest ones.
+fn uses(pieces: &[(String, f64)], words: &[(String, u64)]) -> tokenizers::Result<HashMap<String, u64>> {
+    let vocabulary = std::iter::once((UNKNOWN.to_owned(), 0.0)).chain(pieces.iter().cloned()).collect();
+    let model = Unigram::from(vocabulary, Some(0), false)?;
+    let mut uses: HashMap<String, u64> = HashMap::new();
+    for (word, count) in words {
+        for piece in model.encode(word)? {
+            *uses.entry(piece).or_default() += count;
+        }
+    }
+    Ok(uses)
 }
 
 /// Makes the scores of characters that the library adds at the end, just above the lowest of all and each a little higher
@@ -437,7 +454,7 @@ mod tests {
     #[test]
     fn a_vocabulary_is_not_larger_than_the_text() {
         let text: String = (0..40).map(|n| format!("word{} ", n * n % 997)).collect();
-        for (method, least) in [(Method::Pairs, 256), (Method::Pieces, 0)] {
+        for (method, least) in [(Method::Pairs, 256), (Method::Unigram, 0), (Method::Pieces, 0)] {
             let subwords = Subwords::train(method, &Source::from_text(&text), 8_000, false).unwrap();
             let (kinds, tokens) = (subwords.tokens().len() - least, encode(&subwords, &text).len());
             assert!(kinds < tokens, "{method:?}: {kinds} of {tokens}");
