@@ -62,6 +62,10 @@ fn a_file_is_shown_and_becomes_a_run_and_a_file_again() {
     );
     assert!(line(at, "show run").out.contains("train       not measured"));
 
+    std::fs::write(at.join("odd.txt"), "a\nb\nc\nd\ne\nf\n<unk>\n").unwrap();
+    let odd = lstm(at, &["convert", &file, "odd", "--vocab", "odd.txt"]);
+    assert!(odd.err.contains("the vocabulary has no <eos>: the end of a line is read as <unk>"), "{}", odd.err);
+
     let back = line(at, "convert run model.pt --module");
     assert!(back.err.contains("lost        what the tokens are"), "{}", back.err);
     let module = std::fs::read_to_string(at.join("model.py")).unwrap();

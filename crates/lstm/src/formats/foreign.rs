@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::network::{Activation, Network, Reads};
 use super::{FormatError, pytorch, state_dict};
-use crate::text::tokenizer::Tokenizer;
+use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 
 /// A kind of file that holds a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +113,17 @@ pub fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
         Format::Pytorch => pytorch::read(path, hints)?,
         Format::Safetensors => state_dict::read_safetensors(path, hints)?,
     };
+    if let Some(words) = hints.vocabulary.filter(|vocabulary| vocabulary.kind() == TokenizerKind::Words) {
+        for (is_there, name, what) in [
+            (words.unknown().is_some(), "<unk>", "a word that is not in it"),
+            (words.eos().is_some(), "<eos>", "the end of a line"),
+        ] {
+            if !is_there {
+                let instead = words.token(words.unknown().unwrap_or(0));
+                import.network.notes.push(format!("the vocabulary has no {name}: {what} is read as {instead}"));
+            }
+        }
+    }
     import.network.vocabulary = hints.vocabulary.cloned();
     import
         .network
