@@ -81,11 +81,8 @@ fn given_settings_need_no_validation_text_and_any_batching_adapts() {
         ("--tokenizer chars", "dynamic"),
     ] {
         let folder = folder();
-        std::fs::create_dir(folder.path().join("texts")).unwrap();
-        std::fs::copy(folder.path().join("text.txt"), folder.path().join("texts/train.txt")).unwrap();
-        std::fs::copy(folder.path().join("text.txt"), folder.path().join("texts/test.txt")).unwrap();
         let tiny = "--hidden 8 --embedding 6 --batch 4 --epochs 1 --optimizer adam";
-        let said = line(folder.path(), &format!("train texts {tiny} --out run {batching}"));
+        let said = line(folder.path(), &format!("train text.txt --split 90/0/10 {tiny} --out run {batching}"));
         assert_eq!(said.code, Some(0), "{}", said.err);
         let settings = match adapt {
             "cache" => CACHE.to_owned(),

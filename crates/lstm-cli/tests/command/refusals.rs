@@ -133,8 +133,8 @@ fn texts_longer_than_the_memory() {
         return;
     }
     refused(folder.path(), "text.txt --valid huge.txt", &["huge.txt has 4.0 TiB", "are free", "shorter"]);
-    refused(folder.path(), "huge.txt --epochs 1", &["huge.txt", "are free", "shorter"]);
-    // With a time to keep, a part of it is looked at; the part that the hole is in is no text.
+    refused(folder.path(), "huge.txt --preset small", &["huge.txt", "are free", "shorter"]);
+    // Where the run is planned, a part of it is looked at; the part that the hole is in is no text.
     refused(folder.path(), "huge.txt", &["huge.txt", "is NUL"]);
     let said = line(folder.path(), "eval run huge.txt");
     assert!(said.code == Some(2) && said.err.contains("huge.txt has 4.0 TiB"), "{}", said.err);
@@ -293,7 +293,7 @@ fn options_that_contradict_each_other() {
         ("text.txt --tokenizer bpe --min-count 3", "rare words are made of subwords"),
         ("text.txt --tokenizer some.json --vocab-size 300", "the vocabulary is the file's"),
         ("text.txt --tokenizer bytes --lossy", "contradict"),
-        ("text.txt --test text.txt --patience 2", "no validation text"),
+        ("text.txt --split 90/0/10 --patience 2", "no validation text"),
         ("text.txt --layers 1 --wiring skip", "at least 2"),
         ("text.txt --hidden 8,9 --layers 3", "2 sizes for 3 layers"),
         ("text.txt --hidden 8,9 --projection 8", "smaller than the hidden size"),
