@@ -8,6 +8,7 @@ mod data;
 mod defaults;
 mod eval;
 mod find_rate;
+mod flags;
 mod generate;
 mod given;
 mod measured;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             None => Ok(()),
         })
         .and_then(|()| run(command))
-        .unwrap_or_else(|error| output::failure(&error))
+        .unwrap_or_else(|error| output::failure(&error, &known))
 }
 
 /// The command with all its subcommands, and with the defaults of `train` in its help.

@@ -14,6 +14,8 @@ use lstm::run::config::RunConfig;
 use lstm::text::corpus::Corpus;
 use serde_json::{Value, json};
 
+use crate::flags;
+
 /// More threads than any machine of today has processors.
 const MOST_THREADS: usize = 1024;
 
@@ -136,7 +138,7 @@ pub fn seconds(seconds: f64) -> String {
 
 /// What a failed command gives: nothing, if the reader has seen enough (`lstm generate … | head`), else the sentence
 /// and 2.
-pub fn failure(error: &anyhow::Error) -> ExitCode {
+pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
     let closed = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     };
@@ -146,7 +148,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     // The library's errors say their cause in their own sentence; one of the system's alone is about standard output.
     match error.downcast_ref::<std::io::Error>() {
         Some(error) => talk(format_args!("error: the result cannot be written: {error}")),
-        None => talk(format_args!("error: {error}")),
+        None => talk(format_args!("error: {}", flags::sentence(error, commands))),
     }
     ExitCode::from(2)
 }

@@ -10,12 +10,13 @@ use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
 use lstm::plan::{self, Chosen, NotWords};
 use lstm::run::config::RunConfig;
+use lstm::run::error::TrainError;
 use lstm::run::preset::Preset;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
-use lstm::train::trainer::{Bound, TrainError, Trainer};
+use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
 
 use crate::find_rate;

@@ -75,6 +75,7 @@ pub use nn::params::Params;
 pub use nn::segment::Segment;
 pub use nn::stack::Lstm;
 pub use plan::Plan;
+pub use run::error::TrainError;
 pub use train::trainer::Trainer;
 
 /// The README's example is compiled and run as a test.

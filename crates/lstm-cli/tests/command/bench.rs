@@ -93,12 +93,12 @@ fn the_same_numbers_for_any_threads() {
 #[test]
 fn sizes_that_cannot_be_measured_are_refused() {
     for (arguments, expected) in [
-        ("train --hidden 0", "`hidden` is 0"),
-        ("train --vocab 0", "`vocab` is 0"),
-        ("train --embedding 0", "`embedding` is 0"),
-        ("layer --layers 0", "`layers` is 0"),
-        ("layer --segment 0", "`segment` is 0"),
-        ("decode --batch 0", "`batch` is 0"),
+        ("train --hidden 0", "--hidden is 0"),
+        ("train --vocab 0", "--vocab is 0"),
+        ("train --embedding 0", "--embedding is 0"),
+        ("layer --layers 0", "--layers is 0"),
+        ("layer --segment 0", "--segment is 0"),
+        ("decode --batch 0", "--batch is 0"),
         ("train --threads 0", "--threads is 0"),
         ("train --seconds=-1", "--seconds is -1"),
         ("train --seconds nan", "--seconds is NaN"),
@@ -106,7 +106,7 @@ fn sizes_that_cannot_be_measured_are_refused() {
         ("layer --segment 18446744073709551615", "are free"),
         ("layer --layers 1000000000000", "are free"),
         ("decode --batch 100000000000", "are free"),
-        ("decode --vocab 18446744073709551615", "`vocab` is 18446744073709551615"),
+        ("decode --vocab 18446744073709551615", "--vocab is 18446744073709551615"),
         ("layer --vocab 10", "leave out --vocab"),
         ("decode --segment 10", "leave out --segment"),
         ("dream", "train, layer, decode"),

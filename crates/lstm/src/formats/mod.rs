@@ -41,6 +41,14 @@ pub enum FormatError {
         /// Why, and what to do.
         why: String,
     },
+    /// The file or folder does not go with what was asked for.
+    #[error("{}: {why}", path.display())]
+    Conflict {
+        /// Which.
+        path: PathBuf,
+        /// Why, and what to do; settings are named in backticks.
+        why: String,
+    },
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -67,7 +67,7 @@ impl LanguageModel {
         if config.softmaxes > 1 && config.penalties.label_smoothing > 0.0 {
             return Err(ConfigError::Conflict(
                 "label smoothing needs the probability of every token in every step, of which a mixture of softmaxes \
-                 has only the target's; leave one of --softmaxes and --label-smoothing out"
+                 has only the target's; leave one of `softmaxes` and `label-smoothing` out"
                     .to_owned(),
             ));
         }

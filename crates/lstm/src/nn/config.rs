@@ -475,7 +475,7 @@ impl LstmConfig {
         self.variant.validate()?;
         if self.variant.layer_norm && self.hidden.least() == 1 {
             let why = "layer normalisation takes the mean of a layer's cells from each, which leaves nothing of one cell; give \
-                       --hidden of at least 2, or no --layer-norm";
+                       `hidden` of at least 2, or no `layer-norm`";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         if self.residual {
@@ -492,7 +492,7 @@ impl LstmConfig {
                 _ if agrees => return Ok(()),
                 _ => {
                     "residual connections add a layer's input to its hidden states, but no layer after the first has the \
-                     size of the one below; give --layers of at least 2 and --hidden sizes that agree"
+                     size of the one below; give `layers` of at least 2 and `hidden` sizes that agree"
                 }
             };
             return Err(ConfigError::Conflict(why.to_owned()));

@@ -12,12 +12,13 @@ use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
 use crate::text::TextError;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
-use crate::train::data::Data;
+use crate::train::check::check_memory;
+use crate::train::data::{Data, batches, sampler};
 use crate::train::step::TrainStep;
-use crate::train::trainer::{TrainError, batches, check_memory, sampler};
 
 /// The share of a run's time that one measurement takes, and the most seconds of it.
 const MEASURED: f64 = 0.02;

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use lstm::plan::{self, Decided};
-//! use lstm::train::trainer::{TrainError, Trainer};
+//! use lstm::{TrainError, Trainer};
 //! # let folder = tempfile::tempdir()?;
 //! # let (text, run) = (folder.path().join("text.txt"), folder.path().join("run"));
 //! # std::fs::write(&text, "a text to learn from, line by line\n".repeat(200))?;
@@ -40,12 +40,12 @@ use self::tokens::{Sample, compare, subwords};
 use crate::model::LanguageModel;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
 use crate::run::preset::Preset;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::data::{Data, training_source};
-use crate::train::trainer::TrainError;
 
 /// The seconds of a run to which nothing sets a bound.
 pub const DEFAULT_SECONDS: f64 = 600.0;

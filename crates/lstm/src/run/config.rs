@@ -181,8 +181,8 @@ impl RunConfig {
         at_least_one("accumulate", self.accumulate)?;
         if self.variable_segment && self.batching != Batching::Stream {
             return Err(ConfigError::Conflict(format!(
-                "segments of variable length are cut from a stream, not from {}; leave --variable-segment out, or choose \
-                 --batches stream",
+                "segments of variable length are cut from a stream, not from {}; leave `variable-segment` out, or choose \
+                 `batches` stream",
                 self.batching
             )));
         }
@@ -190,21 +190,21 @@ impl RunConfig {
             && *documents != Documents::Line
         {
             return Err(ConfigError::Conflict(format!(
-                "shuffled lines would tear apart documents that end at `{documents}`; leave --shuffle or --documents out"
+                "shuffled lines would tear apart documents that end at \"{documents}\"; leave `shuffle` or `documents` out"
             )));
         }
         if let Some(documents) = self.data.documents.as_ref().filter(|_| self.batching != Batching::Stream) {
             return Err(ConfigError::Conflict(format!(
-                "{} read every line from a fresh state, so no state is carried from a document to the next (`{documents}`); \
-                 leave --documents out, or choose --batches stream",
+                "{} read every line from a fresh state, so no state is carried from a document to the next (\"{documents}\"); \
+                 leave `documents` out, or choose `batches` stream",
                 self.batching
             )));
         }
         if let Some(candidates) = self.candidates {
             at_least_one("candidates", candidates)?;
             if self.model.penalties.label_smoothing > 0.0 {
-                let why = "label smoothing raises every token, but a sampled softmax scores a few; leave --candidates or \
-                           --label-smoothing out";
+                let why = "label smoothing raises every token, but a sampled softmax scores a few; leave `candidates` or \
+                           `label-smoothing` out";
                 return Err(ConfigError::Conflict(why.to_owned()));
             }
         }
@@ -263,7 +263,7 @@ impl RunConfig {
             within("non-monotone", self.non_monotone, 1..=MOST, "a number of epochs up to 1000000000")?;
             if self.average != Averaging::None {
                 let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
-                           --average out, or choose the optimizer sgd";
+                           `average` out, or choose the optimizer sgd";
                 return Err(ConfigError::Conflict(why.to_owned()));
             }
         }
@@ -307,12 +307,14 @@ impl RunConfig {
         let Some((name, [was, is])) = difference(&of(&before), &of(self), "") else { return Ok(()) };
         let bound = ["epochs", "steps", "budget", "patience"].contains(&name.as_str());
         let advice =
-            if bound { format!(" and give --{name} beside --resume") } else { ", or start a new run".to_owned() };
+            if bound { format!(" and give `{name}` beside `resume`") } else { ", or start a new run".to_owned() };
         let file = file.file_name().unwrap_or_default().to_string_lossy();
-        Err(unusable(
-            folder.config(),
-            format!("`{name}` is {is}, but was {was} when {file} was written: it was changed since; undo that{advice}"),
-        ))
+        Err(FormatError::Conflict {
+            path: folder.config(),
+            why: format!(
+                "{name} is {is}, but was {was} when {file} was written: it was changed since; undo that{advice}"
+            ),
+        })
     }
 
     /// Writes `config.toml`.

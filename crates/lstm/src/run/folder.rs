@@ -112,7 +112,7 @@ impl RunFolder {
     }
 
     fn unusable(&self, why: &str) -> FormatError {
-        FormatError::Unusable { path: self.0.clone(), why: why.to_owned() }
+        FormatError::Conflict { path: self.0.clone(), why: why.to_owned() }
     }
 
     fn trouble(&self, source: io::Error) -> FormatError {
@@ -285,7 +285,7 @@ impl Claim {
         let folder = RunFolder(path.to_owned());
         let refusal = || {
             folder.unusable(
-                "exists already; choose another --out, pass --force to replace it, or go on with it by --resume",
+                "exists already; choose another folder by `out`, replace it by `force`, or go on with it by `resume`",
             )
         };
         for _ in 0..100 {
@@ -296,7 +296,7 @@ impl Claim {
             // No lock is left in a folder of other things.
             let foreign = folder.foreign();
             if !folder.is_run() && foreign.is_ok_and(|found| found.is_some()) {
-                return Err(folder.unusable("exists and is not a run folder; choose another --out"));
+                return Err(folder.unusable("exists and is not a run folder; choose another `out`"));
             }
             let Some(claim) = folder.take(made)? else { continue };
             // One may have begun just before.
@@ -305,7 +305,7 @@ impl Claim {
             }
             return Ok(claim);
         }
-        Err(folder.unusable("is made and removed again by other processes all the time; choose another --out"))
+        Err(folder.unusable("is made and removed again by other processes all the time; choose another `out`"))
     }
 
     /// The first of `NAME`, `NAME-2`, … that is free: not there, or left by a run that never began.
@@ -319,7 +319,7 @@ impl Claim {
             let candidate = if number == 1 { path.to_owned() } else { path.with_file_name(format!("{name}-{number}")) };
             match Self::new(&candidate, false) {
                 // Whatever is there has the name; what is not there could not be made.
-                Err(FormatError::Unusable { .. }) if candidate.exists() => number += 1,
+                Err(FormatError::Conflict { .. }) if candidate.exists() => number += 1,
                 claimed => return claimed,
             }
         }
@@ -399,7 +399,7 @@ impl RunFolder {
             }
         }
         if path.is_file() {
-            return Err(self.unusable("is a file, not a folder; choose another --out"));
+            return Err(self.unusable("is a file, not a folder; choose another `out`"));
         }
         if let (Some(outermost), false) = (made.first(), made.is_empty()) {
             let around = outermost.parent().unwrap_or(Path::new(""));
@@ -415,7 +415,7 @@ impl RunFolder {
             Lock::Busy(who) => {
                 let who = if who.is_empty() { "another process" } else { &who };
                 Err(self.unusable(&format!(
-                    "is being written by {who}; wait for it to end, stop it, or choose another --out"
+                    "is being written by {who}; wait for it to end, stop it, or choose another `out`"
                 )))
             }
             Lock::Held(lock) => {

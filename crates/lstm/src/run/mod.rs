@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod error;
 pub mod folder;
 pub mod imported;
 pub mod preset;

@@ -10,11 +10,11 @@ use crate::formats::safetensors::{Contents, Tensor, read, to_bytes, write};
 use crate::model::{LanguageModel, Loss};
 use crate::nn::params::Params;
 use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::data::{test_text, training_text, validation_text};
-use crate::train::trainer::TrainError;
 
 /// What is known of a saved model beside its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -161,11 +161,7 @@ impl LoadedRun {
         let mut config = RunConfig::load(&folder)?;
         let path = folder.model();
         if !path.exists() && folder.checkpoint().exists() {
-            return Err(TrainError::Unusable(format!(
-                "{} has no model yet: it is saved after the first validation; go on with `lstm train --resume {}`",
-                folder.path().display(),
-                folder.path().display()
-            )));
+            return Err(TrainError::NoModel { folder: folder.path().to_owned() });
         }
         let contents = read(&path)?;
         let card = card(&contents, &path)?;

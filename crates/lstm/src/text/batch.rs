@@ -143,7 +143,7 @@ impl<'a> Batches<'a> {
             let pieces = pieces(corpus, &mut || segment);
             if pieces.len() < batch {
                 return Err(TextError::Unusable(format!(
-                    "{} pieces of documents are too few for {batch} rows side by side; --batch {} would fit, or give a \
+                    "{} pieces of documents are too few for {batch} rows side by side; `batch` {} would fit, or give a \
                      longer text",
                     pieces.len(),
                     pieces.len()
@@ -156,7 +156,7 @@ impl<'a> Batches<'a> {
             let column = corpus.ids.len() / batch;
             if column < 2 {
                 return Err(TextError::Unusable(format!(
-                    "{} training tokens are too few for {batch} columns side by side; --batch {} would fit, or give \
+                    "{} training tokens are too few for {batch} columns side by side; `batch` {} would fit, or give \
                      a longer text",
                     corpus.ids.len(),
                     (corpus.ids.len() / 2).max(1)
@@ -172,7 +172,7 @@ impl<'a> Batches<'a> {
         };
         if rows < batch {
             return Err(TextError::Unusable(format!(
-                "{rows} {kind} of training text are too few for a batch of {batch}; --batch {rows} would fit, or give a \
+                "{rows} {kind} of training text are too few for a batch of {batch}; `batch` {rows} would fit, or give a \
                  longer text"
             )));
         }
@@ -670,6 +670,6 @@ mod tests {
     fn a_text_too_short_says_what_fits() {
         let (tokenizer, corpus) = read("a b c\n", false);
         let error = Batches::training(&corpus, &tokenizer, Batching::Stream, 20, 4, 1, 0).unwrap_err();
-        assert!(error.to_string().contains("--batch 2"), "{error}");
+        assert!(error.to_string().contains("`batch` 2"), "{error}");
     }
 }

@@ -276,7 +276,7 @@ fn shown(found: &Found) -> String {
 /// The sentence about a folder that could be read in more than one way.
 fn unclear(root: &Path, why: String) -> TextError {
     TextError::Unusable(format!(
-        "{} can be read in more than one way: {why}; give the training text itself, with --valid and --test, or move what is \
+        "{} can be read in more than one way: {why}; give the training text itself, with `valid` and `test`, or move what is \
          not meant out of the folder",
         root.display()
     ))

@@ -32,8 +32,8 @@ pub enum TextError {
     },
     /// Bytes that are not UTF-8.
     #[error(
-        "{}: byte {offset} is not valid UTF-8; convert the file, or pass --lossy to replace such bytes (a model trained \
-         with --tokenizer bytes reads any file)", path.display()
+        "{}: byte {offset} is not valid UTF-8; convert the file, or give `lossy` to replace such bytes (a model trained \
+         with `tokenizer` bytes reads any file)", path.display()
     )]
     Utf8 {
         /// The file.
@@ -42,7 +42,7 @@ pub enum TextError {
         offset: u64,
     },
     /// A NUL byte where text is expected.
-    #[error("{}: byte {offset} is NUL, so this looks like a binary file, not text (a model trained with --tokenizer bytes reads any file)", path.display())]
+    #[error("{}: byte {offset} is NUL, so this looks like a binary file, not text (a model trained with `tokenizer` bytes reads any file)", path.display())]
     Binary {
         /// The file.
         path: PathBuf,

@@ -281,8 +281,8 @@ impl Source {
         let pieces = [valid.map(|_| first), test.map(|_| second)];
         if train.bytes() == 0 || pieces.iter().flatten().any(|piece| piece.bytes() == 0) {
             return Err(TextError::Unusable(format!(
-                "a text of {total} bytes is too short to be split into {} parts; give a longer text, or --valid and \
-                 --test files",
+                "a text of {total} bytes is too short to be split into {} parts; give a longer text, or `valid` and \
+                 `test` files",
                 1 + pieces.iter().flatten().count()
             )));
         }

@@ -1,11 +1,13 @@
 //! The texts of a run: where they come from, read into ids by one tokenizer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::model::Sampler;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::text::TextError;
-use crate::text::batch::Batching;
+use crate::text::batch::{Batches, Batching};
 use crate::text::builtin::Grammar;
 use crate::text::corpus::Corpus;
 use crate::text::documents::LineEnds;
@@ -80,7 +82,7 @@ impl Data {
         if (1..train.ids.len()).all(|at| train.ids.get(at) == train.ids.get(0)) {
             let token = train.ids.get(0);
             let advice = if Some(token) == tokenizer.unknown() {
-                "every other token is rarer than --min-count, so lower that"
+                "every other token is rarer than `min-count`, so lower that"
             } else {
                 "there is nothing to learn from it"
             };
@@ -265,7 +267,7 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
     }
     if (splits.valid.is_some() || splits.test.is_some()) && split.is_some() {
         return Err(TextError::Unusable(format!(
-            "{} has validation and test files of its own, so --split contradicts it; leave --split out, or give the \
+            "{} has validation and test files of its own, so `split` contradicts it; leave `split` out, or give the \
              training file alone",
             path.display()
         )));
@@ -317,4 +319,17 @@ fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<Note>) -> Result<
         notes.push(Note::Sorted(sorted));
     }
     Ok(splits)
+}
+
+/// The batches of one epoch.
+pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
+    let RunConfig { batching, batch, segment, seed, .. } = *config;
+    let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
+    Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
+}
+
+/// What draws the candidates of a sampled softmax, by how often tokens occur in the training text.
+pub(crate) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
+    let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
+    Some(Arc::new(Sampler::new(&data.train.ids.counts(config.model.vocabulary), candidates)))
 }

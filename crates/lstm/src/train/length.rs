@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::data::Data;
-use super::trainer::{TrainError, batches};
+use super::data::{Data, batches};
 use crate::formats::FormatError;
 use crate::optim::schedule::{Moment, Schedule, ScheduleKind, Warmup};
 use crate::run::checkpoint::Position;
 use crate::run::config::{DataConfig, Lengthened, RunConfig};
+use crate::run::error::TrainError;
 
 /// What changes when a run is resumed: the bounds that are given replace those it had.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,6 @@
 //! Training: the texts of a run, one step, the loop with its events, and the rate finder.
 
+pub(crate) mod check;
 pub mod data;
 pub mod event;
 mod length;

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::data::Data;
+use super::check::{check_accumulation, check_effect, check_memory};
+use super::data::{Data, batches, sampler};
 use super::step::TrainStep;
-use super::trainer::{TrainError, batches, check_accumulation, check_effect, check_memory, sampler};
 use crate::model::LanguageModel;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
 
 /// One step of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -13,6 +13,7 @@ use lstm::optim::optimizer::{AdamSettings, OptimizerKind};
 use lstm::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::run::checkpoint::LoadedRun;
 use lstm::run::config::RunConfig;
+use lstm::run::error::TrainError;
 use lstm::run::folder::Claim;
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
@@ -22,7 +23,7 @@ use lstm::text::ngram::Ngram;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
-use lstm::train::trainer::{Extension, TrainError, Trainer};
+use lstm::train::trainer::{Extension, Trainer};
 use tempfile::TempDir;
 
 /// A folder with a text of about `tokens` words and a short one to validate and test with.

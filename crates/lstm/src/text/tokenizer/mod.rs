@@ -252,9 +252,10 @@ impl Tokenizer {
             let tokenizer = Self::load(path)?;
             if tokenizer.line_markers() != line_markers {
                 let [made, needed] = [!line_markers, line_markers].map(|with| if with { "with" } else { "without" });
-                return Err(unusable(format!(
-                    "it is made for texts {made} markers around their lines, and --batches needs one {needed}; choose \
-                     --batches as in the run it is from, or another tokenizer"
+                let conflict = |why| FormatError::Conflict { path: path.to_owned(), why };
+                return Err(conflict(format!(
+                    "it is made for texts {made} markers around their lines, and `batches` needs one {needed}; choose \
+                     `batches` as in the run it is from, or another tokenizer"
                 )));
             }
             return Ok(tokenizer);

@@ -315,7 +315,7 @@ fn check_size(size: usize, least: usize, why: &str, others: &str) -> Result<(), 
         return Ok(());
     }
     Err(TextError::Unusable(format!(
-        "a vocabulary of {size} is too small: {why}, {least} in all; give --vocab-size {least} or more, or use --tokenizer \
+        "a vocabulary of {size} is too small: {why}, {least} in all; give `vocab-size` {least} or more, or use `tokenizer` \
          {others}"
     )))
 }

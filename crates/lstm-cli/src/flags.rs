@@ -1,0 +1,101 @@
+//! The library names settings, the command flags: `batch` in a sentence of the library is --batch here.
+
+use lstm::formats::FormatError;
+use lstm::run::error::TrainError;
+
+/// The sentence of an error, as the command says it.
+pub fn sentence(error: &anyhow::Error, commands: &clap::Command) -> String {
+    let said = error.to_string();
+    let about_a_file = |error: &FormatError| !matches!(error, FormatError::Conflict { .. });
+    match (error.downcast_ref::<TrainError>(), error.downcast_ref::<FormatError>()) {
+        (Some(TrainError::NoModel { folder }), _) => format!("{said}: lstm train --resume {}", folder.display()),
+        // What stands in a file has its own names there.
+        (Some(TrainError::Format(file)), _) | (_, Some(file)) if about_a_file(file) => said,
+        _ => with_flags(&said, commands),
+    }
+}
+
+/// The sentence with the flag of every setting that it names in backticks, if that has one.
+fn with_flags(said: &str, commands: &clap::Command) -> String {
+    let parts: Vec<&str> = said.split('`').collect();
+    let mut sentence = String::new();
+    for (place, part) in parts.iter().enumerate() {
+        // Every second part stands between two backticks, but for one that nothing closes.
+        let is_quoted = place % 2 == 1 && place + 1 < parts.len();
+        match is_quoted {
+            true if is_flag(part, commands) => sentence.extend(["--", part]),
+            true => sentence.extend(["`", part, "`"]),
+            false if place % 2 == 1 => sentence.extend(["`", part]),
+            false => sentence.push_str(part),
+        }
+    }
+    sentence
+}
+
+/// Whether a subcommand has a flag of this name.
+fn is_flag(name: &str, commands: &clap::Command) -> bool {
+    commands.get_subcommands().flat_map(clap::Command::get_arguments).any(|flag| flag.get_long() == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::Cli;
+
+    /// The files of the library, without their tests.
+    fn library() -> Vec<(PathBuf, String)> {
+        let (mut folders, mut files) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../lstm/src")], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !path.ends_with("tests.rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    files.push((path, text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned()));
+                }
+            }
+        }
+        assert!(files.len() > 80);
+        files
+    }
+
+    /// The lines of code, without documentation and comments.
+    fn code(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter(|line| !line.trim_start().starts_with("//"))
+    }
+
+    #[test]
+    fn sentences_of_the_library_name_settings_that_have_a_flag() {
+        // Of the library alone, or no settings.
+        const NO_FLAGS: [&str; 6] = ["input", "vocabulary", "scores", "model", "expand", "lstm train"];
+        let commands = Cli::command();
+        let mut found = 0;
+        for (path, text) in library() {
+            for line in code(&text) {
+                assert!(!line.contains("--"), "{}: {line}", path.display());
+                let checked = ["at_least_one(\"", "within(\"", "above_zero(\"", "rate(\"", "name: \""];
+                let checked = checked.iter().filter_map(|check| line.split_once(check)?.1.split('"').next());
+                let quoted = line.split('`').skip(1).step_by(2);
+                for name in quoted.chain(checked).filter(|name| !name.is_empty() && !name.starts_with('{')) {
+                    assert!(is_flag(name, &commands) || NO_FLAGS.contains(&name), "{}: `{name}`", path.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 80, "{found}");
+    }
+
+    #[test]
+    fn settings_become_flags_where_they_have_one() {
+        let said = |sentence| with_flags(sentence, &Cli::command());
+        assert_eq!(said("`batch` is 0; it must be at least 1"), "--batch is 0; it must be at least 1");
+        assert_eq!(said("choose `batches` stream, not `this`"), "choose --batches stream, not `this`");
+        assert_eq!(said("one ` alone"), "one ` alone");
+        assert_eq!(said(""), "");
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether a run's settings, its texts and the memory go together: what is refused before the first step.
+
+use super::data::{Data, batches};
+use crate::free_memory::{self, sum, times};
+use crate::model::LanguageModel;
+use crate::nn::config::ConfigError;
+use crate::optim::optimizer::OptimizerKind;
+use crate::optim::schedule::ScheduleKind;
+use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
+use crate::text::batch::Batching;
+
+/// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
+pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
+    let steps = check_accumulation(config, data)? as u64;
+    let by_epochs = config.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
+    // How many steps fit a time budget alone is not known before.
+    if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
+        config.schedule.fits(steps)?;
+    }
+    let watches = match (config.schedule.kind, config.optimizer) {
+        _ if data.valid.is_some() => None,
+        (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
+        (_, OptimizerKind::NtAsgd) => Some("the optimizer nt-asgd"),
+        _ => None,
+    };
+    watches.map_or(Ok(()), |what| {
+        Err(TrainError::Unusable(format!(
+            "{what} watches the validation, but there is no validation text; give `valid` or `split`, or choose another"
+        )))
+    })
+}
+
+/// Refuses more batches a step than an epoch has; gives the steps of an epoch.
+pub(super) fn check_accumulation(config: &RunConfig, data: &Data) -> Result<usize, TrainError> {
+    let count = batches(config, data, 0)?.len();
+    if config.accumulate > count.max(1) {
+        let joined = config.accumulate;
+        return Err(TrainError::Unusable(format!(
+            "`accumulate` joins {joined} batches into one step, but an epoch has {count}; choose fewer, or smaller batches"
+        )));
+    }
+    Ok(count.div_ceil(config.accumulate))
+}
+
+/// Refuses settings that would change nothing on this text.
+pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
+    let vocabulary = config.model.vocabulary;
+    if let Some(candidates) = config.candidates.filter(|&candidates| candidates >= vocabulary) {
+        return Err(ConfigError::Conflict(format!(
+            "`candidates` is {candidates}, but the vocabulary has {vocabulary} tokens, all of which are scored anyway; leave \
+             it out, or choose fewer"
+        )));
+    }
+    let steps = config.steps_of_segment();
+    match config.model.horizon {
+        Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {
+            Err(ConfigError::Conflict(format!(
+                "`horizon` is {horizon}, but the gradient ends at the start of its segment of {steps} steps anyway; leave it \
+                 out, or choose fewer steps or a longer segment"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
+/// fit the free memory.
+pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
+    let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
+    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
+    let parameters = model.layout().len();
+    // A segment ends with its text; a window does not.
+    let steps = match config.batching {
+        Batching::Windows(n) => n,
+        _ => config.segment.min(data.train.ids.len() + 1),
+    };
+    // A tape for no rows holds the packed weights.
+    let packed = model.bytes(0, 0);
+    let values = sum([times(&[parameters, copies, size_of::<f32>()]), packed as u128]);
+    let segment = model.bytes(steps, config.batch).saturating_sub(packed) as u128;
+    let (what, smaller) = if values >= segment {
+        (format!("training a model of {parameters} parameters"), "`hidden`, `embedding` or vocabulary")
+    } else {
+        (
+            format!("training on a segment of {steps} steps by {} rows", config.batch),
+            "`segment`, window, `batch` or `hidden`",
+        )
+    };
+    let mixture = if config.model.softmaxes > 1 { "`softmaxes`, " } else { "" };
+    free_memory::check_memory(|| what, sum([values, segment]), &format!("{mixture}{smaller}"))?;
+    Ok(())
+}

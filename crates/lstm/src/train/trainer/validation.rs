@@ -1,0 +1,181 @@
+//! Validation at the end of an epoch and what depends on it: the best model, patience, NT-ASGD's average; the test at the end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::{Pass, Trainer};
+use crate::evaluate::Evaluation;
+use crate::model::Loss;
+use crate::nn::params::Params;
+use crate::optim::averaging::is_triggered;
+use crate::optim::optimizer::OptimizerKind;
+use crate::run::error::TrainError;
+use crate::run::saved::{ModelCard, load_model, save_model};
+use crate::text::corpus::Corpus;
+use crate::train::event::{Event, Log};
+
+/// The part of a time budget in which it is seen how long an evaluation takes.
+const EVALUATION_TRIAL: f64 = 0.005;
+
+impl Trainer {
+    /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
+    pub(super) fn validate(
+        &mut self,
+        whole_epoch: bool,
+        log: &mut Log,
+        stop: &AtomicBool,
+    ) -> Result<Pass<()>, TrainError> {
+        self.saved.check(&self.progress)?;
+        let before = Instant::now();
+        let valid = match self
+            .data
+            .valid
+            .as_ref()
+            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, log, stop))
+            .transpose()?
+        {
+            Some(Pass::Stopped) => {
+                self.save_checkpoint(log)?;
+                return Ok(Pass::Stopped);
+            }
+            Some(Pass::Done(loss)) => Some(loss),
+            None => None,
+        };
+        let position = &mut self.progress.position;
+        // A perplexity that is no number any more is that of a model that has lost what it learned; it is never the best.
+        let is_lost = |loss: Loss| !loss.perplexity().is_finite();
+        let lost = [(Some(position.epoch_loss), "training"), (valid, "validation")];
+        if let Some((loss, what)) =
+            lost.iter().find_map(|(loss, what)| Some((loss.filter(|&loss| is_lost(loss))?, what)))
+        {
+            return Err(TrainError::Diverged { what, loss: loss.mean(), step: position.step, saved: self.saved.step });
+        }
+        position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        position.evaluated.0 += valid.map_or(0, |loss| loss.tokens as u64);
+        position.evaluated.1 += before.elapsed().as_secs_f64();
+        let best = match (valid, position.best) {
+            (Some(valid), Some(best)) => valid.nll < best.nll,
+            _ => true,
+        };
+        position.validated = Some(position.step);
+        position.last_train = position.epoch_loss;
+        let (epoch, train) = (position.epoch, position.epoch_loss);
+        if best {
+            position.best = valid;
+            position.epochs_since_best = 0;
+        } else if whole_epoch {
+            position.epochs_since_best += 1;
+            position.plateaus += 1;
+        }
+        let event = Event::Validated { epoch, step: position.step, train, valid, best, seconds: position.seconds };
+        if whole_epoch {
+            position.begin_epoch();
+        }
+        if best {
+            let card = ModelCard {
+                tokenizer: self.data.tokenizer.fingerprint(),
+                tokenizer_file: self.progress.position.tokenizer_file.clone(),
+                config: self.config.lasting(),
+                text: self.data.train.fingerprint.clone(),
+                epoch: epoch + 1,
+                step: self.step(),
+                train,
+                valid,
+                test: None,
+                floor: self.data.floor,
+            };
+            save_model(&self.claim.folder().model(), self.progress.evaluated(), &card)?;
+        }
+        let triggered = whole_epoch && self.begins_to_average(valid);
+        log.emit(&event)?;
+        if triggered {
+            log.emit(&Event::Averaging { step: self.step() })?;
+        }
+        // Last: a kill before it costs the validation, which is then done again, but no line of the metrics.
+        self.save_checkpoint(log)?;
+        Ok(Pass::Done(()))
+    }
+
+    /// Whether this validation of an epoch is where NT-ASGD begins to average; then it does, and patience begins anew.
+    pub(super) fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
+        let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
+        let position = &mut self.progress.position;
+        let triggered = is_triggered(valid, &position.validations, self.config.non_monotone);
+        if triggered {
+            position.validations.clear();
+            position.epochs_since_best = 0;
+            self.progress.begin_average();
+        } else {
+            position.validations.push(valid);
+        }
+        triggered
+    }
+
+    /// Whether NT-ASGD has not begun to average yet.
+    pub(super) fn waits_to_average(&self) -> bool {
+        self.config.optimizer == OptimizerKind::NtAsgd && self.progress.position.averaged.is_none()
+    }
+
+    /// Tests the best model and keeps the result with it; gives what is known of it.
+    pub(super) fn test(&mut self, log: &mut Log, stop: &AtomicBool) -> Result<Pass<ModelCard>, TrainError> {
+        let path = self.claim.folder().model();
+        let (params, mut card) = load_model(&path, &self.model)?;
+        let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
+        if card.test.is_none() {
+            let Pass::Done(loss) = self.evaluate(&params, corpus, log, stop)? else { return Ok(Pass::Stopped) };
+            card.test = Some(loss);
+            save_model(&path, &params, &card)?;
+        }
+        if let Some(test) = card.test {
+            log.emit(&Event::Tested { step: self.step(), test })?;
+        }
+        Ok(Pass::Done(card))
+    }
+
+    /// Evaluates the first of a text for a moment, so that a time budget knows what it has to keep for evaluations.
+    pub(super) fn time_evaluation(&mut self) -> Result<(), TrainError> {
+        let (Some(budget), Some(corpus)) = (self.config.budget, self.data.valid.as_ref().or(self.data.test.as_ref()))
+        else {
+            return Ok(());
+        };
+        if self.progress.position.evaluated.0 > 0 {
+            return Ok(());
+        }
+        let mut evaluation = self.evaluation(self.progress.evaluated(), corpus)?;
+        // The first step packs the weights and touches the memory.
+        evaluation.advance();
+        let (before, mut tokens) = (Instant::now(), 0);
+        while before.elapsed().as_secs_f64() < EVALUATION_TRIAL * budget && evaluation.advance() {
+            tokens += evaluation.predicted().count() as u64;
+        }
+        self.progress.position.evaluated = (tokens, before.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    pub(super) fn evaluation<'a>(
+        &'a self,
+        params: &'a Params,
+        corpus: &'a Corpus,
+    ) -> Result<Evaluation<'a>, TrainError> {
+        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
+        Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
+    }
+
+    pub(super) fn evaluate(
+        &self,
+        params: &Params,
+        corpus: &Corpus,
+        log: &mut Log,
+        stop: &AtomicBool,
+    ) -> Result<Pass<Loss>, TrainError> {
+        let of = corpus.tokens();
+        let mut evaluation = self.evaluation(params, corpus)?;
+        while evaluation.advance() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Pass::Stopped);
+            }
+            log.emit(&Event::Evaluating { tokens: evaluation.total().tokens, of })?;
+        }
+        Ok(Pass::Done(evaluation.total()))
+    }
+}
