@@ -47,7 +47,7 @@ pub struct Evaluation<'a> {
 enum Reading {
     /// Once and for all.
     Once,
-    /// In columns that begin with zeros. The surprisals so far, in the order of the batches.
+    /// In columns that begin with zeros. The surprisals so far, up to the middle, in the order of the batches.
     Columns(Vec<f32>),
     /// In columns again, each from the end of the one before it. What the surprisals of the batches to come were.
     Again(std::vec::IntoIter<f32>),
@@ -146,7 +146,10 @@ impl<'a> Evaluation<'a> {
             Reading::Once => self.total.add(loss),
             Reading::Columns(surprisal) => {
                 self.total.add(loss);
-                surprisal.extend_from_slice(&self.surprisal);
+                // They are read again to their middle at most.
+                if self.next <= self.batches.len() / 2 + 1 {
+                    surprisal.extend_from_slice(&self.surprisal);
+                }
             }
             Reading::Again(known) => {
                 let (mut before, mut change) = (0.0, 0.0);
