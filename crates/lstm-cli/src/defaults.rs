@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-const SETTINGS: [Setting; 55] = [
+const SETTINGS: [Setting; 54] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -70,7 +70,6 @@ const SETTINGS: [Setting; 55] = [
     fixed("beta2", "/adam/beta2", ""),
     fixed("epsilon", "/adam/epsilon", ""),
     planned("lazy", "/adam/lazy", ""),
-    fixed("non-monotone", "/non_monotone", ""),
     fixed("average", "/average", ""),
     planned("learning-rate", "/schedule/learning_rate", ""),
     planned("schedule", "/schedule/kind", ""),
@@ -189,7 +188,8 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 18] = [
+    const OTHERS: [&str; 19] = [
+        "non-monotone",
         "shuffle",
         "line-ends",
         "documents",

@@ -219,7 +219,7 @@ mod tests {
             "beta1" | "beta2" => &["0.8"],
             "epsilon" => &["1e-6"],
             "non-monotone" => &["2"],
-            "average" => &["ema(0.9)"],
+            "average" => &["ema(0.9)", "non-monotone(3)"],
             "learning-rate" => &["0.07"],
             "schedule" => &["linear", "plateau"],
             "warmup" => &["0.2"],
@@ -365,9 +365,13 @@ mod tests {
     /// A second option that would have changed the run alone, but changes nothing beside the first, is ignored.
     #[test]
     fn no_option_makes_another_one_go_unheard() {
-        /// The second is what the first means anyway.
-        const SAME: [(&str, &str); 2] =
-            [("--tokenizer=bytes", "--line-ends=keep"), ("--batches=lines", "--variable-segment=false")];
+        /// The second is what the first means anyway, or all it changes is what the first says: of awd, sgd takes the average.
+        const SAME: [(&str, &str); 4] = [
+            ("--tokenizer=bytes", "--line-ends=keep"),
+            ("--batches=lines", "--variable-segment=false"),
+            ("--average=ema(0.9)", "--optimizer=sgd"),
+            ("--average=non-monotone(3)", "--optimizer=sgd"),
+        ];
         let folder = folder();
         let ways: Vec<(String, String)> = options_of_train()
             .into_iter()

@@ -1,9 +1,10 @@
 //! The options of `lstm train`, and how they are laid over a preset.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use lstm::nn::config::{HiddenSizes, InitScheme, Readout, Wiring};
+use lstm::nn::config::{ConfigError, HiddenSizes, InitScheme, Readout, Wiring};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
@@ -174,7 +175,7 @@ struct TrainingOptions {
     /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw. Of a planned run a
     /// --learning-rate below 0.1 chooses adam, another sgd
     #[arg(long)]
-    optimizer: Option<OptimizerKind>,
+    optimizer: Option<NamedOptimizer>,
     /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
     #[arg(long)]
     beta1: Option<f32>,
@@ -188,11 +189,13 @@ struct TrainingOptions {
     /// where they are the readout's, scored
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     lazy: Option<bool>,
-    /// Let nt-asgd's trigger compare with all but so many of the latest validations
+    /// Let the trigger of nt-asgd, or of a non-monotone average, compare with all but so many of the latest validations
+    /// [default: 5]
     #[arg(long, value_name = "EPOCHS")]
     non_monotone: Option<usize>,
     /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
-    /// ema(0.999); nt-asgd has its own
+    /// ema(0.999); non-monotone(n), the mean of all since an epoch's validation was worse than the best of those before it
+    /// but the latest n, as nt-asgd has it
     #[arg(long)]
     average: Option<Averaging>,
     /// The learning rate
@@ -269,6 +272,29 @@ pub struct RunOptions {
 }
 
 /// Steps between cuts of the gradient through time; `None` for never within a segment.
+/// An optimizer by its name in the literature: nt-asgd is SGD with an average that begins by its trigger.
+#[derive(Clone, Copy, Debug)]
+struct NamedOptimizer {
+    kind: OptimizerKind,
+    average: Option<Averaging>,
+}
+
+impl FromStr for NamedOptimizer {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        if name == "nt-asgd" {
+            return Ok(Self { kind: OptimizerKind::Sgd, average: Some(Averaging::NonMonotone(Averaging::LEFT_OUT)) });
+        }
+        let kind = name.parse().map_err(|_| ConfigError::Unknown {
+            kind: "optimizer",
+            value: name.to_owned(),
+            choices: "sgd, nt-asgd, adam, adamw",
+        })?;
+        Ok(Self { kind, average: None })
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Horizon(Option<usize>);
 
@@ -382,7 +408,7 @@ impl Train {
     pub fn decided<'a>(&self, overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig>) -> Decided<'a, anyhow::Error> {
         Decided {
             tokens: self.text_options.tokenizer.is_some() || self.text_options.min_count.is_some(),
-            optimizer: self.training.optimizer,
+            optimizer: self.training.optimizer.map(|named| named.kind),
             likely_optimizer: self.training.likely_optimizer(),
             ..Decided::by(overlay)
         }
@@ -579,7 +605,17 @@ impl TrainingOptions {
         set(&mut config.variable_segment, self.variable_segment);
         config.candidates = self.candidates.or(config.candidates);
         set(&mut config.candidates_until, self.candidates_until);
-        set(&mut config.optimizer, self.optimizer);
+        if let Some(NamedOptimizer { kind, average }) = self.optimizer {
+            if let (Some(own), Some(other)) = (average, self.average) {
+                bail!(
+                    "--average {other} contradicts --optimizer nt-asgd, which averages the weights itself, by {own}; leave \
+                     --average out, or choose the optimizer sgd"
+                );
+            }
+            config.optimizer = kind;
+            // A preset's average is that of its optimizer.
+            config.average = average.unwrap_or_default();
+        }
         if self.lazy == Some(true) && config.model.tied && config.candidates.is_none() {
             bail!(
                 "--lazy has no part in a tied model that scores every token: each step touches every row of its embedding; \
@@ -587,10 +623,19 @@ impl TrainingOptions {
             );
         }
         set(&mut config.average, self.average);
-        set(&mut config.non_monotone, self.non_monotone);
-        let averages = config.optimizer == OptimizerKind::NtAsgd;
-        if self.non_monotone.is_some() && !averages {
-            bail!("--non-monotone and the optimizer {} contradict each other; it is of nt-asgd", config.optimizer);
+        let averages = matches!(config.average, Averaging::NonMonotone(_));
+        if let Some(left_out) = self.non_monotone {
+            if !averages {
+                bail!(
+                    "--non-monotone and the optimizer {} contradict each other; it is of nt-asgd, or of --average \
+                     non-monotone(n)",
+                    config.optimizer
+                );
+            }
+            if let Some(average) = self.average {
+                bail!("--non-monotone {left_out} and --average {average} say the same twice; leave one of them out");
+            }
+            config.average = Averaging::non_monotone(left_out)?;
         }
         if let Some((option, _)) =
             self.of_adam().into_iter().find(|(_, given)| *given && !config.optimizer.has_moments())

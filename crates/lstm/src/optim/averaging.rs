@@ -4,9 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::named::stored_as_text;
-use crate::nn::config::ConfigError;
+use crate::nn::config::{ConfigError, at_least_one, within};
+
+/// More validations than any run has.
+const MOST_LEFT_OUT: usize = 1_000_000_000;
 
 /// Which average of the weights a run keeps beside them, whatever its optimizer.
+///
+/// SGD with [`Averaging::NonMonotone`] is the NT-ASGD of Merity et al. 2017.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Averaging {
     /// None: the weights are used as they are.
@@ -15,6 +20,42 @@ pub enum Averaging {
     /// An exponential moving average that keeps this share of itself at every step; over the first steps, fewer than
     /// 1/(1 − share), their mean (Polyak & Juditsky 1992).
     Ema(f32),
+    /// The mean of all weights since validation no longer improved: since an epoch's loss was worse than the best of those
+    /// before it, the latest so many of them left out (non-monotonically triggered averaging, Merity 2017).
+    NonMonotone(usize),
+}
+
+impl Averaging {
+    /// The latest validations that the trigger of [`Averaging::NonMonotone`] leaves out in Merity 2017.
+    pub const LEFT_OUT: usize = 5;
+
+    /// The non-monotone average whose trigger leaves out the latest so many validations.
+    ///
+    /// # Errors
+    /// When they are none, or more than any run has.
+    pub fn non_monotone(left_out: usize) -> Result<Self, ConfigError> {
+        at_least_one("non-monotone", left_out)?;
+        within("non-monotone", left_out, 1..=MOST_LEFT_OUT, "a number of epochs up to 1000000000")?;
+        Ok(Self::NonMonotone(left_out))
+    }
+
+    /// Whether it begins with the run's first step.
+    pub(crate) fn begins_at_once(self) -> bool {
+        matches!(self, Self::Ema(_))
+    }
+
+    /// Whether its beginning depends on the validation.
+    pub(crate) fn watches_validation(self) -> bool {
+        matches!(self, Self::NonMonotone(_))
+    }
+
+    /// The share of itself that the average keeps at a step, at most.
+    pub(crate) fn kept(self) -> f32 {
+        match self {
+            Self::Ema(share) => share,
+            Self::None | Self::NonMonotone(_) => 1.0,
+        }
+    }
 }
 
 impl fmt::Display for Averaging {
@@ -22,6 +63,7 @@ impl fmt::Display for Averaging {
         match self {
             Self::None => f.write_str("none"),
             Self::Ema(share) => write!(f, "ema({share})"),
+            Self::NonMonotone(left_out) => write!(f, "non-monotone({left_out})"),
         }
     }
 }
@@ -30,14 +72,18 @@ impl FromStr for Averaging {
     type Err = ConfigError;
 
     fn from_str(value: &str) -> Result<Self, ConfigError> {
-        let share = value.strip_prefix("ema(").and_then(|rest| rest.strip_suffix(')')).map(str::parse::<f32>);
-        match (value, share) {
-            ("none", _) => Ok(Self::None),
-            (_, Some(Ok(share))) if share > 0.0 && share < 1.0 => Ok(Self::Ema(share)),
+        let of = |name: &str| value.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        let share = of("ema").and_then(|share| share.parse::<f32>().ok());
+        let left_out = of("non-monotone").and_then(|left_out| Self::non_monotone(left_out.parse().ok()?).ok());
+        match (value, share, left_out) {
+            ("none", ..) => Ok(Self::None),
+            (_, Some(share), _) if share > 0.0 && share < 1.0 => Ok(Self::Ema(share)),
+            (_, _, Some(non_monotone)) => Ok(non_monotone),
             _ => Err(ConfigError::Unknown {
                 kind: "way of averaging",
                 value: value.to_owned(),
-                choices: "none, ema(share) with a share above 0 and below 1, such as ema(0.999)",
+                choices: "none, ema(share) with a share above 0 and below 1, such as ema(0.999), non-monotone(n) with a number of \
+                          validations of 1 or more, such as non-monotone(5)",
             }),
         }
     }
@@ -52,10 +98,10 @@ pub(crate) fn average_in(average: &mut [f32], values: &[f32], count: u64, keep: 
     average.iter_mut().zip(values).for_each(|(average, value)| *average += share * (value - *average));
 }
 
-/// Whether the averaging of NT-ASGD begins (Merity 2017, algorithm 1): the loss is worse than the best of the `earlier`
-/// ones, in order, the last `patience` of them left out.
-pub(crate) fn is_triggered(loss: f64, earlier: &[f64], patience: usize) -> bool {
-    let compared = &earlier[..earlier.len().saturating_sub(patience)];
+/// Whether a non-monotone average begins (Merity 2017, algorithm 1): the loss is worse than the best of the `earlier`
+/// ones, in order, the last `left_out` of them left out.
+pub(crate) fn is_triggered(loss: f64, earlier: &[f64], left_out: usize) -> bool {
+    let compared = &earlier[..earlier.len().saturating_sub(left_out)];
     compared.iter().any(|before| loss > *before)
 }
 
@@ -65,10 +111,21 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_nonsense_is_refused() {
-        for name in ["none", "ema(0.999)"] {
+        for name in ["none", "ema(0.999)", "non-monotone(5)"] {
             assert_eq!(name.parse::<Averaging>().unwrap().to_string(), name);
         }
-        for name in ["ema", "ema(1)", "ema(0)", "ema(nan)", "ema(x)", "mean", "ema(0.99999999999)"] {
+        for name in [
+            "ema",
+            "ema(1)",
+            "ema(0)",
+            "ema(nan)",
+            "ema(x)",
+            "mean",
+            "ema(0.99999999999)",
+            "non-monotone(0)",
+            "non-monotone",
+            "non-monotone(-1)",
+        ] {
             assert!(name.parse::<Averaging>().unwrap_err().to_string().contains("ema(0.999)"), "{name}");
         }
     }

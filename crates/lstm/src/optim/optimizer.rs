@@ -14,9 +14,6 @@ use crate::nn::config::{ConfigError, rate, within};
 pub enum OptimizerKind {
     /// Stochastic gradient descent.
     Sgd,
-    /// The same until validation no longer improves, and from then on the average of the weights
-    /// (non-monotonically triggered averaging, Merity 2017). The average is kept beside the optimizer.
-    NtAsgd,
     /// Adam (Kingma & Ba 2015), see [`AdamSettings`].
     #[default]
     Adam,
@@ -25,7 +22,7 @@ pub enum OptimizerKind {
     AdamW,
 }
 
-named!(OptimizerKind, "optimizer", "sgd" => Sgd, "nt-asgd" => NtAsgd, "adam" => Adam, "adamw" => AdamW);
+named!(OptimizerKind, "optimizer", "sgd" => Sgd, "adam" => Adam, "adamw" => AdamW);
 
 impl OptimizerKind {
     /// Whether it keeps moments of the gradient: Adam and its like.
@@ -120,7 +117,7 @@ impl Optimizer {
         let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
         self.steps += 1;
         match self.kind {
-            OptimizerKind::Sgd | OptimizerKind::NtAsgd => {
+            OptimizerKind::Sgd => {
                 // Decay reaches every parameter.
                 let all = 0..params.len();
                 let ranges = if self.weight_decay == 0.0 { ranges } else { std::slice::from_ref(&all) };

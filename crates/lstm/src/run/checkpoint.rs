@@ -38,7 +38,7 @@ pub(crate) struct Position {
     /// The steps whose weights are in the average; `None` before there is one.
     #[serde(default)]
     pub(crate) averaged: Option<u64>,
-    /// The validation losses of the epochs, in nats per token, where NT-ASGD waits for its trigger.
+    /// The validation losses of the epochs, in nats per token, where a non-monotone average waits for its trigger.
     #[serde(default)]
     pub(crate) validations: Vec<f64>,
     /// The seconds that all took, and those before the first step.
@@ -101,7 +101,7 @@ const AVERAGE: &str = "average";
 impl Progress {
     /// The start of a run.
     pub(crate) fn new(config: &RunConfig, model: &LanguageModel, data: String) -> Self {
-        let from_the_start = config.average != Averaging::None;
+        let from_the_start = config.average.begins_at_once();
         Self {
             params: model.initialise(&config.init, config.seed),
             average: from_the_start.then(|| Params::zeros(model.layout().clone())),
@@ -129,12 +129,7 @@ impl Progress {
     pub(crate) fn average_in(&mut self, averaging: Averaging) {
         let (Some(average), Some(averaged)) = (&mut self.average, &mut self.position.averaged) else { return };
         *averaged += 1;
-        let keep = match averaging {
-            Averaging::Ema(keep) => keep,
-            // NT-ASGD's: the mean of all since the trigger.
-            Averaging::None => 1.0,
-        };
-        average_in(average.values_mut(), self.params.values(), *averaged, keep);
+        average_in(average.values_mut(), self.params.values(), *averaged, averaging.kept());
     }
 
     /// Begins an average with the next step.
@@ -193,7 +188,7 @@ impl Checkpoint {
         let noted = progress.position.config.take();
         progress.params = read_params(model, &contents, &path)?;
         let has = position.averaged.is_some();
-        if has && !config.averages() || !has && config.average != Averaging::None {
+        if has && !config.averages() || !has && config.average.begins_at_once() {
             let found = if has { "an" } else { "no" };
             return Err(unusable(format!(
                 "it has {found} average of the weights, which does not fit config.toml: that was changed since it was \

@@ -55,7 +55,7 @@ pub struct RunConfig {
     /// The most seconds, from the reading of the text to the end of the test. With such a bound the result depends on the
     /// machine's speed.
     pub budget: Option<f64>,
-    /// Epochs without a better validation after which to stop; of NT-ASGD those since the averaging began.
+    /// Epochs without a better validation after which to stop; of a non-monotone average those since it began.
     pub patience: Option<usize>,
     /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
     #[serde(default)]
@@ -73,9 +73,6 @@ pub struct RunConfig {
     /// The settings of Adam and AdamW.
     #[serde(default)]
     pub adam: AdamSettings,
-    /// Of NT-ASGD: n, the latest validations that its trigger leaves out.
-    #[serde(default = "default_non_monotone")]
-    pub non_monotone: usize,
     /// The average of the weights to evaluate and to save.
     #[serde(default)]
     pub average: Averaging,
@@ -131,11 +128,6 @@ fn default_accumulate() -> usize {
     1
 }
 
-/// Merity's n.
-fn default_non_monotone() -> usize {
-    5
-}
-
 /// The last fifth of a run scores every token: it is then that the small errors of a sampled softmax would stay.
 fn default_candidates_until() -> f64 {
     0.8
@@ -144,7 +136,7 @@ fn default_candidates_until() -> f64 {
 impl RunConfig {
     /// Whether the weights are averaged, from the start or from a trigger on.
     pub(crate) fn averages(&self) -> bool {
-        self.optimizer == OptimizerKind::NtAsgd || self.average != Averaging::None
+        self.average != Averaging::None
     }
 
     /// How the vocabulary is cut, and whether the batches put markers around lines.
@@ -258,15 +250,6 @@ impl RunConfig {
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         self.adam.validate()?;
-        if self.optimizer == OptimizerKind::NtAsgd {
-            at_least_one("non-monotone", self.non_monotone)?;
-            within("non-monotone", self.non_monotone, 1..=MOST, "a number of epochs up to 1000000000")?;
-            if self.average != Averaging::None {
-                let why = "the optimizer nt-asgd averages the weights itself, so a second average contradicts it; leave \
-                           `average` out, or choose the optimizer sgd";
-                return Err(ConfigError::Conflict(why.to_owned()));
-            }
-        }
         if let Some(bias) = self.init.forget_bias {
             within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
         }
@@ -360,7 +343,7 @@ impl RunConfig {
         // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
         let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);
         let settings = [&text[..line], &" ".repeat(version.span().end - line), &text[version.span().end..]].concat();
-        let mut config: Self = toml::from_str(&settings).map_err(damaged)?;
+        let mut config: Self = toml::from_str(&without_nt_asgd(&settings)).map_err(damaged)?;
         if config.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
             let own = std::path::absolute(folder.text());
             config.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
@@ -368,6 +351,22 @@ impl RunConfig {
         config.validate().map_err(|e| unusable(e.to_string()))?;
         Ok(config)
     }
+}
+
+/// An older configuration, whose optimizer nt-asgd was SGD with a non-monotone average, as it is written now. Lines keep their
+/// numbers.
+fn without_nt_asgd(settings: &str) -> String {
+    const KEY: &str = "non_monotone = ";
+    let Some(left_out) = settings.lines().find_map(|line| line.strip_prefix(KEY)) else { return settings.to_owned() };
+    let averaged = settings.lines().any(|line| line == "optimizer = \"nt-asgd\"");
+    let line = |line: &str| match line {
+        "optimizer = \"nt-asgd\"" => "optimizer = \"sgd\"".to_owned(),
+        "average = \"none\"" if averaged => String::new(),
+        line if line.starts_with(KEY) && averaged => format!("average = \"non-monotone({left_out})\""),
+        line if line.starts_with(KEY) => String::new(),
+        line => line.to_owned(),
+    };
+    settings.lines().map(|each| line(each) + "\n").collect()
 }
 
 /// Where the texts of a run are.
@@ -449,6 +448,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.toml"), text).unwrap();
         RunConfig::load(&RunFolder(folder.path().to_owned())).map_err(|error| error.to_string())
+    }
+
+    /// The optimizer nt-asgd was written so before its average had a name of its own.
+    #[test]
+    fn a_run_by_nt_asgd_of_an_earlier_version_is_sgd_with_a_non_monotone_average() {
+        let config = Preset::Awd.config();
+        let written = String::from_utf8(config.to_bytes(&RunFolder("run".into())).unwrap()).unwrap();
+        let earlier = written
+            .replace("optimizer = \"sgd\"", "optimizer = \"nt-asgd\"\nnon_monotone = 5")
+            .replace("average = \"non-monotone(5)\"", "average = \"none\"");
+        assert!(earlier.contains("nt-asgd") && earlier.contains("average = \"none\""), "{earlier}");
+        assert_eq!(read(&earlier), Ok(config));
+        let sgd = written.replace("optimizer = \"sgd\"", "optimizer = \"sgd\"\nnon_monotone = 3");
+        let sgd = sgd.replace("average = \"non-monotone(5)\"", "average = \"none\"");
+        assert_eq!(read(&sgd).map(|config| config.average), Ok(Averaging::None));
     }
 
     /// Only those at the top were refused; one in a table changed the result in silence, as that of a misspelt one does.

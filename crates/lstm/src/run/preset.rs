@@ -65,7 +65,6 @@ impl Preset {
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
             adam: AdamSettings::default(),
-            non_monotone: 5,
             average: Averaging::None,
             weight_decay: 0.0,
             schedule: Schedule::step(20.0, 2.0, 4),
@@ -107,7 +106,7 @@ impl Preset {
             Self::Awd => RunConfig {
                 segment: 70,
                 epochs: Some(500),
-                optimizer: OptimizerKind::NtAsgd,
+                average: Averaging::NonMonotone(Averaging::LEFT_OUT),
                 variable_segment: true,
                 weight_decay: 1.2e-6,
                 schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(30.0, 1.0, 1) },

@@ -4,7 +4,7 @@ use super::data::{Data, batches};
 use crate::free_memory::{self, sum, times};
 use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
-use crate::optim::optimizer::OptimizerKind;
+use crate::optim::averaging::Averaging;
 use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
@@ -18,10 +18,10 @@ pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), Trai
     if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
         config.schedule.fits(steps)?;
     }
-    let watches = match (config.schedule.kind, config.optimizer) {
+    let watches = match (config.schedule.kind, config.average) {
         _ if data.valid.is_some() => None,
         (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
-        (_, OptimizerKind::NtAsgd) => Some("the optimizer nt-asgd"),
+        (_, Averaging::NonMonotone(_)) => Some("a non-monotone average, as nt-asgd has it,"),
         _ => None,
     };
     watches.map_or(Ok(()), |what| {

@@ -74,7 +74,7 @@ pub enum Event {
         /// Seconds of training since the run began.
         seconds: f64,
     },
-    /// Validation no longer improved, so NT-ASGD began to average the weights.
+    /// Validation no longer improved, so a non-monotone average of the weights began.
     Averaging {
         /// The steps taken since the run began.
         step: u64,

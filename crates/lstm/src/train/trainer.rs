@@ -15,7 +15,6 @@ use super::length::{evaluation_seconds, has_spent, is_spent, rate_at, share_done
 use super::step::{StepResult, TrainStep};
 use crate::formats::write_bytes;
 use crate::model::LanguageModel;
-use crate::optim::optimizer::OptimizerKind;
 use crate::optim::schedule::ScheduleKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
@@ -249,7 +248,7 @@ impl Trainer {
         let (config, position) = (&self.config, &self.progress.position);
         let Some(valid) = &self.data.valid else { return false };
         let watched = config.patience.is_some()
-            || config.optimizer == OptimizerKind::NtAsgd
+            || config.average.watches_validation()
             || config.schedule.kind == ScheduleKind::Plateau;
         let is_last =
             config.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs) || is_spent(config, &self.data, position);
@@ -279,7 +278,7 @@ impl Trainer {
     }
 
     fn out_of_patience(&self) -> bool {
-        // Before it averages, NT-ASGD waits for a validation that does not improve.
+        // Before it begins, a non-monotone average waits for a validation that does not improve.
         !self.waits_to_average()
             && self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }

@@ -235,7 +235,7 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
     let mut config = config(&texts);
     config.model.dropout = DropoutRates::default();
     // So high a rate that validation soon gets worse; patience does not end the run before the average has begun.
-    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
     config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
     (config.epochs, config.patience) = (Some(12), Some(4));
     let folder = tempfile::tempdir().unwrap();
@@ -295,8 +295,7 @@ fn averages_go_on_with_the_same_bits() {
     config.epochs = Some(6);
     config.average = Averaging::Ema(0.9);
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
-    config.average = Averaging::None;
-    (config.optimizer, config.non_monotone, config.clip) = (OptimizerKind::NtAsgd, 1, None);
+    (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
     config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
     let breaks: [fn(&Event) -> bool; 3] = [
         |event| matches!(event, Event::Validated { epoch: 0, .. }),

@@ -1,4 +1,4 @@
-//! Validation at the end of an epoch and what depends on it: the best model, patience, NT-ASGD's average; the test at the end.
+//! Validation at the end of an epoch and what depends on it: the best model, patience, a non-monotone average; the test at the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,8 +7,7 @@ use super::{Pass, Trainer};
 use crate::evaluate::Evaluation;
 use crate::model::Loss;
 use crate::nn::params::Params;
-use crate::optim::averaging::is_triggered;
-use crate::optim::optimizer::OptimizerKind;
+use crate::optim::averaging::{Averaging, is_triggered};
 use crate::run::error::TrainError;
 use crate::run::saved::{ModelCard, load_model, save_model};
 use crate::text::corpus::Corpus;
@@ -96,11 +95,12 @@ impl Trainer {
         Ok(Pass::Done(()))
     }
 
-    /// Whether this validation of an epoch is where NT-ASGD begins to average; then it does, and patience begins anew.
+    /// Whether this validation of an epoch is where a non-monotone average begins; then it does, and patience begins anew.
     pub(super) fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
+        let Averaging::NonMonotone(left_out) = self.config.average else { return false };
         let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
         let position = &mut self.progress.position;
-        let triggered = is_triggered(valid, &position.validations, self.config.non_monotone);
+        let triggered = is_triggered(valid, &position.validations, left_out);
         if triggered {
             position.validations.clear();
             position.epochs_since_best = 0;
@@ -111,9 +111,9 @@ impl Trainer {
         triggered
     }
 
-    /// Whether NT-ASGD has not begun to average yet.
+    /// Whether a non-monotone average has not begun yet.
     pub(super) fn waits_to_average(&self) -> bool {
-        self.config.optimizer == OptimizerKind::NtAsgd && self.progress.position.averaged.is_none()
+        self.config.average.watches_validation() && self.progress.position.averaged.is_none()
     }
 
     /// Tests the best model and keeps the result with it; gives what is known of it.
