@@ -1,8 +1,11 @@
 //! The options that were given: those that have no part in what is asked for are refused, each by its name and with the
 //! reason, before anything is read.
 
+use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
+
 use anyhow::{Result, bail};
 use clap::ArgMatches;
+use clap::error::ContextKind;
 use clap::parser::ValueSource;
 
 /// Options that change nothing with an option, or without it.
@@ -78,7 +81,8 @@ const IDLE: [Idle; 9] = [
         command: "train",
         when: When::Without("TEXT"),
         options: Which::These(&["valid", "test", "split", "text-limit", "lossy", "shuffle", "line-ends", "documents"]),
-        why: "the built-in language is made in three parts of a fixed length; give a text, or leave it out",
+        why: "the built-in language is made in three parts of a fixed length, and a run that goes on has texts of its own; \
+              give a text, or leave it out",
     },
     Idle {
         command: "train",
@@ -151,6 +155,21 @@ pub fn refuse_idle(command: &clap::Command, matches: &ArgMatches) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// The same error, where it is about a value that is no number, in words about numbers.
+pub fn plainly(error: clap::Error) -> clap::Error {
+    let source = std::error::Error::source(&error);
+    let whole = source.and_then(|source| source.downcast_ref::<ParseIntError>()).map(ParseIntError::kind);
+    let why = match whole {
+        Some(IntErrorKind::PosOverflow) => "it is too large",
+        Some(_) => "it must be a whole number, 0 or more",
+        None if source.is_some_and(|source| source.is::<ParseFloatError>()) => "it must be a number",
+        None => return error,
+    };
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (option, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
+    clap::Error::raw(error.kind(), format!("invalid value '{value}' for '{option}': {why}\n"))
 }
 
 /// An option as it is written; an argument as help names it.

@@ -65,7 +65,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut known = described();
-    let matches = known.get_matches_mut();
+    let matches =
+        known.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|error| given::plainly(error).exit());
     let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     lstm::check_isa()
         .map_err(anyhow::Error::msg)
@@ -77,9 +78,16 @@ fn main() -> ExitCode {
         .unwrap_or_else(|error| output::failure(&error, &known))
 }
 
-/// The command with all its subcommands, and with the defaults of `train` in its help.
+/// The command with all its subcommands, and with the defaults of `train` in its help. A negative number is an option's value, which says
+/// itself what it has to be, and no option of its own.
 fn described() -> clap::Command {
-    Cli::command().mut_subcommand("train", defaults::shown)
+    let numbers = |option: clap::Arg| {
+        let takes_values = option.get_long().is_some() && option.get_action().takes_values();
+        option.allow_negative_numbers(takes_values)
+    };
+    let command = Cli::command().mut_subcommand("train", defaults::shown);
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| command.mut_subcommand(name, |command| command.mut_args(numbers)))
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

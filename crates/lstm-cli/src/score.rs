@@ -94,7 +94,7 @@ pub fn run(options: Score) -> Result<ExitCode> {
 fn as_text(line: &ScoredLine, ranks: bool) -> String {
     let mut said = format!("{:>10} ", perplexity(line.loss().perplexity()));
     for ScoredToken { text, nats, rank, unknown, .. } in &line.tokens {
-        let shown = text.escape_debug();
+        let shown: String = text.chars().map(seen).collect();
         // Where white space is part of a token, it is to be seen.
         let spaced = text.is_empty() || text.chars().any(char::is_whitespace);
         said.push_str(&if spaced { format!(" \"{shown}\"") } else { format!(" {shown}") });
@@ -111,6 +111,12 @@ fn as_text(line: &ScoredLine, ranks: bool) -> String {
         said.push_str(&format!("  [{} unknown, {known}]", line.unknown()));
     }
     said
+}
+
+/// A character as it is to be seen: itself, but for one that a terminal shows as nothing or obeys. One that joins the letter before
+/// it, as a vowel of Thai does, is itself although a token may begin with it.
+fn seen(c: char) -> String {
+    if matches!(c, '\'' | '"' | '\\') { c.into() } else { format!("a{c}").escape_debug().skip(1).collect() }
 }
 
 /// A line for machines.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{Said, command, folder, line, piped, trained};
+use crate::{Said, TINY, command, folder, line, piped, trained};
 
 /// A run of a moment: some seventy file operations.
 const BRIEF: &str = "--preset small --hidden 4 --embedding 4 --batch 8 --segment 32 --epochs 1 --threads 1";
@@ -483,7 +483,7 @@ fn a_configuration_or_a_tokenizer_that_was_changed_is_refused_by_name() {
         ("readout = \"hidden\"", "readout = \"output-gate\"", "model.readout"),
         ("residual = false", "residual = true", "model.residual"),
         ("weight_decay = 0.0", "weight_decay = 0.1", "weight_decay"),
-        ("layers = 2", "layers = 4294967296", "model.layers"),
+        ("layers = 2", "layers = 4294967296", "`model.layers` is 4294967296, but was 2"),
         ("seed = 1", "seed = 2", "seed"),
         ("tied = ", "tide = ", "tide"),
     ] {
@@ -509,6 +509,37 @@ fn a_configuration_or_a_tokenizer_that_was_changed_is_refused_by_name() {
             assert!(said.code == Some(2) && said.err.contains("another tokenizer"), "{arguments}: {}", said.err);
         }
     }
+}
+
+/// A run that is over said the results of another one's model, and one that was not trained on beside a damaged one.
+#[test]
+fn a_model_that_is_not_the_runs_own_is_refused_when_it_goes_on() {
+    let folder = trained("");
+    let path = |file: &str| folder.path().join(file);
+    let text = std::fs::read_to_string(path("text.txt")).unwrap();
+    // Of the same words, in another order.
+    let other: String = text.lines().rev().map(|line| format!("{line}\n")).collect();
+    std::fs::write(path("other.txt"), other).unwrap();
+    let said = line(folder.path(), &format!("train other.txt {TINY} --out other"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let said = line(folder.path(), &format!("train text.txt {TINY} --seed 2 --out seed"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let own = std::fs::read(path("run/model.safetensors")).unwrap();
+    let of = |run: &str| std::fs::read(path(run).join("model.safetensors")).unwrap();
+    for (model, expected) in [
+        (of("other"), "the model of another run"),
+        (of("seed"), "`seed` is 1, but was 2 when model.safetensors was written"),
+        (own[..own.len() - 1].to_vec(), "truncated or damaged"),
+        (vec![], "model.safetensors"),
+    ] {
+        std::fs::write(path("run/model.safetensors"), model).unwrap();
+        for arguments in ["train --resume run", "train --resume run --epochs 3"] {
+            let said = line(folder.path(), arguments);
+            assert!(said.code == Some(2) && said.err.contains(expected), "{arguments}, {expected}: {}", said.err);
+        }
+    }
+    std::fs::write(path("run/model.safetensors"), own).unwrap();
+    assert_eq!(line(folder.path(), "train --resume run --epochs 3").code, Some(0));
 }
 
 #[test]

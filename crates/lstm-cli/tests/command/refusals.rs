@@ -29,6 +29,15 @@ fn texts_that_cannot_be_read() {
     write("short.txt", b"a b a\na b\n b a\n");
     write("zeros.txt", b"text\0text\n");
     write("latin.txt", b"good\nbad \xE9\n");
+    write("dna.txt", &b"ACGTTGCA".repeat(500));
+    write("spaces.txt", &b"   \n".repeat(500));
+    write("wide.txt", &[b"\xFF\xFE\0\0".to_vec(), b"a\0\0\0".repeat(50)].concat());
+    write("half.txt", &[b"\xFE\xFF".to_vec(), b"\0a".repeat(50)].concat());
+    refused(folder.path(), "wide.txt", &["wide.txt is UTF-32", "iconv -f UTF-32"]);
+    refused(folder.path(), "half.txt", &["half.txt is UTF-16", "iconv -f UTF-16"]);
+    refused(folder.path(), "dna.txt --tokenizer words", &["one token", "another tokenizer, such as chars"]);
+    // The text of a token, not how the tokenizer writes it.
+    refused(folder.path(), "spaces.txt --tokenizer bpe", &["nothing but the token \"   \\n\""]);
     refused(folder.path(), "missing.txt", &["missing.txt", "No such file"]);
     refused(folder.path(), "empty.txt", &["empty.txt is empty"]);
     refused(folder.path(), "blank.txt --valid text.txt", &["nothing but the token"]);
@@ -601,7 +610,7 @@ fn sampling_out_of_range() {
         ("--samples", "0", "--samples is 0"),
         ("--beam", "0", "--beam is 0"),
         ("--stop", "", "empty stop text"),
-        ("--length", "some", "invalid digit"),
+        ("--length", "some", "whole number"),
     ] {
         let said = lstm(folder.path(), &["generate", "run", &format!("{option}={value}")]);
         assert!(said.code == Some(2) && said.err.contains(expected), "{}", said.err);
@@ -636,4 +645,26 @@ fn an_instruction_set_that_is_none() {
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("LSTM_ISA is `sse9`") && said.err.contains("scalar"), "{}", said.err);
     assert!(!folder.path().join("runs").exists());
+}
+
+/// It was said that there is no option of this name, and advised to write `-- -1`, which is a text.
+#[test]
+fn a_number_that_cannot_be_one_is_said_to_be_the_options() {
+    let folder = trained("");
+    for (arguments, expected) in [
+        ("train text.txt --seed -1", &["--seed <SEED>", "'-1'", "whole number, 0 or more"][..]),
+        ("train text.txt --epochs 1.5", &["--epochs <EPOCHS>", "'1.5'", "whole number"]),
+        ("train text.txt --seed 18446744073709551616", &["--seed <SEED>", "too large"]),
+        ("train text.txt --dropout -0.1", &["`dropout` is -0.1"]),
+        ("train text.txt --clip some", &["--clip <CLIP>", "'some'", "must be a number"]),
+        ("train text.txt --budget -5", &["--budget <TIME>", "`-5` is not a duration"]),
+        ("generate run --temperature -1", &["`temperature` is -1"]),
+        ("bench --hidden -1", &["--hidden <HIDDEN>", "whole number"]),
+    ] {
+        let said = line(folder.path(), arguments);
+        assert!(said.code == Some(2) && said.out.is_empty(), "{arguments}: {}", said.err);
+        for part in expected {
+            assert!(said.err.contains(part) && !said.err.contains("-- -"), "{arguments}: {}", said.err);
+        }
+    }
 }

@@ -186,6 +186,26 @@ fn subwords_are_shown_as_the_text_that_they_are() {
     }
 }
 
+/// Words showed as `it\'s`, bytes as `\\xC3`, and a vowel sign of its own as `\u{e34}`.
+#[test]
+fn tokens_are_shown_as_they_are_written_but_for_what_cannot_be_seen() {
+    for (tokenizer, text, shown) in [
+        (
+            "words",
+            "it's \"so\" \\ a\u{200b}b \u{1b}[31m\n",
+            &[" it's(", " \"so\"(", " \\(", " a\\u{200b}b(", " \\u{1b}[31m("][..],
+        ),
+        ("bytes", "ä\n", &[" \\xC3:", " \\xA4:", " \"\\n\":"]),
+        ("chars", "กิ\n", &[" ก(", " \u{e34}("]),
+    ] {
+        let folder = trained(&format!("--tokenizer {tokenizer}"));
+        let said = piped(folder.path(), "score run -", text).out;
+        for token in shown {
+            assert!(said.contains(token), "{token}: {said}");
+        }
+    }
+}
+
 #[test]
 fn evaluation_without_a_text_repeats_the_runs_own_test() {
     let folder = trained("");

@@ -428,8 +428,8 @@ fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2
     }
     let written = |value: &Value| match value {
         Value::Null => "not set".to_owned(),
-        // A single-precision number has its own few digits.
-        Value::Number(number) => match number.as_f64() {
+        // A single-precision number has its own few digits; a whole one has all of them.
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
             Some(value) if f64::from(value as f32) == value => (value as f32).to_string(),
             _ => number.to_string(),
         },

@@ -57,6 +57,26 @@ pub(crate) fn load_model(path: &Path, model: &LanguageModel) -> Result<(Params, 
     Ok((model_params(model, &contents, path)?, card))
 }
 
+/// Refuses a best model that is not that of the run with this configuration, tokenizer and training text: damaged, or of another run.
+/// A run that goes on would say its results, or end in an error when all is trained.
+pub(crate) fn check_model(
+    folder: &RunFolder,
+    config: &RunConfig,
+    model: &LanguageModel,
+    tokenizer_file: &str,
+    text: &str,
+) -> Result<(), FormatError> {
+    let path = folder.model();
+    let (_, card) = load_model(&path, model)?;
+    config.check_against(&card.config, RunConfig::lasting, folder, &path)?;
+    let noted = [(&card.tokenizer_file, tokenizer_file), (&card.text, text)];
+    if noted.iter().any(|(noted, found)| !noted.is_empty() && noted != found) {
+        let why = "it is the model of another run, with another text or tokenizer; put this run's own in its place";
+        return Err(FormatError::Unusable { path, why: why.to_owned() });
+    }
+    Ok(())
+}
+
 fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
     serde_json::from_value(contents.document.clone()).map_err(|e| FormatError::Unusable {
         path: path.to_owned(),

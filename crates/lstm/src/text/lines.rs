@@ -187,9 +187,12 @@ pub(super) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool
     if lossy {
         return Ok(String::from_utf8_lossy(bytes));
     }
-    if offset == 0 && (bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF")) {
+    // The mark of UTF-32 begins as one of UTF-16.
+    const MARKS: [(&[u8], &str); 4] =
+        [(b"\xFF\xFE\0\0", "UTF-32"), (b"\0\0\xFE\xFF", "UTF-32"), (b"\xFF\xFE", "UTF-16"), (b"\xFE\xFF", "UTF-16")];
+    if let Some((_, kind)) = MARKS.iter().find(|(mark, _)| offset == 0 && bytes.starts_with(mark)) {
         return Err(TextError::Unusable(format!(
-            "{} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {0} > FILE",
+            "{} is {kind}; convert it: iconv -f {kind} -t UTF-8 {0} > FILE",
             path.display()
         )));
     }

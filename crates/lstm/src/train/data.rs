@@ -76,7 +76,9 @@ impl Data {
         }
         if train.ids.len() < 2 {
             return Err(TextError::Unusable(
-                "the training text has one token; to learn what follows what, at least two are needed".to_owned(),
+                "the training text has one token; to learn what follows what, at least two are needed: choose another \
+                 tokenizer, such as chars for a text without white space, or give a longer text"
+                    .to_owned(),
             ));
         }
         if (1..train.ids.len()).all(|at| train.ids.get(at) == train.ids.get(0)) {
@@ -88,7 +90,7 @@ impl Data {
             };
             return Err(TextError::Unusable(format!(
                 "the training text is nothing but the token {:?}, {} times; {advice}",
-                tokenizer.token(token),
+                tokenizer.text(token),
                 train.ids.len()
             )));
         }

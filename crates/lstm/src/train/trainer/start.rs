@@ -10,7 +10,7 @@ use crate::run::checkpoint::{Checkpoint, Progress};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
 use crate::run::folder::Claim;
-use crate::run::saved::{file_checksum, load_tokenizer, with_settings};
+use crate::run::saved::{check_model, file_checksum, load_tokenizer, with_settings};
 use crate::text::documents::{Documents, LineEnds};
 use crate::train::check::{check_effect, check_memory, check_schedule};
 use crate::train::data::Data;
@@ -110,6 +110,9 @@ impl Trainer {
         check_memory(&config, &data, &model)?;
         check_schedule(&config, &data)?;
         let mut progress = checkpoint.restore(&config, &model)?;
+        if folder.model().exists() || progress.position.best.is_some() {
+            check_model(folder, &stored, &model, &tokenizer_file, &data.train.fingerprint)?;
+        }
         progress.position.tokenizer_file = tokenizer_file;
         let note = lengthen(&stored, &mut config, extension.rate, &data, &progress.position)?;
         progress.position.config = config.deciding();
