@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use lstm::formats::foreign::{self, Format, Hints, Import};
 use lstm::formats::network::Network;
 use lstm::run::checkpoint::LoadedRun;
+use lstm::run::folder::Existing;
 use lstm::run::imported::write_imported;
 use lstm::text::tokenizer::Tokenizer;
 
@@ -103,7 +104,8 @@ pub fn run(options: Convert) -> Result<ExitCode> {
                 Some(_) => anyhow!("{}: {error}", input.display()),
                 None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
             })?;
-            write_imported(&language, input, output, *force)?;
+            let existing = if *force { Existing::Replace } else { Existing::Refuse };
+            write_imported(&language, input, output, existing)?;
             talk(format_args!(
                 "wrote the run {}: use it with `lstm eval`, `lstm generate`, `lstm score`",
                 output.display()

@@ -180,6 +180,7 @@ mod tests {
     use std::path::Path;
 
     use clap::{CommandFactory, FromArgMatches};
+    use lstm::run::folder::Existing;
     use lstm::train::trainer::Trainer;
 
     use super::*;
@@ -250,7 +251,7 @@ mod tests {
         let options: Train = *options;
         let mut config = options.config().unwrap();
         let data = read(&options, &mut config).unwrap();
-        Trainer::create(config, data, &out, true).unwrap();
+        Trainer::create(config, data, &out, Existing::Replace).unwrap();
         std::fs::read_to_string(out.join("config.toml")).unwrap().parse().unwrap()
     }
 

@@ -31,7 +31,7 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     signals.begin();
     let optimizer = config.optimizer;
     talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));
-    let Some(test) = RateFinder::run(config, &data, &signals.stop)? else {
+    let Some(test) = RateFinder::run(config, &data, Some(&signals.stop))? else {
         return Ok(ExitCode::from(signals.exit_code()));
     };
     report(&test, options.run.json)?;

@@ -8,10 +8,9 @@ use anyhow::{Result, anyhow, bail};
 use lstm::formats::FormatError;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
-use lstm::plan::{self, Chosen, NotWords};
+use lstm::plan::{self, Chosen, NotWords, Ready};
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
-use lstm::run::preset::Preset;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -55,7 +54,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
         ));
     }
     let mut progress = Progress::new();
-    let outcome = trainer.run(&mut |event| progress.show(event), &signals.stop);
+    let outcome = trainer.run(&mut |event| progress.show(event), Some(&signals.stop));
     progress.finish();
     let go_on = format!("go on with: lstm train --resume {run}");
     let outcome = outcome.map_err(|error| match error {
@@ -151,22 +150,21 @@ fn longer(trainer: &Trainer, bound: Bound) -> String {
 /// Reads the texts, and chooses the run for them where no preset says what it is.
 pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
     let progress = Progress::new();
-    if !options.is_planned() {
-        progress.stage(plan::Stage::Reading);
-        return Ok(Data::read(config, None)?);
-    }
     // The text may be a copy of standard input.
     let train = config.data.train.clone();
     let overlay = |chosen| -> Result<_> {
-        let mut chosen = options.over(chosen, Preset::Default)?;
+        let mut chosen = options.over(chosen)?;
         chosen.data.train = train.clone();
         Ok(chosen)
     };
-    let chosen = plan::choose(&options.decided(&overlay), &mut |stage| progress.stage(stage))?;
+    let ready = plan::prepare(options.basis(), &options.decided(&overlay), &mut |stage| progress.stage(stage))?;
     progress.finish();
-    explain(&chosen);
-    *config = chosen.plan.config;
-    Ok(chosen.data)
+    if let Ready::Planned(chosen) = &ready {
+        explain(chosen);
+    }
+    let (settings, data) = ready.into_parts();
+    *config = settings;
+    Ok(data)
 }
 
 /// The share of a time budget from which on it is said what validation and test take.

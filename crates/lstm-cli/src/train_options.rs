@@ -8,9 +8,10 @@ use lstm::nn::config::{ConfigError, HiddenSizes, InitScheme, Readout, Wiring};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
-use lstm::plan::{Decided, optimizer_of_rate};
+use lstm::plan::{Basis, Decided, optimizer_of_rate};
+use lstm::run::Length;
 use lstm::run::config::RunConfig;
-use lstm::run::folder::Claim;
+use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
@@ -394,14 +395,13 @@ impl Train {
     /// The preset with the options laid over it. Of a run that is [planned](Self::is_planned), what is known of it before its
     /// text is read.
     pub fn config(&self) -> Result<RunConfig> {
-        if self.is_planned() {
-            return self.decided(&|chosen| self.over(chosen, Preset::Default)).start();
-        }
+        self.decided(&|chosen| self.over(chosen)).start_from(self.basis())
+    }
+
+    /// The settings that the options are laid over.
+    pub fn basis(&self) -> Basis {
         let named = Preset::NAMED.into_iter().find(|(name, _)| Some(*name) == self.preset.as_deref());
-        let preset = named.map_or(Preset::Builtin, |(_, preset)| preset);
-        let config = self.over(preset.config(), preset)?;
-        config.validate()?;
-        Ok(config)
+        Basis::of(named.map(|(_, preset)| preset), self.text.is_some())
     }
 
     /// What the options decide about a run that is planned, by laying them over it with `overlay`.
@@ -415,7 +415,8 @@ impl Train {
     }
 
     /// The options laid over the choices of a preset or a plan.
-    pub fn over(&self, mut config: RunConfig, preset: Preset) -> Result<RunConfig> {
+    pub fn over(&self, mut config: RunConfig) -> Result<RunConfig> {
+        let preset = if let Basis::Preset(preset) = self.basis() { preset } else { Preset::Default };
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.optimizer.has_moments();
@@ -429,7 +430,7 @@ impl Train {
                 config.optimizer
             );
         }
-        self.length.lay_over(&mut config);
+        config.set_length(self.length.length());
         if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.epochs)
             && latest >= epochs
         {
@@ -451,7 +452,7 @@ impl Train {
 
     /// Whether the run is chosen for its time and its text, because no preset says what it is.
     pub fn is_planned(&self) -> bool {
-        self.text.is_some() && self.preset.is_none()
+        self.basis() == Basis::Planned
     }
 
     /// Whether the text comes from standard input.
@@ -480,7 +481,8 @@ impl Train {
     /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.
     pub fn claim(&self) -> Result<Claim> {
         if let Some(folder) = &self.run.out {
-            return Ok(Claim::new(folder, self.run.force)?);
+            let existing = if self.run.force { Existing::Replace } else { Existing::Refuse };
+            return Ok(Claim::new(folder, existing)?);
         }
         let text = self.text.as_deref();
         let absolute = text.and_then(|text| text.canonicalize().ok());
@@ -503,7 +505,7 @@ fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
 impl TextOptions {
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
         match &self.tokenizer {
-            Some(TokenizerChoice::Kind(kind)) => config.tokenizer = *kind,
+            Some(TokenizerChoice::Kind(kind)) => config.set_tokenizer(*kind),
             Some(TokenizerChoice::File(path)) => {
                 config.tokenizer = TokenizerKind::File;
                 config.data.tokenizer = Some(std::path::absolute(path)?);
@@ -535,22 +537,23 @@ impl TextOptions {
         config.data.lossy = self.lossy;
         config.data.shuffle = self.shuffle;
         config.data.documents = self.documents.clone();
-        // To bytes every byte is a token.
-        let as_they_are = if config.tokenizer == TokenizerKind::Bytes { LineEnds::Keep } else { LineEnds::Lf };
-        config.data.line_ends = self.line_ends.unwrap_or(as_they_are);
+        set(&mut config.data.line_ends, self.line_ends);
         Ok(())
     }
 }
 
 impl ModelOptions {
     fn lay_over(&self, config: &mut RunConfig, preset: Preset) -> Result<()> {
+        let sizes = match &self.hidden {
+            Some(HiddenSizes::Each(sizes)) => Some(sizes.len()),
+            _ => None,
+        };
+        if let Some(layers) = self.layers.or(sizes) {
+            config.set_layers(layers, preset);
+        }
         let model = &mut config.model;
-        set(&mut model.layers, self.layers);
         if let Some(hidden) = &self.hidden {
             model.hidden = hidden.clone();
-            if let (HiddenSizes::Each(sizes), None) = (hidden, self.layers) {
-                model.layers = sizes.len();
-            }
         }
         set(&mut model.residual, self.residual);
         model.variant.peepholes |= self.peepholes;
@@ -562,9 +565,6 @@ impl ModelOptions {
         set(&mut model.softmaxes, self.softmaxes);
         set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
         model.projection = self.projection.or(model.projection);
-        if preset == Preset::TextLstm && model.layers > 1 {
-            model.wiring = Wiring::Scores;
-        }
         set(&mut model.wiring, self.wiring);
         if model.layers == 1 && model.wiring != Wiring::Stacked {
             bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", model.wiring);
@@ -593,15 +593,13 @@ impl TrainingOptions {
     }
 
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
-        set(&mut config.batching, self.batches);
+        config.set_batching(self.batches.unwrap_or(config.batching));
         set(&mut config.batch, self.batch);
         if let (Batching::Windows(n), Some(segment)) = (config.batching, self.segment) {
             bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
         }
         set(&mut config.segment, self.segment);
         set(&mut config.accumulate, self.accumulate);
-        // A preset's varied segments are those of its stream.
-        config.variable_segment &= config.batching == Batching::Stream;
         set(&mut config.variable_segment, self.variable_segment);
         config.candidates = self.candidates.or(config.candidates);
         set(&mut config.candidates_until, self.candidates_until);
@@ -614,7 +612,7 @@ impl TrainingOptions {
             }
             config.optimizer = kind;
             // A preset's average is that of its optimizer.
-            config.average = average.unwrap_or_default();
+            config.set_average(average.unwrap_or_default());
         }
         if self.lazy == Some(true) && config.model.tied && config.candidates.is_none() {
             bail!(
@@ -622,7 +620,9 @@ impl TrainingOptions {
                  leave it out, or give --candidates or --tied=false"
             );
         }
-        set(&mut config.average, self.average);
+        if let Some(average) = self.average {
+            config.set_average(average);
+        }
         let averages = matches!(config.average, Averaging::NonMonotone(_));
         if let Some(left_out) = self.non_monotone {
             if !averages {
@@ -646,15 +646,12 @@ impl TrainingOptions {
         set(&mut config.adam.beta2, self.beta2);
         set(&mut config.adam.epsilon, self.epsilon);
         set(&mut config.adam.lazy, self.lazy);
-        if averages {
-            let divides = self.decay.is_some() || self.decay_after.is_some();
-            config.schedule.kind = if divides { ScheduleKind::Step } else { ScheduleKind::Constant };
+        if averages && (self.decay.is_some() || self.decay_after.is_some()) {
+            config.schedule.kind = ScheduleKind::Step;
         }
         set(&mut config.schedule.rate, self.learning_rate);
-        set(&mut config.schedule.kind, self.schedule);
-        if self.schedule == Some(ScheduleKind::OneCycle) {
-            // It rises by itself: a warm-up that nobody asked for gives way.
-            config.schedule.warmup = Warmup::default();
+        if let Some(schedule) = self.schedule {
+            config.set_schedule(schedule);
         }
         set(&mut config.schedule.warmup, self.warmup);
         let kind = config.schedule.kind;
@@ -678,17 +675,9 @@ impl TrainingOptions {
 }
 
 impl LengthOptions {
-    fn lay_over(&self, config: &mut RunConfig) {
-        if self.steps.is_some() || self.budget.is_some() {
-            // The preset's epochs are then what its schedule is meant for, not a bound.
-            config.schedule.planned_epochs = config.schedule.planned_epochs.or(config.epochs);
-            config.epochs = None;
-        }
-        config.epochs = self.epochs.or(config.epochs);
-        (config.steps, config.budget) = (self.steps, self.budget);
-        if let Some(patience) = self.patience {
-            config.patience = (patience > 0).then_some(patience);
-        }
+    fn length(&self) -> Length {
+        let Self { epochs, steps, budget, patience } = *self;
+        Length { epochs, steps, budget, patience }
     }
 }
 

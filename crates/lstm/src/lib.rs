@@ -78,6 +78,18 @@ pub use plan::Plan;
 pub use run::error::TrainError;
 pub use train::trainer::Trainer;
 
+/// A run on a text, a file or a folder of files: what `lstm train TEXT` does.
+///
+/// ```no_run
+/// let mut trainer = lstm::train("text.txt").budget(600.0).begin("runs/text")?;
+/// let outcome = trainer.run(&mut |event| println!("{event:?}"), None)?;
+/// println!("test perplexity {:.2}", outcome.test.unwrap().perplexity());
+/// # Ok::<(), lstm::TrainError>(())
+/// ```
+pub fn train(text: impl AsRef<std::path::Path>) -> plan::NewRun {
+    plan::NewRun::new(Some(text.as_ref()))
+}
+
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

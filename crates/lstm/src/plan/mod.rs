@@ -5,25 +5,18 @@
 //! the Penn Treebank, and `docs/budget.md` shows it.
 //!
 //! ```
-//! use lstm::plan::{self, Decided};
-//! use lstm::{TrainError, Trainer};
 //! # let folder = tempfile::tempdir()?;
 //! # let (text, run) = (folder.path().join("text.txt"), folder.path().join("run"));
 //! # std::fs::write(&text, "a text to learn from, line by line\n".repeat(200))?;
-//!
-//! let decided = |mut config: lstm::run::config::RunConfig| {
-//!     config.data.train = Some(text.clone());
-//!     config.steps = Some(5); // or: config.budget = Some(180.0)
-//!     Ok::<_, TrainError>(config)
-//! };
-//! let chosen = plan::choose(&Decided::by(&decided), &mut |stage| eprintln!("{stage}"))?;
-//! let mut trainer = Trainer::create(chosen.plan.config, chosen.data, &run, false)?;
-//! let outcome = trainer.run(&mut |_event| (), &false.into())?;
+//! // `lstm train TEXT --budget 2s --out RUN`, in Rust.
+//! let mut trainer = lstm::train(&text).budget(2.0).begin(&run)?;
+//! let outcome = trainer.run(&mut |event| println!("{event:?}"), None)?;
 //! assert!(outcome.test.unwrap().perplexity() > 1.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod machine;
+mod new_run;
 mod rules;
 mod search;
 mod tokens;
@@ -33,6 +26,7 @@ use std::time::Instant;
 
 pub use self::machine::Machine;
 use self::machine::{ReadingSpeed, Speed};
+pub use self::new_run::NewRun;
 use self::rules::{LEAST_RATE_OF_SGD, MOST_WORDS, UNKNOWN_WORDS};
 pub use self::search::{Facts, Plan, Size};
 pub use self::tokens::Measured;
@@ -69,6 +63,63 @@ const ROUNDS: usize = 3;
 /// The share of the time after which a run is not chosen anew any more.
 const LATE: f64 = 0.2;
 
+/// The settings that are there before any are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Those of a preset.
+    Preset(Preset),
+    /// Those that are chosen for the text, the time and the machine.
+    Planned,
+}
+
+impl Basis {
+    /// The basis of a run: a preset that is named, else a plan for the text, if there is one; the built-in language has its own.
+    pub fn of(preset: Option<Preset>, has_text: bool) -> Self {
+        match preset {
+            Some(preset) => Self::Preset(preset),
+            None if has_text => Self::Planned,
+            None => Self::Preset(Preset::Builtin),
+        }
+    }
+}
+
+/// A run whose texts are read.
+#[derive(Debug)]
+pub enum Ready {
+    /// By a preset.
+    Preset(Box<(RunConfig, Data)>),
+    /// By a plan.
+    Planned(Box<Chosen>),
+}
+
+impl Ready {
+    /// The configuration and the texts.
+    pub fn into_parts(self) -> (RunConfig, Data) {
+        match self {
+            Self::Preset(parts) => *parts,
+            Self::Planned(chosen) => (chosen.plan.config, chosen.data),
+        }
+    }
+}
+
+/// Reads the texts of a run, and chooses what is not decided about it.
+///
+/// # Errors
+/// What was decided contradicts itself, or a text cannot be used.
+pub fn prepare<E: From<TrainError>>(
+    basis: Basis,
+    decided: &Decided<E>,
+    observer: &mut dyn FnMut(Stage),
+) -> Result<Ready, E> {
+    if basis == Basis::Planned {
+        return Ok(Ready::Planned(Box::new(choose(decided, observer)?)));
+    }
+    let config = decided.start_from(basis)?;
+    observer(Stage::Reading);
+    let data = Data::read(&config, None).map_err(TrainError::from)?;
+    Ok(Ready::Preset(Box::new((config, data))))
+}
+
 /// What was decided about a run; the rest is chosen, and follows it.
 pub struct Decided<'a, E> {
     /// Lays what was decided over a run, such as its texts and its bounds.
@@ -93,7 +144,14 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
     ///
     /// # Errors
     /// What was decided contradicts itself.
-    pub fn start(&self) -> Result<RunConfig, E> {
+    pub fn start_from(&self, basis: Basis) -> Result<RunConfig, E> {
+        let Basis::Preset(preset) = basis else { return self.start() };
+        let config = (self.overlay)(preset.config())?;
+        config.validate().map_err(TrainError::from)?;
+        Ok(config)
+    }
+
+    fn start(&self) -> Result<RunConfig, E> {
         let base = Preset::Default.config();
         // What needs two layers is not refused before it is known that there are as many.
         let mut deep = base.clone();

@@ -275,13 +275,22 @@ pub struct Claim {
     lock: Option<File>,
 }
 
+/// The fate of a run that has the folder of a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new run is refused.
+    Refuse,
+    /// The new run replaces it.
+    Replace,
+}
+
 impl Claim {
-    /// A folder for a new run: one that is not there or empty, or with `force` that of another run, which stays whole until the new one
+    /// A folder for a new run: one that is not there or empty, or that of another run that is to be replaced, which stays whole until the new one
     /// [begins](crate::train::trainer::Trainer::begin).
     ///
     /// # Errors
     /// A folder that cannot be used, or that another process writes.
-    pub fn new(path: &Path, force: bool) -> Result<Self, FormatError> {
+    pub fn new(path: &Path, existing: Existing) -> Result<Self, FormatError> {
         let folder = RunFolder(path.to_owned());
         let refusal = || {
             folder.unusable(
@@ -290,7 +299,7 @@ impl Claim {
         };
         for _ in 0..100 {
             let made = folder.make()?;
-            if folder.is_run() && !force {
+            if folder.is_run() && existing == Existing::Refuse {
                 return Err(refusal());
             }
             // No lock is left in a folder of other things.
@@ -300,7 +309,7 @@ impl Claim {
             }
             let Some(claim) = folder.take(made)? else { continue };
             // One may have begun just before.
-            if folder.is_run() && !force {
+            if folder.is_run() && existing == Existing::Refuse {
                 return Err(refusal());
             }
             return Ok(claim);
@@ -317,7 +326,7 @@ impl Claim {
         let mut number = 1;
         loop {
             let candidate = if number == 1 { path.to_owned() } else { path.with_file_name(format!("{name}-{number}")) };
-            match Self::new(&candidate, false) {
+            match Self::new(&candidate, Existing::Refuse) {
                 // Whatever is there has the name; what is not there could not be made.
                 Err(FormatError::Conflict { .. }) if candidate.exists() => number += 1,
                 claimed => return claimed,
@@ -557,7 +566,7 @@ mod tests {
     #[test]
     fn files_take_their_places_together_or_not_at_all() {
         let (_parent, folder) = run();
-        let claim = Claim::new(&folder.0, true).unwrap();
+        let claim = Claim::new(&folder.0, Existing::Replace).unwrap();
         let mut pending = claim.pending().unwrap();
         pending.add(&folder.config(), b"new").unwrap();
         assert_eq!((text(&folder.config()), text(&folder.model())), ("old".into(), "old".into()));
@@ -592,8 +601,8 @@ mod tests {
     fn a_folder_is_one_process_s_and_what_others_left_in_it_is_no_obstacle() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("runs").join("run");
-        let claim = Claim::new(&path, false).unwrap();
-        let said = Claim::new(&path, false).unwrap_err().to_string();
+        let claim = Claim::new(&path, Existing::Refuse).unwrap();
+        let said = Claim::new(&path, Existing::Refuse).unwrap_err().to_string();
         assert!(said.contains(&format!("process {} on ", std::process::id())) && said.contains(" since 20"), "{said}");
         let second = Claim::first_free(&path).unwrap();
         assert_eq!(second.folder().path(), path.with_file_name("run-2"));
@@ -612,7 +621,7 @@ mod tests {
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "the lock");
         drop(claim);
         fs::write(path.join("notes.partial"), "a person's own").unwrap();
-        assert!(Claim::new(&path, true).unwrap_err().to_string().contains("not a run folder"));
+        assert!(Claim::new(&path, Existing::Replace).unwrap_err().to_string().contains("not a run folder"));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "nothing is added to a folder of other things");
     }
 }

@@ -8,18 +8,23 @@ use crate::formats::FormatError;
 use crate::formats::network::Language;
 use crate::formats::safetensors::to_bytes;
 use crate::run::config::{DataConfig, RunConfig};
-use crate::run::folder::Claim;
+use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
 use crate::run::saved::{ModelCard, file_checksum, tensors};
 
-/// Writes the run folder of a model that was read from `source`, over a run that is there if `force` is given.
+/// Writes the run folder of a model that was read from `source`, over a run that is there if that is to be replaced.
 ///
 /// What a run knows of its training is not known here: the batches are those of a planned run, the training text is given as
 /// the file that the model is from, and nothing was measured.
 ///
 /// # Errors
 /// A folder that is in use or cannot be written; nothing is left behind.
-pub fn write_imported(language: &Language, source: &Path, folder: &Path, force: bool) -> Result<(), FormatError> {
+pub fn write_imported(
+    language: &Language,
+    source: &Path,
+    folder: &Path,
+    existing: Existing,
+) -> Result<(), FormatError> {
     let Language { model, params, tokenizer } = language;
     let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
     let config = RunConfig {
@@ -28,7 +33,7 @@ pub fn write_imported(language: &Language, source: &Path, folder: &Path, force: 
         data: DataConfig { train: Some(source), ..DataConfig::default() },
         ..Preset::Default.config()
     };
-    let claim = Claim::new(folder, force)?;
+    let claim = Claim::new(folder, existing)?;
     let folder = claim.folder();
     let words = tokenizer.to_bytes(&folder.tokenizer())?;
     let card = ModelCard {

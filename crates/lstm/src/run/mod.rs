@@ -1,6 +1,7 @@
 //! A run and its folder: its configuration, the presets, the checkpoints and the saved model.
 
 pub mod checkpoint;
+mod choices;
 pub mod config;
 pub mod error;
 pub mod folder;
@@ -8,3 +9,5 @@ pub mod imported;
 pub mod preset;
 pub mod saved;
 pub mod summary;
+
+pub use choices::Length;

@@ -48,11 +48,11 @@ fn decades(optimizer: OptimizerKind) -> (i32, i32) {
 
 impl RateFinder {
     /// Trains the run's model from its start, with nothing written; the run's own schedule and length do not matter.
-    /// `None` if `stop` was set before the end.
+    /// `None` if `stop`, where there is one, was set before the end.
     ///
     /// # Errors
     /// A setting or a text that cannot be used, or a loss that is not finite before it ever fell.
-    pub fn run(mut config: RunConfig, data: &Data, stop: &AtomicBool) -> Result<Option<Self>, TrainError> {
+    pub fn run(mut config: RunConfig, data: &Data, stop: Option<&AtomicBool>) -> Result<Option<Self>, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
@@ -67,7 +67,7 @@ impl RateFinder {
         let (mut average, mut lowest) = (0.0, f64::INFINITY);
         let mut these = batches(&config, data, 0)?;
         for step in 0..=((to - from) as u32 * STEPS_PER_DECADE) {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(None);
             }
             if progress.position.batch == these.len() {
@@ -138,7 +138,7 @@ mod tests {
             (config.optimizer, config.batch, config.segment) = (optimizer, 4, 8);
             (config.model.hidden, config.model.embedding) = (24.into(), 16);
             let data = Data::read(&config, None).unwrap();
-            let run = || RateFinder::run(config.clone(), &data, &AtomicBool::new(false)).unwrap().unwrap();
+            let run = || RateFinder::run(config.clone(), &data, None).unwrap().unwrap();
             let test = run();
             assert_eq!(test, run());
             let suggested = [test.steepest, test.tenth_of_minimum].map(Option::unwrap);
@@ -148,7 +148,7 @@ mod tests {
             let lowest = test.curve.iter().map(|point| point.loss).fold(f64::INFINITY, f64::min);
             let (first, last) = (test.curve[0].loss, test.curve[test.curve.len() - 1].loss);
             assert!(lowest < 0.95 * first && last > 1.02 * lowest, "{first} {lowest} {last}");
-            assert_eq!(RateFinder::run(config.clone(), &data, &AtomicBool::new(true)).unwrap(), None);
+            assert_eq!(RateFinder::run(config.clone(), &data, Some(&AtomicBool::new(true))).unwrap(), None);
         }
     }
 }

@@ -77,6 +77,11 @@ enum Pass<T> {
     Stopped,
 }
 
+/// Whether training is to stop here.
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
 impl Trainer {
     /// The configuration, everything resolved.
     pub fn config(&self) -> &RunConfig {
@@ -132,11 +137,11 @@ impl Trainer {
         self.note.as_deref()
     }
 
-    /// Trains to the end, or until `stop` is set; then a checkpoint is saved.
+    /// Trains to the end, or until `stop`, if there is one, is set; then a checkpoint is saved.
     ///
     /// # Errors
     /// A loss that is not finite, or a folder that can no longer be written.
-    pub fn run(&mut self, observer: &mut dyn FnMut(&Event), stop: &AtomicBool) -> Result<Outcome, TrainError> {
+    pub fn run(&mut self, observer: &mut dyn FnMut(&Event), stop: Option<&AtomicBool>) -> Result<Outcome, TrainError> {
         self.started = Instant::now();
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
@@ -191,7 +196,7 @@ impl Trainer {
         train_step: &mut TrainStep,
         tokens_before: u64,
         log: &mut Log,
-        stop: &AtomicBool,
+        stop: Option<&AtomicBool>,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
         let Self { config, data, claim, progress, saved, .. } = self;
@@ -231,7 +236,7 @@ impl Trainer {
                 progress: share_of_bounds(config, data, position, count),
                 seconds: position.seconds,
             })?;
-            let stopped = stop.load(Ordering::Relaxed);
+            let stopped = is_set(stop);
             if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
                 saved.save(progress, claim.folder(), log)?;
             }

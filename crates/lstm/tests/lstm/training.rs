@@ -14,7 +14,7 @@ use lstm::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::run::checkpoint::LoadedRun;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
-use lstm::run::folder::Claim;
+use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::builtin::Grammar;
@@ -58,12 +58,12 @@ fn regularised(config: &RunConfig) -> RunConfig {
 }
 
 fn create(config: &RunConfig, folder: &Path) -> Result<Trainer, TrainError> {
-    Trainer::create(config.clone(), Data::read(config, None)?, folder, false)
+    Trainer::create(config.clone(), Data::read(config, None)?, folder, Existing::Refuse)
 }
 
 /// Runs to the end.
 fn finish(trainer: &mut Trainer) -> Outcome {
-    trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap()
+    trainer.run(&mut |_| (), None).unwrap()
 }
 
 /// Runs until `enough` says so.
@@ -74,7 +74,7 @@ fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) -> bool) -> O
             stop.store(true, Ordering::Relaxed);
         }
     };
-    trainer.run(&mut observer, &stop).unwrap()
+    trainer.run(&mut observer, Some(&stop)).unwrap()
 }
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
@@ -144,7 +144,7 @@ fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
         Event::Validated { best: is_best, .. } => best.push(*is_best),
         _ => {}
     };
-    create(config, &folder.path().join("run")).unwrap().run(&mut observer, &AtomicBool::new(false)).unwrap();
+    create(config, &folder.path().join("run")).unwrap().run(&mut observer, None).unwrap();
     (rates, best)
 }
 
@@ -250,7 +250,7 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
         _ => {}
     };
     let mut trainer = create(&config, &run).unwrap();
-    trainer.run(&mut observer, &AtomicBool::new(false)).unwrap();
+    trainer.run(&mut observer, None).unwrap();
     let (began, before) = began.expect("the average begins");
     let (loss, earlier) = before.split_last().unwrap();
     assert!(loss > &earlier[..earlier.len() - 1].iter().copied().fold(f64::INFINITY, f64::min), "{before:?}");
@@ -468,7 +468,7 @@ fn every_choice_learns() {
             model.perplexity(&ids(data.valid.as_ref().unwrap()))
         });
         let folder = tempfile::tempdir().unwrap();
-        let mut trainer = Trainer::create(config, data, &folder.path().join("run"), false).unwrap();
+        let mut trainer = Trainer::create(config, data, &folder.path().join("run"), Existing::Refuse).unwrap();
         let perplexity = finish(&mut trainer).valid.unwrap().perplexity();
         eprintln!("{name}: {perplexity:.1}, unigram {unigram:.1}");
         assert!(perplexity < 0.7 * unigram, "{name}: {perplexity}, unigram {unigram}");
@@ -542,7 +542,7 @@ fn a_time_budget_ends_the_run() {
             Event::Validated { .. } => validated += 1,
             _ => {}
         },
-        &AtomicBool::new(false),
+        None,
     );
     let outcome = outcome.unwrap();
     // Half of it is trained at least, the rest is for the validation of its end and for the test.
@@ -560,7 +560,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
-    let error = trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = trainer.run(&mut |_| (), None).unwrap_err().to_string();
     assert!(error.contains("is not a finite number") && error.contains("lower learning rate"), "{error}");
     assert!(error.contains("checkpoint of step 0"), "{error}");
     drop(trainer);
@@ -579,7 +579,7 @@ fn parameters_that_are_no_numbers_are_never_saved() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
-    let error = trainer.run(&mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    let error = trainer.run(&mut |_| (), None).unwrap_err().to_string();
     assert!(error.contains("after step 1 is not a finite number"), "{error}");
     assert!(error.contains("checkpoint of step 0"), "{error}");
     assert!(!run.join("model.safetensors").exists());
@@ -685,12 +685,13 @@ fn a_folder_that_exists_is_never_overwritten_unasked() {
     assert!(error.contains("not a run folder"), "{error}");
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
     // Not even asked, before the new run's files are written in full.
-    let claim = Claim::new(&run, true).unwrap();
-    let error = Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap_err();
+    let claim = Claim::new(&run, Existing::Replace).unwrap();
+    let error =
+        Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, Existing::Replace).unwrap_err();
     assert!(error.to_string().contains("is being written by process"), "{error}");
     drop(claim);
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
-    Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, true).unwrap();
+    Trainer::create(config.clone(), Data::read(&config, None).unwrap(), &run, Existing::Replace).unwrap();
     assert!(!run.join("model.safetensors").exists());
     assert!(LoadedRun::open(&run).unwrap_err().to_string().contains("no model yet"));
 }

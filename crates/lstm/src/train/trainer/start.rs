@@ -9,7 +9,7 @@ use crate::model::LanguageModel;
 use crate::run::checkpoint::{Checkpoint, Progress};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
-use crate::run::folder::Claim;
+use crate::run::folder::{Claim, Existing};
 use crate::run::saved::{check_model, file_checksum, load_tokenizer, with_settings};
 use crate::text::documents::{Documents, LineEnds};
 use crate::train::check::{check_effect, check_memory, check_schedule};
@@ -17,12 +17,12 @@ use crate::train::data::Data;
 use crate::train::length::{Extension, lengthen};
 
 impl Trainer {
-    /// Starts a run in `folder`, which must not exist unless it is a run and `force` is given.
+    /// Starts a run in `folder`, which must not exist unless it is a run that is to be replaced.
     ///
     /// # Errors
     /// A setting, a text or a folder that cannot be used; nothing is left behind.
-    pub fn create(config: RunConfig, data: Data, folder: &Path, force: bool) -> Result<Self, TrainError> {
-        Self::begin(config, data, Claim::new(folder, force)?)
+    pub fn create(config: RunConfig, data: Data, folder: &Path, existing: Existing) -> Result<Self, TrainError> {
+        Self::begin(config, data, Claim::new(folder, existing)?)
     }
 
     /// Starts a run in a folder that was claimed for it. A text from standard input that was written there is kept as the run's.

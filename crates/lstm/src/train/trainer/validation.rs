@@ -1,9 +1,9 @@
 //! Validation at the end of an epoch and what depends on it: the best model, patience, a non-monotone average; the test at the end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::{Pass, Trainer};
+use super::{Pass, Trainer, is_set};
 use crate::evaluate::Evaluation;
 use crate::model::Loss;
 use crate::nn::params::Params;
@@ -22,7 +22,7 @@ impl Trainer {
         &mut self,
         whole_epoch: bool,
         log: &mut Log,
-        stop: &AtomicBool,
+        stop: Option<&AtomicBool>,
     ) -> Result<Pass<()>, TrainError> {
         self.saved.check(&self.progress)?;
         let before = Instant::now();
@@ -117,7 +117,7 @@ impl Trainer {
     }
 
     /// Tests the best model and keeps the result with it; gives what is known of it.
-    pub(super) fn test(&mut self, log: &mut Log, stop: &AtomicBool) -> Result<Pass<ModelCard>, TrainError> {
+    pub(super) fn test(&mut self, log: &mut Log, stop: Option<&AtomicBool>) -> Result<Pass<ModelCard>, TrainError> {
         let path = self.claim.folder().model();
         let (params, mut card) = load_model(&path, &self.model)?;
         let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
@@ -166,12 +166,12 @@ impl Trainer {
         params: &Params,
         corpus: &Corpus,
         log: &mut Log,
-        stop: &AtomicBool,
+        stop: Option<&AtomicBool>,
     ) -> Result<Pass<Loss>, TrainError> {
         let of = corpus.tokens();
         let mut evaluation = self.evaluation(params, corpus)?;
         while evaluation.advance() {
-            if stop.load(Ordering::Relaxed) {
+            if is_set(stop) {
                 return Ok(Pass::Stopped);
             }
             log.emit(&Event::Evaluating { tokens: evaluation.total().tokens, of })?;

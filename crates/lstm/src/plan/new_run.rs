@@ -1,0 +1,133 @@
+//! A run that is about to begin: in a few lines what `lstm train` does.
+
+use std::path::{Path, PathBuf};
+
+use super::{Basis, Decided, optimizer_of_rate, prepare};
+use crate::optim::optimizer::OptimizerKind;
+use crate::run::Length;
+use crate::run::config::RunConfig;
+use crate::run::error::TrainError;
+use crate::run::folder::{Claim, Existing};
+use crate::run::preset::Preset;
+use crate::text::tokenizer::TokenizerKind;
+use crate::train::trainer::Trainer;
+
+/// A run that is about to begin. What is not decided here is the preset's; without one it is chosen for the text, the time and
+/// this machine.
+pub struct NewRun {
+    text: Option<PathBuf>,
+    preset: Option<Preset>,
+    existing: Existing,
+    length: Length,
+    tokenizer: Option<TokenizerKind>,
+    optimizer: Option<OptimizerKind>,
+    learning_rate: Option<f32>,
+    changes: Vec<Change>,
+}
+
+/// A change of any setting.
+type Change = Box<dyn Fn(&mut RunConfig)>;
+
+impl NewRun {
+    /// A run on a text: a file, or a folder of files. `None` for the built-in language.
+    pub fn new(text: Option<&Path>) -> Self {
+        Self {
+            text: text.map(Path::to_owned),
+            preset: None,
+            existing: Existing::Refuse,
+            length: Length::default(),
+            tokenizer: None,
+            optimizer: None,
+            learning_rate: None,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Takes the settings of a preset, not of a plan.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.preset = Some(preset);
+        self
+    }
+
+    /// Replaces a run that has the folder.
+    pub fn replace(mut self) -> Self {
+        self.existing = Existing::Replace;
+        self
+    }
+
+    /// Bounds the run by epochs.
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.length.epochs = Some(epochs);
+        self
+    }
+
+    /// Bounds the run by training steps.
+    pub fn steps(mut self, steps: u64) -> Self {
+        self.length.steps = Some(steps);
+        self
+    }
+
+    /// Bounds the run by seconds.
+    pub fn budget(mut self, seconds: f64) -> Self {
+        self.length.budget = Some(seconds);
+        self
+    }
+
+    /// Says what a token is.
+    pub fn tokenizer(mut self, kind: TokenizerKind) -> Self {
+        self.tokenizer = Some(kind);
+        self
+    }
+
+    /// Names the optimizer.
+    pub fn optimizer(mut self, kind: OptimizerKind) -> Self {
+        self.optimizer = Some(kind);
+        self
+    }
+
+    /// Sets the learning rate; of a planned run it says too whether the optimizer is SGD or Adam, if none is named.
+    pub fn learning_rate(mut self, rate: f32) -> Self {
+        self.learning_rate = Some(rate);
+        self
+    }
+
+    /// Changes any other setting. Of a planned run this is asked for more than once, over what is chosen.
+    pub fn with(mut self, change: impl Fn(&mut RunConfig) + 'static) -> Self {
+        self.changes.push(Box::new(change));
+        self
+    }
+
+    /// Reads the text, chooses what is not decided, and begins the run in `folder`.
+    ///
+    /// # Errors
+    /// A setting, a text or a folder that cannot be used; nothing is left behind.
+    pub fn begin(self, folder: impl AsRef<Path>) -> Result<Trainer, TrainError> {
+        let text = self.text.as_deref().map(std::path::absolute).transpose();
+        let text = text.map_err(|error| TrainError::Unusable(format!("the text cannot be found: {error}")))?;
+        let claim = Claim::new(folder.as_ref(), self.existing)?;
+        let overlay = |mut config: RunConfig| {
+            config.data.train = text.clone();
+            if let Some(kind) = self.tokenizer {
+                config.set_tokenizer(kind);
+            }
+            if let Some(kind) = self.optimizer {
+                config.optimizer = kind;
+            }
+            if let Some(rate) = self.learning_rate {
+                config.schedule.rate = rate;
+            }
+            config.set_length(self.length);
+            self.changes.iter().for_each(|change| change(&mut config));
+            Ok::<_, TrainError>(config)
+        };
+        let decided = Decided {
+            tokens: self.tokenizer.is_some(),
+            optimizer: self.optimizer,
+            likely_optimizer: self.learning_rate.map(optimizer_of_rate),
+            ..Decided::by(&overlay)
+        };
+        let basis = Basis::of(self.preset, text.is_some());
+        let (config, data) = prepare(basis, &decided, &mut |_| ())?.into_parts();
+        Trainer::begin(config, data, claim)
+    }
+}
