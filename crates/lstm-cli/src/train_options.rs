@@ -512,12 +512,7 @@ impl TextOptions {
             }
             None => {}
         }
-        let (cuts, why) = match config.tokenizer {
-            TokenizerKind::Words | TokenizerKind::Chars => ([true, true], ""),
-            TokenizerKind::Bytes => ([false, false], "the vocabulary is the 256 bytes"),
-            TokenizerKind::File => ([false, false], "the vocabulary is the file's"),
-            _ => ([false, true], "rare words are made of subwords"),
-        };
+        let (cuts, why) = config.tokenizer.cuts();
         let given = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
         if let Some(((option, _), _)) = given.into_iter().zip(cuts).find(|((_, given), cuts)| *given && !cuts) {
             bail!("{option} and --tokenizer {} contradict each other: {why}", config.tokenizer);

@@ -2,7 +2,7 @@
 
 use sysinfo::System;
 
-use crate::nn::config::ConfigError;
+use crate::setting::ConfigError;
 
 /// The bytes of memory that this process can take, where the system says so: what the machine has left, within what the
 /// container that it runs in may hold.

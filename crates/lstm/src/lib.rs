@@ -64,6 +64,7 @@ pub mod plan;
 pub mod rng;
 pub mod run;
 pub mod score;
+mod setting;
 pub mod text;
 pub mod train;
 
@@ -86,8 +87,8 @@ pub use train::trainer::Trainer;
 /// println!("test perplexity {:.2}", outcome.test.unwrap().perplexity());
 /// # Ok::<(), lstm::TrainError>(())
 /// ```
-pub fn train(text: impl AsRef<std::path::Path>) -> plan::NewRun {
-    plan::NewRun::new(Some(text.as_ref()))
+pub fn train(text: impl AsRef<std::path::Path>) -> train::new_run::NewRun {
+    train::new_run::NewRun::new(Some(text.as_ref()))
 }
 
 /// The README's example is compiled and run as a test.

@@ -14,13 +14,13 @@ macro_rules! named {
         }
 
         impl std::str::FromStr for $option {
-            type Err = $crate::nn::config::ConfigError;
+            type Err = $crate::setting::ConfigError;
 
             fn from_str(name: &str) -> Result<Self, Self::Err> {
                 match name {
                     $first => Ok(Self::$first_choice),
                     $($name => Ok(Self::$choice),)*
-                    _ => Err($crate::nn::config::ConfigError::Unknown {
+                    _ => Err($crate::setting::ConfigError::Unknown {
                         kind: $kind,
                         value: name.to_owned(),
                         choices: concat!($first $(, ", ", $name)*),

@@ -15,8 +15,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod facts;
 mod machine;
-mod new_run;
 mod rules;
 mod search;
 mod tokens;
@@ -24,11 +24,12 @@ mod tokens;
 use std::fmt;
 use std::time::Instant;
 
+pub use self::facts::Facts;
 pub use self::machine::Machine;
 use self::machine::{ReadingSpeed, Speed};
-pub use self::new_run::NewRun;
+pub use self::rules::DEFAULT_SECONDS;
 use self::rules::{LEAST_RATE_OF_SGD, MOST_WORDS, UNKNOWN_WORDS};
-pub use self::search::{Facts, Plan, Size};
+pub use self::search::{Plan, Size};
 pub use self::tokens::Measured;
 use self::tokens::{Sample, compare, subwords};
 use crate::model::LanguageModel;
@@ -40,9 +41,6 @@ use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::data::{Data, training_source};
-
-/// The seconds of a run to which nothing sets a bound.
-pub const DEFAULT_SECONDS: f64 = 600.0;
 
 /// The share of the time in which a text is read, and that in which subwords are trained on it.
 const READING: f64 = 0.08;

@@ -1,6 +1,6 @@
 //! The rules of a plan, and what each was measured by: `docs/budget.md` has their tables.
 
-use super::search::Facts;
+use super::facts::Facts;
 use crate::model::LanguageModelConfig;
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
@@ -62,6 +62,9 @@ const CANDIDATES_UNTIL: f64 = 0.9;
 
 /// The characters up to which their embedding is small beside the layers; a script of more kinds is learned as words are.
 pub(super) const CHARACTERS: usize = 1_024;
+
+/// The seconds of a run to which nothing sets a bound.
+pub const DEFAULT_SECONDS: f64 = 600.0;
 
 impl Facts {
     /// A run with layers of this width, before its regularisation.

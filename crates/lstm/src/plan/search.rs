@@ -1,12 +1,11 @@
 //! Choosing a run: how far the time goes with every size, and which size goes as far as it should.
 
-use super::DEFAULT_SECONDS;
+use super::facts::Facts;
 use super::machine::{Machine, Speed};
 use super::rules::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
-use crate::text::tokenizer::TokenizerKind;
 use crate::train::data::Data;
 
 /// How much longer a token takes in training than in an evaluation, where it was not measured: 2.8 times with two layers
@@ -16,29 +15,6 @@ pub(super) const TRAINING_PER_EVALUATION: f64 = 2.5;
 /// The share of the time that is not kept for saving and for what is not foreseen, and the least that is trained in.
 const KEPT: f64 = 0.97;
 const LEAST_TRAINING: f64 = 0.1;
-
-/// What a run has to work with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Facts {
-    /// The seconds for training, validation and test.
-    pub seconds: f64,
-    /// Multiply-adds of a training step a second.
-    pub rate: f64,
-    /// Bytes read from memory a second.
-    pub bandwidth: f64,
-    /// The tokens of the training text.
-    pub tokens: f64,
-    /// How much longer a token takes in training than in an evaluation, which goes forward only.
-    pub evaluation: f64,
-    /// The tokens to validate on and to test with.
-    pub evaluated: f64,
-    /// The lines of the training text.
-    pub lines: f64,
-    /// V.
-    pub vocabulary: usize,
-    /// Whether tokens are words, parts of words, or characters of a script that has as many kinds, rather than letters.
-    pub words: bool,
-}
 
 /// A run chosen for a time, a machine and a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +53,7 @@ impl Facts {
     pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
         let Machine { rate, bandwidth } = machine;
         let vocabulary = data.tokenizer.vocabulary_size();
-        let are_characters = matches!(data.tokenizer.kind(), TokenizerKind::Chars | TokenizerKind::Bytes);
+        let are_characters = data.tokenizer.kind().is_of_characters();
         Self {
             seconds,
             rate,
@@ -272,6 +248,7 @@ mod tests {
 
     use super::*;
     use crate::run::preset::Preset;
+    use crate::text::tokenizer::TokenizerKind;
 
     /// The Penn Treebank on two cores.
     const PTB: Facts = Facts {

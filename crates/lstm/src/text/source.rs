@@ -10,7 +10,7 @@ use super::archive::{BUFFER, Compression};
 use super::documents::Reading;
 use super::folder::Layout;
 use super::lines::{as_text, visit_lines};
-use super::tokenizer::TokenizerKind;
+use super::tokenizer::kind::TokenizerKind;
 use crate::free_memory::free_memory;
 
 /// A text: whole files, parts of files, or text in memory; and how it is read.
@@ -358,16 +358,7 @@ impl Source {
         let (sample, _) = self.cut(SAMPLE)?;
         let mut tokens = 0;
         visit_lines(&sample, &mut |line| {
-            let bytes = line.bytes;
-            tokens += match kind {
-                TokenizerKind::Chars => bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count(),
-                TokenizerKind::Bytes => bytes.len(),
-                // A word is a subword at least.
-                _ => {
-                    bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count()
-                        + usize::from(line.ended)
-                }
-            };
+            tokens += kind.expected(line.bytes, line.ended);
             Ok(())
         })?;
         Ok(Some((tokens as u128 * u128::from(self.bytes()) / u128::from(sample.bytes())) as u64))

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub mod data;
 pub mod event;
 mod length;
+pub mod new_run;
 pub mod rate_finder;
 pub(crate) mod step;
 pub mod trainer;

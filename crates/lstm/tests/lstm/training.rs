@@ -386,7 +386,7 @@ fn a_moving_average_is_what_is_saved() {
     let text = std::fs::read_to_string(&config_file).unwrap();
     std::fs::write(&config_file, text.replace("ema(0.999)", "none")).unwrap();
     let error = Trainer::resume(&run, Extension::default()).unwrap_err().to_string();
-    assert!(error.contains("`average` is \"none\", but was \"ema(0.999)\"") && error.contains("undo that"), "{error}");
+    assert!(error.contains("average is \"none\", but was \"ema(0.999)\"") && error.contains("undo that"), "{error}");
     std::fs::write(&config_file, text).unwrap();
     // So early it is the mean of all steps.
     let name = "lstm.weight_hh_l0";
@@ -680,7 +680,7 @@ fn a_folder_that_exists_is_never_overwritten_unasked() {
     let (_folder, run) = finished(&texts);
     let before = std::fs::read(run.join("model.safetensors")).unwrap();
     let error = create(&config, &run).unwrap_err().to_string();
-    assert!(error.contains("--force") && error.contains("--resume"), "{error}");
+    assert!(error.contains("`force`") && error.contains("`resume`"), "{error}");
     let error = create(&config, texts.path()).unwrap_err().to_string();
     assert!(error.contains("not a run folder"), "{error}");
     assert_eq!(std::fs::read(run.join("model.safetensors")).unwrap(), before);
@@ -704,7 +704,7 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
         let mut config = config(&texts);
         config.model.hidden = hidden.into();
         let error = create(&config, &folder.path().join("run")).unwrap_err().to_string();
-        assert!(error.contains("smaller --hidden"), "{error}");
+        assert!(error.contains("smaller `hidden`"), "{error}");
         assert!(!folder.path().join("run").exists());
     }
 }

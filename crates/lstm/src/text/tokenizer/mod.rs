@@ -1,106 +1,27 @@
 //! Tokenizers: words, characters, bytes, subwords. A vocabulary comes from the training text alone, or from a file.
 
+mod bytes;
+mod chars;
+mod decoder;
+pub(crate) mod kind;
 mod subwords;
+mod vocabulary;
 mod words;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::decoder::Decoder;
+pub use self::kind::TokenizerKind;
 use self::subwords::{Method, Subwords};
 use crate::formats::{FormatError, read_bounded, write_bytes};
-use crate::nn::config::ConfigError;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
 use crate::text::spelling::Spelling;
-
-/// What a token is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TokenizerKind {
-    /// What stands between white space; every line ends with `<eos>`.
-    #[default]
-    Words,
-    /// A Unicode character.
-    Chars,
-    /// A byte.
-    Bytes,
-    /// A piece of a word made of frequent pairs of bytes.
-    Bpe,
-    /// A piece of a word, one of those that make the text likeliest.
-    Unigram,
-    /// A piece of a word; a word begins where a piece has no mark.
-    Wordpiece,
-    /// What a `tokenizer.json` says.
-    File,
-}
-
-impl TokenizerKind {
-    /// What many of its tokens are called.
-    pub fn noun(self) -> &'static str {
-        match self {
-            Self::Words => "words",
-            Self::Chars => "chars",
-            Self::Bytes => "bytes",
-            Self::Bpe | Self::Unigram | Self::Wordpiece | Self::File => "subwords",
-        }
-    }
-
-    /// Whether its subwords are trained on the text.
-    pub(crate) fn is_trained(self) -> bool {
-        self.method().is_some()
-    }
-
-    /// How its subwords are trained, if they are.
-    fn method(self) -> Option<Method> {
-        match self {
-            Self::Bpe => Some(Method::Pairs),
-            Self::Unigram => Some(Method::Unigram),
-            Self::Wordpiece => Some(Method::Pieces),
-            Self::Words | Self::Chars | Self::Bytes | Self::File => None,
-        }
-    }
-}
-
-impl fmt::Display for TokenizerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Words => "words",
-            Self::Chars => "chars",
-            Self::Bytes => "bytes",
-            Self::Bpe => "bpe",
-            Self::Unigram => "unigram",
-            Self::Wordpiece => "wordpiece",
-            Self::File => "file",
-        })
-    }
-}
-
-impl FromStr for TokenizerKind {
-    type Err = ConfigError;
-
-    /// The kinds that are made from the training text.
-    fn from_str(value: &str) -> Result<Self, ConfigError> {
-        match value {
-            "words" => Ok(Self::Words),
-            "chars" => Ok(Self::Chars),
-            "bytes" => Ok(Self::Bytes),
-            "bpe" => Ok(Self::Bpe),
-            "unigram" => Ok(Self::Unigram),
-            "wordpiece" => Ok(Self::Wordpiece),
-            _ => Err(ConfigError::Unknown {
-                kind: "tokenizer",
-                value: value.to_owned(),
-                choices: "words, chars, bytes, bpe, unigram, wordpiece",
-            }),
-        }
-    }
-}
 
 /// How a vocabulary is cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,66 +87,17 @@ impl Tokenizer {
         options: VocabularyOptions,
         lossy: bool,
     ) -> Result<Self, TextError> {
-        if let Some(method) = kind.method() {
+        if let Some(method) = Method::of(kind) {
             let size = options.max_size.unwrap_or(SUBWORDS);
             // One of them ends a line where no subword does, others are around lines.
             let added = if options.line_markers { 3 } else { usize::from(method != Method::Pairs) };
             let subwords = Subwords::train(method, source, size.saturating_sub(added), lossy)?;
             return Ok(Self::of_subwords(kind, subwords, options.line_markers));
         }
-        let mut tokens: Vec<String> = Vec::new();
-        if kind == TokenizerKind::Bytes {
-            tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
-        } else {
-            let mut counts: HashMap<String, (u64, usize)> = HashMap::new();
-            let mut line_ends = 0u64;
-            let mut count = |token: &str| {
-                if let Some(entry) = counts.get_mut(token) {
-                    entry.0 += 1;
-                } else {
-                    let order = counts.len();
-                    counts.insert(token.to_owned(), (1, order));
-                }
-            };
-            let mut buffer = [0; 4];
-            visit_text(source, lossy, false, &mut |line, ended| match kind {
-                TokenizerKind::Words => {
-                    line.split_whitespace().for_each(&mut count);
-                    line_ends += u64::from(ended);
-                }
-                _ => {
-                    let text = if options.line_markers { line.trim_end_matches('\n') } else { line };
-                    text.chars().for_each(|c| count(c.encode_utf8(&mut buffer)));
-                }
-            })?;
-            if kind == TokenizerKind::Words {
-                let order = counts.len();
-                counts.entry(EOS.to_owned()).or_insert((0, order)).0 += line_ends.max(1);
-            }
-            let words = kind == TokenizerKind::Words;
-            let minimum = options.min_count.unwrap_or(if words && !counts.contains_key(UNK) { 2 } else { 1 });
-            let special = |token: &str| [UNK, EOS].contains(&token);
-            let rare: u64 = counts.iter().filter(|(t, (n, _))| *n < minimum && !special(t)).map(|(_, (n, _))| n).sum();
-            let order = counts.len();
-            counts.entry(UNK.to_owned()).or_insert((0, order)).0 += rare;
-            let mut sorted: Vec<_> =
-                counts.into_iter().filter(|(token, (count, _))| *count >= minimum || special(token)).collect();
-            sorted.sort_by(|(_, (a, a_order)), (_, (b, b_order))| b.cmp(a).then(a_order.cmp(b_order)));
-            tokens.extend(sorted.into_iter().map(|(token, _)| token));
-            let is_asked = options.min_count.is_some();
-            if is_asked && tokens.iter().all(|token| special(token)) {
-                return Err(TextError::Unusable(format!(
-                    "no token of the training text occurs {minimum} times, so nothing would be left to learn; choose a \
-                     smaller `min-count`"
-                )));
-            }
-            if let Some(max) = options.max_size {
-                let kept: Vec<String> = tokens.iter().take(max).cloned().collect();
-                let lost = [UNK, EOS].into_iter().filter(|t| tokens.iter().any(|x| x == t));
-                let lost: Vec<String> = lost.filter(|t| !kept.iter().any(|x| x == t)).map(str::to_owned).collect();
-                tokens = kept.into_iter().chain(lost).collect();
-            }
-        }
+        let mut tokens = match kind {
+            TokenizerKind::Bytes => bytes::tokens(),
+            _ => vocabulary::counted(kind, source, options, lossy)?,
+        };
         if options.line_markers {
             for marker in [PAD, SOS, EOS] {
                 if !tokens.iter().any(|token| token == marker) {
@@ -401,20 +273,15 @@ impl Tokenizer {
         };
         match self.kind() {
             TokenizerKind::Words => {
-                text.split_whitespace().for_each(&mut put);
+                words::split(text, &mut put);
                 if ended && !self.stored.line_markers {
                     put(EOS);
                 }
             }
             TokenizerKind::Bytes => {
-                let end = line.len() - usize::from(self.stored.line_markers && line.ends_with(b"\n"));
-                line[..end].iter().for_each(|&byte| token(u32::from(byte), None));
+                bytes::encode(line, self.stored.line_markers, &mut |id| token(id, None));
             }
-            _ => {
-                let text = if self.stored.line_markers { text.trim_end_matches('\n') } else { text };
-                let mut buffer = [0; 4];
-                text.chars().for_each(|c| put(c.encode_utf8(&mut buffer)));
-            }
+            _ => chars::split(text, self.stored.line_markers, &mut put),
         }
         Ok(())
     }
@@ -623,76 +490,9 @@ fn readable(bytes: &[u8]) -> String {
     bytes.utf8_chunks().map(chunk).collect()
 }
 
-/// Turns tokens into text, one after the other: words are parted by spaces, `<eos>` ends a line.
-#[derive(Clone, Debug)]
-pub struct Decoder<'a> {
-    tokenizer: &'a Tokenizer,
-    /// Whether the next word needs no space before it.
-    at_start: bool,
-    /// Of subwords: those of the line so far, and the text that was given for them.
-    line: Vec<u32>,
-    written: String,
-}
-
-/// Subwords of a line that are decoded together at most; of more only the later half, so that a long line takes no longer.
-const DECODED: usize = 128;
-
-impl Decoder<'_> {
-    /// The bytes that the next token adds. Those of a character that is not whole yet are held back.
-    pub fn push(&mut self, id: u32) -> Vec<u8> {
-        let (kind, token) = (self.tokenizer.kind(), self.tokenizer.token(id));
-        let bytes = match (&self.tokenizer.subwords, kind, token) {
-            (Some(_), _, EOS) => {
-                let mut bytes = self.finish();
-                bytes.push(b'\n');
-                bytes
-            }
-            (Some(subwords), ..) => {
-                self.line.push(id);
-                let text = subwords.decode(&self.line);
-                if text.ends_with(char::REPLACEMENT_CHARACTER) && self.line.len() < 2 * DECODED {
-                    return Vec::new();
-                }
-                self.write(&text)
-            }
-            (None, _, EOS) => b"\n".to_vec(),
-            (None, TokenizerKind::Words, _) if !self.at_start => format!(" {token}").into_bytes(),
-            (None, TokenizerKind::Bytes, _) if id < 256 => vec![id as u8],
-            (None, ..) => token.as_bytes().to_vec(),
-        };
-        self.at_start = bytes.ends_with(b"\n");
-        bytes
-    }
-
-    /// What was held back, when no token follows.
-    pub fn finish(&mut self) -> Vec<u8> {
-        let bytes = match &self.tokenizer.subwords {
-            Some(subwords) => self.write(&subwords.decode(&self.line)),
-            None => Vec::new(),
-        };
-        self.line.clear();
-        self.written.clear();
-        bytes
-    }
-
-    /// What `text`, that of the line so far, adds to what was written.
-    fn write(&mut self, text: &str) -> Vec<u8> {
-        let same = text.bytes().zip(self.written.bytes()).take_while(|(a, b)| a == b).count();
-        let added = text.as_bytes()[same..].to_vec();
-        self.written = text.to_owned();
-        if text.ends_with('\n') {
-            self.line.clear();
-            self.written.clear();
-        } else if self.line.len() >= DECODED {
-            self.line.drain(..DECODED / 2);
-            self.written = self.tokenizer.subwords.as_ref().map_or(String::new(), |s| s.decode(&self.line));
-        }
-        added
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::decoder::DECODED;
     use super::*;
 
     fn build(kind: TokenizerKind, text: &str, options: VocabularyOptions) -> Tokenizer {

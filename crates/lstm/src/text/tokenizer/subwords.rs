@@ -15,6 +15,7 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::tokenizer::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString};
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizer, PreTokenizerWrapper, Trainer};
 
+use super::kind::TokenizerKind;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
@@ -58,6 +59,18 @@ pub(crate) struct Subwords {
     /// The token of what training never had, and its name.
     unknown: Option<(u32, String)>,
     keeps_line_feeds: bool,
+}
+
+impl Method {
+    /// The way in which subwords of a kind are trained, if they are.
+    pub(super) fn of(kind: TokenizerKind) -> Option<Self> {
+        match kind {
+            TokenizerKind::Bpe => Some(Self::Pairs),
+            TokenizerKind::Unigram => Some(Self::Unigram),
+            TokenizerKind::Wordpiece => Some(Self::Pieces),
+            TokenizerKind::Words | TokenizerKind::Chars | TokenizerKind::Bytes | TokenizerKind::File => None,
+        }
+    }
 }
 
 impl Subwords {

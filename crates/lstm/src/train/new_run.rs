@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Basis, Decided, optimizer_of_rate, prepare};
+use super::trainer::Trainer;
 use crate::optim::optimizer::OptimizerKind;
+use crate::plan::{Basis, Decided, optimizer_of_rate, prepare};
 use crate::run::Length;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
 use crate::text::tokenizer::TokenizerKind;
-use crate::train::trainer::Trainer;
 
 /// A run that is about to begin. What is not decided here is the preset's; without one it is chosen for the text, the time and
 /// this machine.

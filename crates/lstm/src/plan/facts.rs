@@ -1,0 +1,24 @@
+//! The time, the machine and the text that a run is chosen for.
+
+/// What a run has to work with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// The seconds for training, validation and test.
+    pub seconds: f64,
+    /// Multiply-adds of a training step a second.
+    pub rate: f64,
+    /// Bytes read from memory a second.
+    pub bandwidth: f64,
+    /// The tokens of the training text.
+    pub tokens: f64,
+    /// How much longer a token takes in training than in an evaluation, which goes forward only.
+    pub evaluation: f64,
+    /// The tokens to validate on and to test with.
+    pub evaluated: f64,
+    /// The lines of the training text.
+    pub lines: f64,
+    /// V.
+    pub vocabulary: usize,
+    /// Whether tokens are words, parts of words, or characters of a script that has as many kinds, rather than letters.
+    pub words: bool,
+}
