@@ -48,14 +48,14 @@ pub struct Adapt {
     dynamic_segment: Option<usize>,
 }
 
-/// What adaptation needs beside the text, ready to begin.
+/// An adaptation that is ready to begin.
 pub struct Ready {
     adaptation: Adaptation,
     settings: Settings,
     scale: Option<GradientScale>,
 }
 
-/// What adaptation gave.
+/// The result of an adaptation.
 pub struct Outcome {
     adaptation: Adaptation,
     settings: Settings,
@@ -158,7 +158,7 @@ fn is_complete(settings: Settings, adaptation: Adaptation) -> bool {
     settings.cache.is_some() == adaptation.has_cache() && settings.dynamic.is_some() == adaptation.is_dynamic()
 }
 
-/// What is found out once, before the pass.
+/// The preparation of an adaptation, once, before the pass.
 struct Preparation<'a> {
     run: &'a LoadedRun,
     adaptation: Adaptation,

@@ -51,7 +51,7 @@ pub struct Bench {
     json: bool,
 }
 
-/// What can be measured.
+/// The measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Train,
@@ -130,7 +130,7 @@ impl Bench {
     }
 }
 
-/// What the machine can do at most with the chosen instruction set and threads.
+/// The peak of the machine with the chosen instruction set and threads.
 struct Machine {
     peak: f64,
     threads: usize,

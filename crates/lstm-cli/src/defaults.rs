@@ -11,7 +11,7 @@ struct Setting {
     option: &'static str,
     /// Where the value is, as a JSON pointer into the configuration.
     at: &'static str,
-    /// What is said where there is none.
+    /// The word for no value.
     none: &'static str,
     /// Whether it is chosen for a text when no preset is.
     is_planned: bool,
@@ -83,7 +83,7 @@ const SETTINGS: [Setting; 54] = [
     planned("patience", "/patience", "0"),
 ];
 
-/// What stands under the options.
+/// The explanation under the options.
 const EXPLANATION: &str = "\
 Defaults: \"planned\" is chosen for the text, its time (--budget, 10 minutes if nothing bounds the run) and this machine, \
 and said before training begins. \"No text\" is the built-in language; the rest are the presets' values, of \"others\" for those \
@@ -101,7 +101,7 @@ pub fn shown(train: clap::Command) -> clap::Command {
     })
 }
 
-/// What a run is without options: with a text, without one, and with each preset.
+/// The configurations without options: with a text, without one, and with each preset.
 struct Configurations {
     text: Value,
     none: Value,

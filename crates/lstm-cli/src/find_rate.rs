@@ -41,14 +41,14 @@ pub fn run(options: &Train) -> Result<ExitCode> {
 fn report(test: &RateFinder, as_json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if as_json {
-        let point = |point: &RatePoint| json!({ "rate": point.rate, "loss": point.loss });
+        let point = |point: &RatePoint| json!({ "rate": point.learning_rate, "loss": point.loss });
         let curve: Vec<_> = test.curve.iter().map(point).collect();
         let result = json!({ "curve": curve, "steepest": test.steepest, "tenth_of_minimum": test.tenth_of_minimum });
         writeln!(out, "{result}")?;
         return Ok(());
     }
     writeln!(out, "          rate       loss")?;
-    for RatePoint { rate, loss } in &test.curve {
+    for RatePoint { learning_rate: rate, loss } in &test.curve {
         writeln!(out, "{rate:>14.2e} {loss:>10.4}")?;
     }
     match (test.steepest, test.tenth_of_minimum) {

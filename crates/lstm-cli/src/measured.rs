@@ -1,4 +1,4 @@
-//! What is measured: a run that is opened for its model, and a text that is read in the run's way.
+//! The objects of a measurement: a run that is opened for its model, and a text that is read in the run's way.
 
 use std::io::IsTerminal;
 use std::path::Path;

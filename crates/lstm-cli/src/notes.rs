@@ -1,4 +1,4 @@
-//! What is to be known of how a text was read, in sentences.
+//! Notes on how a text was read, in sentences.
 
 use lstm::run::config::DataConfig;
 use lstm::text::corpus::Corpus;

@@ -1,4 +1,4 @@
-//! What the subcommands share: starting up, naming choices, printing results.
+//! The common parts of the subcommands: starting up, naming choices, printing results.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -92,12 +92,12 @@ pub fn best(epoch: usize, step: u64) -> String {
 /// Said where a training perplexity is below what no model can beat.
 pub const BELOW_FLOOR: &str = "below the floor, as these very sentences were learned by heart";
 
-/// What a run was trained on.
+/// The texts that a run was trained on.
 pub fn source(config: &RunConfig) -> String {
     config.data.train.as_ref().map_or("the built-in language".to_owned(), |path: &PathBuf| path.display().to_string())
 }
 
-/// What a training step of a run reads.
+/// The batches of a training step.
 pub fn batches(config: &RunConfig) -> String {
     let RunConfig { batching, batch, segment, accumulate, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
@@ -136,7 +136,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// What a failed command gives: nothing, if the reader has seen enough (`lstm generate … | head`), else the sentence
+/// The exit code of a failed command: nothing, if the reader has seen enough (`lstm generate … | head`), else the sentence
 /// and 2.
 pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
     let closed = |cause: &(dyn std::error::Error + 'static)| {

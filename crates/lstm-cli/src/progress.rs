@@ -33,7 +33,7 @@ pub struct Progress {
     evaluated: &'static str,
 }
 
-/// What is being done.
+/// The stage that is going on.
 struct Shown {
     bar: Option<ProgressBar>,
     /// The line that does not stay, and since when what it says is being done, where it does not say how far that is.

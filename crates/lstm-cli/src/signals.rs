@@ -1,4 +1,4 @@
-//! What ends a program from outside: Ctrl-C, a scheduler's or a container's end, a closed terminal. Before a run begins nothing is kept and
+//! Signals that end a program from outside: Ctrl-C, a scheduler's or a container's end, a closed terminal. Before a run begins nothing is kept and
 //! what was begun is tidied up; a run that has begun saves first. Whoever asks twice does not wait for that.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};

@@ -142,8 +142,11 @@ fn longer(trainer: &Trainer, bound: Bound) -> String {
         Bound::Patience(_) => "--patience 0".to_owned(),
     };
     let schedule = trainer.config().schedule;
-    let rate =
-        if trainer.has_spent_its_rate() { format!(" --learning-rate {}", schedule.rate / 2.0) } else { String::new() };
+    let rate = if trainer.has_spent_its_rate() {
+        format!(" --learning-rate {}", schedule.learning_rate / 2.0)
+    } else {
+        String::new()
+    };
     format!("{option}{rate} would go on with it")
 }
 
@@ -170,7 +173,7 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
 /// The share of a time budget from which on it is said what validation and test take.
 const MUCH_EVALUATION: f64 = 0.4;
 
-/// What was chosen, and why.
+/// Explains what was chosen, and why.
 fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &Chosen) {
     let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
     let noun = config.tokenizer.noun();
@@ -246,7 +249,7 @@ fn residual(model: &LanguageModelConfig) -> &'static str {
     if model.residual { " with residual connections" } else { "" }
 }
 
-/// What was understood of the input, and what will be trained.
+/// Describes the input as it was understood, and the model that will be trained.
 fn describe(trainer: &Trainer) {
     let (data, config, model) = (trainer.data(), trainer.config(), &trainer.config().model);
     let kind = config.tokenizer;

@@ -473,9 +473,9 @@ impl Train {
             );
         }
         let LengthOptions { epochs, steps, budget, patience } = self.length;
-        let (train, rate) = (self.text.clone(), self.training.learning_rate);
+        let (train, learning_rate) = (self.text.clone(), self.training.learning_rate);
         let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
-        Ok(Extension { train, valid, test, rate, epochs, steps, budget, patience })
+        Ok(Extension { train, valid, test, learning_rate, epochs, steps, budget, patience })
     }
 
     /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.
@@ -644,7 +644,7 @@ impl TrainingOptions {
         if averages && (self.decay.is_some() || self.decay_after.is_some()) {
             config.schedule.kind = ScheduleKind::Step;
         }
-        set(&mut config.schedule.rate, self.learning_rate);
+        set(&mut config.schedule.learning_rate, self.learning_rate);
         if let Some(schedule) = self.schedule {
             config.set_schedule(schedule);
         }

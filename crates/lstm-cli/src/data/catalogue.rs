@@ -17,7 +17,7 @@ pub struct Remote {
     pub contents: Contents,
 }
 
-/// What a download holds.
+/// The contents of a download.
 pub enum Contents {
     /// The text itself, to be kept under this name.
     Text(&'static str),

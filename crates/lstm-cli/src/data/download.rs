@@ -23,7 +23,7 @@ pub struct Patience {
     pub pause: Duration,
 }
 
-/// What is known of the file that shall come.
+/// The facts about the file that shall come.
 #[derive(Clone, Copy)]
 pub struct Expected<'a> {
     pub length: Option<u64>,

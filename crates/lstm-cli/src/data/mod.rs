@@ -17,7 +17,7 @@ use crate::output::{grouped, talk};
 use catalogue::{Contents, KNOWN, Known, Member, Remote};
 use download::{Expected, Patience, fetch, said};
 
-/// What the program waits for a server.
+/// The time that the program waits for a server.
 const PATIENCE: Patience = Patience { silence: Duration::from_secs(30), attempts: 5, pause: Duration::from_secs(2) };
 
 /// For tests: a base such as `http://127.0.0.1:8000` that takes the place of the scheme and host of every address; the

@@ -25,7 +25,7 @@ pub(crate) struct Cache {
     thetas: Vec<f32>,
     /// Ascending.
     windows: Vec<usize>,
-    /// What is kept, oldest first: outputs `[kept, R]`, and how many positions back the same word was last predicted, 0
+    /// The entries of the cache, oldest first: outputs `[kept, R]`, and how many positions back the same word was last predicted, 0
     /// where never.
     outputs: Vec<f32>,
     back: Vec<usize>,

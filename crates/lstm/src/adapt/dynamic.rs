@@ -165,7 +165,7 @@ impl<'a> Dynamic<'a> {
         adapt(values, self.gradients.values(), &self.scale.rms, self.trained.values(), settings);
     }
 
-    /// What the last call scored.
+    /// The predictions of the last call.
     pub(crate) fn scored(&self) -> Predicted<'_> {
         Predicted { outputs: &self.outputs, targets: &self.targets, nll: &self.nll }
     }

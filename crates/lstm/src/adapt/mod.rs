@@ -27,7 +27,7 @@ use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 
-/// What scores a text block by block: the model as it was trained, or one that goes on learning.
+/// A scorer of a text block by block: the model as it was trained, or one that goes on learning.
 enum Scorer<'a> {
     Frozen(Box<Evaluation<'a>>),
     Dynamic(Box<Dynamic<'a>>),
@@ -59,7 +59,7 @@ impl<'a> Scorer<'a> {
         }
     }
 
-    /// What the last block predicted, in the order of the text.
+    /// The predictions of the last block, in the order of the text.
     fn scored(&self) -> Predicted<'_> {
         match self {
             Self::Frozen(evaluation) => evaluation.scored(),

@@ -122,7 +122,7 @@ fn zero_or(name: &'static str, value: f32) -> Result<(), ConfigError> {
     if value == 0.0 { Ok(()) } else { within(name, value, 1e-10..=f32::MAX, "0, or a number from 0.0000000001 on") }
 }
 
-/// What takes part in an adaptation, with its settings.
+/// The parts of an adaptation, with their settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Of the cache.
@@ -223,7 +223,7 @@ impl Tuned {
         Ok(format!("{:08x}", crc32fast::hash(text.as_bytes())))
     }
 
-    /// What was tuned for `adaptation`; parts may be missing.
+    /// The settings that were tuned for `adaptation`; parts may be missing.
     pub fn of(&self, adaptation: Adaptation) -> Settings {
         match adaptation {
             Adaptation::Cache => Settings { cache: self.cache, dynamic: None },

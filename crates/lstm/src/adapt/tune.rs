@@ -25,7 +25,7 @@ const TRIAL_TOKENS: usize = 10_000;
 /// perplexity of 128.5 on 10,000 tokens where the model as it is has 157.1.
 const START: DynamicSettings = DynamicSettings { rate: 4e-4, decay: 5e-3, segment: 20 };
 
-/// What tuning tells whoever watches.
+/// An event of the tuning.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// Tokens done of those of a pass that takes long.
@@ -48,7 +48,7 @@ pub struct Trial {
     pub loss: Loss,
 }
 
-/// What a grid of cache settings gave.
+/// The losses of a grid of cache settings.
 #[derive(Clone, Debug)]
 pub struct CacheGrid {
     /// The values of θ.

@@ -3,11 +3,11 @@
 use crate::text::documents::Documents;
 use crate::text::tokenizer::Tokenizer;
 
-/// What ends a document, in tokens.
+/// The ends of documents, in tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DocumentEnds {
     documents: Documents,
-    /// What each token is: `[V]`.
+    /// The place of each token in a line: `[V]`.
     kinds: Vec<Kind>,
     /// Of [`Documents::After`]: the tokens of the delimiter; empty if it has none of its own.
     delimiter: Vec<u32>,
@@ -15,7 +15,7 @@ pub struct DocumentEnds {
     inline: bool,
 }
 
-/// What a token is to the lines it stands in.
+/// The part of a token in the lines it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Text,

@@ -10,7 +10,7 @@ use crate::text::batch::Batching;
 /// How a model's texts begin, go on and what never stands in them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    /// What is read before the first token.
+    /// The tokens before the first that is generated.
     pub start: u32,
     /// The token after which a line begins afresh, from a zero state and with `start`; `None` where texts just go on.
     pub line_end: Option<u32>,

@@ -41,7 +41,7 @@ impl Stops {
         (self.held.drain(..self.held.len() - keep).collect(), false)
     }
 
-    /// What was held back when the writing ended otherwise.
+    /// The text that was kept back when the generation ended otherwise.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }

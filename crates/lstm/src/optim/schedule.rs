@@ -92,8 +92,8 @@ pub struct Schedule {
     #[serde(default)]
     pub kind: ScheduleKind,
     /// The learning rate at the start; of `one-cycle` the highest.
-    #[serde(rename = "learning_rate", alias = "rate")]
-    pub rate: f32,
+    #[serde(alias = "rate")]
+    pub learning_rate: f32,
     /// Of `step` and `plateau`: what the rate is divided by; 1 keeps it constant.
     pub decay: f32,
     /// Of `step`: the number of epochs at the full rate.
@@ -130,17 +130,17 @@ const CYCLE_END: f64 = 1e-4;
 
 impl Schedule {
     /// Zaremba's: `rate` for `decay_after` epochs, then divided by `decay` every epoch.
-    pub fn step(rate: f32, decay: f32, decay_after: usize) -> Self {
+    pub fn step(learning_rate: f32, decay: f32, decay_after: usize) -> Self {
         let (kind, warmup) = (ScheduleKind::Step, Warmup::default());
-        Self { kind, rate, decay, decay_after, planned_epochs: None, warmup }
+        Self { kind, learning_rate, decay, decay_after, planned_epochs: None, warmup }
     }
 
     /// The rate at a moment of the run.
-    pub fn rate(&self, at: Moment) -> f32 {
+    pub fn learning_rate_at(&self, at: Moment) -> f32 {
         // From the first to the second of two shares of the rate, along half a cosine.
         let swing = |from: f64, to: f64, x: f64| to + (from - to) * (1.0 + (PI * x).cos()) / 2.0;
         let rate = match self.kind {
-            ScheduleKind::Constant => self.rate,
+            ScheduleKind::Constant => self.learning_rate,
             ScheduleKind::Step => self.divided(self.decays(at)),
             ScheduleKind::Plateau => self.divided(at.plateaus),
             ScheduleKind::Linear => self.share(1.0 - at.done),
@@ -168,11 +168,11 @@ impl Schedule {
     }
 
     fn share(&self, share: f64) -> f32 {
-        (f64::from(self.rate) * share) as f32
+        (f64::from(self.learning_rate) * share) as f32
     }
 
     fn divided(&self, times: usize) -> f32 {
-        self.rate / self.decay.powi(times.min(i32::MAX as usize) as i32)
+        self.learning_rate / self.decay.powi(times.min(i32::MAX as usize) as i32)
     }
 
     /// The divisions of `step` until then.
@@ -190,7 +190,7 @@ impl Schedule {
     /// # Errors
     /// A sentence naming the setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        within("learning-rate", self.rate, 1e-10..=1e4, "a number from 0.0000000001 to 10000")?;
+        within("learning-rate", self.learning_rate, 1e-10..=1e4, "a number from 0.0000000001 to 10000")?;
         let expected = "what the learning rate is divided by, from 1 to 1000000 (2 to halve it)";
         within("decay", self.decay, 1.0..=1e6, expected)?;
         within("decay-after", self.decay_after, 1..=1_000_000, "a number of epochs from 1 to 1000000")?;
@@ -229,7 +229,7 @@ impl Schedule {
 impl fmt::Display for Schedule {
     /// `rate 20`, `rate 0.002, cosine, warm-up 0.05 of the run`; the steps go without saying.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rate {}", self.rate)?;
+        write!(f, "rate {}", self.learning_rate)?;
         if self.kind != ScheduleKind::Step {
             write!(f, ", {}", self.kind)?;
         }
@@ -263,18 +263,18 @@ mod tests {
 
     #[test]
     fn decays_from_the_epoch_after() {
-        let rates: Vec<f32> = (0..7).map(|e| zaremba().rate(epoch(e))).collect();
+        let rates: Vec<f32> = (0..7).map(|e| zaremba().learning_rate_at(epoch(e))).collect();
         assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125]);
     }
 
     #[test]
     fn a_planned_schedule_is_stretched_over_the_run() {
         let schedule = Schedule { planned_epochs: Some(7), ..zaremba() };
-        let rates: Vec<f32> = (0..21).map(|epoch| schedule.rate(done(epoch as f64 / 21.0))).collect();
+        let rates: Vec<f32> = (0..21).map(|epoch| schedule.learning_rate_at(done(epoch as f64 / 21.0))).collect();
         for (e, rate) in rates.iter().enumerate() {
-            assert_eq!(*rate, zaremba().rate(epoch(e / 3)), "epoch {e}");
+            assert_eq!(*rate, zaremba().learning_rate_at(epoch(e / 3)), "epoch {e}");
         }
-        assert_eq!(schedule.rate(done(1.0)), 0.125);
+        assert_eq!(schedule.learning_rate_at(done(1.0)), 0.125);
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
             (ScheduleKind::OneCycle, [(0.0, 0.04), (0.15, 0.52), (0.3, 1.0), (1.0, 4e-6)]),
         ] {
             for (x, expected) in points {
-                let rate = of(kind).rate(done(x));
+                let rate = of(kind).learning_rate_at(done(x));
                 assert!((rate - expected).abs() < 1e-6, "{kind} at {x}: {rate}");
             }
         }
@@ -294,17 +294,18 @@ mod tests {
 
     #[test]
     fn a_plateau_divides_whatever_the_epoch() {
-        let rates = [0, 1, 3].map(|plateaus| of(ScheduleKind::Plateau).rate(Moment { plateaus, ..epoch(9) }));
+        let rates =
+            [0, 1, 3].map(|plateaus| of(ScheduleKind::Plateau).learning_rate_at(Moment { plateaus, ..epoch(9) }));
         assert_eq!(rates, [1.0, 0.5, 0.125]);
     }
 
     #[test]
     fn a_warm_up_rises_to_the_schedule_by_steps_or_by_the_share_done() {
         let by_steps = Schedule { warmup: Warmup::Steps(4), ..of(ScheduleKind::Constant) };
-        let rates = [0, 2, 4, 5].map(|step| by_steps.rate(Moment { step, ..Moment::default() }));
+        let rates = [0, 2, 4, 5].map(|step| by_steps.learning_rate_at(Moment { step, ..Moment::default() }));
         assert_eq!(rates, [0.01, 0.505, 1.0, 1.0]);
         let by_share = Schedule { warmup: Warmup::Share(0.1), ..of(ScheduleKind::Linear) };
-        let rates = [0.0, 0.05, 0.1, 0.5].map(|x| by_share.rate(done(x)));
+        let rates = [0.0, 0.05, 0.1, 0.5].map(|x| by_share.learning_rate_at(done(x)));
         for (rate, expected) in rates.into_iter().zip([0.01, 0.95 * 0.505, 0.9, 0.5]) {
             assert!((rate - expected).abs() < 1e-6, "{rates:?}");
         }

@@ -1,6 +1,6 @@
 //! The time, the machine and the text that a run is chosen for.
 
-/// What a run has to work with.
+/// The time, the speed and the text that a run has to work with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Facts {
     /// The seconds for training, validation and test.

@@ -29,7 +29,7 @@ fn seconds_to_measure(seconds: f64) -> f64 {
     (MEASURED * seconds).min(LONGEST)
 }
 
-/// What a machine does in a second.
+/// The speed of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     /// Multiply-adds of a training step.

@@ -118,7 +118,7 @@ pub fn prepare<E: From<TrainError>>(
     Ok(Ready::Preset(Box::new((config, data))))
 }
 
-/// What was decided about a run; the rest is chosen, and follows it.
+/// The decisions about a run that were made; the rest is chosen, and follows them.
 pub struct Decided<'a, E> {
     /// Lays what was decided over a run, such as its texts and its bounds.
     pub overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig, E>,
@@ -133,12 +133,12 @@ pub struct Decided<'a, E> {
 }
 
 impl<'a, E: From<TrainError>> Decided<'a, E> {
-    /// What `overlay` lays over a run, and nothing else; the run begins now.
+    /// Only the decisions that `overlay` lays over a run; the run begins now.
     pub fn by(overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig, E>) -> Self {
         Self { overlay, tokens: false, optimizer: None, likely_optimizer: None, since: Instant::now() }
     }
 
-    /// What is known of the run before its text is read.
+    /// The configuration of the run before its text is read.
     ///
     /// # Errors
     /// What was decided contradicts itself.
@@ -185,7 +185,7 @@ pub fn optimizer_of_rate(rate: f32) -> OptimizerKind {
     if rate < LEAST_RATE_OF_SGD { OptimizerKind::Adam } else { OptimizerKind::Sgd }
 }
 
-/// What is being done, told as it begins.
+/// A stage of the choice, told as it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The machine's speed is measured.
@@ -228,7 +228,7 @@ pub struct Chosen {
     pub plan: Plan,
     /// Its texts, read.
     pub data: Data,
-    /// What it had to work with.
+    /// The facts it was chosen by.
     pub facts: Facts,
     /// The seconds that validation and test were measured to take, where time bounds the run.
     pub evaluation: f64,
@@ -363,7 +363,7 @@ impl Texts {
         Ok(texts)
     }
 
-    /// What to read the text in where it should not be words.
+    /// The kind of tokens to use where it should not be words.
     fn second(&self) -> Option<TokenizerKind> {
         self.measured.iter().map(|measured| measured.kind).find(|kind| *kind != TokenizerKind::Words)
     }

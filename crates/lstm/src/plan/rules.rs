@@ -88,7 +88,7 @@ impl Facts {
             candidates_until: CANDIDATES_UNTIL,
             schedule: Schedule {
                 kind: ScheduleKind::Cosine,
-                rate,
+                learning_rate: rate,
                 warmup: Warmup::Share(0.03),
                 planned_epochs: None,
                 ..base.schedule
@@ -141,7 +141,7 @@ fn sgd_rate(words: bool, layers: usize, batch: usize, softmaxes: usize) -> f32 {
 
 const SGD_CLIP: f32 = 0.25;
 
-/// What of that rate a mixture of softmaxes takes: Yang 2018 has 20 where Merity 2017 has 30. With two layers of 200 and
+/// The share of that learning rate that a mixture of softmaxes takes: Yang 2018 has 20 where Merity 2017 has 30. With two layers of 200 and
 /// five softmaxes the first reading of a tenth of the Penn Treebank has a training perplexity of 1,167 at 15 and of 5,147,
 /// hardly less than untrained, at 30; after four the validation perplexity is 287 and 278.
 const SGD_RATE_OF_MIXTURES: f32 = 2.0 / 3.0;
@@ -152,7 +152,7 @@ fn adam_rate(width: usize) -> f32 {
     ((rate * 1e4).round().max(1.0) * 1e-4) as f32
 }
 
-/// What more is dropped for every doubling of the times a text is read, from [`DROPOUT_FROM`] on, and for every
+/// The dropout that is added for every doubling of the times a text is read, from [`DROPOUT_FROM`] on, and for every
 /// doubling of the weights that a token passes for each token of the text: with nine readings of the Penn Treebank by
 /// a layer of 512 the validation perplexity is 94.5 at 0.2, 90.5 at 0.3 and 93.5 at 0.4; with 2.7 by a layer of 96 it
 /// is 148.7 at 0.18 and 142.9 at 0.05, with four by one of 128 it is 130.4 at 0.05 and 125.3 without. What has fewer
@@ -176,7 +176,7 @@ const DROPOUT_FOR_WEIGHTS: f64 = 1.0 / 16.0;
 /// twenty readings of 94,000 words by a layer of 208 the test perplexity is 178.3 without and 173.1 with it.
 pub(super) const MOST_DROPOUT_OF_WORDS: f64 = 0.2;
 
-/// What is dropped: nothing of what is read once or twice, more with every reading. weights_per_token: those that a
+/// The dropout: none of what is read once or twice, more with every reading. weights_per_token: those that a
 /// token passes, for each token of the text; whole_words: whether tokens are words, or parts of words as long.
 pub(super) fn dropout(epochs: f64, weights_per_token: f64, layers: usize, whole_words: bool) -> DropoutRates {
     let rounded = |rate: f64| ((rate * 100.0).round() * 0.01).max(0.0) as f32;

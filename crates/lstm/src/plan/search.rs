@@ -37,7 +37,7 @@ impl Plan {
     }
 }
 
-/// What a run costs, and how far the time goes with it.
+/// The cost of a run, and how far the time goes with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Size {
     /// The multiply-adds of a token going forward: the weights it passes, of the readout those of the candidates.
@@ -337,7 +337,10 @@ mod tests {
         assert_eq!(plan(PTB).config.model.dropout.embedding, 0.0);
         let characters = plan(Facts { tokens: 5e3, ..LETTERS });
         assert_eq!(characters.config.model.dropout.embedding, 0.0, "a text has few kinds of characters to drop");
-        assert!(short.config.batch < long.config.batch && short.config.schedule.rate < plan(PTB).config.schedule.rate);
+        assert!(
+            short.config.batch < long.config.batch
+                && short.config.schedule.learning_rate < plan(PTB).config.schedule.learning_rate
+        );
     }
 
     #[test]
@@ -391,12 +394,12 @@ mod tests {
         };
         let (adam, sgd) = (with(Some(OptimizerKind::Adam), PTB), with(None, PTB));
         assert_eq!((adam.optimizer, sgd.optimizer), (OptimizerKind::Adam, OptimizerKind::Sgd));
-        assert!(adam.schedule.rate < 0.01 && sgd.schedule.rate > 1.0);
+        assert!(adam.schedule.learning_rate < 0.01 && sgd.schedule.learning_rate > 1.0);
         assert!(adam.adam.lazy && !sgd.adam.lazy);
         let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
-        assert!(longer.schedule.rate < adam.schedule.rate, "a wider layer's");
+        assert!(longer.schedule.learning_rate < adam.schedule.learning_rate, "a wider layer's");
         let characters = with(None, LETTERS);
-        assert!(characters.optimizer == OptimizerKind::Adam && characters.schedule.rate < 0.01);
+        assert!(characters.optimizer == OptimizerKind::Adam && characters.schedule.learning_rate < 0.01);
     }
 
     #[test]
@@ -435,7 +438,7 @@ mod tests {
         });
         assert!(coupled.weights < 0.9 * plain.weights && coupled.tokens > plain.tokens);
         // A mixture of softmaxes is learned at a lower rate.
-        assert_eq!(with(|config| config.model.softmaxes = 3).config.schedule.rate, 23.3);
+        assert_eq!(with(|config| config.model.softmaxes = 3).config.schedule.learning_rate, 23.3);
         // What needs two layers gets them.
         let residual = PTB.plan(None, |mut config| {
             config.model.residual = true;

@@ -1,4 +1,4 @@
-//! What a token is, chosen by measuring: the text's characters, subwords and words are counted on a sample of it, and those
+//! The kind of tokens, chosen by measuring: the text's characters, subwords and words are counted on a sample of it, and those
 //! that foresee held-out pieces of it in the fewest bits a character are taken.
 //!
 //! The measure is a Kneser-Ney model of each kind of token. It is the same on every machine, takes a second where a
@@ -35,7 +35,7 @@ const SAMPLED: (f64, f64) = (32.0 * 1024.0, 512.0 * 1024.0);
 const PIECES: usize = 40;
 const HELD_OUT: usize = 10;
 
-/// What a doubling of the text gains of what the doubling before it gained.
+/// The gain of a doubling of the text, as a share of that of the doubling before it.
 const GAIN: f64 = 0.85;
 
 /// The bits of a character that training never had: one of all there are.
@@ -124,7 +124,7 @@ fn boundary(text: &str, at: usize) -> usize {
     (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
 }
 
-/// What a kind of token comes to.
+/// A kind of token, measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// The kind.

@@ -84,7 +84,7 @@ impl Position {
     }
 }
 
-/// What changes during training.
+/// The part of a run that changes during training.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) params: Params,
@@ -180,7 +180,7 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), contents, position })
     }
 
-    /// What it holds of a run of this configuration and model.
+    /// Its progress, for a run of this configuration and model.
     pub(crate) fn restore(self, config: &RunConfig, model: &LanguageModel) -> Result<Progress, FormatError> {
         let Self { path, contents, position } = self;
         let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };

@@ -1,4 +1,4 @@
-//! What a run is: its configuration with everything resolved.
+//! The configuration of a run, everything resolved.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ pub struct RunConfig {
     pub schedule: Schedule,
     /// The initial values.
     pub init: Init,
-    /// What a token is.
+    /// The kind of tokens.
     pub tokenizer: TokenizerKind,
     /// How the vocabulary is cut.
     pub vocabulary: VocabularyOptions,
@@ -232,12 +232,12 @@ impl RunConfig {
             let expected = "0, or a number from 1e-10 to 1000000";
             within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
         }
-        let taken = self.weight_decay * self.schedule.rate;
+        let taken = self.weight_decay * self.schedule.learning_rate;
         if taken >= 1.0 {
             return Err(ConfigError::Conflict(format!(
                 "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
                  product must be below 1",
-                self.weight_decay, self.schedule.rate
+                self.weight_decay, self.schedule.learning_rate
             )));
         }
         if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
@@ -263,7 +263,7 @@ impl RunConfig {
         json!(Self { data, ..self.clone() })
     }
 
-    /// What of it a model has for good: not how long it was to be trained, which may be lengthened.
+    /// The settings that a model has for good: not how long it was to be trained, which may be lengthened.
     pub(crate) fn lasting(&self) -> Value {
         let shortest =
             Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() };
@@ -387,13 +387,13 @@ pub struct DataConfig {
     pub most: Option<u64>,
     /// Whether bytes that are no text are replaced.
     pub lossy: bool,
-    /// What ends a line.
+    /// The end of a line.
     #[serde(default = "kept_line_ends")]
     pub line_ends: LineEnds,
     /// Where line ends are kept: whether most lines of the training text end with a carriage return too.
     #[serde(default)]
     pub crlf: Option<bool>,
-    /// What is shuffled by the seed before the text is split.
+    /// The parts that are shuffled by the seed before the text is split.
     #[serde(default)]
     pub shuffle: Option<Shuffle>,
     /// Where a document ends and the next begins with a fresh state; `None` for one document.

@@ -27,7 +27,7 @@ pub enum TrainError {
         saved.map(|at| format!("; the checkpoint of step {at} is kept, and the best model if one was saved")).unwrap_or_default()
     )]
     NotFinite {
-        /// What is not finite, up to the number of the step.
+        /// The name of the value that is not finite, up to the number of the step.
         what: &'static str,
         /// The step, from 1.
         step: u64,

@@ -206,7 +206,7 @@ impl RunFolder {
     }
 }
 
-/// What comes of asking for the lock.
+/// The answer to a request for the lock.
 enum Lock {
     /// It is this process's until the file is closed; on a file system without locks nobody's.
     Held(Option<File>),
@@ -237,7 +237,7 @@ fn is_the_same(file: &File, path: &Path) -> bool {
     }
 }
 
-/// What the lock says of who holds it.
+/// The holder of the lock, as the lock says.
 fn me() -> String {
     let host = sysinfo::System::host_name().unwrap_or("an unnamed machine".to_owned());
     format!("process {} on {host} since {}\n", std::process::id(), utc(SystemTime::now()))
@@ -376,7 +376,7 @@ impl Claim {
         self.spool.as_ref().map(|partial| partial.0.as_path())
     }
 
-    /// What to remove if the process is stopped before the run begins.
+    /// The files to remove if the process is stopped before the run begins.
     pub fn leftovers(&self) -> Leftovers {
         Leftovers { folder: self.folder.clone(), made: self.made.clone() }
     }
@@ -442,7 +442,7 @@ impl Drop for Claim {
     }
 }
 
-/// What a claim leaves if the process ends before the run begins.
+/// The files that a claim leaves if the process ends before the run begins.
 #[derive(Clone, Debug)]
 pub struct Leftovers {
     folder: RunFolder,

@@ -14,7 +14,7 @@ use crate::run::saved::{ModelCard, file_checksum, tensors};
 
 /// Writes the run folder of a model that was read from `source`, over a run that is there if that is to be replaced.
 ///
-/// What a run knows of its training is not known here: the batches are those of a planned run, the training text is given as
+/// A run's training is not known here: the batches are those of a planned run, the training text is given as
 /// the file that the model is from, and nothing was measured.
 ///
 /// # Errors

@@ -218,6 +218,9 @@ mod tests {
         config.fit(7616, 94_000);
         assert_eq!((config.segment, config.batching, config.batch), (5, Batching::Windows(5), 128));
         assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128.into(), 1));
-        assert_eq!((config.schedule.rate, config.epochs, config.optimizer), (5e-4, Some(5), OptimizerKind::Adam));
+        assert_eq!(
+            (config.schedule.learning_rate, config.epochs, config.optimizer),
+            (5e-4, Some(5), OptimizerKind::Adam)
+        );
     }
 }

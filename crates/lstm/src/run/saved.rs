@@ -16,7 +16,7 @@ use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::data::{test_text, training_text, validation_text};
 
-/// What is known of a saved model beside its parameters.
+/// The facts about a saved model beside its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// The fingerprint of the tokenizer it belongs to.
@@ -167,7 +167,7 @@ pub struct LoadedRun {
     pub model: LanguageModel,
     /// Its best parameters.
     pub params: Params,
-    /// What is known of them.
+    /// The facts about them.
     pub card: ModelCard,
 }
 

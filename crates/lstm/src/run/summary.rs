@@ -1,4 +1,4 @@
-//! What lies in a folder of runs, a few facts each: no model is read for it, only what stands before its tensors.
+//! The runs in a folder, a few facts each: no model is read for it, only what stands before its tensors.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,7 +23,7 @@ pub struct Summary {
     pub seconds: Option<f64>,
     /// Its configuration, or why it cannot be read.
     pub config: Result<RunConfig, FormatError>,
-    /// What is known of its best model; `None` before there is one, or where its file is damaged.
+    /// The card of its best model; `None` before there is one, or where its file is damaged.
     pub card: Option<ModelCard>,
 }
 

@@ -73,9 +73,9 @@ pub struct Batch {
     pub steps: usize,
     /// B.
     pub batch: usize,
-    /// What is read: `[T, B]`.
+    /// The tokens of the input: `[T, B]`.
     pub tokens: Vec<u32>,
-    /// What shall be predicted: `[T, B]`, [`NO_TARGET`] where nothing.
+    /// The tokens to predict: `[T, B]`, [`NO_TARGET`] where there is none.
     pub targets: Vec<u32>,
     /// The length of each row, if they differ.
     pub lengths: Option<Vec<usize>>,

@@ -89,7 +89,7 @@ impl Ids {
     }
 }
 
-/// What is done with words that have no token.
+/// The treatment of words that have no token.
 enum Unknown {
     /// Their cost is looked up, if it can be.
     Spelled,
@@ -228,7 +228,7 @@ pub struct Corpus {
     pub unknown: usize,
     /// Those that are the unknown token in so many letters.
     pub literal: usize,
-    /// What it takes to spell out the unknown tokens, in nats beside their loss; `None` where that is not known.
+    /// The cost of spelling out the unknown tokens, in nats beside their loss; `None` where that is not known.
     pub spelling: Option<f64>,
     /// The lines.
     pub lines: usize,

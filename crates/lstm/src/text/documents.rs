@@ -95,7 +95,7 @@ impl Documents {
     }
 }
 
-/// What ends a line.
+/// The end of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LineEnds {
@@ -130,7 +130,7 @@ impl FromStr for LineEnds {
 /// How a text is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// What ends its lines.
+    /// The ends of its lines.
     pub line_ends: LineEnds,
     /// Where its documents begin; `None` for one document.
     pub documents: Option<Documents>,

@@ -1,10 +1,10 @@
-//! What a file of a folder is, by its name: a text, or something else that lies beside texts.
+//! The kind of a file of a folder, by its name: a text, or something else that lies beside texts.
 
 use std::path::Path;
 
 use super::archive::Compression;
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -33,7 +33,7 @@ impl Kind {
         matches!(self, Self::Text | Self::Unknown | Self::Table | Self::Document | Self::Packed | Self::Empty)
     }
 
-    /// What to call it beside its name.
+    /// A word for it beside its name.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Text | Self::Unknown => "a text",
@@ -60,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// What to do about it.
+    /// Advice about it.
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Packed => "unpack it, or compress it with gzip or zstd",
@@ -130,7 +130,7 @@ const EXTENSIONS: [(Kind, &[&str]); 10] = [
     (Kind::Leftover, &["bak", "orig", "tmp", "partial", "crdownload", "swp", "stdin"]),
 ];
 
-/// What the name of a file says; of a compressed one, the name without that.
+/// The kind that the name of a file says; of a compressed one, the name without that.
 pub(super) fn kind_of(path: &Path) -> Kind {
     let unpacked = if Compression::of(path).is_some() { path.with_extension("") } else { path.to_owned() };
     let extension = unpacked.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();

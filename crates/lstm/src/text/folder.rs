@@ -21,7 +21,7 @@ pub struct Layout {
     pub valid: Vec<PathBuf>,
     /// To measure the result with; empty if none is named for it.
     pub test: Vec<PathBuf>,
-    /// What is not read, and why.
+    /// The files that are left out, and why.
     left_out: Vec<(PathBuf, &'static str)>,
 }
 
@@ -36,7 +36,7 @@ const MOST_DEPTH: usize = 64;
 struct Found {
     path: PathBuf,
     relative: PathBuf,
-    /// What its folders or itself are named for.
+    /// The purpose that its name or those of its folders say.
     purposes: BTreeSet<Purpose>,
     /// The folder that names its purpose, if it is not the file itself.
     named_folder: Option<String>,

@@ -18,7 +18,7 @@ pub(super) struct Line<'a> {
     pub path: &'a Path,
     /// Where it begins in the file.
     pub offset: u64,
-    /// What stands in it, its line feed included.
+    /// Its bytes, its line feed included.
     pub bytes: &'a [u8],
     /// Whether it begins a line, a document.
     pub opens: bool,

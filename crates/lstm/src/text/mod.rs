@@ -27,7 +27,7 @@ pub enum TextError {
     Io {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Bytes that are not UTF-8.

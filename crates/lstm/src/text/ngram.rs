@@ -5,7 +5,7 @@ mod of_corpus;
 
 use crate::model::Loss;
 
-/// What follows a context.
+/// The tokens that follow a context.
 #[derive(Clone, Copy, Debug, Default)]
 struct Context {
     /// The sum of the counts of what follows; 0 where nothing does.
@@ -25,7 +25,7 @@ struct Grams {
     counts: Vec<u32>,
     /// Each gram as a context; none for the longest.
     contexts: Vec<Context>,
-    /// What is taken from counts of 1, of 2, and of more.
+    /// The discounts of counts of 1, of 2, and of more.
     discounts: [f64; 3],
 }
 
@@ -45,7 +45,7 @@ fn key(shorter: usize, token: u32) -> u64 {
 pub struct Ngram {
     vocabulary: usize,
     end: Option<u32>,
-    /// What stands before any token.
+    /// The context of the first token, which is empty.
     empty: Context,
     /// By length: single tokens, pairs, ….
     grams: Vec<Grams>,

@@ -1,11 +1,11 @@
-//! What the name of a file or folder says it is for.
+//! The purpose of a file or folder, by its name.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::archive::Compression;
 
-/// What a text is for.
+/// The purpose of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
     Train,
@@ -42,10 +42,10 @@ const WHOLE: [(Purpose, &[&str]); 4] = [
     (Purpose::Evaluation, &["evaluation"]),
 ];
 
-/// What may stand behind such a word without a gap.
+/// The endings that may stand behind such a word without a gap.
 const ENDINGS: [&str; 8] = ["", "set", "data", "text", "file", "files", "split", "corpus"];
 
-/// What a name in lower case says, of which no more than one should be.
+/// The purposes that a name in lower case says, of which no more than one should be.
 pub(super) fn purposes(name: &str) -> BTreeSet<Purpose> {
     let digits = |c: char| c.is_ascii_digit();
     let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).map(|word| word.trim_matches(digits)).collect();

@@ -14,7 +14,7 @@ use crate::free_memory::free_memory;
 use crate::nn::config::ConfigError;
 use crate::rng::{Purpose, Rng};
 
-/// What of a text is shuffled, before it is split.
+/// The parts of a text that are shuffled before it is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shuffle {
@@ -125,7 +125,7 @@ pub enum Sorted {
     ByNumber,
 }
 
-/// What lines are sorted by.
+/// The order that lines are sorted by.
 struct Keys {
     bytes: Vec<u8>,
     /// Letters and digits alone, in lower case, as `sort` compares them in most languages.

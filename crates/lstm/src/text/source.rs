@@ -39,7 +39,7 @@ pub struct Splits {
     pub test: Option<Source>,
 }
 
-/// What reading a compressed file meets.
+/// An error met in reading a compressed file.
 fn damaged(path: &Path) -> impl Fn(std::io::Error) -> TextError + '_ {
     move |error| {
         TextError::Unusable(format!(
@@ -381,7 +381,7 @@ impl Source {
         }
     }
 
-    /// What to call it in a sentence: its file, or the first of several.
+    /// Its name in a sentence: its file, or the first of several.
     pub(super) fn name(&self) -> String {
         let more = if self.parts.len() > 1 { format!(" and {} more", self.parts.len() - 1) } else { String::new() };
         match self.parts.first() {

@@ -34,7 +34,7 @@ pub struct Data {
     pub floor: Option<f64>,
     /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
-    /// What else is to be known of how they were read.
+    /// Notes on how they were read.
     pub notes: Vec<Note>,
     /// How long reading all this took.
     pub seconds: f64,
@@ -189,7 +189,7 @@ pub(crate) fn test_text(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Opt
     test.map(|source| Corpus::read(&source, tokenizer, config.data.lossy)).transpose()
 }
 
-/// What is to be known of how texts were read.
+/// A note on how texts were read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
     /// The validation text is the training text, so it says nothing of other texts.
@@ -330,7 +330,7 @@ pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> R
     Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
 }
 
-/// What draws the candidates of a sampled softmax, by how often tokens occur in the training text.
+/// Draws the candidates of a sampled softmax, by how often tokens occur in the training text.
 pub(crate) fn sampler(config: &RunConfig, data: &Data) -> Option<Arc<Sampler>> {
     let candidates = config.candidates.filter(|&candidates| candidates < config.model.vocabulary)?;
     Some(Arc::new(Sampler::new(&data.train.ids.counts(config.model.vocabulary), candidates)))

@@ -1,4 +1,4 @@
-//! What a trainer tells its observers, and the observer that keeps it: the metrics file.
+//! The events of a training, and the observer that keeps them: the metrics file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::formats::{FormatError, disk, write_bytes};
 use crate::model::Loss;
 
-/// What happens during training.
+/// An event of a training.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A step was taken.

@@ -9,7 +9,7 @@ use crate::run::checkpoint::Position;
 use crate::run::config::{DataConfig, Lengthened, RunConfig};
 use crate::run::error::TrainError;
 
-/// What changes when a run is resumed: the bounds that are given replace those it had.
+/// The changes to a run that is resumed: the bounds that are given replace those it had.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extension {
     /// Where the texts lie now; they have to be the same.
@@ -19,7 +19,7 @@ pub struct Extension {
     /// The test text.
     pub test: Option<PathBuf>,
     /// The rate from which a schedule that has come down to 0 comes down again over what is added.
-    pub rate: Option<f32>,
+    pub learning_rate: Option<f32>,
     /// The most epochs.
     pub epochs: Option<usize>,
     /// The most training steps.
@@ -112,7 +112,7 @@ pub(super) fn share_done(config: &RunConfig, data: &Data, position: &Position, b
 
 /// The rate of the step after `position`.
 pub(super) fn rate_at(schedule: &Schedule, position: &Position, done: f64) -> f32 {
-    schedule.rate(Moment { epoch: position.epoch, step: position.step, done, plateaus: position.plateaus })
+    schedule.learning_rate_at(Moment { epoch: position.epoch, step: position.step, done, plateaus: position.plateaus })
 }
 
 /// The share of the highest rate below which a schedule that ends at 0 is as good as there.
@@ -122,7 +122,7 @@ const SPENT: f64 = 0.01;
 pub(super) fn has_spent(schedule: &Schedule, position: &Position, done: f64) -> bool {
     schedule.ends_at_zero()
         && done > 0.5
-        && f64::from(rate_at(schedule, position, done)) < SPENT * f64::from(schedule.rate)
+        && f64::from(rate_at(schedule, position, done)) < SPENT * f64::from(schedule.learning_rate)
 }
 
 /// Lets the schedule of a run whose bounds were changed go on from where it was; from `rate`, where it had come down to 0. Gives what
@@ -143,7 +143,7 @@ pub(super) fn lengthen(
     let is_spent = has_spent(&schedule, position, done);
     match rate {
         Some(rate) if is_spent && reached < 1.0 => {
-            (config.schedule.rate, config.schedule.warmup) = (rate, Warmup::default());
+            (config.schedule.learning_rate, config.schedule.warmup) = (rate, Warmup::default());
             config.lengthened = Some(Lengthened { reached, done: 0.0 });
             config.validate()?;
         }
@@ -154,9 +154,9 @@ pub(super) fn lengthen(
         }
         None if bounds(stored) == bounds(config) => {}
         None if is_spent && reached < 1.0 => {
-            let kept = SPENT as f32 * schedule.rate;
+            let kept = SPENT as f32 * schedule.learning_rate;
             config.schedule =
-                Schedule { kind: ScheduleKind::Constant, rate: kept, warmup: Warmup::default(), ..schedule };
+                Schedule { kind: ScheduleKind::Constant, learning_rate: kept, warmup: Warmup::default(), ..schedule };
             return Ok(Some(format!(
                 "the schedule {} had come down to {now:.1e}, with which nothing more is learned: the rate is {kept} from now \
                  on, a hundredth of the highest; with a rate given it comes down from that once more",

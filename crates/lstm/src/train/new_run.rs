@@ -114,7 +114,7 @@ impl NewRun {
                 config.optimizer = kind;
             }
             if let Some(rate) = self.learning_rate {
-                config.schedule.rate = rate;
+                config.schedule.learning_rate = rate;
             }
             config.set_length(self.length);
             self.changes.iter().for_each(|change| change(&mut config));

@@ -15,7 +15,7 @@ use crate::run::error::TrainError;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RatePoint {
     /// The rate of the step.
-    pub rate: f32,
+    pub learning_rate: f32,
     /// The training loss, smoothed over the steps so far, in nats per token.
     pub loss: f64,
 }
@@ -83,7 +83,7 @@ impl RateFinder {
                 break;
             }
             lowest = lowest.min(smoothed);
-            curve.push(RatePoint { rate, loss: smoothed });
+            curve.push(RatePoint { learning_rate: rate, loss: smoothed });
             if !result.norm.is_finite() {
                 break;
             }
@@ -98,11 +98,12 @@ impl RateFinder {
     fn of(curve: Vec<RatePoint>) -> Self {
         let lowest = curve.iter().min_by(|a, b| a.loss.total_cmp(&b.loss)).copied();
         let lowest = lowest.filter(|lowest| curve.first().is_some_and(|first| lowest.loss < first.loss));
-        let tenth_of_minimum = lowest.map(|lowest| lowest.rate / 10.0);
+        let tenth_of_minimum = lowest.map(|lowest| lowest.learning_rate / 10.0);
         // The rates grow by the same factor from step to step, so a difference is a slope over their logarithm.
         let until = lowest.and_then(|lowest| curve.iter().position(|point| *point == lowest)).unwrap_or(0);
-        let falls =
-            curve[..curve.len().min(until + 2)].windows(3).map(|near| (near[2].loss - near[0].loss, near[1].rate));
+        let falls = curve[..curve.len().min(until + 2)]
+            .windows(3)
+            .map(|near| (near[2].loss - near[0].loss, near[1].learning_rate));
         let steepest = falls.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(fall, _)| *fall < 0.0);
         Self { steepest: steepest.map(|(_, rate)| rate), tenth_of_minimum, curve }
     }
@@ -118,7 +119,7 @@ mod tests {
     fn suggestions_are_the_steepest_fall_and_a_tenth_of_the_minimum() {
         let losses = [5.0, 4.9, 4.7, 4.0, 3.2, 3.0, 2.9, 3.5, 6.0];
         let curve = |losses: &[f64]| -> Vec<RatePoint> {
-            losses.iter().enumerate().map(|(i, &loss)| RatePoint { rate: 2f32.powi(i as i32), loss }).collect()
+            losses.iter().enumerate().map(|(i, &loss)| RatePoint { learning_rate: 2f32.powi(i as i32), loss }).collect()
         };
         let test = RateFinder::of(curve(&losses));
         // From 4.7 to 3.2 around the fourth; the lowest is the seventh.
@@ -144,7 +145,7 @@ mod tests {
             let suggested = [test.steepest, test.tenth_of_minimum].map(Option::unwrap);
             eprintln!("{optimizer}: {suggested:?}, {} points", test.curve.len());
             assert!(suggested.iter().all(|rate| range.contains(rate)), "{optimizer}: {suggested:?}");
-            assert!(test.curve.windows(2).all(|pair| pair[1].rate > pair[0].rate));
+            assert!(test.curve.windows(2).all(|pair| pair[1].learning_rate > pair[0].learning_rate));
             let lowest = test.curve.iter().map(|point| point.loss).fold(f64::INFINITY, f64::min);
             let (first, last) = (test.curve[0].loss, test.curve[test.curve.len() - 1].loss);
             assert!(lowest < 0.95 * first && last > 1.02 * lowest, "{first} {lowest} {last}");

@@ -108,7 +108,7 @@ impl Trainer {
         self.claim.is_locked()
     }
 
-    /// What has ended the run, if it is over.
+    /// The bound that has ended the run, if it is over.
     pub fn ended_by(&self) -> Option<Bound> {
         if !self.is_over() {
             return None;
@@ -132,7 +132,7 @@ impl Trainer {
         self.progress.position.step
     }
 
-    /// What became of the schedule of a run that was made longer, in a sentence.
+    /// A sentence about the schedule of a run that was made longer.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }

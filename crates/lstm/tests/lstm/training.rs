@@ -119,7 +119,7 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
         (Batching::Lines, OptimizerKind::AdamW, 4e-3),
     ] {
         let mut config = config(&texts);
-        (config.batching, config.optimizer, config.schedule.rate) = (batching, optimizer, rate);
+        (config.batching, config.optimizer, config.schedule.learning_rate) = (batching, optimizer, rate);
         assert_same_bits(
             &config,
             &[
@@ -166,7 +166,8 @@ fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
     }
     // 30 of the 38 steps of two epochs; three quarters of the first 20 are behind the warm-up.
     (config.steps, config.epochs) = (Some(30), None);
-    config.schedule = Schedule { kind: ScheduleKind::Linear, rate: 0.004, warmup: Warmup::Steps(5), ..config.schedule };
+    config.schedule =
+        Schedule { kind: ScheduleKind::Linear, learning_rate: 0.004, warmup: Warmup::Steps(5), ..config.schedule };
     let (rates, _) = rates(&config);
     assert_eq!(rates.len(), 30);
     for (step, rate) in rates.into_iter().enumerate() {
@@ -181,7 +182,7 @@ fn a_plateau_divides_the_rate_after_an_epoch_that_does_not_improve() {
     let texts = texts(600);
     let mut config = config(&texts);
     config.epochs = Some(8);
-    config.schedule = Schedule { kind: ScheduleKind::Plateau, rate: 0.3, decay: 4.0, ..config.schedule };
+    config.schedule = Schedule { kind: ScheduleKind::Plateau, learning_rate: 0.3, decay: 4.0, ..config.schedule };
     let (rates, best) = rates(&config);
     let epochs: Vec<&[f32]> = rates.chunks(rates.len() / 8).collect();
     assert!(best.contains(&false) && best.contains(&true), "{best:?}");
@@ -236,7 +237,7 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
     config.model.dropout = DropoutRates::default();
     // So high a rate that validation soon gets worse; patience does not end the run before the average has begun.
     (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
-    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.schedule };
     (config.epochs, config.patience) = (Some(12), Some(4));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -296,7 +297,7 @@ fn averages_go_on_with_the_same_bits() {
     config.average = Averaging::Ema(0.9);
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
     (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
-    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 12.0, ..config.schedule };
+    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.schedule };
     let breaks: [fn(&Event) -> bool; 3] = [
         |event| matches!(event, Event::Validated { epoch: 0, .. }),
         |event| matches!(event, Event::Averaging { .. }),
@@ -341,7 +342,7 @@ fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
     let texts = texts(1000);
     let mut config = config(&texts);
     (config.batching, config.batch, config.model.dropout) = (Batching::Windows(5), 12, DropoutRates::default());
-    (config.optimizer, config.schedule.rate, config.clip) = (OptimizerKind::Sgd, 1.0, Some(0.1));
+    (config.optimizer, config.schedule.learning_rate, config.clip) = (OptimizerKind::Sgd, 1.0, Some(0.1));
     let run = |batch, accumulate| {
         let folder = tempfile::tempdir().unwrap();
         let config = RunConfig { batch, accumulate, ..config.clone() };
@@ -360,7 +361,7 @@ fn the_rate_follows_the_length_of_a_varied_segment() {
     let texts = texts(2000);
     let mut config = config(&texts);
     (config.variable_segment, config.segment, config.epochs) = (true, 12, Some(1));
-    config.schedule = Schedule { kind: ScheduleKind::Constant, rate: 0.012, ..config.schedule };
+    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 0.012, ..config.schedule };
     let (rates, _) = rates(&config);
     // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
     let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
@@ -456,7 +457,7 @@ fn every_choice_learns() {
     cases.push(("regularised".to_owned(), regularised(&base)));
     let mut unigram = None;
     for (name, mut config) in cases {
-        (config.schedule.rate, config.epochs) = (1e-2, Some(3));
+        (config.schedule.learning_rate, config.epochs) = (1e-2, Some(3));
         if config.model.hidden == 9.into() {
             config.model.hidden = 24.into();
         }
@@ -512,7 +513,7 @@ fn a_run_out_of_patience_stays_so() {
     let texts = texts(600);
     let mut config = config(&texts);
     // A rate this high never improves on its first epochs for long.
-    (config.schedule.rate, config.epochs, config.patience) = (0.5, Some(50), Some(1));
+    (config.schedule.learning_rate, config.epochs, config.patience) = (0.5, Some(50), Some(1));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
@@ -556,7 +557,7 @@ fn a_time_budget_ends_the_run() {
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let texts = texts(600);
     let mut config = config(&texts);
-    (config.optimizer, config.schedule.rate, config.clip) = (OptimizerKind::Sgd, 1e38, None);
+    (config.optimizer, config.schedule.learning_rate, config.clip) = (OptimizerKind::Sgd, 1e38, None);
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
@@ -574,7 +575,7 @@ fn parameters_that_are_no_numbers_are_never_saved() {
     let mut config = config(&texts);
     (config.data.train, config.data.test) = (Some(texts.path().join("train.txt")), Some(texts.path().join("test.txt")));
     // The penalty alone is beyond the range.
-    (config.optimizer, config.schedule.rate, config.weight_decay, config.steps) =
+    (config.optimizer, config.schedule.learning_rate, config.weight_decay, config.steps) =
         (OptimizerKind::Sgd, 1e38, 1e30, Some(1));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

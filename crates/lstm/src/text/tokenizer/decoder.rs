@@ -43,7 +43,7 @@ impl Decoder<'_> {
         bytes
     }
 
-    /// What was held back, when no token follows.
+    /// The bytes that were kept back, when no token follows.
     pub fn finish(&mut self) -> Vec<u8> {
         let bytes = match &self.tokenizer.subwords {
             Some(subwords) => self.write(&subwords.decode(&self.line)),
@@ -54,7 +54,7 @@ impl Decoder<'_> {
         bytes
     }
 
-    /// What `text`, that of the line so far, adds to what was written.
+    /// The bytes that `text`, that of the line so far, adds to those that were written.
     fn write(&mut self, text: &str) -> Vec<u8> {
         let same = text.bytes().zip(self.written.bytes()).take_while(|(a, b)| a == b).count();
         let added = text.as_bytes()[same..].to_vec();

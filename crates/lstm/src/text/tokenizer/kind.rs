@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::setting::ConfigError;
 
-/// What a token is.
+/// A kind of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenizerKind {
-    /// What stands between white space; every line ends with `<eos>`.
+    /// A word: all between white space; every line ends with `<eos>`.
     #[default]
     Words,
     /// A Unicode character.
@@ -24,12 +24,12 @@ pub enum TokenizerKind {
     Unigram,
     /// A piece of a word; a word begins where a piece has no mark.
     Wordpiece,
-    /// What a `tokenizer.json` says.
+    /// As a `tokenizer.json` says.
     File,
 }
 
 impl TokenizerKind {
-    /// What many of its tokens are called.
+    /// The word for many of its tokens.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Words => "words",

@@ -161,7 +161,7 @@ impl Tokenizer {
         Self { stored, ids, subwords: subwords.map(Arc::new) }
     }
 
-    /// What a token is.
+    /// The kind of tokens.
     pub fn kind(&self) -> TokenizerKind {
         self.stored.kind
     }
@@ -236,7 +236,7 @@ impl Tokenizer {
         }
     }
 
-    /// What stands before the first token of a stream: the end of a line.
+    /// The token before the first of a stream: the end of a line.
     pub fn start(&self) -> u32 {
         self.eos().or_else(|| self.line_feed()).or_else(|| self.unknown()).unwrap_or(0)
     }
@@ -390,7 +390,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// What turns tokens into text that goes on from `before`.
+    /// A decoder of tokens into text that goes on from `before`.
     pub fn decoder(&self, before: &str) -> Decoder<'_> {
         let at_start = before.is_empty() || before.ends_with(['\n', ' ']);
         let mut decoder = Decoder { tokenizer: self, at_start, line: Vec::new(), written: String::new() };

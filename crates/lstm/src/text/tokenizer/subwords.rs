@@ -20,7 +20,7 @@ use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
 
-/// What [`Subwords::train`] makes.
+/// The kind of subwords that [`Subwords::train`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     /// Of the bytes of the text, with the space before a word part of it. Loses nothing.

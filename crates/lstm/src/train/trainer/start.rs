@@ -114,7 +114,7 @@ impl Trainer {
             check_model(folder, &stored, &model, &tokenizer_file, &data.train.fingerprint)?;
         }
         progress.position.tokenizer_file = tokenizer_file;
-        let note = lengthen(&stored, &mut config, extension.rate, &data, &progress.position)?;
+        let note = lengthen(&stored, &mut config, extension.learning_rate, &data, &progress.position)?;
         progress.position.config = config.deciding();
         if stored.deciding() != progress.position.config {
             // Together, for each proves the other.
