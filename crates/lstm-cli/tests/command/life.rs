@@ -483,7 +483,7 @@ fn a_configuration_or_a_tokenizer_that_was_changed_is_refused_by_name() {
         ("readout = \"hidden\"", "readout = \"output-gate\"", "model.readout"),
         ("residual = false", "residual = true", "model.residual"),
         ("weight_decay = 0.0", "weight_decay = 0.1", "weight_decay"),
-        ("layers = 2", "layers = 4294967296", "`model.layers` is 4294967296, but was 2"),
+        ("layers = 2", "layers = 4294967296", "model.layers is 4294967296, but was 2"),
         ("seed = 1", "seed = 2", "seed"),
         ("tied = ", "tide = ", "tide"),
     ] {
@@ -528,7 +528,7 @@ fn a_model_that_is_not_the_runs_own_is_refused_when_it_goes_on() {
     let of = |run: &str| std::fs::read(path(run).join("model.safetensors")).unwrap();
     for (model, expected) in [
         (of("other"), "the model of another run"),
-        (of("seed"), "`seed` is 1, but was 2 when model.safetensors was written"),
+        (of("seed"), "seed is 1, but was 2 when model.safetensors was written"),
         (own[..own.len() - 1].to_vec(), "truncated or damaged"),
         (vec![], "model.safetensors"),
     ] {
