@@ -49,6 +49,9 @@ pub(crate) struct Position {
     /// The tokens that were validated on, and the seconds that took.
     #[serde(default)]
     pub(crate) evaluated: (u64, f64),
+    /// The seconds of writing what a validation leaves, the model and the checkpoint.
+    #[serde(default)]
+    pub(crate) saving: f64,
     /// The fingerprint of the texts.
     pub(crate) data: String,
     /// The settings of the run, [`RunConfig::deciding`]; null in a checkpoint that does not note them.

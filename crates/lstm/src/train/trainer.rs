@@ -247,8 +247,9 @@ impl Trainer {
         Ok(Pass::Done(progress.position.batch == count))
     }
 
-    /// Whether a time budget is better spent on training than on validating at the end of this epoch. The end of the run
-    /// is validated, and so is every epoch where something depends on it.
+    /// Whether a time budget is better spent on training than on validating at the end of this epoch, and on writing what
+    /// that leaves, which takes longer than a short text's epoch. The end of the run is validated, and so is every epoch
+    /// where something depends on it.
     fn has_no_time_to_validate(&self) -> bool {
         let (config, position) = (&self.config, &self.progress.position);
         let Some(valid) = &self.data.valid else { return false };
@@ -257,7 +258,7 @@ impl Trainer {
             || config.schedule.kind == ScheduleKind::Plateau;
         let is_last =
             config.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs) || is_spent(config, &self.data, position);
-        let spent = position.evaluated.1 + evaluation_seconds(valid.tokens(), position);
+        let spent = position.saving + position.evaluated.1 + evaluation_seconds(valid.tokens(), position);
         config.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
     }
 

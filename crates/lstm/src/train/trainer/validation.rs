@@ -52,6 +52,7 @@ impl Trainer {
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         position.evaluated.0 += valid.map_or(0, |loss| loss.tokens as u64);
         position.evaluated.1 += before.elapsed().as_secs_f64();
+        let before = Instant::now();
         let best = match (valid, position.best) {
             (Some(valid), Some(best)) => valid.nll < best.nll,
             _ => true,
@@ -92,6 +93,7 @@ impl Trainer {
         }
         // Last: a kill before it costs the validation, which is then done again, but no line of the metrics.
         self.save_checkpoint(log)?;
+        self.progress.position.saving += before.elapsed().as_secs_f64();
         Ok(Pass::Done(()))
     }
 
