@@ -9,8 +9,8 @@ use lstm::adapt::dynamic::GradientScale;
 use lstm::adapt::settings::{Adaptation, CacheSettings, DynamicSettings, Settings, Tuned};
 use lstm::adapt::tune::{CacheGrid, Event, Trial, tune_cache, tune_dynamic};
 use lstm::model::Loss;
-use lstm::run::checkpoint::LoadedRun;
 use lstm::run::folder::RunFolder;
+use lstm::run::saved::LoadedRun;
 use lstm::text::corpus::Corpus;
 use serde_json::Value;
 

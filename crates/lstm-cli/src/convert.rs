@@ -7,9 +7,9 @@ use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use lstm::formats::foreign::{self, Format, Hints, Import};
 use lstm::formats::network::Network;
-use lstm::run::checkpoint::LoadedRun;
 use lstm::run::folder::Existing;
 use lstm::run::imported::write_imported;
+use lstm::run::saved::LoadedRun;
 use lstm::text::tokenizer::Tokenizer;
 
 use crate::output::{count, talk};

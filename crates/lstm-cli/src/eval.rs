@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use lstm::evaluate::Evaluation;
-use lstm::run::checkpoint::LoadedRun;
+use lstm::run::saved::LoadedRun;
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
 use serde_json::{Value, json};

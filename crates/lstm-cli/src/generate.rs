@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
-use lstm::run::checkpoint::LoadedRun;
+use lstm::run::saved::LoadedRun;
 use serde_json::{Value, json};
 
 use crate::measured::open;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Result;
-use lstm::run::checkpoint::LoadedRun;
+use lstm::run::saved::LoadedRun;
 use lstm::text::corpus::Corpus;
 use lstm::text::source::Source;
 use lstm::text::tokenizer::TokenizerKind;

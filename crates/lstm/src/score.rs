@@ -3,7 +3,7 @@
 use crate::evaluate::Evaluation;
 use crate::free_memory::{free_memory, size};
 use crate::model::Loss;
-use crate::run::checkpoint::LoadedRun;
+use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;

@@ -9,7 +9,7 @@ use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Predi
 use crate::nn::gradients::Gradients;
 use crate::nn::params::Params;
 use crate::nn::state::State;
-use crate::run::checkpoint::LoadedRun;
+use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::batch::{Batch, Batches, Batching};
 use crate::text::corpus::Corpus;

@@ -22,7 +22,7 @@ use settings::{CacheSettings, DynamicSettings};
 
 use crate::evaluate::Evaluation;
 use crate::model::{Loss, Predicted};
-use crate::run::checkpoint::LoadedRun;
+use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;

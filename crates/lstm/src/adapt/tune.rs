@@ -6,7 +6,7 @@ use super::cache::{Cache, mixed};
 use super::dynamic::GradientScale;
 use super::settings::{CacheSettings, DynamicSettings};
 use crate::model::Loss;
-use crate::run::checkpoint::LoadedRun;
+use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::corpus::Corpus;
 

@@ -4,7 +4,7 @@ use super::documents::{DocumentEnds, End, Place};
 use crate::model::{LanguageModel, TokenStream};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
-use crate::run::checkpoint::LoadedRun;
+use crate::run::saved::LoadedRun;
 use crate::text::batch::Batching;
 
 /// How a model's texts begin, go on and what never stands in them.

@@ -13,7 +13,6 @@ use crate::nn::state::State;
 use crate::optim::averaging::{Averaging, average_in};
 use crate::optim::optimizer::Optimizer;
 use crate::run::config::RunConfig;
-pub use crate::run::saved::{LoadedRun, ModelCard};
 use crate::run::saved::{read_params, tensors};
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::checkpoint::ModelCard;
 use super::config::RunConfig;
 use super::folder::RunFolder;
+use super::saved::ModelCard;
 use crate::formats::FormatError;
 
 /// A run in short.

@@ -128,14 +128,6 @@ impl Data {
         [&self.valid, &self.test].into_iter().flatten().map(Corpus::tokens).sum()
     }
 
-    /// The bytes of the training text, of which `config` may use fewer.
-    ///
-    /// # Errors
-    /// A text that cannot be used.
-    pub fn training_bytes(config: &DataConfig) -> Result<u64, TextError> {
-        Ok(config.train.as_deref().map(Source::open).transpose()?.map_or(0, |splits| splits.train.bytes()))
-    }
-
     /// Which files are read as what, where a folder is among the texts.
     ///
     /// # Errors
