@@ -289,11 +289,11 @@ impl Ready {
         let mut pass = Adapted::new(run, corpus, settings.cache, scale.as_ref().zip(settings.dynamic))?;
         while pass.advance() {
             let loss = pass.total();
-            if !loss.nll.is_finite() {
+            if !loss.perplexity().is_finite() {
                 progress.finish();
                 let rate = settings.dynamic.map_or(0.0, |dynamic| dynamic.rate);
                 bail!(
-                    "after {} the adapted loss is no finite number; give a lower --dynamic-rate than {rate}",
+                    "after {} the perplexity of the adapted model is no finite number; give a lower --dynamic-rate than {rate}",
                     count(loss.tokens as u64, "token")
                 );
             }

@@ -120,13 +120,16 @@ fn adaptations_that_cannot_be_made() {
         ("cache-weight", "-0.5", "must be at least 0 and below 1"),
         ("cache-window", "0", "must be at least 1"),
         ("dynamic-rate", "-1", "must be a number of at least 0"),
+        ("dynamic-rate", "1e30", "from 0.0000000001 to 10000"),
+        ("dynamic-decay", "1e30", "from 0.0000000001 to 10000"),
+        ("cache-theta", "1e30", "from 0.0000000001 to 10000"),
         ("dynamic-decay", "inf", "must be a number of at least 0"),
         ("dynamic-segment", "0", "must be at least 1"),
     ] {
         refused(&format!("--adapt both --{option} {value}"), &[option, expected]);
     }
     refused(
-        "--adapt dynamic --dynamic-rate 1e30 --dynamic-decay 0 --dynamic-segment 5",
+        "--adapt dynamic --dynamic-rate 10000 --dynamic-decay 0 --dynamic-segment 5",
         &["no finite number", "a lower --dynamic-rate than"],
     );
     assert!(!folder.path().join("run/adaptation.toml").exists());

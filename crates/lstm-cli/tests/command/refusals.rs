@@ -29,6 +29,18 @@ fn texts_that_cannot_be_read() {
     write("short.txt", b"a b a\na b\n b a\n");
     write("zeros.txt", b"text\0text\n");
     write("latin.txt", b"good\nbad \xE9\n");
+    let tar = [b"text.txt".to_vec(), vec![0; 249], b"ustar\x0000".to_vec(), vec![0; 300]].concat();
+    for (name, begin, said) in [
+        ("a.zip", &b"PK\x03\x04\x14\0"[..], "a.zip is a zip archive; unpack it"),
+        ("a.xz", b"\xFD7zXZ\0\0\x04", "a.xz is compressed with xz; unpack it, or compress it with gzip or zstd"),
+        ("a.bz2", b"BZh91AY&SY\0", "a.bz2 is compressed with bzip2"),
+        ("a.tar", &tar, "a.tar is a tar archive; unpack it"),
+        ("a.txt", b"\x1F\x8B\x08\0", "a.txt is compressed with gzip; unpack it, or give it a name that ends in .gz"),
+    ] {
+        write(name, &[begin, &[0xFF; 300]].concat());
+        refused(folder.path(), name, &[said]);
+        refused(folder.path(), &format!("text.txt --valid {name}"), &[said]);
+    }
     write("dna.txt", &b"ACGTTGCA".repeat(500));
     write("spaces.txt", &b"   \n".repeat(500));
     write("wide.txt", &[b"\xFF\xFE\0\0".to_vec(), b"a\0\0\0".repeat(50)].concat());

@@ -119,7 +119,9 @@ const MOST_TOKENS: usize = 1_000_000_000;
 
 fn zero_or(name: &'static str, value: f32) -> Result<(), ConfigError> {
     within(name, value, 0.0..=f32::MAX, "a number of at least 0")?;
-    if value == 0.0 { Ok(()) } else { within(name, value, 1e-10..=f32::MAX, "0, or a number from 0.0000000001 on") }
+    // The bounds of a learning rate; a model at a greater one follows nothing.
+    let sense = "0, or a number from 0.0000000001 to 10000";
+    if value == 0.0 { Ok(()) } else { within(name, value, 1e-10..=1e4, sense) }
 }
 
 /// The parts of an adaptation, with their settings.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::TextError;
 use super::archive::Compression;
 use super::file_kind::{Kind, is_documentation, kind_of};
-use super::purpose::{Purpose, are_parts, purposes};
+use super::purpose::{Purpose, are_parts, joined, lower, purposes};
 
 /// The texts of a folder, each list in the order of the names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,6 +135,9 @@ impl Layout {
         walk.folder(root, 0)?;
         let Walk { mut texts, others, mut left_out, .. } = walk;
         texts.sort_by(|a, b| a.path.cmp(&b.path));
+        let unnamed: Vec<&mut Found> = texts.iter_mut().filter(|found| found.purposes.is_empty()).collect();
+        let names: Vec<String> = unnamed.iter().map(|found| found.relative.to_string_lossy().to_lowercase()).collect();
+        unnamed.into_iter().zip(joined(&names)).for_each(|(found, purpose)| found.purposes.extend(purpose));
         refuse_twins(root, &texts)?;
         drop_links(root, &mut texts, &mut left_out)?;
         let of = |purpose| -> Vec<Found> {
@@ -236,7 +239,7 @@ impl Layout {
 
     /// The files of a list, or the first and the last of many.
     fn said(&self, files: &[PathBuf]) -> String {
-        let name = |file: &PathBuf| self.relative(file).display().to_string();
+        let name = |file: &PathBuf| visible(self.relative(file));
         match files {
             [first, .., last] if files.len() > 4 => {
                 format!("{} files from {} to {}", files.len(), name(first), name(last))
@@ -247,7 +250,7 @@ impl Layout {
 
     fn said_left_out(&self) -> String {
         const SHOWN: usize = 4;
-        let shown = self.left_out.iter().take(SHOWN).map(|(path, why)| format!("{} ({why})", path.display()));
+        let shown = self.left_out.iter().take(SHOWN).map(|(path, why)| format!("{} ({why})", visible(path)));
         let mut said = shown.collect::<Vec<_>>().join(", ");
         if self.left_out.len() > SHOWN {
             said.push_str(&format!(" and {} more", self.left_out.len() - SHOWN));
@@ -270,7 +273,13 @@ impl fmt::Display for Layout {
 }
 
 fn shown(found: &Found) -> String {
-    found.relative.display().to_string()
+    visible(&found.relative)
+}
+
+/// A name in one line, whatever is in it.
+fn visible(name: &Path) -> String {
+    let name = name.to_string_lossy();
+    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// The sentence about a folder that could be read in more than one way.
@@ -343,7 +352,7 @@ impl Walk {
     fn file(&mut self, path: PathBuf, metadata: &std::fs::Metadata) -> Result<(), TextError> {
         let relative = path.strip_prefix(&self.root).unwrap_or(&path).to_owned();
         let components: Vec<String> =
-            relative.components().map(|part| part.as_os_str().to_string_lossy().to_lowercase()).collect();
+            relative.components().map(|part| lower(&part.as_os_str().to_string_lossy())).collect();
         let named = |component: &&String| !purposes(component).is_empty();
         let (file, folders) = components.split_last().map_or(("", &[][..]), |(file, folders)| (file.as_str(), folders));
         if is_documentation(file) {
@@ -487,6 +496,9 @@ mod tests {
             // Without names for it, all of it is one text.
             ("a.txt b.txt", "train: a.txt, b.txt"),
             ("one", "train: one"),
+            ("ptbtrain.txt ptbvalid.txt ptbtest.txt", "train: ptbtrain.txt; valid: ptbvalid.txt; test: ptbtest.txt"),
+            ("data.txt myTest.txt", "train: data.txt; test: myTest.txt"),
+            ("a\u{1b}[31m.txt", "train: a\\u{1b}[31m.txt"),
             ("xaa xab xac", "train: xaa, xab, xac"),
             ("part-00000 part-00001 _SUCCESS=", "train: part-00000, part-00001; left out: _SUCCESS (empty)"),
             ("1 2 3 4 5", "train: 5 files from 1 to 5"),

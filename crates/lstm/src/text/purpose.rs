@@ -45,6 +45,37 @@ const WHOLE: [(Purpose, &[&str]); 4] = [
 /// The endings that may stand behind such a word without a gap.
 const ENDINGS: [&str; 8] = ["", "set", "data", "text", "file", "files", "split", "corpus"];
 
+/// A name in lower case, with a gap where a capital letter begins a word, as in `myTest`.
+pub(super) fn lower(name: &str) -> String {
+    let (mut said, mut before) = (String::new(), ' ');
+    for c in name.chars() {
+        if c.is_uppercase() && before.is_lowercase() {
+            said.push('-');
+        }
+        said.extend(c.to_lowercase());
+        before = c;
+    }
+    said
+}
+
+/// The purposes of files whose names begin alike and go on without a gap, as `ptbtrain` beside `ptbtest`. One alone, such as
+/// `contest`, is a word of its own.
+pub(super) fn joined(names: &[String]) -> Vec<Option<Purpose>> {
+    let parts = |name: &String| {
+        let (folder, file) = name.rsplit_once(std::path::is_separator).unwrap_or(("", name));
+        let stem = file.split('.').next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
+        let known = WORDS.iter().flat_map(|(purpose, known)| known.iter().map(move |word| (*purpose, *word)));
+        let ends = known.filter_map(|(purpose, word)| Some((stem.strip_suffix(word)?, purpose)));
+        ends.min_by_key(|(begin, _)| begin.len()).map(|(begin, purpose)| ([folder, "/", begin].concat(), purpose))
+    };
+    let parts: Vec<Option<(String, Purpose)>> = names.iter().map(parts).collect();
+    let begins = |begin: &str, trains: bool| {
+        parts.iter().flatten().any(|(other, purpose)| other == begin && (*purpose == Purpose::Train) == trains)
+    };
+    let say = |(begin, purpose): &(String, Purpose)| (begins(begin, true) && begins(begin, false)).then_some(*purpose);
+    parts.iter().map(|parts| parts.as_ref().and_then(say)).collect()
+}
+
 /// The purposes that a name in lower case says, of which no more than one should be.
 pub(super) fn purposes(name: &str) -> BTreeSet<Purpose> {
     let digits = |c: char| c.is_ascii_digit();
@@ -128,6 +159,19 @@ mod tests {
             }
         }
         assert_eq!(purposes("train_test.txt").len(), 2);
+    }
+
+    #[test]
+    fn words_without_a_gap_say_it_where_a_capital_or_another_name_sets_them_apart() {
+        for (name, expected) in [("myTest.txt", "my-test.txt"), ("PTB.Test", "ptb.test"), ("wikiTrain2", "wiki-train2")]
+        {
+            assert_eq!(lower(name), expected);
+        }
+        use Purpose::{Test, Train, Valid};
+        let said = |names: &str| joined(&names.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(said("ptbtrain.txt ptbvalid.txt ptbtest01"), [Some(Train), Some(Valid), Some(Test)]);
+        assert_eq!(said("contest.txt latest greatest"), [None; 3]);
+        assert_eq!(said("a/strain b/stest restrain.txt"), [None; 3]);
     }
 
     #[test]
