@@ -65,20 +65,20 @@ pub struct Outcome {
 }
 
 impl Adapt {
-    /// Refuses what contradicts itself, settles the settings, tuning them where they are missing, and reads what dynamic
+    /// Refuses what contradicts itself, finds the settings, tuning them where they are missing, and reads what dynamic
     /// evaluation needs of the training text. `None` without `--adapt`.
     pub fn prepare(&self, run: &LoadedRun, folder: &Path) -> Result<Option<Ready>> {
         let Some(adaptation) = self.adapt else { return Ok(None) };
         self.check(adaptation)?;
         let folder = RunFolder(folder.to_owned());
         let mut preparation = Preparation { run, adaptation, scale: None, progress: Progress::new() };
-        let settings = self.settle(&mut preparation, &folder);
+        let settings = self.tuned_settings(&mut preparation, &folder);
         preparation.progress.finish();
         Ok(Some(Ready { adaptation, settings: settings?, scale: preparation.scale }))
     }
 
     /// The settings, tuned where they are missing. What dynamic evaluation needs is then in the preparation.
-    fn settle(&self, preparation: &mut Preparation, folder: &RunFolder) -> Result<Settings> {
+    fn tuned_settings(&self, preparation: &mut Preparation, folder: &RunFolder) -> Result<Settings> {
         let (adaptation, params) = (preparation.adaptation, &preparation.run.params);
         let settings = match self.given(adaptation) {
             Some(settings) => settings,

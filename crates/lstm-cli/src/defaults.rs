@@ -147,7 +147,7 @@ impl Configurations {
     }
 }
 
-/// A preset's configuration with what windows settle.
+/// A preset's configuration with what windows decide.
 fn resolved(mut config: RunConfig) -> Value {
     config.fit(1, 1);
     serde_json::to_value(config).unwrap_or_default()

@@ -25,7 +25,7 @@ const LEAST_COLUMN: usize = 2048;
 /// The mean change of a segment's surprisals, in nats, from which on the rest changes nothing that is shown: of two layers
 /// of 512 on the Penn Treebank it was 0.19 for the first 64 tokens and halved with every 64, so that 500 tokens were read
 /// again and the mean of all came out right to 7 · 10⁻⁷ nats.
-const SETTLED: f32 = 1e-3;
+const CONVERGED: f32 = 1e-3;
 
 /// A pass over a whole text, batch by batch: every token is predicted once. Windows and lines start from a zero state
 /// each. Of a stream the state is carried from the first token to the last; how it is read in columns all the same is
@@ -159,7 +159,7 @@ impl<'a> Evaluation<'a> {
                     change += (known - now).abs();
                 }
                 self.total.nll += loss.nll - before;
-                self.settle(change);
+                self.stop_if_converged(change);
             }
         }
         true
@@ -177,8 +177,8 @@ impl<'a> Evaluation<'a> {
 
     /// Ends the reading if the last batch changed its surprisals by so little in all; begins it anew in one row if the
     /// columns have been read again to their middle.
-    fn settle(&mut self, change: f32) {
-        if change <= SETTLED * self.surprisal.len() as f32 {
+    fn stop_if_converged(&mut self, change: f32) {
+        if change <= CONVERGED * self.surprisal.len() as f32 {
             self.next = self.batches.len();
             self.reading = Reading::Once;
         } else if self.next > self.batches.len() / 2 {

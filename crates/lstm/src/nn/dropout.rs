@@ -167,7 +167,7 @@ impl Masks {
     }
 
     /// Fills `mask` with `len` values for zoneout: 1, to keep what was, with probability `rate`, else 0.
-    pub(crate) fn keep(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
+    pub(crate) fn fill_zoneout(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
         self.draw((Purpose::Zoneout, place), rate, [1.0, 0.0], mask, len);
     }
 
@@ -243,7 +243,7 @@ mod tests {
         Masks { seed: 1, step: 10 }.fill(0, 0.25, &mut other, 40_000);
         assert_ne!(first, other);
         // Zoneout's are drawn from a stream of their own: 1 is kept.
-        masks.keep(0, 0.25, &mut other, 40_000);
+        masks.fill_zoneout(0, 0.25, &mut other, 40_000);
         assert!(other.iter().all(|&x| x == 0.0 || x == 1.0));
         let agreeing = first.iter().zip(&other).filter(|(dropped, kept)| (**dropped == 0.0) == (**kept == 1.0)).count();
         assert!(agreeing < 30_000, "{agreeing}");

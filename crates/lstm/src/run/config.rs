@@ -144,7 +144,7 @@ impl RunConfig {
         VocabularyOptions { line_markers: self.batching != Batching::Stream, ..self.vocabulary }
     }
 
-    /// Settles what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
+    /// Sets what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the
     /// epochs. `tokens`: of the training text.
     pub fn fit(&mut self, vocabulary: usize, tokens: usize) {
         self.model.vocabulary = vocabulary;

@@ -89,7 +89,7 @@ impl RunFolder {
             match folder.lock().map_err(|source| folder.trouble(source))? {
                 Lock::Held(lock) => {
                     let _claim = Claim { folder: folder.clone(), made: Vec::new(), spool: None, lock };
-                    folder.settle().map_err(|source| folder.trouble(source))?;
+                    folder.finish_pending().map_err(|source| folder.trouble(source))?;
                 }
                 Lock::Busy(_) | Lock::Gone => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -160,7 +160,7 @@ impl RunFolder {
 
     /// Puts the files that wait in their places and removes those that they replace. It can be stopped anywhere and done again.
     /// Only who holds the lock may.
-    fn settle(&self) -> io::Result<()> {
+    fn finish_pending(&self) -> io::Result<()> {
         let pending = self.0.join(PENDING);
         if !pending.is_dir() {
             return Ok(());
@@ -429,7 +429,7 @@ impl RunFolder {
             }
             Lock::Held(lock) => {
                 let claim = Claim { folder: self.clone(), made, spool: None, lock };
-                self.settle().and_then(|()| self.tidy()).map_err(|source| self.trouble(source))?;
+                self.finish_pending().and_then(|()| self.tidy()).map_err(|source| self.trouble(source))?;
                 Ok(Some(claim))
             }
         }
@@ -531,7 +531,7 @@ impl Pending<'_> {
             disk::sync_folder(&self.partial.0)?;
             disk::rename(&self.partial.0, &self.folder.0.join(PENDING))?;
             disk::sync_folder(&self.folder.0)?;
-            self.folder.settle()
+            self.folder.finish_pending()
         };
         published().map_err(|source| self.folder.trouble(source))
     }

@@ -238,7 +238,7 @@ impl Layout {
     }
 
     /// The files of a list, or the first and the last of many.
-    fn said(&self, files: &[PathBuf]) -> String {
+    fn listed(&self, files: &[PathBuf]) -> String {
         let name = |file: &PathBuf| visible(self.relative(file));
         match files {
             [first, .., last] if files.len() > 4 => {
@@ -264,7 +264,7 @@ impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lists = [("train", &self.train), ("valid", &self.valid), ("test", &self.test)];
         let lists = lists.into_iter().filter(|(_, files)| !files.is_empty());
-        let mut said: Vec<String> = lists.map(|(name, files)| format!("{name}: {}", self.said(files))).collect();
+        let mut said: Vec<String> = lists.map(|(name, files)| format!("{name}: {}", self.listed(files))).collect();
         if !self.left_out.is_empty() {
             said.push(format!("left out: {}", self.said_left_out()));
         }

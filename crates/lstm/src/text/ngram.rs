@@ -104,7 +104,7 @@ impl Ngram {
         self.grams.len()
     }
 
-    /// Settles discounts and contexts, when all is counted.
+    /// Sets discounts and contexts, when all is counted.
     fn smooth(&mut self) {
         for length in 1..=self.grams.len() {
             let mut counts_of_counts = [0.0; 4];

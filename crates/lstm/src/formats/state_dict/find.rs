@@ -36,7 +36,7 @@ struct Finder<'a> {
     path: &'a Path,
     items: Vec<Item<'a>>,
     /// The items that have a place or a reason to have none.
-    settled: RefCell<BTreeSet<usize>>,
+    placed: RefCell<BTreeSet<usize>>,
     left_over: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::formats) fn find(
     dict: StateDict,
     hints: Hints,
 ) -> Result<Import, FormatError> {
-    let mut finder = Finder { path, items: Vec::new(), settled: RefCell::default(), left_over: Vec::new() };
+    let mut finder = Finder { path, items: Vec::new(), placed: RefCell::default(), left_over: Vec::new() };
     finder.name(dict, hints.map)?;
     finder.set_training_aside();
     finder.choose_sources()?;
@@ -108,7 +108,7 @@ pub(in crate::formats) fn find(
         found.push(finder.found(weight, "readout.weight"));
         found.extend(bias.map(|bias| finder.found(bias, "readout.bias")));
     }
-    finder.settle_copies(&found)?;
+    finder.place_copies(&found)?;
     let without_place = finder.without_place();
     if !without_place.is_empty() && !hints.is_look {
         let names = without_place.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -133,7 +133,7 @@ impl<'a> Finder<'a> {
     fn values(&self, item: usize) -> Result<Vec<f32>, FormatError> {
         let Item { theirs, array, .. } = &self.items[item];
         let values = (array.read)().map_err(|why| self.unusable(format!("{theirs} cannot be read: {why}")))?;
-        self.settled.borrow_mut().insert(item);
+        self.placed.borrow_mut().insert(item);
         Ok(values)
     }
 
@@ -206,7 +206,7 @@ impl<'a> Finder<'a> {
             } else {
                 continue;
             }
-            self.settled.borrow_mut().insert(index);
+            self.placed.borrow_mut().insert(index);
         }
         self.left_over.extend(counts.into_iter().map(|(section, count)| match count {
             1 => section,
@@ -215,7 +215,7 @@ impl<'a> Finder<'a> {
     }
 
     fn is_open(&self, item: usize) -> bool {
-        !self.settled.borrow().contains(&item)
+        !self.placed.borrow().contains(&item)
     }
 
     /// Where a name is there as it is and as what it is computed from, takes the latter; folds weight normalisation.
@@ -231,7 +231,7 @@ impl<'a> Finder<'a> {
             let (itself, source) = (of(Role::Itself), of(Role::Source));
             let pair = (of(Role::Length), of(Role::Direction));
             if let (Some(itself), true) = (itself, source.is_some() || pair.0.is_some()) {
-                self.settled.borrow_mut().insert(itself);
+                self.placed.borrow_mut().insert(itself);
                 self.left_over.push(format!("{}, computed from others that are taken", self.items[itself].theirs));
             }
             match pair {
@@ -500,8 +500,8 @@ impl<'a> Finder<'a> {
         Ok(bias.map(|bias| (table, Some(bias))))
     }
 
-    /// Settles tensors that are copies of some that have a place.
-    fn settle_copies(&mut self, found: &[Found]) -> Result<(), FormatError> {
+    /// Places tensors that are copies of some that have a place.
+    fn place_copies(&mut self, found: &[Found]) -> Result<(), FormatError> {
         for index in 0..self.items.len() {
             if !self.is_open(index) {
                 continue;
@@ -521,7 +521,7 @@ impl<'a> Finder<'a> {
                 {
                     let [copy, of] = [index, other].map(|index| self.items[index].theirs.clone());
                     self.left_over.push(format!("{copy}, a copy of {of}"));
-                    self.settled.borrow_mut().insert(index);
+                    self.placed.borrow_mut().insert(index);
                     break;
                 }
             }

@@ -121,7 +121,7 @@ impl LayerCell {
         ] {
             mask.clear();
             if let Some(Dropout { masks, .. }) = dropout.filter(|_| rate > 0.0) {
-                masks.keep(place, rate, mask, len);
+                masks.fill_zoneout(place, rate, mask, len);
             }
         }
     }

@@ -387,7 +387,7 @@ fn unigrams(size: usize, words: &[(String, u64)], characters: &BTreeSet<char>) -
     let mut trained = Unigram::default();
     trainer.do_train(sentences, &mut trained)?;
     let mut pieces: Vec<(String, f64)> = trained.iter().filter(|(piece, _)| piece != UNKNOWN).cloned().collect();
-    settle(&mut pieces, characters.len());
+    order_added_scores(&mut pieces, characters.len());
     let used = uses(&pieces, words)?;
     pieces.retain(|(piece, _)| {
         piece.chars().nth(1).is_none() || used.get(piece).is_some_and(|count| *count >= LEAST_OFTEN)
@@ -411,7 +411,7 @@ fn uses(pieces: &[(String, f64)], words: &[(String, u64)]) -> tokenizers::Result
 
 /// Makes the scores of characters that the library adds at the end, just above the lowest of all and each a little higher
 /// than the one before, go by the alphabet: it adds them in the order of a hash table.
-fn settle(pieces: &mut [(String, f64)], characters: usize) {
+fn order_added_scores(pieces: &mut [(String, f64)], characters: usize) {
     /// The step between them.
     const STEP: f64 = 0.0001;
     let lowest = pieces.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
