@@ -51,6 +51,7 @@ const IDLE: [Idle; 9] = [
             "steps",
             "budget",
             "patience",
+            "tensorboard",
             "threads",
             "json",
         ]),
@@ -74,6 +75,7 @@ const IDLE: [Idle; 9] = [
             "patience",
             "out",
             "force",
+            "tensorboard",
         ]),
         why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
     },
@@ -261,13 +263,14 @@ mod tests {
             "ar" | "tar" | "label-smoothing" => &["0.03"],
             "out" => &["other"],
             "resume" => &["run"],
+            "tensorboard" => &["curves"],
             "threads" => &["1"],
             _ => &[],
         }
     }
 
     /// Options that change where a run lies and how it is shown.
-    const OF_THE_COMMAND: [&str; 6] = ["out", "force", "resume", "find-lr", "threads", "json"];
+    const OF_THE_COMMAND: [&str; 7] = ["out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
 
     fn options_of_train() -> Vec<(String, bool)> {
         let command = Cli::command();
@@ -368,7 +371,7 @@ mod tests {
                 let matches =
                     command.clone().get_matches_from([&["lstm", "train", "--resume=run"], &line[..]].concat());
                 let said = refuse_idle(command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1);
-                let lasting = ["resume", "valid", "test", "learning-rate", "threads", "json"];
+                let lasting = ["resume", "valid", "test", "learning-rate", "tensorboard", "threads", "json"];
                 let taken = lasting.iter().chain(&["epochs", "steps", "budget", "patience"]).any(|one| *one == option);
                 match said {
                     Ok(()) => assert!(taken, "{way}"),

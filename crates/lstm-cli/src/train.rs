@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::formats::FormatError;
+use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
 use lstm::plan::{self, Chosen, NotWords, Ready};
@@ -14,7 +15,7 @@ use lstm::run::error::TrainError;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
-use lstm::train::event::{End, Outcome};
+use lstm::train::event::{End, Event, Outcome};
 use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
 
@@ -36,7 +37,7 @@ pub fn run(options: Train) -> Result<ExitCode> {
         return find_rate::run(&options);
     }
     let signals = Signals::watch()?;
-    let mut trainer = match &options.run.resume {
+    let (mut trainer, mut curves) = match &options.run.resume {
         Some(folder) => resume(&options, folder)?,
         None => begin(&options, &signals)?,
     };
@@ -53,10 +54,29 @@ pub fn run(options: Train) -> Result<ExitCode> {
             longer(&trainer, bound)
         ));
     }
+    let with_curves =
+        options.run.tensorboard.as_ref().map_or(String::new(), |folder| format!(" --tensorboard {}", folder.display()));
+    let go_on = format!("go on with: lstm train --resume {run}{with_curves}");
+    if let Some(curves) = &mut curves {
+        let begun = curves.begin(trainer.folder(), trainer.step());
+        begun.map_err(|error| match error {
+            error @ FormatError::Write { .. } => anyhow!("{error}; then {go_on}"),
+            error => error.into(),
+        })?;
+    }
     let mut progress = Progress::new();
-    let outcome = trainer.run(&mut |event| progress.show(event), Some(&signals.stop));
+    let mut has_gaps = false;
+    let mut observer = |event: &Event| {
+        progress.show(event);
+        // The run is worth more than its curves.
+        if let Some(Err(error)) = curves.as_mut().map(|curves| curves.record(event))
+            && !std::mem::replace(&mut has_gaps, true)
+        {
+            progress.say(&format!("note     {error}; training goes on meanwhile, with a gap in its curves"));
+        }
+    };
+    let outcome = trainer.run(&mut observer, Some(&signals.stop));
     progress.finish();
-    let go_on = format!("go on with: lstm train --resume {run}");
     let outcome = outcome.map_err(|error| match error {
         TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
         error => error.into(),
@@ -79,11 +99,12 @@ pub fn say_text(config: &RunConfig, from: String) -> Result<()> {
 }
 
 /// Begins a run: its folder is this process's before the text is read, which may take a while.
-fn begin(options: &Train, signals: &Signals) -> Result<Trainer> {
+fn begin(options: &Train, signals: &Signals) -> Result<(Trainer, Option<Curves>)> {
     let mut config = options.config()?;
     let mut claim = options.claim()?;
     let leftovers = claim.leftovers();
     signals.tidy(move || leftovers.remove());
+    let curves = open_curves(options)?;
     let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
     say_text(&config, from)?;
     if options.reads_stdin() {
@@ -99,11 +120,18 @@ fn begin(options: &Train, signals: &Signals) -> Result<Trainer> {
     progress.stage("making the model");
     let trainer = Trainer::begin(config, data, claim)?;
     progress.finish();
-    Ok(trainer)
+    Ok((trainer, curves))
+}
+
+/// The curves that are asked for, before anything takes time.
+fn open_curves(options: &Train) -> Result<Option<Curves>> {
+    let curves = options.run.tensorboard.as_ref().map(|folder| Curves::open(folder, options.run.resume.is_some()));
+    Ok(curves.transpose()?)
 }
 
 /// Goes on with a run.
-fn resume(options: &Train, folder: &Path) -> Result<Trainer> {
+fn resume(options: &Train, folder: &Path) -> Result<(Trainer, Option<Curves>)> {
+    let curves = open_curves(options)?;
     let progress = Progress::new();
     progress.stage("reading the text and the checkpoint");
     let resumed = Trainer::resume(folder, options.extension()?);
@@ -118,7 +146,7 @@ fn resume(options: &Train, folder: &Path) -> Result<Trainer> {
     if let Some(note) = trainer.note() {
         talk(format_args!("note     {note}"));
     }
-    Ok(trainer)
+    Ok((trainer, curves))
 }
 
 /// A bound that a run has reached.

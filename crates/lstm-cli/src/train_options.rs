@@ -260,6 +260,9 @@ pub struct RunOptions {
     /// schedule that has come down to 0 then comes down from once more, and a text that was moved is named where it is now
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+    /// Write curves for TensorBoard into this folder; with --resume give it again to go on with them [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
     /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
     /// (Smith 2017) [default: train]
     #[arg(long)]

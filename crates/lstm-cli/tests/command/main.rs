@@ -4,6 +4,8 @@
 mod adapt;
 /// Measuring the machine.
 mod bench;
+/// Curves for TensorBoard.
+mod curves;
 /// Getting corpora from a server on this machine.
 #[cfg(feature = "download")]
 mod data;

@@ -473,6 +473,39 @@ fn folders_that_exist_or_cannot_be_made() {
     assert_ne!(model(), before);
 }
 
+/// Curves that cannot be written, or would be mixed with others: before a text is read, and nothing is left.
+#[test]
+fn folders_that_cannot_take_curves() {
+    let folder = trained("--tensorboard curves");
+    let path = folder.path();
+    std::fs::create_dir(path.join("foreign")).unwrap();
+    std::fs::write(path.join("foreign/events.out.tfevents.1764000000.host.1.0"), "").unwrap();
+    let cases = [
+        ("text.txt", "cannot be written"),
+        ("text.txt/curves", "cannot be written"),
+        ("curves", "event files already"),
+        ("foreign", "event files already"),
+    ];
+    for (curves, expected) in cases {
+        let said = line(path, &format!("train no-such-text {TINY} --out new --tensorboard {curves}"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{curves}: {}", said.err);
+        assert!(!path.join("new").exists(), "{curves}");
+    }
+    for (curves, expected) in &cases[..2] {
+        let said = line(path, &format!("train --resume run --epochs 3 --tensorboard {curves}"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{curves}: {}", said.err);
+    }
+    let said = line(path, "train --resume run --tensorboard foreign");
+    assert!(said.code == Some(2) && said.err.contains("host.1.0"), "{}", said.err);
+    let said = line(path, &format!("train text.txt {TINY} --out other"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let said = line(path, "train --resume other --tensorboard curves");
+    assert!(said.code == Some(2) && said.err.contains("of the run run, not of other"), "{}", said.err);
+    let said = line(path, "train text.txt --find-lr --tensorboard new-curves");
+    assert!(said.code == Some(2) && said.err.contains("--tensorboard has no part with --find-lr"), "{}", said.err);
+    assert!(!path.join("new-curves").exists());
+}
+
 /// Runs `lstm` where a file can have at most `blocks` of 512 bytes, and a file beyond that is an error, as on a full
 /// disk.
 #[cfg(unix)]

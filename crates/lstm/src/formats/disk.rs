@@ -83,6 +83,18 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     File::create(path)
 }
 
+/// Makes an empty file where none is.
+pub(crate) fn create_new(path: &Path) -> io::Result<()> {
+    whole(true)?;
+    File::create_new(path).map(drop)
+}
+
+/// Cuts off what a file has behind its first `length` bytes.
+pub(crate) fn shorten(path: &Path, length: u64) -> io::Result<()> {
+    whole(false)?;
+    File::options().write(true).open(path)?.set_len(length)
+}
+
 /// Opens a file to write at its end, and makes it where it is missing.
 pub(crate) fn open_end(path: &Path) -> io::Result<File> {
     whole(true)?;

@@ -6,6 +6,7 @@ pub mod network;
 mod pytorch;
 pub mod safetensors;
 mod state_dict;
+pub mod tensorboard;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
