@@ -210,7 +210,8 @@ impl Curves {
         let file = made.map_err(|source| FormatError::Write { path: path.clone(), source })?;
         self.file = Some((path, file, 0));
         self.append(Record { file_version: Some(VERSION.to_owned()), ..record(0) })?;
-        // It drops the points at its own step, too.
+        // It drops the points at its own step, too. TensorBoard's server takes the first START for the run's beginning and drops nothing, so the
+        // first session has one as well.
         self.append(Record {
             session_log: Some(SessionLog { status: START, msg: run }),
             ..record(step.saturating_add(1))
