@@ -14,7 +14,7 @@ use lstm::run::config::RunConfig;
 use lstm::text::corpus::Corpus;
 use serde_json::{Value, json};
 
-use crate::flags;
+use crate::{flags, stdin};
 
 /// More threads than any machine of today has processors.
 const MOST_THREADS: usize = 1024;
@@ -148,7 +148,7 @@ pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
     // The library's errors say their cause in their own sentence; one of the system's alone is about standard output.
     match error.downcast_ref::<std::io::Error>() {
         Some(error) => talk(format_args!("error: the result cannot be written: {error}")),
-        None => talk(format_args!("error: {}", flags::sentence(error, commands))),
+        None => talk(format_args!("error: {}", stdin::named(&flags::sentence(error, commands)))),
     }
     ExitCode::from(2)
 }

@@ -4,9 +4,19 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 use lstm::run::folder::Claim;
+
+/// The file that standard input is read into, for a sentence about it.
+static COPY: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// A sentence in which the copy is called what it is of.
+pub fn named(sentence: &str) -> String {
+    let copy = COPY.lock().unwrap_or_else(PoisonError::into_inner);
+    copy.as_ref().map_or(sentence.to_owned(), |copy| sentence.replace(&copy.display().to_string(), "standard input"))
+}
 
 /// Reads standard input to its end into the folder of a run that is about to begin; gives where it lies.
 pub fn spool(claim: &mut Claim) -> Result<PathBuf> {
@@ -22,6 +32,7 @@ fn read(to: &mut impl Write, path: &Path) -> Result<()> {
     if read == 0 {
         bail!("standard input is empty; there is nothing to read");
     }
+    *COPY.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.to_owned());
     Ok(())
 }
 

@@ -110,7 +110,7 @@ fn sizes_that_cannot_be_measured_are_refused() {
         ("layer --vocab 10", "leave out --vocab"),
         ("decode --segment 10", "leave out --segment"),
         ("dream", "train, layer, decode"),
-        ("train --hidden many", "invalid digit"),
+        ("train --hidden many", "it must be a whole number"),
     ] {
         let said = line(folder().path(), &format!("bench {arguments}"));
         assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);

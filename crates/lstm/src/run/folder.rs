@@ -424,7 +424,7 @@ impl RunFolder {
             Lock::Busy(who) => {
                 let who = if who.is_empty() { "another process" } else { &who };
                 Err(self.unusable(&format!(
-                    "is being written by {who}; wait for it to end, stop it, or choose another `out`"
+                    "is being written by {who}; wait for it to end or stop it, or use another folder"
                 )))
             }
             Lock::Held(lock) => {
