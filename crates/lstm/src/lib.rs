@@ -16,7 +16,7 @@
 //! | [`optim`] | optimizers, the learning rate over a run, averages of the weights |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
 //! | [`run`] | a run's settings, its presets, the files of its folder |
-//! | [`train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
+//! | [`mod@train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
 //! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
 //! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
 //! | [`adapt`] | one that follows the text it is measured on |

@@ -24,7 +24,7 @@ pub struct ModelCard {
     /// The checksum of the whole `tokenizer.json`; empty where it was not noted.
     #[serde(default)]
     pub tokenizer_file: String,
-    /// The settings it was trained with, but for where its texts lie and how long it was to be trained: [`RunConfig::lasting`]. Null where they
+    /// The settings it was trained with, but for where its texts lie and how long it was to be trained: `RunConfig::lasting`. Null where they
     /// were not noted.
     #[serde(default)]
     pub config: Value,

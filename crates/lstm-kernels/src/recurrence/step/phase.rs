@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::recurrence::cell::{Cell, CellNorm};
 
-/// Some columns of a `[B, ·]` buffer of a [`StepPlan`].
+/// Some columns of a `[B, ·]` buffer of a [`StepPlan`](crate::StepPlan).
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
     pub(super) buffer: usize,
