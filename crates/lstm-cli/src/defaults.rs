@@ -189,7 +189,8 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 19] = [
+    const OTHERS: [&str; 20] = [
+        "tensorboard",
         "non-monotone",
         "shuffle",
         "line-ends",
