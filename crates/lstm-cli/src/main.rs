@@ -14,6 +14,7 @@ mod given;
 mod measured;
 mod notes;
 mod output;
+mod pack;
 mod progress;
 mod regularisation_options;
 mod score;
@@ -47,6 +48,10 @@ enum Command {
     Generate(generate::Generate),
     /// Show how surprising each token of a text is to a model, in nats, and each line's perplexity
     Score(score::Score),
+    /// Make a text as small as a model can: the bits of its surprisal
+    Pack(pack::Pack),
+    /// Get back a text that was packed, byte for byte
+    Unpack(pack::Unpack),
     /// Get a corpus of the literature
     #[cfg(feature = "download")]
     Data(data::Data),
@@ -96,6 +101,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Eval(command) => eval::run(command),
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),
+        Command::Pack(command) => pack::pack(command),
+        Command::Unpack(command) => pack::unpack(command),
         #[cfg(feature = "download")]
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),

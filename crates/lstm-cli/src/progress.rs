@@ -163,6 +163,14 @@ impl Progress {
         self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"), SILENCE);
     }
 
+    /// Shows how many bytes are done.
+    pub fn bytes(&self, what: &str, done: usize, of: usize) {
+        let (share, spent) = (done as f64 / of.max(1) as f64, self.started.elapsed().as_secs_f64());
+        let left = left(spent, share, 1.0 - share);
+        let line = format!("{what}  {}/{} bytes  {left} left", grouped(done as u64), grouped(of as u64));
+        self.live(share, line, SILENCE);
+    }
+
     /// Shows a line that does not stay on a terminal. progress: the share that is done; wait: for how long nothing else may be
     /// said.
     fn live(&self, progress: f64, line: String, wait: Duration) {

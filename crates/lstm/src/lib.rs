@@ -52,6 +52,7 @@
 pub mod adapt;
 pub mod bench;
 pub mod cell;
+mod coder;
 pub mod evaluate;
 pub mod formats;
 mod free_memory;
@@ -60,6 +61,7 @@ pub mod model;
 mod named;
 pub mod nn;
 pub mod optim;
+pub mod pack;
 pub mod plan;
 pub mod rng;
 pub mod run;

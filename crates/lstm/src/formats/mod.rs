@@ -64,7 +64,10 @@ fn advice(error: &io::Error) -> &'static str {
 
 /// Writes `bytes` under a temporary name, syncs and renames: a reader never sees half a file, and a failure leaves
 /// the old one.
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+///
+/// # Errors
+/// A place that cannot be written.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     let partial = Partial::beside(path);
     let written = disk::write(&partial.0, bytes).and_then(|()| disk::rename(&partial.0, path));
     let written = written.and_then(|()| disk::sync_folder(path.parent().unwrap_or(Path::new(""))));

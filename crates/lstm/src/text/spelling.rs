@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::ngram::Ngram;
+use crate::coder::Coder;
 
 /// The characters of Unicode: code points but for surrogates.
 const UNICODE: f64 = (0x11_0000 - 0x800) as f64;
@@ -85,8 +86,22 @@ impl Spelling {
 
     /// The cost of spelling out an unknown word, in nats.
     pub fn nats(&self, word: &str) -> f64 {
-        let characters = self.counted.0.get_or_init(|| Characters::count(&self.words, self.order));
-        self.share(self.replaced) + characters.nats(word)
+        self.share(self.replaced) + self.characters().nats(word)
+    }
+
+    /// Codes what stands where the unknown token is: a word, by its spelling, or `None`, the token as the text's own. `chosen`
+    /// is that where it is written. Gives `None` where what is read is no word.
+    pub(crate) fn code(&self, coder: &mut impl Coder, chosen: Option<Option<&str>>) -> Option<Option<String>> {
+        let kinds = [2 * self.replaced + 1, 2 * self.literal + 1];
+        if coder.symbol(&kinds, chosen.map(|chosen| usize::from(chosen.is_none()))) == 1 {
+            return Some(None);
+        }
+        let word = chosen.map(|chosen| chosen.unwrap_or_default());
+        self.characters().code(coder, word).map(Some)
+    }
+
+    fn characters(&self) -> &Characters {
+        self.counted.0.get_or_init(|| Characters::count(&self.words, self.order))
     }
 
     /// The cost of saying that the token is the text's own, in nats.
@@ -172,6 +187,36 @@ impl Characters {
         }
         let vocabulary = ids.len() + 2;
         Self { grams: Ngram::train(order, &text, vocabulary, Some(END)), ids }
+    }
+
+    /// Codes a word character by character; gives `None` where what is read is none.
+    fn code(&self, coder: &mut impl Coder, word: Option<&str>) -> Option<String> {
+        let known: HashMap<u32, char> = self.ids.iter().map(|(character, id)| (*id, *character)).collect();
+        let mut characters = word.map(str::chars);
+        let (mut ids, mut spelled) = (vec![END], String::new());
+        loop {
+            let next = characters.as_mut().map(Iterator::next);
+            let id = |c: char| self.ids.get(&c).copied().unwrap_or(OTHER);
+            let frequency = |id: u32| match id {
+                // No word is empty.
+                END if spelled.is_empty() => 0,
+                _ => 1 + (self.grams.probability(&ids, id) * (1u64 << 32) as f64) as u64,
+            };
+            let frequencies: Vec<u64> = (0..known.len() as u32 + 2).map(frequency).collect();
+            let symbol = coder.symbol(&frequencies, next.map(|next| next.map_or(END, id) as usize)) as u32;
+            ids.push(symbol);
+            match symbol {
+                END => return Some(spelled),
+                OTHER => {
+                    let scalar = coder.number(24, next.flatten().map(|c| u32::from(c).into()));
+                    spelled.push(char::from_u32(scalar as u32)?);
+                }
+                _ => spelled.push(*known.get(&symbol)?),
+            }
+            if coder.is_over() {
+                return None;
+            }
+        }
     }
 
     fn nats(&self, word: &str) -> f64 {

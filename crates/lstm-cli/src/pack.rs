@@ -1,0 +1,118 @@
+//! `lstm pack` and `lstm unpack`: a text as small as a model makes it, and back.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lstm::formats::write_bytes;
+use lstm::pack::Packer;
+
+use crate::measured::open;
+use crate::output::{grouped, talk, use_threads};
+use crate::progress::Progress;
+
+/// The end of a packed file's name.
+const EXTENSION: &str = "packed";
+
+/// The options of `lstm pack`.
+#[derive(clap::Args)]
+pub struct Pack {
+    /// The run folder
+    run: PathBuf,
+    /// The file to pack, - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The options of `lstm unpack`.
+#[derive(clap::Args)]
+pub struct Unpack {
+    /// The run folder whose model it was packed with
+    run: PathBuf,
+    /// The packed file, - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The options of both.
+#[derive(clap::Args)]
+struct Common {
+    /// The file to write [default: FILE with .packed at its end, or without it]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+    /// Threads to use; the result is the same for any number [default: all processors]
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Packs.
+pub fn pack(Pack { run, file, common }: Pack) -> Result<ExitCode> {
+    use_threads(common.threads)?;
+    let out = common.destination(&file, || {
+        let is_named = file != Path::new("-");
+        is_named.then(|| PathBuf::from(format!("{}.{EXTENSION}", file.display())))
+    })?;
+    let run = open(&run)?;
+    let text = read(&file)?;
+    let packer = Packer::new(&run.model, &run.params, &run.tokenizer, run.config.batching)?;
+    let progress = Progress::new();
+    let packed = packer.pack(&text, &mut |done| progress.bytes("packing", done, text.len()));
+    progress.finish();
+    write_bytes(&out, &packed)?;
+    let bits = 8.0 * packed.len() as f64;
+    let characters = String::from_utf8_lossy(&text).chars().count();
+    talk(format_args!(
+        "wrote {}: {} bytes from {}, {:.4} bits a character",
+        out.display(),
+        grouped(packed.len() as u64),
+        grouped(text.len() as u64),
+        bits / characters.max(1) as f64
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Unpacks.
+pub fn unpack(Unpack { run, file, common }: Unpack) -> Result<ExitCode> {
+    use_threads(common.threads)?;
+    let is_named = file.extension().is_some_and(|extension| extension == EXTENSION);
+    let out = common.destination(&file, || is_named.then(|| file.with_extension("")))?;
+    let run = open(&run)?;
+    let packed = read(&file)?;
+    let packer = Packer::new(&run.model, &run.params, &run.tokenizer, run.config.batching)?;
+    let progress = Progress::new();
+    let text = packer.unpack(&packed, &mut |done, of| progress.bytes("unpacking", done, of));
+    progress.finish();
+    let text = text.with_context(|| file.display().to_string())?;
+    write_bytes(&out, &text)?;
+    talk(format_args!("wrote {}: {} bytes", out.display(), grouped(text.len() as u64)));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Common {
+    /// The file to write.
+    fn destination(&self, file: &Path, usual: impl FnOnce() -> Option<PathBuf>) -> Result<PathBuf> {
+        let Some(out) = self.out.clone().or_else(usual) else {
+            bail!("{} says no name for what is written; give one: --out PATH", file.display());
+        };
+        if out.exists() && !self.force {
+            bail!("{} is there already; give another name by --out, or pass --force to replace it", out.display());
+        }
+        Ok(out)
+    }
+}
+
+/// The bytes of a file, all at once: they are packed as they are.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("standard input cannot be read")?;
+        return Ok(bytes);
+    }
+    std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+}
