@@ -1,6 +1,5 @@
 //! `lstm eval --adapt`: a model that follows the text it is measured on, and the tuning of how.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -10,7 +9,7 @@ use lstm::adapt::settings::{Adaptation, CacheSettings, DynamicSettings, Settings
 use lstm::adapt::tune::{CacheGrid, Event, Trial, tune_cache, tune_dynamic};
 use lstm::model::Loss;
 use lstm::run::folder::RunFolder;
-use lstm::run::saved::LoadedRun;
+use lstm::run::saved::{LoadedRun, Origin};
 use lstm::text::corpus::Corpus;
 use serde_json::Value;
 
@@ -22,7 +21,7 @@ use crate::progress::Progress;
 pub struct Adapt {
     /// Measure once more while following the text: by a `cache` of what followed similar outputs, by `dynamic` evaluation,
     /// which goes on learning after each segment, or by `both`. Settings are tuned once on the run's validation text and
-    /// kept in its adaptation.toml [default: the model alone]
+    /// kept in its adaptation.toml; a model file takes them from one that lies beside it [default: the model alone]
     #[arg(long, value_name = "HOW")]
     adapt: Option<Adaptation>,
     /// Tune the settings anew [default: use those in adaptation.toml, if there are any]
@@ -67,10 +66,10 @@ pub struct Outcome {
 impl Adapt {
     /// Refuses what contradicts itself, finds the settings, tuning them where they are missing, and reads what dynamic
     /// evaluation needs of the training text. `None` without `--adapt`.
-    pub fn prepare(&self, run: &LoadedRun, folder: &Path) -> Result<Option<Ready>> {
+    pub fn prepare(&self, run: &LoadedRun) -> Result<Option<Ready>> {
         let Some(adaptation) = self.adapt else { return Ok(None) };
         self.check(adaptation)?;
-        let folder = RunFolder(folder.to_owned());
+        let folder = run.origin.folder();
         let mut preparation = Preparation { run, adaptation, scale: None, progress: Progress::new() };
         let settings = self.tuned_settings(&mut preparation, &folder);
         preparation.progress.finish();
@@ -182,16 +181,22 @@ impl Preparation<'_> {
     /// Tunes what `adaptation` lacks, all of it if `anew`, and stores it.
     fn tune(&mut self, tuned: &mut Tuned, folder: &RunFolder, anew: bool) -> Result<()> {
         let adaptation = self.adaptation;
+        let options = match adaptation {
+            Adaptation::Cache => "--cache-theta, --cache-weight and --cache-window",
+            Adaptation::Dynamic => "--dynamic-rate, --dynamic-decay and --dynamic-segment",
+            Adaptation::Both => {
+                "--cache-theta, --cache-weight, --cache-window, --dynamic-rate, --dynamic-decay and --dynamic-segment"
+            }
+        };
+        if let Origin::File(file) = &self.run.origin {
+            bail!(
+                "{} is a model by itself, without the validation text that --adapt {adaptation} is tuned on; give the folder of its \
+                 run, or put the adaptation.toml of that beside the file, or give {options}",
+                file.display()
+            );
+        }
         self.progress.stage("reading the validation text");
         let Some(text) = self.run.validation_text()? else {
-            let options = match adaptation {
-                Adaptation::Cache => "--cache-theta, --cache-weight and --cache-window",
-                Adaptation::Dynamic => "--dynamic-rate, --dynamic-decay and --dynamic-segment",
-                Adaptation::Both => {
-                    "--cache-theta, --cache-weight, --cache-window, --dynamic-rate, --dynamic-decay and \
-                     --dynamic-segment"
-                }
-            };
             bail!(
                 "{} has no validation text to tune --adapt {adaptation} on; give {options}, or train with --valid",
                 folder.path().display()

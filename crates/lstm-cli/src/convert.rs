@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
+use lstm::LanguageModel;
 use lstm::formats::foreign::{self, Format, Hints, Import};
 use lstm::formats::network::Network;
 use lstm::run::folder::Existing;
-use lstm::run::imported::write_imported;
-use lstm::run::saved::LoadedRun;
+use lstm::run::imported::{imported, write_run};
+use lstm::run::saved::{LoadedRun, is_trained};
 use lstm::text::tokenizer::Tokenizer;
 
 use crate::output::{count, talk};
@@ -17,9 +18,9 @@ use crate::output::{count, talk};
 /// The options of `lstm convert`.
 #[derive(clap::Args)]
 pub struct Convert {
-    /// A run folder, or a file of another program: .pt, .pth, .safetensors
+    /// A run folder, a model file, or a file of another program: .pt, .pth, .safetensors
     input: PathBuf,
-    /// What to write: a file whose format is its extension's, or a run folder
+    /// What to write: a file whose format is its extension's, a model file for .safetensors, or a run folder
     output: PathBuf,
     /// What OUTPUT shall be [default: what its name says]
     #[arg(long)]
@@ -44,6 +45,8 @@ pub struct Convert {
 enum Target {
     /// PyTorch's state dict, as .pt or .safetensors
     Pytorch,
+    /// The whole model in one file, .safetensors: configuration, tokenizer and results in its metadata
+    Model,
     /// A run folder
     Run,
 }
@@ -51,68 +54,90 @@ enum Target {
 /// A place to write to, and as what.
 enum Destination {
     File(Format),
+    Model,
     Run,
 }
 
 /// Converts.
 pub fn run(options: Convert) -> Result<ExitCode> {
     let destination = destination(&options)?;
-    let Convert { input, output, map, vocab, module, force, .. } = &options;
+    let Convert { input, output, map, vocab, force, .. } = &options;
     if output.is_file() && !force {
         bail!("{} is there already; choose another name, or pass --force to replace it", output.display());
     }
     if same_file(input, output) {
         bail!("{} is what would be read as well; choose another name", output.display());
     }
-    let network = match is_run(input) {
-        true => {
-            for (given, name) in [(!map.is_empty(), "--map"), (vocab.is_some(), "--vocab")] {
-                if given {
-                    bail!("{name} is for a file of another program; {} is a run and has its own", input.display());
-                }
-            }
-            of_run(&LoadedRun::open(input)?)?
-        }
-        false => {
-            let import = read(input, map, vocab.as_deref())?;
-            crate::show_file::talk_import(&import);
-            import.network
-        }
-    };
-    match destination {
-        Destination::File(format) => {
-            let module = module.then(|| output.with_extension("py"));
-            if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
-                bail!("{} is there already; move it, or pass --force to replace it", module.display());
-            }
-            if module.is_none() && network.stacks.iter().any(|stack| stack.config().residual) {
+    if is_trained(input) {
+        for (given, name) in [(!map.is_empty(), "--map"), (vocab.is_some(), "--vocab")] {
+            if given {
                 bail!(
-                    "{} has residual connections, which a state dict does not say; with --module a Python file is written too, \
-                     whose class adds them",
+                    "{name} is for a file of another program; {} is a model of this one and has its own",
                     input.display()
                 );
             }
-            foreign::write(output, format, &network, module.as_deref())?;
-            talk(format_args!("wrote {}: {}", output.display(), count(network.parameters() as u64, "parameter")));
-            foreign::lost(format, &network).iter().for_each(|lost| talk(format_args!("{:<11} {lost}", "lost")));
-            if let Some(module) = module {
-                talk(format_args!("wrote {}", module.display()));
-            }
         }
-        Destination::Run => {
-            let language = network.into_language_model().map_err(|error| match vocab {
-                Some(_) => anyhow!("{}: {error}", input.display()),
-                None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
-            })?;
-            let existing = if *force { Existing::Replace } else { Existing::Refuse };
-            write_imported(&language, input, output, existing)?;
-            talk(format_args!(
-                "wrote the run {}: use it with `lstm eval`, `lstm generate`, `lstm score`",
-                output.display()
-            ));
+        let trained = LanguageModel::open(input)?;
+        match destination {
+            Destination::File(format) => write_file(&options, format, &of_run(&trained)?)?,
+            ours => write_ours(&options, &trained, &ours)?,
         }
+        return Ok(ExitCode::SUCCESS);
     }
+    let import = read(input, map, vocab.as_deref())?;
+    crate::show_file::talk_import(&import);
+    let network = import.network;
+    if let Destination::File(format) = destination {
+        write_file(&options, format, &network)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let language = network.into_language_model().map_err(|error| match vocab {
+        Some(_) => anyhow!("{}: {error}", input.display()),
+        None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
+    })?;
+    write_ours(&options, &imported(language, input), &destination)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a model of this program: its file, or a run folder.
+fn write_ours(options: &Convert, trained: &LoadedRun, destination: &Destination) -> Result<()> {
+    let Convert { output, force, .. } = options;
+    let what = match destination {
+        Destination::Run => {
+            write_run(trained, output, if *force { Existing::Replace } else { Existing::Refuse })?;
+            "run"
+        }
+        _ => {
+            trained.save(output)?;
+            "model"
+        }
+    };
+    let use_it = "use it with `lstm eval`, `lstm generate`, `lstm score`";
+    talk(format_args!("wrote the {what} {}: {use_it}", output.display()));
+    Ok(())
+}
+
+/// Writes a network as another program reads it.
+fn write_file(options: &Convert, format: Format, network: &Network) -> Result<()> {
+    let Convert { input, output, module, force, .. } = options;
+    let module = module.then(|| output.with_extension("py"));
+    if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
+        bail!("{} is there already; move it, or pass --force to replace it", module.display());
+    }
+    if module.is_none() && network.stacks.iter().any(|stack| stack.config().residual) {
+        bail!(
+            "{} has residual connections, which a state dict does not say; with --module a Python file is written too, \
+             whose class adds them",
+            input.display()
+        );
+    }
+    foreign::write(output, format, network, module.as_deref())?;
+    talk(format_args!("wrote {}: {}", output.display(), count(network.parameters() as u64, "parameter")));
+    foreign::lost(format, network).iter().for_each(|lost| talk(format_args!("{:<11} {lost}", "lost")));
+    if let Some(module) = module {
+        talk(format_args!("wrote {}", module.display()));
+    }
+    Ok(())
 }
 
 /// What OUTPUT shall be, by `--to` and by its name.
@@ -126,10 +151,9 @@ fn destination(options: &Convert) -> Result<Destination> {
             bail!("{} is no name for PyTorch; give it the extension .pt or .safetensors", output.display())
         }
         (None, Some(Format::Pytorch)) => Destination::File(Format::Pytorch),
-        (None, Some(Format::Safetensors)) => {
-            bail!(
-                "a .safetensors file can be of several kinds; say which: --to pytorch has the names of PyTorch's modules"
-            )
+        (None | Some(Target::Model), Some(Format::Safetensors)) => Destination::Model,
+        (Some(Target::Model), _) => {
+            bail!("{} is no name for a model file; give it the extension .safetensors", output.display())
         }
         (Some(Target::Run), Some(_)) => {
             bail!("{} is the name of a file, and --to run writes a folder; leave its extension out", output.display())
@@ -137,19 +161,14 @@ fn destination(options: &Convert) -> Result<Destination> {
         (Some(Target::Run), None) => Destination::Run,
         (None, None) if output.is_dir() || !has_extension => Destination::Run,
         (None, None) => bail!(
-            "{} has an extension that is no format's; write .pt, or .safetensors with --to pytorch, or a folder with --to run",
+            "{} has an extension that is no format's; write .pt, or .safetensors, or a folder with --to run",
             output.display()
         ),
     };
     if *module && !matches!(destination, Destination::File(Format::Pytorch | Format::Safetensors)) {
-        bail!("--module writes the class of a PyTorch file; {} is to be a run", output.display());
+        bail!("--module writes the class of a PyTorch file; {} is to be a model of this program", output.display());
     }
     Ok(destination)
-}
-
-/// Whether a path is a run folder.
-pub fn is_run(path: &Path) -> bool {
-    path.is_dir() && path.join("config.toml").exists()
 }
 
 /// The network of a run.

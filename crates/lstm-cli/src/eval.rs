@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use lstm::evaluate::Evaluation;
-use lstm::run::saved::LoadedRun;
+use lstm::run::saved::{LoadedRun, Origin};
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ const BASELINE_ORDER: usize = 5;
 /// The options of `lstm eval`.
 #[derive(clap::Args)]
 pub struct Eval {
-    /// The run folder
+    /// The model: a run folder, or a model file
     run: PathBuf,
     /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it;
     /// where none is given the run's own test text
@@ -56,7 +56,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
         None => own_test(&run, &options.run)?,
     };
     note_line_ends(&run, &corpus);
-    let ready = options.adapt.prepare(&run, &options.run)?;
+    let ready = options.adapt.prepare(&run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.batch);
     let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
@@ -127,6 +127,12 @@ pub fn run(options: Eval) -> Result<ExitCode> {
 
 /// The text that a run was tested with.
 fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
+    if let Origin::File(file) = &run.origin {
+        bail!(
+            "{} is a model by itself, without a test text of its own; give the text to measure it on, or the folder of its run",
+            file.display()
+        );
+    }
     let Some(corpus) = during(READING, || run.test_text())? else {
         bail!("{} has no test text of its own; give the text to measure it on", folder.display());
     };

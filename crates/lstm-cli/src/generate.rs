@@ -16,7 +16,7 @@ use crate::progress::{Progress, during};
 /// The options of `lstm generate`.
 #[derive(clap::Args)]
 pub struct Generate {
-    /// The run folder
+    /// The model: a run folder, or a model file
     run: PathBuf,
     /// The text to go on from; \n, \t, \r and \\ in it are a line feed, a tab, a carriage return and a backslash
     /// [default: none, a fresh line]

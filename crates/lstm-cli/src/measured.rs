@@ -1,9 +1,10 @@
-//! The objects of a measurement: a run that is opened for its model, and a text that is read in the run's way.
+//! The objects of a measurement: a model that is opened, and a text that is read in the run's way.
 
 use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Result;
+use lstm::LanguageModel;
 use lstm::run::saved::LoadedRun;
 use lstm::text::corpus::Corpus;
 use lstm::text::source::Source;
@@ -16,9 +17,9 @@ use crate::progress::during;
 /// Said while a text is read.
 pub const READING: &str = "reading the text";
 
-/// Opens a run to use its model.
-pub fn open(folder: &Path) -> Result<LoadedRun> {
-    Ok(during("opening the run", || LoadedRun::open(folder))?)
+/// Opens a model to use it: a run folder, or a model file.
+pub fn open(path: &Path) -> Result<LoadedRun> {
+    Ok(during("opening the model", || LanguageModel::open(path))?)
 }
 
 /// A text to measure a run on, which is read in the way of the run's own.

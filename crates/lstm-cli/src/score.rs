@@ -17,7 +17,7 @@ use crate::progress::{Progress, during};
 /// The options of `lstm score`.
 #[derive(clap::Args)]
 pub struct Score {
-    /// The run folder
+    /// The model: a run folder, or a model file
     run: PathBuf,
     /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
     file: PathBuf,

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use lstm::model::penalty::Penalties;
 use lstm::optim::schedule::{Schedule, ScheduleKind};
 use lstm::run::config::RunConfig;
-use lstm::run::saved::LoadedRun;
+use lstm::run::saved::{LoadedRun, Origin, is_trained};
 use lstm::run::summary::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ use crate::show_file::show_file;
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// The run folder, or a file of another program (.pt, .pth, .safetensors); where none is given, the runs in runs/
-    /// are listed
+    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors); where none is given, the runs in
+    /// runs/ are listed
     run: Option<PathBuf>,
     /// Print one JSON object [default: a table]
     #[arg(long)]
@@ -40,7 +40,7 @@ struct Shown<'a> {
 /// Shows the run.
 pub fn run(options: Show) -> Result<ExitCode> {
     let Some(run) = &options.run else { return list(options.json) };
-    if run.is_file() {
+    if run.is_file() && !is_trained(run) {
         return show_file(run, options.json);
     }
     let run = LoadedRun::open(run)?;
@@ -81,7 +81,13 @@ pub fn run(options: Show) -> Result<ExitCode> {
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
     let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
     row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
-    row("trained on", source(config))?;
+    row(
+        "trained on",
+        match &run.origin {
+            Origin::Run(_) => source(config),
+            Origin::File(_) => "a text that the model file does not name".to_owned(),
+        },
+    )?;
     row("batches", batches(config))?;
     let Schedule { kind, decay, decay_after, planned_epochs, .. } = config.schedule;
     let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();

@@ -57,6 +57,7 @@ pub mod evaluate;
 pub mod formats;
 mod free_memory;
 pub mod generate;
+mod mapped;
 pub mod model;
 mod named;
 pub mod nn;

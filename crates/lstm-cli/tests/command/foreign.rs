@@ -110,7 +110,7 @@ fn conversions_that_cannot_be_said() {
         (&["convert", &plain, "out"], &["nothing says what its tokens are", "--vocab"]),
         (&["convert", &plain, "out", "--vocab", "short.txt"], &["vocabulary has 2 tokens", "7 rows"]),
         (&["convert", &tagger, "out", "--vocab", "words.txt"], &["no embedding"]),
-        (&["convert", &plain, "out.safetensors"], &["--to pytorch"]),
+        (&["convert", &plain, "out.safetensors"], &["nothing says what its tokens are", "--vocab"]),
         (&["convert", &plain, "out.xyz"], &["out.xyz has an extension that is no format's"]),
         (&["convert", &plain, "out", "--module", "--vocab", "words.txt"], &["--module writes the class"]),
         (&["convert", &plain, "out.pt", "--to", "run"], &["--to run writes a folder"]),
@@ -128,7 +128,6 @@ fn conversions_that_cannot_be_said() {
         assert!(!at.join("out").exists() && !at.join("out.pt").exists(), "{arguments:?} left something behind");
     }
     refused(&line(at, "convert there.pt there.pt --force"), &["what would be read as well"]);
-    refused(&line(at, "show run/model.safetensors"), &["give the run folder"]);
     refused(&line(at, "show text.txt"), &["no network that can be read"]);
 }
 

@@ -15,6 +15,8 @@ mod foreign;
 mod generating;
 /// The life of a run folder: kills, full disks, two at once, signals, and what was changed behind its back.
 mod life;
+/// A model file alone: used, converted, refused.
+mod model_file;
 /// Texts as small as a model makes them, and back.
 mod packing;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.

@@ -7,7 +7,7 @@ use super::*;
 use crate::model::LanguageModel;
 use crate::run::folder::RunFolder;
 use crate::run::preset::Preset;
-use crate::run::saved::ModelCard;
+use crate::run::saved::{ModelCard, Origin};
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
@@ -34,7 +34,14 @@ fn run(batching: Batching) -> LoadedRun {
     config.model.vocabulary = tokenizer.vocabulary_size();
     let model = LanguageModel::new(config.model.clone()).unwrap();
     let params = model.initialise(&config.init, 1);
-    LoadedRun { config, tokenizer, model, params, card: ModelCard::default() }
+    LoadedRun {
+        origin: Origin::Run(RunFolder("run".into())),
+        config,
+        tokenizer,
+        model,
+        params,
+        card: ModelCard::default(),
+    }
 }
 
 fn corpus(run: &LoadedRun, text: &str) -> Corpus {

@@ -1,15 +1,23 @@
-//! Named tensors and one JSON document in a safetensors file, with a checksum over both.
+//! Named tensors, one JSON document and texts in a safetensors file, with checksums over all of it.
+//!
+//! The file is written here and not by the `safetensors` crate, whose metadata is a hash map: several keys would come in an
+//! arbitrary order, and equal models shall be equal files. Tensors lie in the order they are given in, from a multiple of
+//! [`ALIGNMENT`] bytes on, so that the parameters of a model are in the file what they are in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
-use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, TensorView, serialize};
-use serde_json::Value;
+use lstm_kernels::Aligned;
+use safetensors::tensor::{Dtype, Metadata};
+use serde_json::{Value, json};
 
 use super::{FormatError, open, write_bytes};
 use crate::free_memory::free_memory;
+use crate::mapped::Mapped;
+use crate::nn::params::{Entry, Layout, Params, Values};
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are written as they lie in memory, and safetensors files are little-endian");
@@ -17,8 +25,15 @@ compile_error!("tensors are written as they lie in memory, and safetensors files
 /// The version of the files this program writes.
 const VERSION: u64 = 1;
 
-/// The one metadata key: several would be written in an arbitrary order, and equal models shall be equal files.
+/// The metadata key of version, checksums and document; texts have keys of their own.
 pub(super) const KEY: &str = "lstm";
+
+/// Where the header ends and tensors begin: at a multiple of a cache line.
+const ALIGNMENT: usize = 64;
+
+/// The most bytes of a header, which names tensors and holds document and texts. The `safetensors` crate reads no longer ones
+/// than 100 million.
+pub(crate) const MOST_HEADER: u64 = 64 << 20;
 
 /// One tensor to write: name, shape, values.
 pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
@@ -26,22 +41,68 @@ pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
 /// What a file holds.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Tensors by name: shape and values.
-    pub tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
     /// The JSON document.
     pub document: Value,
+    /// Texts by their keys.
+    pub texts: BTreeMap<String, String>,
+    /// Where tensors lie among the values.
+    places: HashMap<String, (Vec<usize>, Range<usize>)>,
+    values: Values,
 }
 
-fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>) -> String {
+fn checksum(document: &Value, tensors: &[Tensor]) -> String {
+    let mut tensors = tensors.to_vec();
+    tensors.sort_unstable_by_key(|(name, ..)| *name);
+    let sums = checksums(&tensors);
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&VERSION.to_le_bytes());
     hasher.update(document.to_string().as_bytes());
-    let mut tensors: Vec<_> = tensors.collect();
-    tensors.sort_unstable_by_key(|(name, ..)| *name);
-    for (name, shape, bytes) in tensors {
+    for ((name, shape, _), sum) in tensors.iter().zip(&sums) {
         hasher.update(format!("{name}{shape:?}").as_bytes());
-        hasher.update(bytes);
+        hasher.combine(sum);
     }
+    format!("{:08x}", hasher.finalize())
+}
+
+/// The checksum of every tensor's bytes: of many of them on several threads, for it takes as long as to read a file that is in memory
+/// already.
+fn checksums(tensors: &[Tensor]) -> Vec<crc32fast::Hasher> {
+    /// The values of a piece of work, and how many make threads worth their start.
+    const PIECE: usize = 1 << 18;
+    const WORTH_THREADS: usize = 1 << 20;
+    const MOST_THREADS: usize = 8;
+    let pieces: Vec<(usize, &[f32])> = tensors
+        .iter()
+        .enumerate()
+        .flat_map(|(at, (.., values))| values.chunks(PIECE).map(move |piece| (at, piece)))
+        .collect();
+    let of_piece = |values: &[f32]| {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(bytemuck::cast_slice(values));
+        hasher
+    };
+    let values: usize = pieces.iter().map(|(_, piece)| piece.len()).sum();
+    let threads = if values < WORTH_THREADS { 1 } else { lstm_kernels::threads().min(MOST_THREADS) };
+    let sums: Vec<crc32fast::Hasher> = if threads == 1 {
+        pieces.iter().map(|(_, piece)| of_piece(piece)).collect()
+    } else {
+        std::thread::scope(|scope| {
+            let shares = pieces.chunks(pieces.len().div_ceil(threads));
+            let running: Vec<_> = shares
+                .map(|share| scope.spawn(move || share.iter().map(|(_, piece)| of_piece(piece)).collect::<Vec<_>>()))
+                .collect();
+            running.into_iter().flat_map(|thread| thread.join().expect("a checksum does not fail")).collect()
+        })
+    };
+    let mut joined = vec![crc32fast::Hasher::new(); tensors.len()];
+    pieces.iter().zip(&sums).for_each(|((at, _), sum)| joined[*at].combine(sum));
+    joined
+}
+
+fn text_checksum(key: &str, text: &str) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(text.as_bytes());
     format!("{:08x}", hasher.finalize())
 }
 
@@ -49,32 +110,89 @@ fn checksum<'a>(document: &Value, tensors: impl Iterator<Item = (&'a str, &'a [u
 ///
 /// # Errors
 /// When the folder cannot be written or is full; the old file, if any, is untouched.
-pub fn write(path: &Path, tensors: &[Tensor], document: Value) -> Result<(), FormatError> {
-    write_bytes(path, &to_bytes(path, tensors, document)?)
+pub fn write(
+    path: &Path,
+    tensors: &[Tensor],
+    document: Value,
+    texts: &BTreeMap<String, String>,
+) -> Result<(), FormatError> {
+    write_bytes(path, &to_bytes(path, tensors, document, texts)?)
 }
 
 /// The bytes of a file that shall be `path`.
-pub(crate) fn to_bytes(path: &Path, tensors: &[Tensor], document: Value) -> Result<Vec<u8>, FormatError> {
-    let parts = || tensors.iter().map(|(name, shape, values)| (*name, *shape, bytemuck::cast_slice(values)));
+pub(crate) fn to_bytes(
+    path: &Path,
+    tensors: &[Tensor],
+    document: Value,
+    texts: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, FormatError> {
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
-    let crc32 = checksum(&document, parts());
-    let header = serde_json::json!({ "version": VERSION, "crc32": crc32, "document": document });
-    let views = parts()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
-        .collect::<Result<Vec<_>, SafeTensorError>>()
-        .map_err(|e| unusable(e.to_string()))?;
-    let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
-    serialize(views, Some(metadata)).map_err(|e| unusable(e.to_string()))
+    let crc32 = checksum(&document, tensors);
+    let sums: BTreeMap<&String, String> = texts.iter().map(|(key, text)| (key, text_checksum(key, text))).collect();
+    let mut ours = json!({ "version": VERSION, "crc32": crc32, "document": document });
+    // Files without texts are those of before there were any, byte for byte in what they say.
+    if !sums.is_empty() {
+        ours["texts"] = json!(sums);
+    }
+    let ours = ours.to_string();
+    let metadata: BTreeMap<&str, &str> =
+        texts.iter().map(|(key, text)| (key.as_str(), text.as_str())).chain([(KEY, ours.as_str())]).collect();
+    let mut header = format!("{{\"__metadata__\":{}", json!(metadata));
+    let mut end = 0;
+    for (name, shape, values) in tensors {
+        let start = end;
+        end += size_of_val(*values);
+        let info = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        header.push_str(&format!(",{}:{info}", json!(name)));
+    }
+    header.push('}');
+    let length = (8 + header.len()).next_multiple_of(ALIGNMENT) - 8;
+    if length as u64 > MOST_HEADER {
+        return Err(unusable(format!("its header would have {length} bytes, more than the {MOST_HEADER} that it can")));
+    }
+    header.extend(std::iter::repeat_n(' ', length - header.len()));
+    let mut bytes = Vec::with_capacity(8 + length + end);
+    bytes.extend_from_slice(&(length as u64).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    tensors.iter().for_each(|(.., values)| bytes.extend_from_slice(bytemuck::cast_slice(values)));
+    Ok(bytes)
 }
 
 impl Contents {
+    /// The shape and the values of a tensor.
+    pub fn get(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.places.get(name).map(|(shape, range)| (&shape[..], &self.values[range.clone()]))
+    }
+
+    /// The parameters of `layout`, which the file has: its values as they are where they lie as the layout says, else copied.
+    pub(crate) fn into_params(self, layout: &Arc<Layout>) -> Params {
+        let lies = |entry: &Entry| self.places.get(&entry.name).is_some_and(|(_, range)| *range == entry.slot.range());
+        if self.values.len() == layout.len() && layout.entries().iter().all(lies) {
+            return Params::of(layout.clone(), self.values);
+        }
+        let mut params = Params::zeros(layout.clone());
+        for entry in layout.entries() {
+            if let Some((_, values)) = self.get(&entry.name) {
+                params.get_mut(entry.slot).copy_from_slice(values);
+            }
+        }
+        params
+    }
+
+    /// Every tensor, in the order of the file.
+    pub fn tensors(&self) -> Vec<Tensor<'_>> {
+        let mut places: Vec<_> = self.places.iter().collect();
+        places.sort_unstable_by_key(|(name, (_, range))| (range.start, range.end, *name));
+        places.into_iter().map(|(name, (shape, range))| (&name[..], &shape[..], &self.values[range.clone()])).collect()
+    }
+
     /// Refuses a tensor that nothing reads: what the file says would be more than what is used of it.
     pub(crate) fn refuse_others(&self, path: &Path, is_read: impl Fn(&str) -> bool) -> Result<(), FormatError> {
-        let mut others: Vec<&String> = self.tensors.keys().filter(|name| !is_read(name)).collect();
+        let mut others: Vec<&String> = self.places.keys().filter(|name| !is_read(name)).collect();
         others.sort_unstable();
         others.first().map_or(Ok(()), |name| {
             let why = format!(
-                "it has a tensor {name}, which the model that config.toml describes has none of; put the files it was \
+                "it has a tensor {name}, which the model that its configuration describes has none of; put the files it was \
                  trained with beside it"
             );
             Err(FormatError::Unusable { path: path.to_owned(), why })
@@ -82,22 +200,48 @@ impl Contents {
     }
 }
 
-/// The most bytes of a header, which names tensors and holds the document.
-const MOST_HEADER: u64 = 64 << 20;
+/// The header of a file: what it is, and how long it has to be.
+struct Header {
+    metadata: Metadata,
+    /// What stands under [`KEY`].
+    ours: Value,
+    texts: BTreeMap<String, String>,
+    /// The bytes before the tensors.
+    length: u64,
+}
 
-/// Reads a file and proves its checksum. By its header it is known what it is and how long it has to be, before the rest
-/// is read.
-///
-/// # Errors
-/// A file that is missing, truncated, damaged, from a newer version, or not this program's.
-pub fn read(path: &Path) -> Result<Contents, FormatError> {
+/// Whether a file is one of this program, by its header; `false` for what is not.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    let read = || -> Option<bool> {
+        let mut file = std::fs::File::open(path).ok().filter(|_| path.is_file())?;
+        let mut size = [0; 8];
+        file.read_exact(&mut size).ok()?;
+        let size = Some(u64::from_le_bytes(size)).filter(|size| *size <= MOST_HEADER)?;
+        let mut header = Vec::new();
+        file.take(size).read_to_end(&mut header).ok()?;
+        let metadata: Metadata = serde_json::from_slice(&header).ok()?;
+        Some(metadata.metadata().as_ref()?.contains_key(KEY))
+    };
+    read().unwrap_or(false)
+}
+
+/// The document of a file and nothing else of it; `None` where it is none of this program.
+pub(crate) fn document(path: &Path) -> Option<Value> {
+    let mut file = open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    header(path, &mut file, length).ok().map(|mut header| header.ours["document"].take())
+}
+
+fn damaged(path: &Path, what: &str) -> FormatError {
+    let why = format!("{what}: the file is truncated or damaged; restore it from a copy, or train again");
+    FormatError::Unusable { path: path.to_owned(), why }
+}
+
+/// Reads the header of a file of `length` bytes, and checks that it goes with that.
+fn header(path: &Path, file: &mut std::fs::File, length: u64) -> Result<Header, FormatError> {
     let trouble = |source| FormatError::Read { path: path.to_owned(), source };
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
-    let damaged = |what: &str| {
-        unusable(format!("{what}: the file is truncated or damaged; restore it from a copy, or train again"))
-    };
-    let mut file = open(path)?;
-    let length = file.metadata().map_err(trouble)?.len();
+    let damaged = |what: &str| damaged(path, what);
     let mut size = [0; 8];
     if length < size.len() as u64 {
         return Err(damaged("it has no header"));
@@ -112,13 +256,17 @@ pub fn read(path: &Path) -> Result<Contents, FormatError> {
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(&e.to_string()))?;
     let ours = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let ours = ours.ok_or_else(|| unusable("it was not written by this program".to_owned()))?;
-    let mut ours: Value = serde_json::from_str(ours).map_err(|e| damaged(&e.to_string()))?;
+    let ours: Value = serde_json::from_str(ours).map_err(|e| damaged(&e.to_string()))?;
     match ours["version"].as_u64() {
         Some(version) if version > VERSION => {
             return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
         }
         Some(VERSION) => {}
         _ => return Err(damaged("it names no version")),
+    }
+    let known = ["version", "crc32", "document", "texts"];
+    if let Some(key) = ours.as_object().and_then(|ours| ours.keys().find(|key| !known.contains(&key.as_str()))) {
+        return Err(damaged(&format!("its header has a {key}")));
     }
     let data = metadata.data_len() as u64;
     if data != length - 8 - size {
@@ -127,33 +275,82 @@ pub fn read(path: &Path) -> Result<Contents, FormatError> {
     if let Some((name, _)) = metadata.tensors().iter().find(|(_, info)| info.dtype != Dtype::F32) {
         return Err(damaged(&format!("{name} is not of 32-bit floating-point numbers")));
     }
-    // The bytes and the values that they are.
-    if let Some(free) = free_memory().filter(|free| data.saturating_mul(2) > *free) {
-        let [needed, free] = [data.saturating_mul(2), free].map(|bytes| bytes >> 20);
-        return Err(unusable(format!(
+    // Every text has its checksum, and every checksum its text; keys that others added are theirs.
+    let mut texts = BTreeMap::new();
+    for (key, sum) in ours["texts"].as_object().into_iter().flatten() {
+        let text = metadata.metadata().as_ref().and_then(|map| map.get(key));
+        match text.filter(|text| *sum == text_checksum(key, text).as_str()) {
+            Some(text) => texts.insert(key.clone(), text.clone()),
+            None => return Err(damaged(&format!("its {key} is not the one it was written with"))),
+        };
+    }
+    Ok(Header { metadata, ours, texts, length: 8 + size })
+}
+
+/// Reads a file and proves its checksum. By its header it is known what it is and how long it has to be, before the rest
+/// is read.
+///
+/// # Errors
+/// A file that is missing, truncated, damaged, from a newer version, or not this program's.
+pub fn read(path: &Path) -> Result<Contents, FormatError> {
+    contents(path, false)
+}
+
+/// As [`read`], but values that are many are mapped and not read where that can be, see [`Mapped`].
+pub(crate) fn map(path: &Path) -> Result<Contents, FormatError> {
+    contents(path, true)
+}
+
+/// Values of fewer bytes are read as fast as they are mapped.
+const WORTH_A_MAP: u64 = 4 << 20;
+
+fn contents(path: &Path, maps: bool) -> Result<Contents, FormatError> {
+    let trouble = |source| FormatError::Read { path: path.to_owned(), source };
+    let mut file = open(path)?;
+    let length = file.metadata().map_err(trouble)?.len();
+    let Header { metadata, mut ours, texts, length: before } = header(path, &mut file, length)?;
+    let data = length - before;
+    let mapped = match maps && data >= WORTH_A_MAP {
+        true => Mapped::open(&file, before as usize, length as usize).map_err(trouble)?,
+        false => None,
+    };
+    let values = match mapped {
+        Some(mapped) => Values::Mapped(mapped),
+        None => Values::Own(read_values(path, &mut file, data)?),
+    };
+    let place = |range: (usize, usize)| range.0 / size_of::<f32>()..range.1 / size_of::<f32>();
+    let places: HashMap<_, _> = metadata
+        .tensors()
+        .into_iter()
+        .map(|(name, info)| (name, (info.shape.clone(), place(info.data_offsets))))
+        .collect();
+    let contents = Contents { document: ours["document"].take(), texts, places, values };
+    if ours["crc32"] != checksum(&contents.document, &contents.tensors()).as_str() {
+        return Err(damaged(path, "its checksum is wrong"));
+    }
+    Ok(contents)
+}
+
+/// Reads the `data` bytes of the values, if there is memory for them.
+fn read_values(path: &Path, file: &mut std::fs::File, data: u64) -> Result<Aligned, FormatError> {
+    if let Some(free) = free_memory().filter(|free| data > *free) {
+        let [needed, free] = [data, free].map(|bytes| bytes >> 20);
+        let why = format!(
             "its tensors take {needed} MiB of memory to read, but {free} MiB are free; close other programs, or use a \
              machine with more"
-        )));
+        );
+        return Err(FormatError::Unusable { path: path.to_owned(), why });
     }
-    let mut bytes = vec![0; data as usize];
-    file.read_exact(&mut bytes).map_err(trouble)?;
-    let infos = metadata.tensors();
-    let views: Vec<(&str, &[usize], &[u8])> = infos
-        .iter()
-        .map(|(name, info)| (name.as_str(), info.shape.as_slice(), &bytes[info.data_offsets.0..info.data_offsets.1]))
-        .collect();
-    if ours["crc32"] != checksum(&ours["document"], views.iter().copied()).as_str() {
-        return Err(damaged("its checksum is wrong"));
-    }
-    let tensors = views.iter().map(|(name, shape, bytes)| {
-        let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        ((*name).to_owned(), (shape.to_vec(), values))
-    });
-    Ok(Contents { tensors: tensors.collect(), document: ours["document"].take() })
+    let mut values = Aligned::zeros(data as usize / size_of::<f32>());
+    let read = file.read_exact(bytemuck::cast_slice_mut(&mut values));
+    read.map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
+    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::{TensorView, serialize};
+
     use super::*;
 
     #[test]
@@ -161,14 +358,52 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let values = [1.0, -2.5, 3.0, f32::MIN_POSITIVE, 0.0, 6.0];
-        let write_it = || write(&path, &[("a", &[2, 3], &values)], serde_json::json!({ "x": 1 })).unwrap();
+        let texts = BTreeMap::from([("b".to_owned(), "two \"words\"\n".to_owned()), ("a".to_owned(), "ä".to_owned())]);
+        let write_it = || write(&path, &[("a", &[2, 3], &values)], json!({ "x": 1 }), &texts).unwrap();
         write_it();
         let bytes = std::fs::read(&path).unwrap();
         write_it();
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         let contents = read(&path).unwrap();
-        assert_eq!(contents.tensors["a"], (vec![2, 3], values.to_vec()));
+        assert_eq!(contents.get("a"), Some((&[2, 3][..], &values[..])));
+        assert_eq!(contents.texts, texts);
         assert_eq!(contents.document["x"], 1);
+    }
+
+    /// More values than are read: they are mapped, their checksum is several threads', and writing them copies them.
+    #[test]
+    fn a_large_file_is_mapped_where_it_lies_as_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let values: Vec<f32> = (0..1_300_007).map(|i| (i as f32).sqrt()).collect();
+        let (first, second) = values.split_at(700_001);
+        // The second by name comes first.
+        let tensors: [Tensor; 2] = [("z", &[first.len()], first), ("a", &[second.len()], second)];
+        write(&path, &tensors, Value::Null, &BTreeMap::new()).unwrap();
+        let mut layout = Layout::default();
+        for (name, shape, _) in tensors {
+            layout.add(name, shape);
+        }
+        let (layout, contents) = (Arc::new(layout), map(&path).unwrap());
+        assert!(matches!(contents.values, Values::Mapped(_)));
+        assert!(contents.values.as_ptr().addr().is_multiple_of(ALIGNMENT));
+        let mut params = contents.into_params(&layout);
+        assert_eq!(params.values(), values);
+        params.values_mut()[5] = -1.0;
+        assert_eq!(params.values()[..7], [&values[..5], &[-1.0, values[6]]].concat());
+        assert_eq!(map(&path).unwrap().get("z").unwrap().1, first, "the file is as it was");
+        // Of another order they are copied.
+        let mut other = Layout::default();
+        [tensors[1], tensors[0]].map(|(name, shape, _)| other.add(name, shape));
+        assert_eq!(read(&path).unwrap().into_params(&Arc::new(other)).values(), [second, first].concat());
+        // Damage is found in whatever thread.
+        let healthy = std::fs::read(&path).unwrap();
+        for place in [healthy.len() - 1, healthy.len() / 2, healthy.len() - 4 * values.len()] {
+            let mut damaged = healthy.clone();
+            damaged[place] ^= 1;
+            std::fs::write(&path, damaged).unwrap();
+            assert!(map(&path).unwrap_err().to_string().contains("checksum"), "{place}");
+        }
     }
 
     fn written() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
@@ -176,7 +411,8 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let tensors: [Tensor; 3] =
             [("b", &[2, 2], &[1.0, -2.5, 3.0, -0.0]), ("a", &[3], &[0.1, 0.2, 0.3]), ("none", &[0], &[])];
-        write(&path, &tensors, serde_json::json!({ "name": "a \"run\"", "sum": 0.1 })).unwrap();
+        let texts = BTreeMap::from([("words".to_owned(), "one\ntwo".to_owned())]);
+        write(&path, &tensors, json!({ "name": "a \"run\"", "sum": 0.1 }), &texts).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         (folder, path, bytes)
     }
@@ -211,7 +447,7 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let mut rng = crate::rng::Rng::new(1, crate::rng::Purpose::Init, 0);
         let numbers: Vec<f64> = (0..2000).map(|_| rng.uniform() * 1e5).collect();
-        write(&path, &[], serde_json::json!(numbers)).unwrap();
+        write(&path, &[], json!(numbers), &BTreeMap::new()).unwrap();
         let read: Vec<f64> = serde_json::from_value(read(&path).unwrap().document).unwrap();
         assert_eq!(read, numbers);
     }
@@ -237,8 +473,8 @@ mod tests {
         let (folder, path, _) = written();
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert!(write(&path, &[], Value::Null).is_err());
+        assert!(write(&path, &[], Value::Null, &BTreeMap::new()).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(write(&folder.path().join("no").join("model"), &[], Value::Null).is_err());
+        assert!(write(&folder.path().join("no").join("model"), &[], Value::Null, &BTreeMap::new()).is_err());
     }
 }

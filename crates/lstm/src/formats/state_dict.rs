@@ -88,8 +88,7 @@ pub(super) fn read_safetensors(path: &Path, hints: Hints) -> Result<Import, Form
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     if metadata.metadata().as_ref().is_some_and(|metadata| metadata.contains_key(super::safetensors::KEY)) {
-        let why = "it is the model of a run of this program, whose config.toml says what it is; give the run folder"
-            .to_owned();
+        let why = "it is a file of this program itself; open it as a model".to_owned();
         return Err(FormatError::Unusable { path: path.to_owned(), why });
     }
     let mut dict = StateDict::new();

@@ -3,11 +3,12 @@
 //! Parameters, gradients and optimizer moments share a [`Layout`]: clipping, an optimizer step or a checkpoint is one
 //! pass over one slice. Names and shapes are PyTorch's, so a layout is a state dict.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use lstm_kernels::Aligned;
 
+use crate::mapped::Mapped;
 use crate::rng::{Purpose, Rng};
 
 /// Where one named array lies in the flat buffer.
@@ -84,18 +85,72 @@ impl Layout {
     }
 }
 
+/// Values in memory of their own, or in that of a mapped file until they are written.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    Own(Aligned),
+    Mapped(Mapped),
+}
+
+impl Values {
+    fn own(&mut self) -> &mut Aligned {
+        if let Self::Mapped(mapped) = self {
+            *self = Self::Own(Aligned::from(&mapped[..]));
+        }
+        match self {
+            Self::Own(values) => values,
+            Self::Mapped(_) => unreachable!("they were copied just now"),
+        }
+    }
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Own(Aligned::new())
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(values) => values,
+            Self::Mapped(values) => values,
+        }
+    }
+}
+
 /// Values laid out by a [`Layout`]: parameters or their gradients.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Params {
     layout: Arc<Layout>,
-    values: Aligned,
+    values: Values,
+}
+
+impl PartialEq for Params {
+    fn eq(&self, other: &Self) -> bool {
+        self.layout == other.layout && self.values() == other.values()
+    }
 }
 
 impl Params {
     /// All zeros.
     pub fn zeros(layout: Arc<Layout>) -> Self {
-        let values = Aligned::zeros(layout.len());
+        let values = Values::Own(Aligned::zeros(layout.len()));
         Self { layout, values }
+    }
+
+    /// These values, which lie as the layout says.
+    pub(crate) fn of(layout: Arc<Layout>, values: Values) -> Self {
+        assert_eq!(layout.len(), values.len(), "a value for every place");
+        Self { layout, values }
+    }
+
+    /// Copies values that lie in a mapped file into memory of their own: a process that lives for long then depends on nobody's leaving
+    /// the file as it is.
+    pub fn detach(&mut self) {
+        self.values.own();
     }
 
     /// The layout.
@@ -110,7 +165,7 @@ impl Params {
 
     /// Every value, to write.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.values
+        self.values.own()
     }
 
     /// One array.
@@ -120,12 +175,12 @@ impl Params {
 
     /// One array, to write.
     pub fn get_mut(&mut self, slot: Slot) -> &mut [f32] {
-        slot.of_mut(&mut self.values)
+        slot.of_mut(self.values_mut())
     }
 
     /// Two arrays, the second after the first, to write.
     pub(crate) fn pair_mut(&mut self, first: Slot, second: Slot) -> (&mut [f32], &mut [f32]) {
-        let (before, after) = self.values.split_at_mut(second.offset);
+        let (before, after) = self.values_mut().split_at_mut(second.offset);
         (first.of_mut(before), &mut after[..second.len])
     }
 
@@ -136,7 +191,8 @@ impl Params {
 
     /// The array `name`, to write.
     pub fn by_name_mut(&mut self, name: &str) -> Option<&mut [f32]> {
-        self.layout.slot(name).map(|slot| slot.of_mut(&mut self.values))
+        let slot = self.layout.slot(name)?;
+        Some(self.get_mut(slot))
     }
 
     /// Fills one array with uniform values within ±`bound`, from the stream numbered by its place in the buffer.

@@ -1,5 +1,6 @@
 //! The checkpoint of a run: all that training needs to go on with the same bits.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -158,7 +159,7 @@ impl Progress {
         tensors.extend(average.as_ref().map(|(values, shape)| (AVERAGE, &shape[..], *values)));
         let document = serde_json::to_value(&self.position)
             .map_err(|e| FormatError::Unusable { path: path.to_owned(), why: e.to_string() })?;
-        to_bytes(path, &tensors, document)
+        to_bytes(path, &tensors, document, &BTreeMap::new())
     }
 }
 
@@ -204,7 +205,7 @@ impl Checkpoint {
         let states = [&mut state.h[..], &mut state.c, &mut optimizer.first, &mut optimizer.second];
         let states = STATES.into_iter().zip(states);
         for (name, target) in states.chain(average.as_mut().map(|average| (AVERAGE, average.values_mut()))) {
-            match contents.tensors.get(name) {
+            match contents.get(name) {
                 Some((_, values)) if values.len() == target.len() => target.copy_from_slice(values),
                 found => {
                     let found = found.map_or("nothing".to_owned(), |(_, values)| format!("{} values", values.len()));

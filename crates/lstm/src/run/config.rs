@@ -270,6 +270,14 @@ impl RunConfig {
         shortest.deciding()
     }
 
+    /// The settings that `file`, a model or a checkpoint, notes.
+    pub(crate) fn noted(noted: &Value, file: &Path) -> Result<Self, FormatError> {
+        serde_json::from_value(noted.clone()).map_err(|e| FormatError::Unusable {
+            path: file.to_owned(),
+            why: format!("its settings are none of this program ({e}); use the one that wrote it"),
+        })
+    }
+
     /// Refuses a configuration that was changed since `noted` was, and names the setting. `of`: what of it was noted. Files of older
     /// programs noted nothing.
     pub(crate) fn check_against(
@@ -282,11 +290,8 @@ impl RunConfig {
         if noted.is_null() {
             return Ok(());
         }
-        let unusable = |path: PathBuf, why| FormatError::Unusable { path, why };
         // By way of the settings, so that one that was not there yet has its default.
-        let before: Self = serde_json::from_value(noted.clone()).map_err(|e| {
-            unusable(file.to_owned(), format!("its settings are none of this program ({e}); use the one that wrote it"))
-        })?;
+        let before = Self::noted(noted, file)?;
         let Some((name, [was, is])) = difference(&of(&before), &of(self), "") else { return Ok(()) };
         let bound = ["epochs", "steps", "budget", "patience"].contains(&name.as_str());
         let advice =

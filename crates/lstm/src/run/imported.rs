@@ -1,50 +1,51 @@
-//! A language model from elsewhere becomes a run folder, to be used as any other.
+//! A model from elsewhere becomes a run folder, to be used as any other.
 
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::formats::FormatError;
 use crate::formats::network::Language;
-use crate::formats::safetensors::to_bytes;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
-use crate::run::saved::{ModelCard, file_checksum, tensors};
+use crate::run::saved::{LoadedRun, ModelCard, Origin, file_checksum, model_bytes};
 
-/// Writes the run folder of a model that was read from `source`, over a run that is there if that is to be replaced.
+/// A model that was read from `source`, another program's file, as one of this program.
 ///
-/// A run's training is not known here: the batches are those of a planned run, the training text is given as
-/// the file that the model is from, and nothing was measured.
-///
-/// # Errors
-/// A folder that is in use or cannot be written; nothing is left behind.
-pub fn write_imported(
-    language: &Language,
-    source: &Path,
-    folder: &Path,
-    existing: Existing,
-) -> Result<(), FormatError> {
+/// A run's training is not known here: the batches are those of a planned run, and nothing was measured.
+pub fn imported(language: Language, source: &Path) -> LoadedRun {
     let Language { model, params, tokenizer } = language;
-    let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
     let config = RunConfig {
         tokenizer: tokenizer.kind(),
         model: model.config().clone(),
-        data: DataConfig { train: Some(source), ..DataConfig::default() },
+        data: DataConfig { train: Some(absolute(source)), ..DataConfig::default() },
         ..Preset::Default.config()
     };
+    let card = ModelCard { tokenizer: tokenizer.fingerprint(), config: config.lasting(), ..ModelCard::default() };
+    LoadedRun { origin: Origin::File(source.to_owned()), config, tokenizer, model, params, card }
+}
+
+/// Writes the run folder of a model, over a run that is there if that is to be replaced. Where the model does not say what it was
+/// trained on, the training text is given as the file that it is from.
+///
+/// # Errors
+/// A folder that is in use or cannot be written; nothing is left behind.
+pub fn write_run(trained: &LoadedRun, folder: &Path, existing: Existing) -> Result<(), FormatError> {
+    let LoadedRun { origin, tokenizer, params, card, .. } = trained;
+    let mut config = trained.config.clone();
+    if let Origin::File(file) = origin {
+        config.data.train = Some(absolute(file));
+    }
     let claim = Claim::new(folder, existing)?;
     let folder = claim.folder();
     let words = tokenizer.to_bytes(&folder.tokenizer())?;
-    let card = ModelCard {
-        tokenizer: tokenizer.fingerprint(),
-        tokenizer_file: file_checksum(&words),
-        config: config.lasting(),
-        ..ModelCard::default()
-    };
+    let card = ModelCard { tokenizer_file: file_checksum(&words), config: config.lasting(), ..card.clone() };
     let mut pending = claim.pending()?;
     pending.add(&folder.config(), &config.to_bytes(folder)?)?;
     pending.add(&folder.tokenizer(), &words)?;
-    pending.add(&folder.model(), &to_bytes(&folder.model(), &tensors(params), json!(card))?)?;
+    pending.add(&folder.model(), &model_bytes(&folder.model(), params, &card, tokenizer)?)?;
     pending.publish()
+}
+
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

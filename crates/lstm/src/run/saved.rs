@@ -1,12 +1,14 @@
-//! The best model of a run, and a run opened to be used.
+//! The best model of a run, and a trained model opened to be used: from its run folder, or from its file alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::formats::FormatError;
-use crate::formats::safetensors::{Contents, Tensor, read, to_bytes, write};
+use crate::formats::foreign::Format;
+use crate::formats::safetensors::{Contents, MOST_HEADER, Tensor, is_ours, map, read, to_bytes};
+use crate::formats::write_bytes;
 use crate::model::{LanguageModel, Loss};
 use crate::nn::params::Params;
 use crate::run::config::RunConfig;
@@ -45,16 +47,39 @@ pub struct ModelCard {
     pub floor: Option<f64>,
 }
 
-/// Writes `model.safetensors`.
-pub(crate) fn save_model(path: &Path, params: &Params, card: &ModelCard) -> Result<(), FormatError> {
-    write(path, &tensors(params), json!(card))
+/// The metadata key of the tokenizer: the text of its `tokenizer.json`.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Writes a model file.
+pub(crate) fn save_model(
+    path: &Path,
+    params: &Params,
+    card: &ModelCard,
+    tokenizer: &Tokenizer,
+) -> Result<(), FormatError> {
+    write_bytes(path, &model_bytes(path, params, card, tokenizer)?)
+}
+
+/// The bytes of a model file that shall be `path`: the parameters, and in the metadata the configuration and results (`card`) and
+/// the whole tokenizer. The same model is the same bytes.
+pub(crate) fn model_bytes(
+    path: &Path,
+    params: &Params,
+    card: &ModelCard,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<u8>, FormatError> {
+    let text = String::from_utf8(tokenizer.to_bytes(path)?).expect("JSON is text");
+    // Beyond some million tokens a header would be longer than readers of the format take; such a model needs its run folder.
+    let fits = (text.len() as u64) < MOST_HEADER / 2;
+    let texts = fits.then(|| (TOKENIZER.to_owned(), text)).into_iter().collect();
+    to_bytes(path, &tensors(params), json!(card), &texts)
 }
 
 /// Reads `model.safetensors`.
 pub(crate) fn load_model(path: &Path, model: &LanguageModel) -> Result<(Params, ModelCard), FormatError> {
     let contents = read(path)?;
     let card = card(&contents, path)?;
-    Ok((model_params(model, &contents, path)?, card))
+    Ok((model_params(model, contents, path)?, card))
 }
 
 /// Refuses a best model that is not that of the run with this configuration, tokenizer and training text: damaged, or of another run.
@@ -78,27 +103,30 @@ pub(crate) fn check_model(
 }
 
 fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
-    serde_json::from_value(contents.document.clone()).map_err(|e| FormatError::Unusable {
-        path: path.to_owned(),
-        why: format!("it is no model of this program ({e})"),
+    serde_json::from_value(contents.document.clone()).map_err(|e| {
+        let why = match contents.document.get("epoch_loss") {
+            Some(_) => "it is a checkpoint, from which a run goes on, and no model; give the model.safetensors beside it, or the \
+                        run folder"
+                .to_owned(),
+            None => format!("it is no model of this program ({e})"),
+        };
+        FormatError::Unusable { path: path.to_owned(), why }
     })
 }
 
 /// The parameters of a model file, of which nothing may be left over.
-fn model_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
-    let params = read_params(model, contents, path)?;
+fn model_params(model: &LanguageModel, contents: Contents, path: &Path) -> Result<Params, FormatError> {
+    check_shapes(model, &contents, path)?;
     contents.refuse_others(path, |name| model.layout().entries().iter().any(|entry| entry.name == name))?;
-    Ok(params)
+    Ok(contents.into_params(model.layout()))
 }
 
 /// The bytes of a model file that says of itself that it was trained with `config`, everything else as it is.
 pub(crate) fn with_settings(path: &Path, config: &RunConfig) -> Result<Vec<u8>, FormatError> {
-    let Contents { tensors, mut document } = read(path)?;
+    let contents = read(path)?;
+    let mut document = contents.document.clone();
     document["config"] = config.lasting();
-    let mut tensors: Vec<Tensor> =
-        tensors.iter().map(|(name, (shape, values))| (name.as_str(), &shape[..], &values[..])).collect();
-    tensors.sort_unstable_by_key(|(name, ..)| *name);
-    to_bytes(path, &tensors, document)
+    to_bytes(path, &contents.tensors(), document, &contents.texts)
 }
 
 /// Every parameter, to be written.
@@ -109,22 +137,32 @@ pub(crate) fn tensors(params: &Params) -> Vec<Tensor<'_>> {
 
 /// Every parameter of `model`, of its own shape.
 pub(crate) fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
+    check_shapes(model, contents, path)?;
     let mut params = Params::zeros(model.layout().clone());
     for entry in model.layout().entries() {
-        match contents.tensors.get(&entry.name) {
-            Some((shape, values)) if *shape == entry.shape => params.get_mut(entry.slot).copy_from_slice(values),
-            found => {
-                let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
-                let why = format!(
-                    "{} should be {:?}, found {found}: it does not fit the model that config.toml and tokenizer.json \
-                     describe; put the files it was trained with beside it",
-                    entry.name, entry.shape
-                );
-                return Err(FormatError::Unusable { path: path.to_owned(), why });
-            }
+        if let Some((_, values)) = contents.get(&entry.name) {
+            params.get_mut(entry.slot).copy_from_slice(values);
         }
     }
     Ok(params)
+}
+
+/// Refuses a file without a parameter of `model`, or with one of another shape.
+fn check_shapes(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<(), FormatError> {
+    for entry in model.layout().entries() {
+        let found = contents.get(&entry.name);
+        if found.is_some_and(|(shape, _)| *shape == entry.shape) {
+            continue;
+        }
+        let found = found.map_or("nothing".to_owned(), |(shape, _)| format!("{shape:?}"));
+        let why = format!(
+            "{} should be {:?}, found {found}: it does not fit the model that its configuration and tokenizer describe; put \
+             the files it was trained with beside it",
+            entry.name, entry.shape
+        );
+        return Err(FormatError::Unusable { path: path.to_owned(), why });
+    }
+    Ok(())
 }
 
 /// The tokenizer of a run, and the checksum of its file.
@@ -156,10 +194,31 @@ pub(crate) fn file_checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(bytes))
 }
 
+/// Where a trained model was opened.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// In the folder of its run, which knows where its texts lie.
+    Run(RunFolder),
+    /// In a file that is the whole model, wherever that lies.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// The folder where the model lies; what is kept beside it is found there.
+    pub fn folder(&self) -> RunFolder {
+        match self {
+            Self::Run(folder) => folder.clone(),
+            Self::File(file) => RunFolder(file.parent().unwrap_or(Path::new("")).to_owned()),
+        }
+    }
+}
+
 /// A trained model, to use.
 #[derive(Debug)]
 pub struct LoadedRun {
-    /// The configuration.
+    /// Where it is from.
+    pub origin: Origin,
+    /// The configuration; of a model file without where texts lie.
     pub config: RunConfig,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
@@ -171,19 +230,68 @@ pub struct LoadedRun {
     pub card: ModelCard,
 }
 
-impl LoadedRun {
-    /// Loads the best model of a run.
+impl LanguageModel {
+    /// Opens a trained model, to evaluate, score or generate with: `path` is a run folder, or a model file (`model.safetensors`)
+    /// wherever it lies.
+    ///
+    /// ```no_run
+    /// let trained = lstm::LanguageModel::open("model.safetensors")?;
+    /// println!("{} tokens", trained.tokenizer.vocabulary_size());
+    /// # Ok::<(), lstm::TrainError>(())
+    /// ```
     ///
     /// # Errors
-    /// A folder that is no run, damaged files, or a configuration or a tokenizer that is not the model's.
-    pub fn open(folder: &Path) -> Result<Self, TrainError> {
+    /// As [`LoadedRun::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<LoadedRun, TrainError> {
+        LoadedRun::open(path.as_ref())
+    }
+}
+
+/// Whether a path is a trained model of this program: a run folder, or a model file.
+pub fn is_trained(path: &Path) -> bool {
+    path.is_dir() && path.join("config.toml").exists() || is_ours(path)
+}
+
+impl LoadedRun {
+    /// Loads the best model of a run, or a model file.
+    ///
+    /// # Errors
+    /// What is neither, damaged files, or a configuration or a tokenizer that is not the model's.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if path.is_file() { Self::of_file(path) } else { Self::of_folder(path) }
+    }
+
+    /// A model file alone: its metadata say what it is.
+    fn of_file(path: &Path) -> Result<Self, TrainError> {
+        let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+        if !is_ours(path) && Format::of(path).is_ok() {
+            let why = "it is another program's file, or was cut off; `lstm convert` makes a model of such a file";
+            return Err(unusable(why.to_owned()).into());
+        }
+        let contents = map(path)?;
+        let card = card(&contents, path)?;
+        let Some(text) = contents.texts.get(TOKENIZER).filter(|_| !card.config.is_null()) else {
+            let why = "it says nothing of its tokenizer, as model files of earlier versions, and those of some million tokens, do; \
+                       give the run folder that it lies in, or put it back into it";
+            return Err(unusable(why.to_owned()).into());
+        };
+        let tokenizer = Tokenizer::from_bytes(path, text.as_bytes())?;
+        let config = RunConfig::noted(&card.config, path)?;
+        if card.tokenizer != tokenizer.fingerprint() || config.model.vocabulary != tokenizer.vocabulary_size() {
+            let why = "its tokenizer is not the one that it was trained with; restore it from a copy".to_owned();
+            return Err(unusable(why).into());
+        }
+        Self::assemble(Origin::File(path.to_owned()), config, tokenizer, contents, card, path)
+    }
+
+    fn of_folder(folder: &Path) -> Result<Self, TrainError> {
         let folder = RunFolder::open(folder)?;
         let mut config = RunConfig::load(&folder)?;
         let path = folder.model();
         if !path.exists() && folder.checkpoint().exists() {
             return Err(TrainError::NoModel { folder: folder.path().to_owned() });
         }
-        let contents = read(&path)?;
+        let contents = map(&path)?;
         let card = card(&contents, &path)?;
         let (tokenizer, _) = load_tokenizer(&folder, &card.tokenizer_file, &path)?;
         // The model is sized by its tokenizer, so that one of another size is found as what it is.
@@ -201,9 +309,39 @@ impl LoadedRun {
         }
         config.check_against(&card.config, RunConfig::lasting, &folder, &path)?;
         config.model.vocabulary = tokenizer.vocabulary_size();
+        Self::assemble(Origin::Run(folder), config, tokenizer, contents, card, &path)
+    }
+
+    fn assemble(
+        origin: Origin,
+        config: RunConfig,
+        tokenizer: Tokenizer,
+        contents: Contents,
+        card: ModelCard,
+        path: &Path,
+    ) -> Result<Self, TrainError> {
         let model = LanguageModel::new(config.model.clone())?;
-        let params = model_params(&model, &contents, &path)?;
-        Ok(Self { config, tokenizer, model, params, card })
+        let params = model_params(&model, contents, path)?;
+        Ok(Self { origin, config, tokenizer, model, params, card })
+    }
+
+    /// Writes the whole model into one file.
+    ///
+    /// # Errors
+    /// A place that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), FormatError> {
+        save_model(path, &self.params, &self.card, &self.tokenizer)
+    }
+
+    /// Refuses to look for a text of a model that does not know of any.
+    fn knows_texts(&self, which: &str) -> Result<(), TrainError> {
+        match &self.origin {
+            Origin::Run(_) => Ok(()),
+            Origin::File(path) => Err(TrainError::Unusable(format!(
+                "{} is a model by itself, and does not say where its {which} text lies; give the folder of its run",
+                path.display()
+            ))),
+        }
     }
 
     /// The text it was trained on, read again.
@@ -211,6 +349,7 @@ impl LoadedRun {
     /// # Errors
     /// A text that is no longer there, or no longer the same.
     pub fn training_text(&self) -> Result<Corpus, TrainError> {
+        self.knows_texts("training")?;
         let text = training_text(&self.config, &self.tokenizer)?;
         if !self.card.text.is_empty() && self.card.text != text.fingerprint {
             return Err(TrainError::Unusable(
@@ -240,6 +379,7 @@ impl LoadedRun {
     /// # Errors
     /// A text that is no longer there.
     pub fn validation_text(&self) -> Result<Option<Corpus>, TrainError> {
+        self.knows_texts("validation")?;
         Ok(validation_text(&self.config, &self.tokenizer)?)
     }
 
@@ -248,6 +388,7 @@ impl LoadedRun {
     /// # Errors
     /// A text that is no longer there.
     pub fn test_text(&self) -> Result<Option<Corpus>, TrainError> {
+        self.knows_texts("test")?;
         Ok(test_text(&self.config, &self.tokenizer)?)
     }
 }

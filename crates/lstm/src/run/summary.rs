@@ -1,7 +1,5 @@
 //! The runs in a folder, a few facts each: no model is read for it, only what stands before its tensors.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +9,7 @@ use super::config::RunConfig;
 use super::folder::RunFolder;
 use super::saved::ModelCard;
 use crate::formats::FormatError;
+use crate::formats::safetensors::document;
 
 /// A run in short.
 #[derive(Debug)]
@@ -26,9 +25,6 @@ pub struct Summary {
     /// The card of its best model; `None` before there is one, or where its file is damaged.
     pub card: Option<ModelCard>,
 }
-
-/// The bytes before the tensors of a model are a few thousand; more than these are none of ours.
-const MOST_BEFORE_TENSORS: u64 = 16 << 20;
 
 impl Summary {
     /// The runs in a folder, the latest first.
@@ -70,13 +66,5 @@ fn spent(metrics: &Path) -> Option<f64> {
 
 /// The document of a model's file, which stands in front of its tensors.
 fn card(model: &Path) -> Option<ModelCard> {
-    let mut file = File::open(model).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= MOST_BEFORE_TENSORS)?;
-    let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).ok()?;
-    let header: Value = serde_json::from_slice(&header).ok()?;
-    let ours: Value = serde_json::from_str(header["__metadata__"]["lstm"].as_str()?).ok()?;
-    serde_json::from_value(ours["document"].clone()).ok()
+    serde_json::from_value(document(model)?).ok()
 }

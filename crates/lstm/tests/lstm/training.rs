@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lstm::formats::safetensors::{Tensor, read, write};
+use lstm::formats::safetensors::{Contents, Tensor, read, write};
 use lstm::model::penalty::Penalties;
 use lstm::nn::config::{Init, InitScheme, Readout, Wiring};
 use lstm::nn::dropout::{DropoutKind, DropoutRates};
@@ -79,9 +79,14 @@ fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) -> bool) -> O
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
+fn tensors(contents: &Contents) -> Tensors {
+    let owned = |(name, shape, values): Tensor| (name.to_owned(), (shape.to_vec(), values.to_vec()));
+    contents.tensors().into_iter().map(owned).collect()
+}
+
 /// What a run left: the tensors of its checkpoint and of its model, and its metrics without the times.
 fn left(folder: &Path) -> (Tensors, Tensors, Vec<serde_json::Value>) {
-    let tensors = |file: &str| read(&folder.join(file)).unwrap().tensors;
+    let tensors = |file: &str| tensors(&read(&folder.join(file)).unwrap());
     let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let timeless = metrics.lines().map(|line| {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -725,11 +730,12 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
 /// Writes a file of tensors anew: other tensors, another document, a checksum that is right.
 fn rewrite(path: &Path, change: impl Fn(&mut Tensors, &mut serde_json::Value)) {
     let mut contents = read(path).unwrap();
-    change(&mut contents.tensors, &mut contents.document);
+    let mut changed = tensors(&contents);
+    change(&mut changed, &mut contents.document);
     let mut tensors: Vec<Tensor> =
-        contents.tensors.iter().map(|(name, (shape, values))| (name.as_str(), &shape[..], &values[..])).collect();
+        changed.iter().map(|(name, (shape, values))| (name.as_str(), &shape[..], &values[..])).collect();
     tensors.sort_unstable_by_key(|(name, ..)| *name);
-    write(path, &tensors, contents.document).unwrap();
+    write(path, &tensors, contents.document, &contents.texts).unwrap();
 }
 
 #[test]
@@ -752,7 +758,7 @@ fn a_tensor_that_nothing_reads_is_refused() {
 fn a_run_of_before_its_files_noted_their_settings_opens_and_goes_on() {
     let texts = texts(600);
     let (_folder, run) = finished(&texts);
-    let expected = read(&run.join("model.safetensors")).unwrap().tensors;
+    let expected = tensors(&read(&run.join("model.safetensors")).unwrap());
     for file in ["model.safetensors", "checkpoint.safetensors"] {
         rewrite(&run.join(file), |_, document| {
             let document = document.as_object_mut().unwrap();

@@ -84,7 +84,7 @@ impl Trainer {
                 test: None,
                 floor: self.data.floor,
             };
-            save_model(&self.claim.folder().model(), self.progress.evaluated(), &card)?;
+            save_model(&self.claim.folder().model(), self.progress.evaluated(), &card, &self.data.tokenizer)?;
         }
         let triggered = whole_epoch && self.begins_to_average(valid);
         log.emit(&event)?;
@@ -126,7 +126,7 @@ impl Trainer {
         if card.test.is_none() {
             let Pass::Done(loss) = self.evaluate(&params, corpus, log, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
-            save_model(&path, &params, &card)?;
+            save_model(&path, &params, &card, &self.data.tokenizer)?;
         }
         if let Some(test) = card.test {
             log.emit(&Event::Tested { step: self.step(), test })?;
