@@ -324,7 +324,7 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
 /// which a shape has not.
 fn preset_shape(preset: Preset, kind: Kind) -> Option<Shape> {
     let config = preset.config();
-    let HiddenSizes::Same(hidden) = config.model.hidden else { return None };
+    let HiddenSizes::Same(hidden) = config.model.lstm.hidden else { return None };
     let vocabulary = match preset {
         Preset::TextLstm => 5_000,
         Preset::Char => 65,
@@ -336,10 +336,10 @@ fn preset_shape(preset: Preset, kind: Kind) -> Option<Shape> {
     };
     Some(Shape {
         vocabulary,
-        embedding: config.model.embedding,
+        embedding: config.model.embedding(),
         hidden,
-        layers: config.model.layers,
+        layers: config.model.lstm.layers,
         segment,
-        batch: if kind == Kind::Decode { 1 } else { config.batch },
+        batch: if kind == Kind::Decode { 1 } else { config.training.batch },
     })
 }

@@ -58,7 +58,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     note_line_ends(&run, &corpus);
     let ready = options.adapt.prepare(&run)?;
     let started = Instant::now();
-    let (batching, rows) = (run.config.batching, run.config.batch);
+    let (batching, rows) = (run.config.batching, run.config.training.batch);
     let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
     let mut progress = Progress::new();
     while evaluation.advance() {

@@ -29,7 +29,7 @@ pub fn run(options: &Train) -> Result<ExitCode> {
     }
     let data = read(options, &mut config)?;
     signals.begin();
-    let optimizer = config.optimizer;
+    let optimizer = config.training.optimizer;
     talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));
     let Some(test) = RateFinder::run(config, &data, Some(&signals.stop))? else {
         return Ok(ExitCode::from(signals.exit_code()));

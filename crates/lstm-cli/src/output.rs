@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::optim::averaging::Averaging;
 use lstm::run::config::RunConfig;
+use lstm::run::training::Training;
 use lstm::text::corpus::Corpus;
 use serde_json::{Value, json};
 
@@ -99,7 +100,7 @@ pub fn source(config: &RunConfig) -> String {
 
 /// The batches of a training step.
 pub fn batches(config: &RunConfig) -> String {
-    let RunConfig { batching, batch, segment, accumulate, .. } = config;
+    let RunConfig { batching, segment, training: Training { batch, accumulate, .. }, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
     let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
     format!("{batching}, {} of {about}{}{joined}", count(*batch as u64, "row"), count(*segment as u64, "step"))
@@ -107,11 +108,11 @@ pub fn batches(config: &RunConfig) -> String {
 
 /// How a run learns from it.
 pub fn optimizer(config: &RunConfig) -> String {
-    let averaged = match config.average {
+    let averaged = match config.training.average {
         Averaging::None => String::new(),
         average => format!(", averaged by {average}"),
     };
-    format!("{} at {}{averaged}", config.optimizer, config.schedule)
+    format!("{} at {}{averaged}", config.training.optimizer, config.training.schedule)
 }
 
 /// Digits in groups of three.

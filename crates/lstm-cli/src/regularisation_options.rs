@@ -75,14 +75,14 @@ impl RegularisationOptions {
         rates.kind = self.dropout_kind.unwrap_or(rates.kind);
         rates.embedding = self.dropout_embedding.unwrap_or(rates.embedding);
         rates.weights = self.dropout_weights.unwrap_or(rates.weights);
-        let zoneout = &mut model.variant.zoneout;
+        let zoneout = &mut model.lstm.variant.zoneout;
         zoneout.cell = self.zoneout_cell.or(self.zoneout).unwrap_or(zoneout.cell);
         zoneout.hidden = self.zoneout_hidden.or(self.zoneout).unwrap_or(zoneout.hidden);
         let penalties = &mut model.penalties;
         penalties.activation = self.ar.unwrap_or(penalties.activation);
         penalties.temporal = self.tar.unwrap_or(penalties.temporal);
         penalties.label_smoothing = self.label_smoothing.unwrap_or(penalties.label_smoothing);
-        if self.dropout_hidden.is_some() && model.layers == 1 {
+        if self.dropout_hidden.is_some() && model.lstm.layers == 1 {
             bail!("--dropout-hidden drops between layers; it needs --layers of at least 2");
         }
         if let Some(kind) = self.dropout_kind.filter(|_| [rates.input, rates.hidden, rates.output] == [0.0; 3]) {

@@ -61,15 +61,18 @@ pub fn run(options: Show) -> Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let projection = model.projection.map(|size| format!(", projected to {size}")).unwrap_or_default();
-    let horizon = model.horizon.map_or("the whole segment".to_owned(), |steps| format!("{steps} steps"));
+    let projection = model.lstm.projection.map(|size| format!(", projected to {size}")).unwrap_or_default();
+    let horizon = model.lstm.horizon.map_or("the whole segment".to_owned(), |steps| format!("{steps} steps"));
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
-    row("layers", format!("{} × {} hidden, embedding {}{projection}", model.layers, model.hidden, model.embedding))?;
-    row("wiring", format!("{}, readout {}, gradient through {horizon}", model.wiring, model.readout))?;
-    if !model.variant.is_plain() {
-        row("cells", model.variant.to_string())?;
+    row(
+        "layers",
+        format!("{} × {} hidden, embedding {}{projection}", model.lstm.layers, model.lstm.hidden, model.embedding()),
+    )?;
+    row("wiring", format!("{}, readout {}, gradient through {horizon}", model.lstm.wiring, model.lstm.readout))?;
+    if !model.lstm.variant.is_plain() {
+        row("cells", model.lstm.variant.to_string())?;
     }
-    if model.residual {
+    if model.lstm.residual {
         row("residual", "layers add their input where sizes agree".to_owned())?;
     }
     if model.tied {
@@ -79,8 +82,8 @@ pub fn run(options: Show) -> Result<ExitCode> {
         row("softmaxes", format!("a mixture of {}", model.softmaxes))?;
     }
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
-    let forget = config.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
-    row("initial", format!("{}{forget}, seed {}", config.init.scheme, config.seed))?;
+    let forget = config.training.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
+    row("initial", format!("{}{forget}, seed {}", config.training.init.scheme, config.training.seed))?;
     row(
         "trained on",
         match &run.origin {
@@ -89,14 +92,14 @@ pub fn run(options: Show) -> Result<ExitCode> {
         },
     )?;
     row("batches", batches(config))?;
-    let Schedule { kind, decay, decay_after, planned_epochs, .. } = config.schedule;
+    let Schedule { kind, decay, decay_after, planned_epochs, .. } = config.training.schedule;
     let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();
     let falling = match kind {
         ScheduleKind::Step if decay != 1.0 => format!(", divided by {decay} each epoch after {decay_after}{of}"),
         ScheduleKind::Plateau => format!(", divided by {decay} after an epoch that does not improve the validation"),
         _ => String::new(),
     };
-    let clip = config.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
+    let clip = config.training.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
     row("optimizer", format!("{}{falling}; gradient {clip}", optimizer(config)))?;
     row("dropout", model.dropout.to_string())?;
     let Penalties { activation, temporal, label_smoothing } = model.penalties;

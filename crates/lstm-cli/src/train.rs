@@ -169,7 +169,7 @@ fn longer(trainer: &Trainer, bound: Bound) -> String {
         Bound::Budget(budget) => format!("--budget {:.0}s", 2.0 * budget),
         Bound::Patience(_) => "--patience 0".to_owned(),
     };
-    let schedule = trainer.config().schedule;
+    let schedule = trainer.config().training.schedule;
     let rate = if trainer.has_spent_its_rate() {
         format!(" --learning-rate {}", schedule.learning_rate / 2.0)
     } else {
@@ -206,7 +206,7 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
     let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
     let noun = config.tokenizer.noun();
     let read = grouped(size.tokens as u64);
-    match config.budget {
+    match config.training.budget {
         Some(budget) => talk(format_args!(
             "plan     this machine trains at {:.1} GFLOP/s, enough for {read} {noun} in {} with the model below",
             facts.rate * 6e-9,
@@ -238,8 +238,8 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
     });
     talk(format_args!(
         "         {} of {}{}: every {} passes {} weights{scored}",
-        count(model.layers as u64, "layer"),
-        model.hidden,
+        count(model.lstm.layers as u64, "layer"),
+        model.lstm.hidden,
         residual(model),
         noun.trim_end_matches('s'),
         grouped(size.weights as u64)
@@ -249,15 +249,18 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
     } else {
         format!("the text is read {:.1} times", size.epochs)
     };
-    let most =
-        if config.epochs.is_some() && config.budget.is_some() { ", which takes less time than there is" } else { "" };
+    let most = if config.training.epochs.is_some() && config.training.budget.is_some() {
+        ", which takes less time than there is"
+    } else {
+        ""
+    };
     talk(format_args!("         {times}{most}, so dropout is {}", model.dropout));
     talk(format_args!(
         "         {}, {}; every choice can be made otherwise by its option",
         batches(config),
         optimizer(config)
     ));
-    if let Some(budget) = config.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
+    if let Some(budget) = config.training.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
         talk(format_args!(
             "note     validation and test take about {} of the {} with it; give shorter ones, or more time",
             seconds(*evaluation),
@@ -274,7 +277,7 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
 
 /// Said of layers that have them.
 fn residual(model: &LanguageModelConfig) -> &'static str {
-    if model.residual { " with residual connections" } else { "" }
+    if model.lstm.residual { " with residual connections" } else { "" }
 }
 
 /// Describes the input as it was understood, and the model that will be trained.
@@ -306,31 +309,35 @@ fn describe(trainer: &Trainer) {
             "note     words that occur once are read as <unk>; --min-count 1 keeps them, --tokenizer chars needs none",
         );
     }
-    let of = match (model.layers, model.wiring) {
+    let of = match (model.lstm.layers, model.lstm.wiring) {
         (1, _) => "one layer".to_owned(),
         (layers, Wiring::Scores) => format!("{layers} layers joined by their scores,"),
         (layers, wiring) => format!("{layers} {wiring} layers"),
     };
-    let projection = model.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();
-    let readout = if model.readout == Readout::Hidden { "" } else { ", the output gate read out" };
-    let cells = if model.variant.is_plain() { String::new() } else { format!(", cells with {}", model.variant) };
+    let projection = model.lstm.projection.map(|size| format!(" projected to {size}")).unwrap_or_default();
+    let readout = if model.lstm.readout == Readout::Hidden { "" } else { ", the output gate read out" };
+    let cells =
+        if model.lstm.variant.is_plain() { String::new() } else { format!(", cells with {}", model.lstm.variant) };
     let mixture =
         if model.softmaxes == 1 { String::new() } else { format!(", a mixture of {} softmaxes", model.softmaxes) };
-    let horizon = model.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
+    let horizon = model.lstm.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
     talk(format_args!(
         "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{mixture}{}: {} parameters",
         grouped(model.vocabulary as u64),
-        model.embedding,
-        model.hidden,
+        model.embedding(),
+        model.lstm.hidden,
         residual(model),
         horizon.unwrap_or_default(),
         grouped(trainer.model().layout().len() as u64)
     ));
     let bounds: Vec<String> = [
-        config.epochs.map(|epochs| count(epochs as u64, "epoch")),
-        config.steps.map(|steps| count(steps, "step")),
-        config.budget.map(seconds),
-        config.patience.map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
+        config.training.epochs.map(|epochs| count(epochs as u64, "epoch")),
+        config.training.steps.map(|steps| count(steps, "step")),
+        config.training.budget.map(seconds),
+        config
+            .training
+            .patience
+            .map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
     ]
     .into_iter()
     .flatten()

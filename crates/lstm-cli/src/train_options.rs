@@ -422,19 +422,19 @@ impl Train {
         let preset = if let Basis::Preset(preset) = self.basis() { preset } else { Preset::Default };
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
-        let has_moments = config.optimizer.has_moments();
+        let has_moments = config.training.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
         // A plan's rate is chosen for the optimizer that is named.
         let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
-        if config.optimizer.has_moments() != has_moments && keeps_rate {
+        if config.training.optimizer.has_moments() != has_moments && keeps_rate {
             bail!(
                 "--optimizer {} needs a --learning-rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
                  finds one",
-                config.optimizer
+                config.training.optimizer
             );
         }
-        config.set_length(self.length.length());
-        if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.epochs)
+        config.training.set_length(self.length.length());
+        if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.training.epochs)
             && latest >= epochs
         {
             bail!(
@@ -442,7 +442,7 @@ impl Train {
                  --epochs"
             );
         }
-        let counted = config.schedule.planned_epochs.or(config.epochs).unwrap_or(usize::MAX);
+        let counted = config.training.schedule.planned_epochs.or(config.training.epochs).unwrap_or(usize::MAX);
         if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
             bail!(
                 "--decay-after {after} is longer than the {counted} epochs it is part of; choose fewer, or more --epochs"
@@ -551,24 +551,24 @@ impl ModelOptions {
         }
         let model = &mut config.model;
         if let Some(hidden) = &self.hidden {
-            model.hidden = hidden.clone();
+            model.lstm.hidden = hidden.clone();
         }
-        set(&mut model.residual, self.residual);
-        model.variant.peepholes |= self.peepholes;
-        model.variant.coupled |= self.coupled;
-        model.variant.layer_norm |= self.layer_norm;
-        set(&mut model.embedding, self.embedding);
-        set(&mut model.readout, self.readout);
+        set(&mut model.lstm.residual, self.residual);
+        model.lstm.variant.peepholes |= self.peepholes;
+        model.lstm.variant.coupled |= self.coupled;
+        model.lstm.variant.layer_norm |= self.layer_norm;
+        set(&mut model.lstm.input, self.embedding);
+        set(&mut model.lstm.readout, self.readout);
         set(&mut model.tied, self.tied);
         set(&mut model.softmaxes, self.softmaxes);
-        set(&mut model.horizon, self.horizon.map(|horizon| horizon.0));
-        model.projection = self.projection.or(model.projection);
-        set(&mut model.wiring, self.wiring);
-        if model.layers == 1 && model.wiring != Wiring::Stacked {
-            bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", model.wiring);
+        set(&mut model.lstm.horizon, self.horizon.map(|horizon| horizon.0));
+        model.lstm.projection = self.projection.or(model.lstm.projection);
+        set(&mut model.lstm.wiring, self.wiring);
+        if model.lstm.layers == 1 && model.lstm.wiring != Wiring::Stacked {
+            bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", model.lstm.wiring);
         }
-        set(&mut config.init.scheme, self.init);
-        config.init.forget_bias = self.forget_bias.or(config.init.forget_bias);
+        set(&mut config.training.init.scheme, self.init);
+        config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
         Ok(())
     }
 }
@@ -592,12 +592,12 @@ impl TrainingOptions {
 
     fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
         config.set_batching(self.batches.unwrap_or(config.batching));
-        set(&mut config.batch, self.batch);
+        set(&mut config.training.batch, self.batch);
         if let (Batching::Windows(n), Some(segment)) = (config.batching, self.segment) {
             bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
         }
         set(&mut config.segment, self.segment);
-        set(&mut config.accumulate, self.accumulate);
+        set(&mut config.training.accumulate, self.accumulate);
         set(&mut config.variable_segment, self.variable_segment);
         config.candidates = self.candidates.or(config.candidates);
         set(&mut config.candidates_until, self.candidates_until);
@@ -608,9 +608,9 @@ impl TrainingOptions {
                      --average out, or choose the optimizer sgd"
                 );
             }
-            config.optimizer = kind;
+            config.training.optimizer = kind;
             // A preset's average is that of its optimizer.
-            config.set_average(average.unwrap_or_default());
+            config.training.set_average(average.unwrap_or_default());
         }
         if self.lazy == Some(true) && config.model.tied && config.candidates.is_none() {
             bail!(
@@ -619,55 +619,58 @@ impl TrainingOptions {
             );
         }
         if let Some(average) = self.average {
-            config.set_average(average);
+            config.training.set_average(average);
         }
-        let averages = matches!(config.average, Averaging::NonMonotone(_));
+        let averages = matches!(config.training.average, Averaging::NonMonotone(_));
         if let Some(left_out) = self.non_monotone {
             if !averages {
                 bail!(
                     "--non-monotone and the optimizer {} contradict each other; it is of nt-asgd, or of --average \
                      non-monotone(n)",
-                    config.optimizer
+                    config.training.optimizer
                 );
             }
             if let Some(average) = self.average {
                 bail!("--non-monotone {left_out} and --average {average} say the same twice; leave one of them out");
             }
-            config.average = Averaging::non_monotone(left_out)?;
+            config.training.average = Averaging::non_monotone(left_out)?;
         }
         if let Some((option, _)) =
-            self.of_adam().into_iter().find(|(_, given)| *given && !config.optimizer.has_moments())
+            self.of_adam().into_iter().find(|(_, given)| *given && !config.training.optimizer.has_moments())
         {
-            bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", config.optimizer);
+            bail!(
+                "{option} and the optimizer {} contradict each other; it is of adam and adamw",
+                config.training.optimizer
+            );
         }
-        set(&mut config.adam.beta1, self.beta1);
-        set(&mut config.adam.beta2, self.beta2);
-        set(&mut config.adam.epsilon, self.epsilon);
-        set(&mut config.adam.lazy, self.lazy);
+        set(&mut config.training.adam.beta1, self.beta1);
+        set(&mut config.training.adam.beta2, self.beta2);
+        set(&mut config.training.adam.epsilon, self.epsilon);
+        set(&mut config.training.adam.lazy, self.lazy);
         if averages && (self.decay.is_some() || self.decay_after.is_some()) {
-            config.schedule.kind = ScheduleKind::Step;
+            config.training.schedule.kind = ScheduleKind::Step;
         }
-        set(&mut config.schedule.learning_rate, self.learning_rate);
+        set(&mut config.training.schedule.learning_rate, self.learning_rate);
         if let Some(schedule) = self.schedule {
-            config.set_schedule(schedule);
+            config.training.set_schedule(schedule);
         }
-        set(&mut config.schedule.warmup, self.warmup);
-        let kind = config.schedule.kind;
+        set(&mut config.training.schedule.warmup, self.warmup);
+        let kind = config.training.schedule.kind;
         if self.decay.is_some() && !matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau) {
             bail!("--decay and the schedule {kind} contradict each other; --schedule step and plateau divide the rate");
         }
         if self.decay_after.is_some() && kind != ScheduleKind::Step {
             bail!("--decay-after and the schedule {kind} contradict each other; --schedule step counts epochs");
         }
-        set(&mut config.schedule.decay, self.decay);
-        set(&mut config.schedule.decay_after, self.decay_after);
+        set(&mut config.training.schedule.decay, self.decay);
+        set(&mut config.training.schedule.decay_after, self.decay_after);
         if self.clip == Some(0.0) {
-            config.clip = None;
+            config.training.clip = None;
         } else {
-            config.clip = self.clip.or(config.clip);
+            config.training.clip = self.clip.or(config.training.clip);
         }
-        set(&mut config.weight_decay, self.weight_decay);
-        set(&mut config.seed, self.seed);
+        set(&mut config.training.weight_decay, self.weight_decay);
+        set(&mut config.training.seed, self.seed);
         Ok(())
     }
 }

@@ -115,10 +115,10 @@ impl Shape {
     }
 
     fn model(&self) -> Result<(LanguageModel, Params), ConfigError> {
-        let model = LanguageModel::new(LanguageModelConfig {
-            layers: self.layers,
-            ..LanguageModelConfig::new(self.vocabulary, self.embedding, self.hidden)
-        })?;
+        let model = LanguageModel::new(LanguageModelConfig::of(
+            self.vocabulary,
+            LstmConfig { layers: self.layers, ..LstmConfig::new(self.embedding, self.hidden) },
+        ))?;
         let params = self.parameters(Params::zeros(Arc::clone(model.layout())));
         Ok((model, params))
     }

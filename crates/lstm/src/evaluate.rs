@@ -239,7 +239,7 @@ mod tests {
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
         let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
         let mut config = Preset::Default.config().model;
-        (config.hidden, config.embedding, config.vocabulary) = (24.into(), 16, tokenizer.vocabulary_size());
+        (config.lstm.hidden, config.lstm.input, config.vocabulary) = (24.into(), 16, tokenizer.vocabulary_size());
         let model = LanguageModel::new(config).unwrap();
         let init = Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(forget_bias) };
         let params = model.initialise(&init, 1);
@@ -270,7 +270,7 @@ mod tests {
         let options = VocabularyOptions { min_count: Some(1), ..VocabularyOptions::default() };
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &whole, options, false).unwrap();
         let mut config = Preset::Default.config().model;
-        (config.hidden, config.embedding, config.vocabulary) = (24.into(), 16, tokenizer.vocabulary_size());
+        (config.lstm.hidden, config.lstm.input, config.vocabulary) = (24.into(), 16, tokenizer.vocabulary_size());
         let model = LanguageModel::new(config).unwrap();
         let params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: Some(4.0) }, 1);
         let read = |source: &Source| Corpus::read(source, &tokenizer, false).unwrap();

@@ -5,7 +5,7 @@ use std::alloc::System;
 
 use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::nn::config::{CellOptions, Init, Readout, Wiring, Zoneout};
+use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{DropoutKind, DropoutRates, Masks};
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::text::batch::Batch;
@@ -30,15 +30,13 @@ fn asked_for_at_last(mut run: impl FnMut()) -> usize {
 #[test]
 fn nothing_is_allocated_after_the_first_steps() {
     let dropout = DropoutRates::all(0.3);
-    let plain = LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(2_000, 40, 72) };
+    let plain = LanguageModelConfig::of(2_000, LstmConfig { layers: 2, ..LstmConfig::new(40, 72) });
     let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
     let awd = LanguageModelConfig {
-        layers: 3,
-        hidden: vec![72, 72, 50].into(),
-        residual: true,
         tied: true,
         dropout: DropoutRates { kind: DropoutKind::Locked, embedding: 0.1, weights: 0.5, ..dropout },
         penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.1 },
+        lstm: LstmConfig { layers: 3, hidden: vec![72, 72, 50].into(), residual: true, ..plain.lstm.clone() },
         ..plain.clone()
     };
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
@@ -46,11 +44,28 @@ fn nothing_is_allocated_after_the_first_steps() {
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),
-        (LanguageModelConfig { wiring: Wiring::Skip, dropout, ..plain.clone() }, OptimizerKind::Sgd),
-        (LanguageModelConfig { wiring, readout, ..plain.clone() }, OptimizerKind::Adam),
+        (
+            LanguageModelConfig {
+                dropout,
+                lstm: LstmConfig { wiring: Wiring::Skip, ..plain.lstm.clone() },
+                ..plain.clone()
+            },
+            OptimizerKind::Sgd,
+        ),
+        (
+            LanguageModelConfig { lstm: LstmConfig { wiring, readout, ..plain.lstm.clone() }, ..plain.clone() },
+            OptimizerKind::Adam,
+        ),
         (awd.clone(), OptimizerKind::Sgd),
-        (LanguageModelConfig { variant, projection: Some(30), dropout, ..plain.clone() }, OptimizerKind::Adam),
-        (LanguageModelConfig { variant, ..awd }, OptimizerKind::Sgd),
+        (
+            LanguageModelConfig {
+                dropout,
+                lstm: LstmConfig { variant, projection: Some(30), ..plain.lstm.clone() },
+                ..plain.clone()
+            },
+            OptimizerKind::Adam,
+        ),
+        (LanguageModelConfig { lstm: LstmConfig { variant, ..awd.lstm.clone() }, ..awd }, OptimizerKind::Sgd),
         (LanguageModelConfig { softmaxes: 3, tied: true, dropout, ..plain.clone() }, OptimizerKind::Sgd),
     ] {
         let case = format!("{config:?} {kind}");

@@ -460,12 +460,12 @@ fn a_run_that_is_over_says_so_and_a_schedule_does_not_jump() {
     let said = line(path, "train --resume run --epochs 4 --learning-rate 0.001");
     assert_eq!(said.code, Some(0), "{}", said.err);
     let shown = line(path, "show run --json").json();
-    assert_eq!(shown["config"]["lengthened"]["reached"], 0.5);
-    assert_eq!(shown["config"]["epochs"], 4);
+    assert_eq!(shown["config"]["training"]["lengthened"]["reached"], 0.5);
+    assert_eq!(shown["config"]["training"]["epochs"], 4);
     // Without a rate it stays low, and that is said.
     let said = line(path, "train --resume run --epochs 6");
     assert!(said.code == Some(0) && said.err.contains("a hundredth of the highest"), "{}", said.err);
-    let schedule = &line(path, "show run --json").json()["config"]["schedule"];
+    let schedule = &line(path, "show run --json").json()["config"]["training"]["schedule"];
     assert!(
         schedule["kind"] == "constant" && (schedule["learning_rate"].as_f64().unwrap() - 1e-5).abs() < 1e-9,
         "{schedule}"
@@ -480,10 +480,10 @@ fn a_configuration_or_a_tokenizer_that_was_changed_is_refused_by_name() {
     let config = std::fs::read_to_string(path("config.toml")).unwrap();
     for (from, to, name) in [
         ("tied = false", "tied = true", "model.tied"),
-        ("readout = \"hidden\"", "readout = \"output-gate\"", "model.readout"),
-        ("residual = false", "residual = true", "model.residual"),
+        ("readout = \"hidden\"", "readout = \"output-gate\"", "model.lstm.readout"),
+        ("residual = false", "residual = true", "model.lstm.residual"),
         ("weight_decay = 0.0", "weight_decay = 0.1", "weight_decay"),
-        ("layers = 2", "layers = 4294967296", "model.layers is 4294967296, but was 2"),
+        ("layers = 2", "layers = 4294967296", "model.lstm.layers is 4294967296, but was 2"),
         ("seed = 1", "seed = 2", "seed"),
         ("tied = ", "tide = ", "tide"),
     ] {

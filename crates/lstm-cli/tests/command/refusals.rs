@@ -591,7 +591,7 @@ fn runs_of_a_newer_version_or_with_a_strange_tokenizer() {
     let healthy = ["config.toml", "tokenizer.json", "model.safetensors", "checkpoint.safetensors"]
         .map(|file| (file, std::fs::read(path(file)).unwrap()));
     for (file, version) in [
-        ("config.toml", "version = 1"),
+        ("config.toml", "version = 2"),
         ("tokenizer.json", "\"version\": 3"),
         ("model.safetensors", "version\\\":1"),
         ("checkpoint.safetensors", "version\\\":1"),

@@ -55,7 +55,7 @@ fn a_run_without_a_preset_is_chosen_for_its_time_and_said_to_be() {
     let said = line(folder.path(), "train text.txt --budget 2s --hidden 24 --dropout 0.25 --batch 3 --out other");
     assert!(said.err.contains("1 layer of 24") && said.err.contains("dropout is locked, 0.25"), "{}", said.err);
     let config = line(folder.path(), "show other --json").json()["config"].clone();
-    assert_eq!((&config["batch"], &config["model"]["hidden"]), (&3.into(), &24.into()));
+    assert_eq!((&config["training"]["batch"], &config["model"]["lstm"]["hidden"]), (&3.into(), &24.into()));
     // Without a time the machine decides nothing: the same command gives the same run.
     let runs = ["first", "second"].map(|run| {
         let said = line(folder.path(), &format!("train text.txt --epochs 1 --out {run} --json"));
@@ -117,7 +117,7 @@ fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
     let said =
         line(folder.path(), "train text.txt --tokenizer chars --weight-decay 1e-5 --epochs 6 --hidden 8 --out run");
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert_eq!(line(folder.path(), "show run --json").json()["config"]["optimizer"], "adamw");
+    assert_eq!(line(folder.path(), "show run --json").json()["config"]["training"]["optimizer"], "adamw");
 }
 
 /// The warm-up and the rate that they were refused for were the plan's, not the user's.
@@ -132,9 +132,9 @@ fn a_run_that_is_chosen_takes_any_schedule_and_any_optimizer() {
         assert_eq!(said.code, Some(0), "{option}: {}", said.err);
         let config = line(folder.path(), "show run --json").json()["config"].clone();
         let (name, value) = option.split_once(' ').unwrap();
-        let (optimizer, schedule) = (&config["optimizer"], &config["schedule"]);
+        let (optimizer, schedule) = (&config["training"]["optimizer"], &config["training"]["schedule"]);
         if value == "nt-asgd" {
-            assert_eq!((optimizer, &config["average"]), (&"sgd".into(), &"non-monotone(5)".into()));
+            assert_eq!((optimizer, &config["training"]["average"]), (&"sgd".into(), &"non-monotone(5)".into()));
         } else {
             assert_eq!(if name == "--optimizer" { optimizer } else { &schedule["kind"] }, value, "{option}");
         }
@@ -169,7 +169,7 @@ fn residual_connections_that_were_chosen_can_be_done_without() {
         let command = format!("train words.txt --layers 2 {option} --steps 1 --hidden 4 --force --out run");
         let said = line(folder.path(), &command);
         assert_eq!(said.code, Some(0), "{}", said.err);
-        assert_eq!(line(folder.path(), "show run --json").json()["config"]["model"]["residual"], expected, "{option}");
+        assert_eq!(line(folder.path(), "show run --json").json()["config"]["model"]["lstm"]["residual"], expected, "{option}");
     }
 }
 
@@ -210,13 +210,13 @@ fn a_schedule_is_said_and_kept_with_the_run() {
     );
     assert!(said.err.contains("stream, 4 rows of about 8 steps, 3 batches a step, adam"), "{}", said.err);
     let other = line(folder.path(), "show other --json").json()["config"].clone();
-    assert_eq!((&other["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
-    assert_eq!((&other["adam"]["beta1"], &other["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
+    assert_eq!((&other["training"]["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
+    assert_eq!((&other["training"]["adam"]["beta1"], &other["training"]["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
     let shown = line(folder.path(), "show other").out;
     assert!(shown.contains("stream, 4 rows of about 8 steps, 3 batches a step\n"), "{shown}");
     let shown = line(folder.path(), "show run").out;
     assert!(shown.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run; gradient clipped to 1\n"), "{shown}");
-    let schedule = line(folder.path(), "show run --json").json()["config"]["schedule"].clone();
+    let schedule = line(folder.path(), "show run --json").json()["config"]["training"]["schedule"].clone();
     assert_eq!((&schedule["kind"], &schedule["warmup"]), (&"cosine".into(), &"0.05".into()));
 }
 
@@ -534,7 +534,7 @@ fn show_names_every_parameter_and_the_results() {
     }
     let shown = line(folder.path(), "show run --json").json();
     assert!(shown["results"]["test"]["perplexity"].as_f64().unwrap() > 1.0);
-    assert_eq!(shown["config"]["model"]["hidden"], 8);
+    assert_eq!(shown["config"]["model"]["lstm"]["hidden"], 8);
 }
 
 #[cfg(unix)]

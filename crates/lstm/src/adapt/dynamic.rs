@@ -38,8 +38,8 @@ impl GradientScale {
     /// A text too short for a batch.
     pub fn collect(run: &LoadedRun, text: &Corpus, watch: &mut dyn FnMut(usize, usize)) -> Result<Self, TextError> {
         let config = &run.config;
-        let (batching, rows, segment) = (config.batching, config.batch, config.segment);
-        let batches = Batches::training(text, &run.tokenizer, batching, rows, segment, config.seed, 0)?;
+        let (batching, rows, segment) = (config.batching, config.training.batch, config.segment);
+        let batches = Batches::training(text, &run.tokenizer, batching, rows, segment, config.training.seed, 0)?;
         let model = unpenalised(&run.model);
         let of = batches.predicted().min(STATISTICS);
         let (mut batch, mut state, mut tape) = (Batch::default(), model.state(rows), model.tape());

@@ -45,7 +45,9 @@ impl<'a> Scorer<'a> {
         let LoadedRun { config, tokenizer, model, params, .. } = run;
         let evaluation = match config.batching {
             // Side by side they come in order too, for each predicts one token.
-            Batching::Windows(_) => Evaluation::new(model, params, tokenizer, corpus, config.batching, config.batch),
+            Batching::Windows(_) => {
+                Evaluation::new(model, params, tokenizer, corpus, config.batching, config.training.batch)
+            }
             _ => Evaluation::in_order(model, params, tokenizer, corpus, config.batching),
         };
         Ok(Self::Frozen(Box::new(evaluation?)))

@@ -29,11 +29,11 @@ fn run(batching: Batching) -> LoadedRun {
     let tokenizer =
         Tokenizer::build(TokenizerKind::Words, &Source::from_text(&repetitive(0, 900)), options, false).unwrap();
     let mut config = Preset::Default.config();
-    (config.batching, config.batch, config.segment) = (batching, 4, 8);
-    (config.model.hidden, config.model.embedding) = (24.into(), 16);
+    (config.batching, config.training.batch, config.segment) = (batching, 4, 8);
+    (config.model.lstm.hidden, config.model.lstm.input) = (24.into(), 16);
     config.model.vocabulary = tokenizer.vocabulary_size();
     let model = LanguageModel::new(config.model.clone()).unwrap();
-    let params = model.initialise(&config.init, 1);
+    let params = model.initialise(&config.training.init, 1);
     LoadedRun {
         origin: Origin::Run(RunFolder("run".into())),
         config,
@@ -53,7 +53,7 @@ fn scale(run: &LoadedRun) -> GradientScale {
 }
 
 fn plain(run: &LoadedRun, corpus: &Corpus) -> Loss {
-    let (batching, rows) = (run.config.batching, run.config.batch);
+    let (batching, rows) = (run.config.batching, run.config.training.batch);
     Evaluation::new(&run.model, &run.params, &run.tokenizer, corpus, batching, rows).unwrap().finish()
 }
 
@@ -190,7 +190,7 @@ fn tuned_settings_are_kept_for_their_model_and_refused_if_broken() {
     (tuned.cache, tuned.dynamic) = (Some(CACHE), Some(DYNAMIC));
     tuned.save(&folder).unwrap();
     assert_eq!(Tuned::load(&folder, &run.params).unwrap(), tuned);
-    let other = run.model.initialise(&run.config.init, 2);
+    let other = run.model.initialise(&run.config.training.init, 2);
     assert_eq!(Tuned::load(&folder, &other).unwrap(), Tuned::new(&other));
     let text = std::fs::read_to_string(folder.adaptation()).unwrap();
     for (from, to, why) in [

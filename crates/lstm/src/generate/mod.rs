@@ -18,13 +18,14 @@ pub(crate) mod tiny {
 
     use crate::model::{LanguageModel, LanguageModelConfig};
     use crate::nn::config::Init;
+    use crate::nn::config::LstmConfig;
     use crate::nn::params::Params;
 
     /// V.
     pub(crate) const VOCABULARY: usize = 11;
 
     pub(crate) fn model() -> (LanguageModel, Params) {
-        let config = LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(VOCABULARY, 5, 6) };
+        let config = LanguageModelConfig::of(VOCABULARY, LstmConfig { layers: 2, ..LstmConfig::new(5, 6) });
         let model = LanguageModel::new(config).unwrap();
         let mut params = model.initialise(&Init::default(), 3);
         // Initial values say little; larger ones make a model with preferences.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::free_memory::{sum, times};
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellOptions, ConfigError, HiddenSizes, LstmConfig, Readout, Wiring};
+use crate::nn::config::{ConfigError, HiddenSizes, LstmConfig, Wiring};
 use crate::nn::dropout::DropoutRates;
 
 /// The shape of a language model.
@@ -15,26 +15,9 @@ use crate::nn::dropout::DropoutRates;
 pub struct LanguageModelConfig {
     /// V, the number of tokens.
     pub vocabulary: usize,
-    /// E, the size of a token's embedding.
-    pub embedding: usize,
-    /// H, the hidden size, of all layers or of each.
-    pub hidden: HiddenSizes,
-    /// L, the number of layers.
-    pub layers: usize,
-    /// P, if the hidden state is projected.
-    pub projection: Option<usize>,
-    /// The input of a layer after the first.
-    pub wiring: Wiring,
-    /// The part of the last layer that is read out.
-    pub readout: Readout,
-    /// The steps after which the gradient through the states is cut; `None` for the whole segment.
-    pub horizon: Option<usize>,
-    /// Whether every layer after the first adds its input to its hidden states where the sizes agree.
-    #[serde(default)]
-    pub residual: bool,
-    /// The ways in which the cells differ from the plain LSTM's.
-    #[serde(default)]
-    pub variant: CellOptions,
+    /// The layers between embedding and readout: their input is the embedding, of size E. They read forward; the number of
+    /// scores is not theirs, for in the wiring `scores` it is the vocabulary.
+    pub lstm: LstmConfig,
     /// The dropout in training: of the embedding, between layers, before the readout (Zaremba 2014).
     pub dropout: DropoutRates,
     /// The penalties added to the loss in training.
@@ -59,17 +42,14 @@ fn one_softmax() -> usize {
 impl LanguageModelConfig {
     /// One layer of `hidden` units, read out as they are, nothing dropped.
     pub fn new(vocabulary: usize, embedding: usize, hidden: impl Into<HiddenSizes>) -> Self {
+        Self::of(vocabulary, LstmConfig::new(embedding, hidden))
+    }
+
+    /// A model around these layers, with scores over its vocabulary where they score; nothing dropped.
+    pub fn of(vocabulary: usize, lstm: LstmConfig) -> Self {
         Self {
             vocabulary,
-            embedding,
-            hidden: hidden.into(),
-            layers: 1,
-            projection: None,
-            wiring: Wiring::default(),
-            readout: Readout::default(),
-            horizon: None,
-            residual: false,
-            variant: CellOptions::default(),
+            lstm: LstmConfig { scores: 0, ..lstm },
             dropout: DropoutRates::default(),
             penalties: Penalties::default(),
             tied: false,
@@ -77,60 +57,43 @@ impl LanguageModelConfig {
         }
     }
 
+    /// E, the size of a token's embedding.
+    pub fn embedding(&self) -> usize {
+        self.lstm.input
+    }
+
     /// The bytes of the parameters in numbers that do not wrap round, layers included.
     ///
     /// # Errors
     /// Hidden sizes that are not one for each layer.
     pub(crate) fn bytes(&self) -> Result<u128, ConfigError> {
-        let lstm = self.lstm();
+        let lstm = self.with_scores();
         let output = lstm.output();
-        let read = if self.tied || self.softmaxes > 1 { self.embedding } else { output };
+        let read = if self.tied || self.softmaxes > 1 { self.embedding() } else { output };
         let readout = if self.tied { 0 } else { times(&[self.vocabulary, read]) };
         let head = match self.softmaxes {
-            1 if self.tied && output != self.embedding => times(&[self.embedding, output]),
+            1 if self.tied && output != self.embedding() => times(&[self.embedding(), output]),
             1 => 0,
-            softmaxes => times(&[softmaxes, self.embedding.saturating_add(1), output]),
+            softmaxes => times(&[softmaxes, self.embedding().saturating_add(1), output]),
         };
-        let values = sum([times(&[self.vocabulary, self.embedding]), readout, head, self.vocabulary as u128]);
+        let values = sum([times(&[self.vocabulary, self.embedding()]), readout, head, self.vocabulary as u128]);
         Ok(sum([lstm.bytes()?, values.saturating_mul(4)]))
     }
 
-    /// The shape of the layers between embedding and readout: these settings, over embeddings, with scores over the vocabulary.
-    pub(crate) fn lstm(&self) -> LstmConfig {
-        LstmConfig {
-            layers: self.layers,
-            projection: self.projection,
-            wiring: self.wiring,
-            scores: if self.wiring == Wiring::Scores { self.vocabulary } else { 0 },
-            readout: self.readout,
-            horizon: self.horizon,
-            residual: self.residual,
-            variant: self.variant,
-            ..LstmConfig::new(self.embedding, self.hidden.clone())
-        }
-    }
-
-    /// A model around layers of this shape, the rest as [`Self::new`] has it.
-    pub(crate) fn around(lstm: &LstmConfig, vocabulary: usize) -> Self {
-        Self {
-            layers: lstm.layers,
-            projection: lstm.projection,
-            wiring: lstm.wiring,
-            readout: lstm.readout,
-            horizon: lstm.horizon,
-            residual: lstm.residual,
-            variant: lstm.variant,
-            ..Self::new(vocabulary, lstm.input, lstm.hidden.clone())
-        }
+    /// The layers as they are built, with scores over the vocabulary.
+    pub(crate) fn with_scores(&self) -> LstmConfig {
+        let scores = if self.lstm.wiring == Wiring::Scores { self.vocabulary } else { 0 };
+        LstmConfig { scores, ..self.lstm.clone() }
     }
 }
 
 impl fmt::Display for LanguageModelConfig {
     /// Its sizes: `10000 tokens, embedding 200, 2 layers of 200`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layers = if self.layers == 1 { "layer" } else { "layers" };
-        write!(f, "{} tokens, embedding {}, ", self.vocabulary, self.embedding)?;
-        write!(f, "{} {layers} of {}", self.layers, self.hidden)?;
+        let LstmConfig { layers: number, hidden, .. } = &self.lstm;
+        let layers = if *number == 1 { "layer" } else { "layers" };
+        write!(f, "{} tokens, embedding {}, ", self.vocabulary, self.embedding())?;
+        write!(f, "{number} {layers} of {hidden}")?;
         match self.softmaxes {
             1 => Ok(()),
             softmaxes => write!(f, ", {softmaxes} softmaxes"),

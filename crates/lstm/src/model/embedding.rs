@@ -35,7 +35,7 @@ pub(super) struct EmbeddingTape {
 impl Embedding {
     /// Adds the table to `layout`, where it must be the first: its gradient is kept by rows, see [`Gradients`].
     pub(super) fn in_layout(config: &LanguageModelConfig, layout: &mut Layout) -> Self {
-        let (vocabulary, size) = (config.vocabulary, config.embedding);
+        let (vocabulary, size) = (config.vocabulary, config.embedding());
         Self { table: layout.add("embedding.weight", &[vocabulary, size]), vocabulary, size, rates: config.dropout }
     }
 

@@ -60,7 +60,17 @@ impl LanguageModel {
     /// A setting that cannot be built.
     pub fn new(config: LanguageModelConfig) -> Result<Self, ConfigError> {
         at_least_one("vocabulary", config.vocabulary)?;
-        at_least_one("embedding", config.embedding)?;
+        at_least_one("embedding", config.embedding())?;
+        if config.lstm.bidirectional {
+            let why = "layers that run from the last step to the first too read what a language model shall predict; let them run \
+                       forward alone";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if config.lstm.scores > 0 {
+            let why =
+                "a language model's layers score its vocabulary, so it has no `scores` of its own; leave them out";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         config.dropout.validate()?;
         config.penalties.validate()?;
         at_least_one("softmaxes", config.softmaxes)?;
@@ -83,7 +93,7 @@ impl LanguageModel {
         )?;
         let mut layout = Layout::default();
         let embedding = Embedding::in_layout(&config, &mut layout);
-        let lstm = Lstm::in_layout(config.lstm(), "lstm.", &mut layout)?;
+        let lstm = Lstm::in_layout(config.with_scores(), "lstm.", &mut layout)?;
         let readout = Readout::in_layout(&config, lstm.output_size(), embedding.table(), &mut layout);
         Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout })
     }

@@ -75,7 +75,7 @@ impl LanguageModel {
         let (stream, readout) = Stream::extended(self.lstm(), params, batch, |plan, stack| {
             self.readout().plan_step(params, plan, stack.output)
         })?;
-        let (vocabulary, size) = (self.config().vocabulary, self.config().embedding);
+        let (vocabulary, size) = (self.config().vocabulary, self.config().embedding());
         let mixed = |prior| Mixed { prior, offsets: Vec::new(), logits: Vec::new(), vocabulary };
         let (table, logits) = (params.get(self.embedding().table()), readout.logits);
         Ok(TokenStream { table, size, stream, logits, mixed: readout.prior.map(mixed) })

@@ -254,6 +254,7 @@ impl FromStr for HiddenSizes {
 
 /// The shape of an LSTM of any number of layers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LstmConfig {
     /// I, the size of the input at every step.
     pub input: usize,
@@ -264,11 +265,12 @@ pub struct LstmConfig {
     /// P, the size the hidden state is projected to (Sak 2014), `None` for no projection.
     pub projection: Option<usize>,
     /// Whether every layer also runs from the last step to the first; outputs are joined, forward first.
+    #[serde(default)]
     pub bidirectional: bool,
     /// The input of a layer after the first.
     pub wiring: Wiring,
     /// S, the number of scores of a layer in the wiring `scores`: the vocabulary in a language model. Else 0.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub scores: usize,
     /// The part of the last layer that is the output.
     pub readout: Readout,
@@ -282,6 +284,10 @@ pub struct LstmConfig {
     /// The ways in which the cells differ from the plain LSTM's.
     #[serde(default)]
     pub variant: CellOptions,
+}
+
+fn is_zero(scores: &usize) -> bool {
+    *scores == 0
 }
 
 impl LstmConfig {

@@ -156,7 +156,7 @@ impl Speed {
             None => whole / super::search::TRAINING_PER_EVALUATION,
             Some(corpus) => {
                 let mut evaluation =
-                    Evaluation::new(&model, params, &data.tokenizer, corpus, config.batching, config.batch)?;
+                    Evaluation::new(&model, params, &data.tokenizer, corpus, config.batching, config.training.batch)?;
                 let (mut started, mut tokens, mut passes) = (Instant::now(), 0, 0);
                 while started.elapsed().as_secs_f64() < seconds_to_measure(seconds) && evaluation.advance() {
                     tokens += evaluation.predicted().count();

@@ -153,7 +153,7 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
         let base = Preset::Default.config();
         // What needs two layers is not refused before it is known that there are as many.
         let mut deep = base.clone();
-        deep.model.layers = 2;
+        deep.model.lstm.layers = 2;
         let config = self.lay(deep).or_else(|_| self.lay(base))?;
         config.validate().map_err(TrainError::from)?;
         Ok(config)
@@ -161,9 +161,12 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
 
     fn lay(&self, config: RunConfig) -> Result<RunConfig, E> {
         let mut config = (self.overlay)(config)?;
-        if config.weight_decay > 0.0 && self.optimizer.is_none() && config.optimizer == OptimizerKind::Adam {
+        if config.training.weight_decay > 0.0
+            && self.optimizer.is_none()
+            && config.training.optimizer == OptimizerKind::Adam
+        {
             // Nobody asked for plain Adam, which does not go with it.
-            config.optimizer = OptimizerKind::AdamW;
+            config.training.optimizer = OptimizerKind::AdamW;
         }
         Ok(config)
     }
@@ -173,7 +176,7 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
         facts.plan(self.optimizer.or(self.likely_optimizer), |chosen| {
             let mut chosen = self.lay(chosen)?;
             (chosen.tokenizer, chosen.vocabulary) = (read.tokenizer, read.vocabulary);
-            (chosen.data, chosen.budget) = (read.data.clone(), budget);
+            (chosen.data, chosen.training.budget) = (read.data.clone(), budget);
             LanguageModel::new(chosen.model.clone()).map_err(TrainError::from)?;
             Ok(chosen)
         })
@@ -247,8 +250,8 @@ pub struct Chosen {
 /// What was decided contradicts itself, or a text cannot be used.
 pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMut(Stage)) -> Result<Chosen, E> {
     let mut config = decided.start()?;
-    let unbounded = config.epochs.is_none() && config.steps.is_none();
-    let budget = config.budget.or(unbounded.then_some(DEFAULT_SECONDS));
+    let unbounded = config.training.epochs.is_none() && config.training.steps.is_none();
+    let budget = config.training.budget.or(unbounded.then_some(DEFAULT_SECONDS));
     let mut texts = Texts::open(decided, &mut config, budget, observer)?;
     let mut data = texts.read(&mut config, observer)?;
     let mut not_words = None;

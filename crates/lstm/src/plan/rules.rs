@@ -2,11 +2,13 @@
 
 use super::facts::Facts;
 use crate::model::LanguageModelConfig;
+use crate::nn::config::LstmConfig;
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::run::config::RunConfig;
 use crate::run::preset::Preset;
+use crate::run::training::Training;
 
 /// The share of words that occur once above which a text is read in subwords: so many words of a new text would be
 /// unknown, and a model that predicts `<unk>` predicts nothing.
@@ -82,30 +84,38 @@ impl Facts {
             false => (sgd_rate(words, layers, batch, softmaxes), SGD_CLIP),
         };
         RunConfig {
-            batch,
             segment,
             candidates: (words && self.vocabulary > SAMPLED_ABOVE).then_some(candidates),
             candidates_until: CANDIDATES_UNTIL,
-            schedule: Schedule {
-                kind: ScheduleKind::Cosine,
-                learning_rate: rate,
-                warmup: Warmup::Share(0.03),
-                planned_epochs: None,
-                ..base.schedule
-            },
-            epochs: None,
-            patience: None,
-            optimizer,
-            clip: Some(clip),
-            adam: AdamSettings { lazy: words && optimizer.has_moments(), ..base.adam },
             model: LanguageModelConfig {
                 vocabulary: self.vocabulary,
-                layers,
-                residual: words && layers > 1,
                 tied: words,
                 // Not yet chosen.
                 dropout: DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.1) },
-                ..LanguageModelConfig::new(self.vocabulary, if words { width } else { width.min(128) }, width)
+                ..LanguageModelConfig::of(
+                    self.vocabulary,
+                    LstmConfig {
+                        layers,
+                        residual: words && layers > 1,
+                        ..LstmConfig::new(if words { width } else { width.min(128) }, width)
+                    },
+                )
+            },
+            training: Training {
+                batch,
+                schedule: Schedule {
+                    kind: ScheduleKind::Cosine,
+                    learning_rate: rate,
+                    warmup: Warmup::Share(0.03),
+                    planned_epochs: None,
+                    ..base.training.schedule
+                },
+                epochs: None,
+                patience: None,
+                optimizer,
+                clip: Some(clip),
+                adam: AdamSettings { lazy: words && optimizer.has_moments(), ..base.training.adam },
+                ..base.training.clone()
             },
             ..base
         }

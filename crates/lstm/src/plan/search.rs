@@ -4,6 +4,7 @@ use super::facts::Facts;
 use super::machine::{Machine, Speed};
 use super::rules::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
+use crate::nn::config::LstmConfig;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::train::data::Data;
@@ -31,7 +32,7 @@ impl Plan {
         let plain = |config: &RunConfig| {
             let mut model = config.model.clone();
             model.dropout = Default::default();
-            (model, config.batch, config.segment, config.candidates, config.optimizer)
+            (model, config.training.batch, config.segment, config.candidates, config.training.optimizer)
         };
         plain(&self.config) == plain(&other.config)
     }
@@ -75,15 +76,15 @@ impl Facts {
 
     /// The tokens that are read if the number of epochs or steps was decided.
     fn asked(&self, config: &RunConfig) -> Option<f64> {
-        let epochs = config.epochs.map(|epochs| epochs as f64 * self.tokens);
-        let steps = config.steps.map(|steps| steps as f64 * tokens_per_step(config));
+        let epochs = config.training.epochs.map(|epochs| epochs as f64 * self.tokens);
+        let steps = config.training.steps.map(|steps| steps as f64 * tokens_per_step(config));
         epochs.into_iter().chain(steps).reduce(f64::min)
     }
 
     /// How far a run goes that has no budget of time if the number of epochs or steps was decided.
     fn whole_size(&self, config: &RunConfig) -> Size {
         let size = self.size(config);
-        let tokens = self.asked(config).filter(|_| config.budget.is_none()).unwrap_or(size.tokens);
+        let tokens = self.asked(config).filter(|_| config.training.budget.is_none()).unwrap_or(size.tokens);
         Size { tokens, epochs: tokens / self.tokens, ..size }
     }
 
@@ -93,7 +94,7 @@ impl Facts {
         let (stack, read) = passed(&config.model);
         let vocabulary = self.vocabulary as f64;
         // The bytes of a parameter that a step changes: its own and its gradient's, and Adam's two moments.
-        let bytes = if config.optimizer.has_moments() { 28.0 } else { 12.0 };
+        let bytes = if config.training.optimizer.has_moments() { 28.0 } else { 12.0 };
         let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth / tokens_per_step(config);
         let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows);
         (seconds(scored(config, vocabulary)), seconds(vocabulary))
@@ -155,8 +156,13 @@ impl Facts {
         let sized = |layers, width| run_of(layers, width, f64::INFINITY, 1);
         let overlay = |config: RunConfig| {
             // Residual connections are the plan's, and give way to what they do not go with.
-            let plain =
-                RunConfig { model: LanguageModelConfig { residual: false, ..config.model.clone() }, ..config.clone() };
+            let plain = RunConfig {
+                model: LanguageModelConfig {
+                    lstm: LstmConfig { residual: false, ..config.model.lstm.clone() },
+                    ..config.model.clone()
+                },
+                ..config.clone()
+            };
             let mut config = overlay(config).or_else(|_| overlay(plain))?;
             if config.model.penalties.label_smoothing > 0.0 {
                 // It raises the score of every token.
@@ -169,7 +175,7 @@ impl Facts {
         for (layers, width) in WIDTHS.into_iter().flat_map(|width| [(1, width), (2, width)]) {
             let overlaid = overlay(sized(layers, width));
             // Where the width was decided, the rest follows that.
-            let follow = |config: RunConfig| overlay(sized(config.model.layers, config.model.hidden.of(0)));
+            let follow = |config: RunConfig| overlay(sized(config.model.lstm.layers, config.model.lstm.hidden.of(0)));
             let config = match overlaid.and_then(follow) {
                 Ok(config) => config,
                 // What was decided may need two layers.
@@ -180,7 +186,7 @@ impl Facts {
             };
             let size = self.size(&config);
             let wanted = self.wanted(size);
-            let is_deep = config.model.layers > 1;
+            let is_deep = config.model.lstm.layers > 1;
             let readings = size.weights * size.tokens / (wanted * self.tokens);
             let (fewest, most) = TWO_LAYERS_OF_WORDS;
             let should = if words {
@@ -201,11 +207,11 @@ impl Facts {
         };
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
-        let mut run = run_of(config.model.layers, config.model.hidden.of(0), epochs, config.model.softmaxes);
-        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.layers, words);
+        let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
+        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
-            config.epochs = Some(MOST_EPOCHS as usize);
+            config.training.epochs = Some(MOST_EPOCHS as usize);
         }
         let size = self.whole_size(&config);
         Ok(Plan { config, size })
@@ -225,7 +231,7 @@ fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
 
 /// The tokens that a step learns from.
 fn tokens_per_step(config: &RunConfig) -> f64 {
-    config.batch as f64 * config.segment as f64 * config.accumulate as f64
+    config.training.batch as f64 * config.segment as f64 * config.training.accumulate as f64
 }
 
 /// The weights of a model that every token passes on its way to the readout, and those of the readout for each token
@@ -248,6 +254,7 @@ mod tests {
 
     use super::*;
     use crate::run::preset::Preset;
+    use crate::run::training::Training;
     use crate::text::tokenizer::TokenizerKind;
 
     /// The Penn Treebank on two cores.
@@ -272,7 +279,7 @@ mod tests {
     }
 
     fn shape(plan: &Plan) -> (usize, usize) {
-        (plan.config.model.layers, plan.config.model.hidden.of(0))
+        (plan.config.model.lstm.layers, plan.config.model.lstm.hidden.of(0))
     }
 
     #[test]
@@ -331,32 +338,32 @@ mod tests {
         assert!(long.size.epochs < 1.0 && long.config.model.dropout.input == 0.0);
         let short = plan(Facts { tokens: 5e3, ..PTB });
         assert!(shape(&short) < shape(&plan(PTB)));
-        assert_eq!(short.config.epochs, Some(MOST_EPOCHS as usize));
+        assert_eq!(short.config.training.epochs, Some(MOST_EPOCHS as usize));
         assert_eq!(short.config.model.dropout.input, MOST_DROPOUT.1 as f32, "it is learned by heart");
         assert_eq!(short.config.model.dropout.embedding, MOST_DROPOUT_OF_WORDS as f32);
         assert_eq!(plan(PTB).config.model.dropout.embedding, 0.0);
         let characters = plan(Facts { tokens: 5e3, ..LETTERS });
         assert_eq!(characters.config.model.dropout.embedding, 0.0, "a text has few kinds of characters to drop");
         assert!(
-            short.config.batch < long.config.batch
-                && short.config.schedule.learning_rate < plan(PTB).config.schedule.learning_rate
+            short.config.training.batch < long.config.training.batch
+                && short.config.training.schedule.learning_rate < plan(PTB).config.training.schedule.learning_rate
         );
     }
 
     #[test]
     fn words_read_often_are_learned_by_two_layers_with_residual_connections() {
         let deep = plan(Facts { seconds: 1_800.0, ..PTB }).config;
-        assert!(deep.model.layers == 2 && deep.model.residual, "{deep:?}");
+        assert!(deep.model.lstm.layers == 2 && deep.model.lstm.residual, "{deep:?}");
         assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (MOST_DROPOUT.0 as f32, 0.0));
-        assert!(!plan(PTB).config.model.residual);
+        assert!(!plan(PTB).config.model.lstm.residual);
         let characters = plan(Facts { seconds: 6_000.0, tokens: 1e6, ..LETTERS }).config.model;
-        assert!(characters.layers == 2 && !characters.residual);
+        assert!(characters.lstm.layers == 2 && !characters.lstm.residual);
         // They give way where they are not possible.
         let sizes = Facts { seconds: 1_800.0, ..PTB }.plan(None, |mut config| {
-            (config.model.layers, config.model.hidden) = (2, vec![300, 200].into());
+            (config.model.lstm.layers, config.model.lstm.hidden) = (2, vec![300, 200].into());
             LanguageModel::new(config.model.clone()).map(|_| config)
         });
-        assert!(!sizes.unwrap().config.model.residual);
+        assert!(!sizes.unwrap().config.model.lstm.residual);
     }
 
     #[test]
@@ -383,7 +390,7 @@ mod tests {
         assert_eq!(facts.map(|facts| facts.words), [true, true, false, false]);
         assert!(facts.iter().all(|facts| facts.vocabulary <= CHARACTERS));
         let few = plan(Facts { vocabulary: 300, ..PTB }).config;
-        assert!(few.model.tied && few.optimizer == OptimizerKind::Sgd && few.candidates.is_none());
+        assert!(few.model.tied && few.training.optimizer == OptimizerKind::Sgd && few.candidates.is_none());
     }
 
     #[test]
@@ -393,13 +400,15 @@ mod tests {
             plan.config
         };
         let (adam, sgd) = (with(Some(OptimizerKind::Adam), PTB), with(None, PTB));
-        assert_eq!((adam.optimizer, sgd.optimizer), (OptimizerKind::Adam, OptimizerKind::Sgd));
-        assert!(adam.schedule.learning_rate < 0.01 && sgd.schedule.learning_rate > 1.0);
-        assert!(adam.adam.lazy && !sgd.adam.lazy);
+        assert_eq!((adam.training.optimizer, sgd.training.optimizer), (OptimizerKind::Adam, OptimizerKind::Sgd));
+        assert!(adam.training.schedule.learning_rate < 0.01 && sgd.training.schedule.learning_rate > 1.0);
+        assert!(adam.training.adam.lazy && !sgd.training.adam.lazy);
         let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
-        assert!(longer.schedule.learning_rate < adam.schedule.learning_rate, "a wider layer's");
+        assert!(longer.training.schedule.learning_rate < adam.training.schedule.learning_rate, "a wider layer's");
         let characters = with(None, LETTERS);
-        assert!(characters.optimizer == OptimizerKind::Adam && characters.schedule.learning_rate < 0.01);
+        assert!(
+            characters.training.optimizer == OptimizerKind::Adam && characters.training.schedule.learning_rate < 0.01
+        );
     }
 
     #[test]
@@ -411,18 +420,25 @@ mod tests {
             });
             plan
         };
-        let wide = with(|config| config.model.hidden = 650.into());
-        assert_eq!((shape(&wide).1, wide.config.model.embedding), (650, 650));
+        let wide = with(|config| config.model.lstm.hidden = 650.into());
+        assert_eq!((shape(&wide).1, wide.config.model.embedding()), (650, 650));
         assert!(wide.size.epochs < plan(PTB).size.epochs);
-        assert_eq!(shape(&with(|config| config.model.layers = 3)).0, 3);
+        assert_eq!(shape(&with(|config| config.model.lstm.layers = 3)).0, 3);
         // What time does not bound is as long as it was decided to be, and dropout goes with that.
-        let longer = with(|config| config.steps = Some(13_280));
+        let longer = with(|config| config.training.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
         assert_eq!(longer.config.model.dropout.input, 0.31);
         // Who asks for more steps than a text is usually read with gets them.
         let short = Facts { tokens: 9e3, ..PTB };
-        let Ok(many) = short.plan(None, |config| Ok::<_, Infallible>(RunConfig { steps: Some(100_000), ..config }));
-        assert!(many.config.epochs.is_none() && plan(short).config.epochs == Some(MOST_EPOCHS as usize));
+        let Ok(many) = short.plan(None, |config| {
+            Ok::<_, Infallible>(RunConfig {
+                training: Training { steps: Some(100_000), ..config.training.clone() },
+                ..config
+            })
+        });
+        assert!(
+            many.config.training.epochs.is_none() && plan(short).config.training.epochs == Some(MOST_EPOCHS as usize)
+        );
         // Every token is scored where every one is smoothed, and the model is smaller for it.
         let smoothed = with(|config| config.model.penalties.label_smoothing = 0.1);
         assert_eq!(smoothed.config.candidates, None);
@@ -430,22 +446,22 @@ mod tests {
         // Coupled gates have three quarters of the weights, so more is read with them.
         let [coupled, plain] = [true, false].map(|coupled| {
             let Ok(plan) = PTB.plan(None, |mut config| {
-                config.model.hidden = 400.into();
-                config.model.variant.coupled = coupled;
+                config.model.lstm.hidden = 400.into();
+                config.model.lstm.variant.coupled = coupled;
                 Ok::<_, Infallible>(config)
             });
             plan.size
         });
         assert!(coupled.weights < 0.9 * plain.weights && coupled.tokens > plain.tokens);
         // A mixture of softmaxes is learned at a lower rate.
-        assert_eq!(with(|config| config.model.softmaxes = 3).config.schedule.learning_rate, 23.3);
+        assert_eq!(with(|config| config.model.softmaxes = 3).config.training.schedule.learning_rate, 23.3);
         // What needs two layers gets them.
         let residual = PTB.plan(None, |mut config| {
-            config.model.residual = true;
+            config.model.lstm.residual = true;
             LanguageModel::new(config.model.clone()).map(|_| config)
         });
         assert_eq!(shape(&residual.unwrap()).0, 2);
-        let refused = PTB.plan(None, |config| Err::<RunConfig, _>(format!("not {}", config.model.layers)));
+        let refused = PTB.plan(None, |config| Err::<RunConfig, _>(format!("not {}", config.model.lstm.layers)));
         assert_eq!(refused.unwrap_err(), "not 1");
     }
 }

@@ -104,13 +104,13 @@ const AVERAGE: &str = "average";
 impl Progress {
     /// The start of a run.
     pub(crate) fn new(config: &RunConfig, model: &LanguageModel, data: String) -> Self {
-        let from_the_start = config.average.begins_at_once();
+        let from_the_start = config.training.average.begins_at_once();
         Self {
-            params: model.initialise(&config.init, config.seed),
+            params: model.initialise(&config.training.init, config.training.seed),
             average: from_the_start.then(|| Params::zeros(model.layout().clone())),
-            optimizer: Optimizer::new(config.optimizer, config.weight_decay, model.layout().len())
-                .with_adam(config.adam),
-            state: model.state(config.batch),
+            optimizer: Optimizer::new(config.training.optimizer, config.training.weight_decay, model.layout().len())
+                .with_adam(config.training.adam),
+            state: model.state(config.training.batch),
             position: Position {
                 data,
                 averaged: from_the_start.then_some(0),
@@ -191,7 +191,7 @@ impl Checkpoint {
         let noted = progress.position.config.take();
         progress.params = read_params(model, &contents, &path)?;
         let has = position.averaged.is_some();
-        if has && !config.averages() || !has && config.average.begins_at_once() {
+        if has && !config.training.averages() || !has && config.training.average.begins_at_once() {
             let found = if has { "an" } else { "no" };
             return Err(unusable(format!(
                 "it has {found} average of the weights, which does not fit config.toml: that was changed since it was \

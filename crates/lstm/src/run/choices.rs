@@ -2,8 +2,6 @@
 
 use super::config::RunConfig;
 use crate::nn::config::Wiring;
-use crate::optim::averaging::Averaging;
-use crate::optim::schedule::{ScheduleKind, Warmup};
 use crate::run::preset::Preset;
 use crate::text::batch::Batching;
 use crate::text::documents::LineEnds;
@@ -23,20 +21,6 @@ pub struct Length {
 }
 
 impl RunConfig {
-    /// Sets how long the run is. A preset's epochs are no bound beside steps or a time: its schedule is then stretched.
-    pub fn set_length(&mut self, length: Length) {
-        let Length { epochs, steps, budget, patience } = length;
-        if steps.is_some() || budget.is_some() {
-            self.schedule.planned_epochs = self.schedule.planned_epochs.or(self.epochs);
-            self.epochs = None;
-        }
-        self.epochs = epochs.or(self.epochs);
-        (self.steps, self.budget) = (steps, budget);
-        if let Some(patience) = patience {
-            self.patience = (patience > 0).then_some(patience);
-        }
-    }
-
     /// Sets what a token is, and how lines end: to bytes every byte is a token.
     pub fn set_tokenizer(&mut self, kind: TokenizerKind) {
         self.tokenizer = kind;
@@ -49,27 +33,11 @@ impl RunConfig {
         self.variable_segment &= batching == Batching::Stream;
     }
 
-    /// Sets the average of the weights. Beside one that waits for the validation the learning rate is constant.
-    pub fn set_average(&mut self, average: Averaging) {
-        self.average = average;
-        if average.watches_validation() {
-            self.schedule.kind = ScheduleKind::Constant;
-        }
-    }
-
-    /// Sets how the learning rate changes. One cycle rises by itself, so a warm-up gives way to it.
-    pub fn set_schedule(&mut self, kind: ScheduleKind) {
-        self.schedule.kind = kind;
-        if kind == ScheduleKind::OneCycle {
-            self.schedule.warmup = Warmup::default();
-        }
-    }
-
     /// Sets the number of layers of a run of `preset`. Those of the report are joined by their scores.
     pub fn set_layers(&mut self, layers: usize, preset: Preset) {
-        self.model.layers = layers;
+        self.model.lstm.layers = layers;
         if preset == Preset::TextLstm && layers > 1 {
-            self.model.wiring = Wiring::Scores;
+            self.model.lstm.wiring = Wiring::Scores;
         }
     }
 }

@@ -8,38 +8,36 @@ use serde_json::{Value, json};
 
 use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::model::LanguageModelConfig;
-use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
-use crate::optim::averaging::Averaging;
-use crate::optim::optimizer::{AdamSettings, OptimizerKind};
-use crate::optim::schedule::Schedule;
+use crate::nn::config::{ConfigError, at_least_one, within};
+use crate::run::earlier::{as_now, without_nt_asgd};
 use crate::run::folder::RunFolder;
+use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::documents::{Documents, LineEnds, Reading};
 use crate::text::shuffle::Shuffle;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// The version of the `config.toml` this program writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// The first, which stands in no other tables.
+const FIRST: i64 = 1;
 
 /// The most bytes of a `config.toml`, which has some two thousand.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// The settings that say how long a run is.
+const BOUNDS: [&str; 4] = ["epochs", "steps", "budget", "patience"];
+
 /// How `config.toml` names a text that lies beside it.
 const OWN_TEXT: &str = "text.txt";
 
-/// Everything that decides a run's bits; written to `config.toml`.
+/// Everything that decides the bits of a language model's run; written to `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// One seed for initial values, order and dropout.
-    pub seed: u64,
-    /// B.
-    pub batch: usize,
     /// T, the steps of truncated back-propagation.
     pub segment: usize,
-    /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
-    #[serde(default = "default_accumulate")]
-    pub accumulate: usize,
     /// Whether the steps of a stream's segments vary around T, and the rate with them, see [`Batches::varied`].
     ///
     /// [`Batches::varied`]: crate::text::batch::Batches::varied
@@ -47,43 +45,16 @@ pub struct RunConfig {
     pub variable_segment: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
-    /// The most epochs. The first of the three bounds that is reached ends the run; where none is given, [`Self::fit`]
-    /// chooses a number of epochs.
-    pub epochs: Option<usize>,
-    /// The most training steps.
-    pub steps: Option<u64>,
-    /// The most seconds, from the reading of the text to the end of the test. With such a bound the result depends on the
-    /// machine's speed.
-    pub budget: Option<f64>,
-    /// Epochs without a better validation after which to stop; of a non-monotone average those since it began.
-    pub patience: Option<usize>,
     /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
     #[serde(default)]
     pub candidates: Option<usize>,
     /// The share of the run after which every token is scored.
     #[serde(default = "default_candidates_until")]
     pub candidates_until: f64,
-    /// Where the schedule stood when the run was lengthened, if it was.
-    #[serde(default)]
-    pub lengthened: Option<Lengthened>,
-    /// The gradient's norm is clipped to it.
-    pub clip: Option<f32>,
-    /// Which optimizer.
-    pub optimizer: OptimizerKind,
-    /// The settings of Adam and AdamW.
-    #[serde(default)]
-    pub adam: AdamSettings,
-    /// The average of the weights to evaluate and to save.
-    #[serde(default)]
-    pub average: Averaging,
-    /// The optimizer's weight decay.
-    pub weight_decay: f32,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// The initial values.
-    pub init: Init,
     /// The kind of tokens.
     pub tokenizer: TokenizerKind,
+    /// How it is trained.
+    pub training: Training,
     /// How the vocabulary is cut.
     pub vocabulary: VocabularyOptions,
     /// The model; its vocabulary is set by the text.
@@ -92,41 +63,13 @@ pub struct RunConfig {
     pub data: DataConfig,
 }
 
-/// A run whose bounds were changed when it was resumed: from there on its schedule goes on from where it was to where the run now
-/// ends, so that the rate does not jump.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lengthened {
-    /// The share of the lengthened run that was done then.
-    pub reached: f64,
-    /// The share of the schedule that was.
-    pub done: f64,
-}
-
-impl Lengthened {
-    /// The share of the schedule that is done where `share` of the run is.
-    pub(crate) fn of_schedule(self, share: f64) -> f64 {
-        let Self { reached, done } = self;
-        let rest = (1.0 - reached).max(f64::MIN_POSITIVE);
-        (done + (share - reached).max(0.0) / rest * (1.0 - done)).min(1.0)
-    }
-}
-
 /// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
 const STEPS_WANTED: usize = 2_000;
 const MOST_EPOCHS: usize = 200;
 const FEWEST_EPOCHS: usize = 10;
 
-/// The most epochs that can be asked for, whatever they are for.
-const MOST: usize = 1_000_000_000;
-
 /// Tokens are numbered in 32 bits.
 const MOST_TOKENS: usize = u32::MAX as usize;
-
-/// One batch a step.
-fn default_accumulate() -> usize {
-    1
-}
 
 /// The last fifth of a run scores every token: it is then that the small errors of a sampled softmax would stay.
 fn default_candidates_until() -> f64 {
@@ -134,11 +77,6 @@ fn default_candidates_until() -> f64 {
 }
 
 impl RunConfig {
-    /// Whether the weights are averaged, from the start or from a trigger on.
-    pub(crate) fn averages(&self) -> bool {
-        self.average != Averaging::None
-    }
-
     /// How the vocabulary is cut, and whether the batches put markers around lines.
     pub(crate) fn vocabulary_options(&self) -> VocabularyOptions {
         VocabularyOptions { line_markers: self.batching != Batching::Stream, ..self.vocabulary }
@@ -151,10 +89,10 @@ impl RunConfig {
         if let Batching::Windows(n) = self.batching {
             self.segment = n;
         }
-        if self.epochs.is_none() && self.steps.is_none() && self.budget.is_none() {
-            let batches = (tokens / self.batch.max(1)).div_ceil(self.segment.max(1));
-            let steps_per_epoch = batches.div_ceil(self.accumulate.max(1)).max(1);
-            self.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
+        if self.training.epochs.is_none() && self.training.steps.is_none() && self.training.budget.is_none() {
+            let batches = (tokens / self.training.batch.max(1)).div_ceil(self.segment.max(1));
+            let steps_per_epoch = batches.div_ceil(self.training.accumulate.max(1)).max(1);
+            self.training.epochs = Some((STEPS_WANTED / steps_per_epoch).clamp(FEWEST_EPOCHS, MOST_EPOCHS));
         }
     }
 
@@ -168,9 +106,8 @@ impl RunConfig {
     /// # Errors
     /// A sentence naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("batch", self.batch)?;
+        self.training.validate()?;
         at_least_one("segment", self.segment)?;
-        at_least_one("accumulate", self.accumulate)?;
         if self.variable_segment && self.batching != Batching::Stream {
             return Err(ConfigError::Conflict(format!(
                 "segments of variable length are cut from a stream, not from {}; leave `variable-segment` out, or choose \
@@ -202,56 +139,16 @@ impl RunConfig {
         }
         let expected = "a share of the run above 0 and up to 1";
         within("candidates-until", self.candidates_until, 1e-6..=1.0, expected)?;
-        if let Some(epochs) = self.epochs {
-            at_least_one("epochs", epochs)?;
-            within("epochs", epochs, 1..=MOST, "at most 1000000000")?;
-        }
-        if let Some(steps) = self.steps {
-            at_least_one("steps", usize::try_from(steps).unwrap_or(usize::MAX))?;
-            within("steps", steps, 1..=1_000_000_000_000, "at most 1000000000000")?;
-        }
-        if let Some(patience) = self.patience {
-            within("patience", patience, 1..=MOST, "a number of epochs up to 1000000000")?;
-        }
-        // What config.toml can hold.
-        within("seed", self.seed, 0..=i64::MAX as u64, "at most 9223372036854775807")?;
         if let Some(count) = self.vocabulary.min_count {
             within("min-count", count, 1..=i64::MAX as u64, "a count from 1 on")?;
         }
         if let Some(size) = self.vocabulary.max_size {
             within("vocab-size", size, 2..=MOST_TOKENS, "a number of tokens from 2 to 4294967295")?;
         }
-        self.schedule.validate()?;
-        if let Some(clip) = self.clip {
-            within("clip", clip, 1e-6..=1e6, "a norm from 0.000001 to 1000000")?;
-        }
-        if let Some(budget) = self.budget {
-            above_zero("budget", budget)?;
-        }
-        if self.weight_decay != 0.0 {
-            let expected = "0, or a number from 1e-10 to 1000000";
-            within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
-        }
-        let taken = self.weight_decay * self.schedule.learning_rate;
-        if taken >= 1.0 {
-            return Err(ConfigError::Conflict(format!(
-                "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
-                 product must be below 1",
-                self.weight_decay, self.schedule.learning_rate
-            )));
-        }
-        if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
-            let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
-            return Err(ConfigError::Conflict(why.to_owned()));
-        }
         if self.model.penalties.temporal > 0.0 && self.steps_of_segment() == 1 {
             let why =
                 "tar compares each step with the one before it, but a segment has one step; give it more, or no tar";
             return Err(ConfigError::Conflict(why.to_owned()));
-        }
-        self.adam.validate()?;
-        if let Some(bias) = self.init.forget_bias {
-            within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
         }
         Ok(())
     }
@@ -265,14 +162,12 @@ impl RunConfig {
 
     /// The settings that a model has for good: not how long it was to be trained, which may be lengthened.
     pub(crate) fn lasting(&self) -> Value {
-        let shortest =
-            Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() };
-        shortest.deciding()
+        Self { training: self.training.of_any_length(), ..self.clone() }.deciding()
     }
 
     /// The settings that `file`, a model or a checkpoint, notes.
     pub(crate) fn noted(noted: &Value, file: &Path) -> Result<Self, FormatError> {
-        serde_json::from_value(noted.clone()).map_err(|e| FormatError::Unusable {
+        serde_json::from_value(as_now(noted.clone())).map_err(|e| FormatError::Unusable {
             path: file.to_owned(),
             why: format!("its settings are none of this program ({e}); use the one that wrote it"),
         })
@@ -293,9 +188,9 @@ impl RunConfig {
         // By way of the settings, so that one that was not there yet has its default.
         let before = Self::noted(noted, file)?;
         let Some((name, [was, is])) = difference(&of(&before), &of(self), "") else { return Ok(()) };
-        let bound = ["epochs", "steps", "budget", "patience"].contains(&name.as_str());
+        let bound = name.strip_prefix("training.").filter(|name| BOUNDS.contains(name));
         let advice =
-            if bound { format!(" and give `{name}` beside `resume`") } else { ", or start a new run".to_owned() };
+            bound.map_or(", or start a new run".to_owned(), |name| format!(" and give `{name}` beside `resume`"));
         let file = file.file_name().unwrap_or_default().to_string_lossy();
         Err(FormatError::Conflict {
             path: folder.config(),
@@ -332,23 +227,28 @@ impl RunConfig {
         struct Versioned {
             version: Option<toml::Spanned<i64>>,
         }
-        let damaged = |e: toml::de::Error| {
+        let damaged = |e: String| {
             unusable(format!("it is no configuration of this program; undo the change, or restore it from a copy\n{e}"))
         };
-        let Versioned { version } = toml::from_str(&text).map_err(damaged)?;
+        let Versioned { version } = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
         let version =
             version.ok_or_else(|| unusable(format!("it should say version = {VERSION}; restore it from a copy")))?;
-        match *version.get_ref() {
-            VERSION => {}
-            newer if newer > VERSION => {
-                return Err(unusable(format!("its version {newer} is newer than {VERSION}; update the program")));
-            }
-            _ => return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy"))),
+        let number = *version.get_ref();
+        if number > VERSION {
+            return Err(unusable(format!("its version {number} is newer than {VERSION}; update the program")));
+        }
+        if number < FIRST {
+            return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy")));
         }
         // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
         let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);
         let settings = [&text[..line], &" ".repeat(version.span().end - line), &text[version.span().end..]].concat();
-        let mut config: Self = toml::from_str(&without_nt_asgd(&settings)).map_err(damaged)?;
+        let mut config: Self = if number == FIRST {
+            let settings: Value = toml::from_str(&without_nt_asgd(&settings)).map_err(|e| damaged(e.to_string()))?;
+            serde_json::from_value(as_now(settings)).map_err(|e| damaged(e.to_string()))?
+        } else {
+            toml::from_str(&settings).map_err(|e| damaged(e.to_string()))?
+        };
         if config.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
             let own = std::path::absolute(folder.text());
             config.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
@@ -356,22 +256,6 @@ impl RunConfig {
         config.validate().map_err(|e| unusable(e.to_string()))?;
         Ok(config)
     }
-}
-
-/// An older configuration, whose optimizer nt-asgd was SGD with a non-monotone average, as it is written now. Lines keep their
-/// numbers.
-fn without_nt_asgd(settings: &str) -> String {
-    const KEY: &str = "non_monotone = ";
-    let Some(left_out) = settings.lines().find_map(|line| line.strip_prefix(KEY)) else { return settings.to_owned() };
-    let averaged = settings.lines().any(|line| line == "optimizer = \"nt-asgd\"");
-    let line = |line: &str| match line {
-        "optimizer = \"nt-asgd\"" => "optimizer = \"sgd\"".to_owned(),
-        "average = \"none\"" if averaged => String::new(),
-        line if line.starts_with(KEY) && averaged => format!("average = \"non-monotone({left_out})\""),
-        line if line.starts_with(KEY) => String::new(),
-        line => line.to_owned(),
-    };
-    settings.lines().map(|each| line(each) + "\n").collect()
 }
 
 /// Where the texts of a run are.
@@ -446,6 +330,7 @@ fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::averaging::Averaging;
     use crate::run::preset::Preset;
 
     /// A folder with this `config.toml`, read.
@@ -467,7 +352,7 @@ mod tests {
         assert_eq!(read(&earlier), Ok(config));
         let sgd = written.replace("optimizer = \"sgd\"", "optimizer = \"sgd\"\nnon_monotone = 3");
         let sgd = sgd.replace("average = \"non-monotone(5)\"", "average = \"none\"");
-        assert_eq!(read(&sgd).map(|config| config.average), Ok(Averaging::None));
+        assert_eq!(read(&sgd).map(|config| config.training.average), Ok(Averaging::None));
     }
 
     /// Only those at the top were refused; one in a table changed the result in silence, as that of a misspelt one does.

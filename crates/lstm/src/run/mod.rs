@@ -3,11 +3,13 @@
 pub mod checkpoint;
 mod choices;
 pub mod config;
+mod earlier;
 pub mod error;
 pub mod folder;
 pub mod imported;
 pub mod preset;
 pub mod saved;
 pub mod summary;
+pub mod training;
 
 pub use choices::Length;

@@ -2,12 +2,13 @@
 
 use crate::model::LanguageModelConfig;
 use crate::model::penalty::Penalties;
-use crate::nn::config::{Init, InitScheme, Readout};
+use crate::nn::config::{Init, InitScheme, LstmConfig, Readout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
+use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -48,71 +49,79 @@ impl Preset {
     /// The configuration. Zaremba's rate 1 and clip 5 are for the loss summed over T steps; here the loss is the mean
     /// over all tokens, so the rate is T times and the clip 1/T of it.
     pub fn config(self) -> RunConfig {
-        let base = RunConfig {
+        let training = Training {
             seed: 1,
             batch: 20,
-            segment: 20,
             accumulate: 1,
-            variable_segment: false,
-            batching: Batching::Stream,
             epochs: Some(13),
             steps: None,
             budget: None,
             patience: None,
-            candidates: None,
-            candidates_until: 0.8,
-            lengthened: None,
             clip: Some(0.25),
             optimizer: OptimizerKind::Sgd,
-            adam: AdamSettings::default(),
             average: Averaging::None,
             weight_decay: 0.0,
+            adam: AdamSettings::default(),
             schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
-            tokenizer: TokenizerKind::Words,
-            vocabulary: VocabularyOptions::default(),
-            model: LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(1, 200, 200) },
-            data: DataConfig::default(),
+            lengthened: None,
         };
         let model = |embedding, hidden: usize, layers, dropout| LanguageModelConfig {
-            embedding,
-            hidden: hidden.into(),
-            layers,
             dropout: DropoutRates::all(dropout),
-            ..base.model.clone()
+            ..LanguageModelConfig::of(1, LstmConfig { layers, ..LstmConfig::new(embedding, hidden) })
+        };
+        let base = RunConfig {
+            segment: 20,
+            variable_segment: false,
+            batching: Batching::Stream,
+            candidates: None,
+            candidates_until: 0.8,
+            tokenizer: TokenizerKind::Words,
+            training: training.clone(),
+            vocabulary: VocabularyOptions::default(),
+            model: model(200, 200, 2, 0.0),
+            data: DataConfig::default(),
         };
         let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule::step(rate, decay, decay_after));
-        let uniform = |a| Init { scheme: InitScheme::Uniform(a), forget_bias: None };
+        let init = |scheme, forget_bias| Init { scheme, forget_bias };
         match self {
             Self::Small => base,
             Self::Medium => RunConfig {
                 segment: 35,
-                epochs: Some(39),
-                clip: Some(5.0 / 35.0),
-                schedule: Schedule::step(35.0, 1.2, 6),
-                init: uniform(0.05),
+                training: Training {
+                    epochs: Some(39),
+                    clip: Some(5.0 / 35.0),
+                    schedule: Schedule::step(35.0, 1.2, 6),
+                    init: init(InitScheme::Uniform(0.05), None),
+                    ..training
+                },
                 model: model(650, 650, 2, 0.5),
                 ..base
             },
             Self::Large => RunConfig {
                 segment: 35,
-                epochs: Some(55),
-                clip: Some(10.0 / 35.0),
-                schedule: Schedule::step(35.0, 1.15, 14),
-                init: uniform(0.04),
+                training: Training {
+                    epochs: Some(55),
+                    clip: Some(10.0 / 35.0),
+                    schedule: Schedule::step(35.0, 1.15, 14),
+                    init: init(InitScheme::Uniform(0.04), None),
+                    ..training
+                },
                 model: model(1500, 1500, 2, 0.65),
                 ..base
             },
             Self::Awd => RunConfig {
                 segment: 70,
-                epochs: Some(500),
-                average: Averaging::NonMonotone(Averaging::LEFT_OUT),
                 variable_segment: true,
-                weight_decay: 1.2e-6,
-                schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(30.0, 1.0, 1) },
-                init: Init { scheme: InitScheme::Torch, forget_bias: None },
+                training: Training {
+                    epochs: Some(500),
+                    average: Averaging::NonMonotone(Averaging::LEFT_OUT),
+                    weight_decay: 1.2e-6,
+                    schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(30.0, 1.0, 1) },
+                    init: init(InitScheme::Torch, None),
+                    ..training
+                },
                 model: LanguageModelConfig {
-                    layers: 3,
                     tied: true,
                     dropout: DropoutRates {
                         kind: DropoutKind::Locked,
@@ -123,35 +132,46 @@ impl Preset {
                         weights: 0.5,
                     },
                     penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.0 },
-                    ..LanguageModelConfig::new(1, 400, vec![1150, 1150, 400])
+                    ..LanguageModelConfig::of(
+                        1,
+                        LstmConfig { layers: 3, ..LstmConfig::new(400, vec![1150, 1150, 400]) },
+                    )
                 },
                 ..base
             },
             Self::TextLstm => {
                 let (optimizer, schedule) = adam(5e-4, 1.0, 1);
+                let mut model = model(256, 128, 1, 0.0);
+                model.lstm.readout = Readout::OutputGate;
                 RunConfig {
-                    batch: 128,
                     batching: Batching::Windows(5),
-                    epochs: Some(5),
-                    clip: None,
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::OnesBias, forget_bias: None },
-                    model: LanguageModelConfig { readout: Readout::OutputGate, ..model(256, 128, 1, 0.0) },
+                    training: Training {
+                        batch: 128,
+                        epochs: Some(5),
+                        clip: None,
+                        optimizer,
+                        schedule,
+                        init: init(InitScheme::OnesBias, None),
+                        ..training
+                    },
+                    model,
                     ..base
                 }
             }
             Self::Char => {
                 let (optimizer, schedule) = adam(2e-3, 1.5, 6);
                 RunConfig {
-                    batch: 64,
                     segment: 64,
-                    epochs: Some(12),
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
                     tokenizer: TokenizerKind::Chars,
+                    training: Training {
+                        batch: 64,
+                        epochs: Some(12),
+                        clip: Some(1.0),
+                        optimizer,
+                        schedule,
+                        init: init(InitScheme::Torch, Some(1.0)),
+                        ..training
+                    },
                     model: model(64, 256, 2, 0.1),
                     ..base
                 }
@@ -159,13 +179,16 @@ impl Preset {
             Self::Default => {
                 let (optimizer, schedule) = adam(2e-3, 2.0, 4);
                 RunConfig {
-                    // As many as the length of the text asks for, see [`RunConfig::fit`].
-                    epochs: None,
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule: Schedule { planned_epochs: Some(10), ..schedule },
-                    patience: Some(3),
-                    init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: Some(1.0) },
+                    training: Training {
+                        // As many as the length of the text asks for, see [`RunConfig::fit`].
+                        epochs: None,
+                        clip: Some(1.0),
+                        optimizer,
+                        schedule: Schedule { planned_epochs: Some(10), ..schedule },
+                        patience: Some(3),
+                        init: init(InitScheme::Uniform(0.1), Some(1.0)),
+                        ..training
+                    },
                     model: model(200, 200, 1, 0.3),
                     ..base
                 }
@@ -173,13 +196,16 @@ impl Preset {
             Self::Builtin => {
                 let (optimizer, schedule) = adam(4e-3, 2.0, 2);
                 RunConfig {
-                    batch: 32,
                     segment: 32,
-                    epochs: Some(5),
-                    clip: Some(1.0),
-                    optimizer,
-                    schedule,
-                    init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
+                    training: Training {
+                        batch: 32,
+                        epochs: Some(5),
+                        clip: Some(1.0),
+                        optimizer,
+                        schedule,
+                        init: init(InitScheme::Torch, Some(1.0)),
+                        ..training
+                    },
                     vocabulary: VocabularyOptions { min_count: Some(1), ..VocabularyOptions::default() },
                     model: model(64, 128, 1, 0.0),
                     ..base
@@ -216,10 +242,13 @@ mod tests {
     fn the_report_s_task_has_its_published_sizes() {
         let mut config = Preset::TextLstm.config();
         config.fit(7616, 94_000);
-        assert_eq!((config.segment, config.batching, config.batch), (5, Batching::Windows(5), 128));
-        assert_eq!((config.model.embedding, config.model.hidden, config.model.layers), (256, 128.into(), 1));
+        assert_eq!((config.segment, config.batching, config.training.batch), (5, Batching::Windows(5), 128));
         assert_eq!(
-            (config.schedule.learning_rate, config.epochs, config.optimizer),
+            (config.model.embedding(), config.model.lstm.hidden, config.model.lstm.layers),
+            (256, 128.into(), 1)
+        );
+        assert_eq!(
+            (config.training.schedule.learning_rate, config.training.epochs, config.training.optimizer),
             (5e-4, Some(5), OptimizerKind::Adam)
         );
     }

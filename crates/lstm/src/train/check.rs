@@ -13,12 +13,12 @@ use crate::text::batch::Batching;
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
 pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
     let steps = check_accumulation(config, data)? as u64;
-    let by_epochs = config.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
+    let by_epochs = config.training.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
     // How many steps fit a time budget alone is not known before.
-    if let Some(steps) = [by_epochs, config.steps].into_iter().flatten().min() {
-        config.schedule.fits(steps)?;
+    if let Some(steps) = [by_epochs, config.training.steps].into_iter().flatten().min() {
+        config.training.schedule.fits(steps)?;
     }
-    let watches = match (config.schedule.kind, config.average) {
+    let watches = match (config.training.schedule.kind, config.training.average) {
         _ if data.valid.is_some() => None,
         (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
         (_, Averaging::NonMonotone(_)) => Some("a non-monotone average, as nt-asgd has it,"),
@@ -34,13 +34,13 @@ pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), Trai
 /// Refuses more batches a step than an epoch has; gives the steps of an epoch.
 pub(super) fn check_accumulation(config: &RunConfig, data: &Data) -> Result<usize, TrainError> {
     let count = batches(config, data, 0)?.len();
-    if config.accumulate > count.max(1) {
-        let joined = config.accumulate;
+    if config.training.accumulate > count.max(1) {
+        let joined = config.training.accumulate;
         return Err(TrainError::Unusable(format!(
             "`accumulate` joins {joined} batches into one step, but an epoch has {count}; choose fewer, or smaller batches"
         )));
     }
-    Ok(count.div_ceil(config.accumulate))
+    Ok(count.div_ceil(config.training.accumulate))
 }
 
 /// Refuses settings that would change nothing on this text.
@@ -53,7 +53,7 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
         )));
     }
     let steps = config.steps_of_segment();
-    match config.model.horizon {
+    match config.model.lstm.horizon {
         Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {
             Err(ConfigError::Conflict(format!(
                 "`horizon` is {horizon}, but the gradient ends at the start of its segment of {steps} steps anyway; leave it \
@@ -67,8 +67,8 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
 /// Refuses a model whose parameters, gradients and moments, and what a segment leaves for its backward pass, do not
 /// fit the free memory.
 pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
-    let beside = usize::from(config.averages()) + usize::from(config.accumulate > 1);
-    let copies = if config.optimizer.has_moments() { 4 } else { 2 } + beside;
+    let beside = usize::from(config.training.averages()) + usize::from(config.training.accumulate > 1);
+    let copies = if config.training.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
     // A segment ends with its text; a window does not.
     let steps = match config.batching {
@@ -78,12 +78,12 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     // A tape for no rows holds the packed weights.
     let packed = model.bytes(0, 0);
     let values = sum([times(&[parameters, copies, size_of::<f32>()]), packed as u128]);
-    let segment = model.bytes(steps, config.batch).saturating_sub(packed) as u128;
+    let segment = model.bytes(steps, config.training.batch).saturating_sub(packed) as u128;
     let (what, smaller) = if values >= segment {
         (format!("training a model of {parameters} parameters"), "`hidden`, `embedding` or vocabulary")
     } else {
         (
-            format!("training on a segment of {steps} steps by {} rows", config.batch),
+            format!("training on a segment of {steps} steps by {} rows", config.training.batch),
             "`segment`, window, `batch` or `hidden`",
         )
     };

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::model::Sampler;
 use crate::run::config::{DataConfig, RunConfig};
+use crate::run::training::Training;
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
 use crate::text::builtin::Grammar;
@@ -229,7 +230,7 @@ impl Texts {
             None => {
                 let grammar = Grammar::standard();
                 floor = grammar.floor_perplexity(config.tokenizer);
-                let text = |split, tokens| Source::from_text(&grammar.sample(config.seed, split, tokens));
+                let text = |split, tokens| Source::from_text(&grammar.sample(config.training.seed, split, tokens));
                 Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
             }
             Some(path) => cut(found(path, config)?, config, &mut notes)?,
@@ -257,7 +258,7 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
     let mut splits = Splits { train, valid: of(&layout.valid)?, test: of(&layout.test)? };
     let bytes = config.tokenizer == TokenizerKind::Bytes;
     if config.data.shuffle.is_some() {
-        splits.train = splits.train.shuffled(config.seed, *lossy || bytes)?;
+        splits.train = splits.train.shuffled(config.training.seed, *lossy || bytes)?;
     }
     if (splits.valid.is_some() || splits.test.is_some()) && split.is_some() {
         return Err(TextError::Unusable(format!(
@@ -317,7 +318,7 @@ fn cut(mut splits: Splits, config: &RunConfig, notes: &mut Vec<Note>) -> Result<
 
 /// The batches of one epoch.
 pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
-    let RunConfig { batching, batch, segment, seed, .. } = *config;
+    let RunConfig { batching, segment, training: Training { batch, seed, .. }, .. } = *config;
     let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
     Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
 }

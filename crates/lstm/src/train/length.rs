@@ -6,8 +6,9 @@ use super::data::{Data, batches};
 use crate::formats::FormatError;
 use crate::optim::schedule::{Moment, Schedule, ScheduleKind, Warmup};
 use crate::run::checkpoint::Position;
-use crate::run::config::{DataConfig, Lengthened, RunConfig};
+use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
+use crate::run::training::Lengthened;
 
 /// The changes to a run that is resumed: the bounds that are given replace those it had.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,11 +35,11 @@ impl Extension {
     /// The configuration of a run with what is given in its place.
     pub(super) fn lay_over(&self, stored: &RunConfig) -> Result<RunConfig, TrainError> {
         let mut config = stored.clone();
-        config.epochs = self.epochs.or(config.epochs);
-        config.steps = self.steps.or(config.steps);
-        config.budget = self.budget.or(config.budget);
+        config.training.epochs = self.epochs.or(config.training.epochs);
+        config.training.steps = self.steps.or(config.training.steps);
+        config.training.budget = self.budget.or(config.training.budget);
         if let Some(patience) = self.patience {
-            config.patience = (patience > 0).then_some(patience);
+            config.training.patience = (patience > 0).then_some(patience);
         }
         let DataConfig { train, valid, test, .. } = &mut config.data;
         for (name, now, before) in
@@ -74,8 +75,8 @@ pub enum Bound {
 
 /// Whether the steps or the seconds are used up.
 pub(super) fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
-    config.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
-        || config.steps.is_some_and(|steps| position.step >= steps)
+    config.training.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
+        || config.training.steps.is_some_and(|steps| position.step >= steps)
 }
 
 /// The seconds to evaluate so many tokens, as long as those took that were.
@@ -98,16 +99,16 @@ fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
 pub(super) fn share_of_bounds(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
     let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
-    let by_epochs = config.epochs.map(|all| epochs / all as f64);
-    let by_steps = config.steps.map(|all| position.step as f64 / all as f64);
-    let by_time = config.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
+    let by_epochs = config.training.epochs.map(|all| epochs / all as f64);
+    let by_steps = config.training.steps.map(|all| position.step as f64 / all as f64);
+    let by_time = config.training.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
 /// The share of the schedule that is done: of the whole run, but that it goes on from where it was when the run was lengthened.
 pub(super) fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
     let share = share_of_bounds(config, data, position, batches);
-    config.lengthened.map_or(share, |lengthened| lengthened.of_schedule(share))
+    config.training.lengthened.map_or(share, |lengthened| lengthened.of_schedule(share))
 }
 
 /// The rate of the step after `position`.
@@ -134,17 +135,17 @@ pub(super) fn lengthen(
     data: &Data,
     position: &Position,
 ) -> Result<Option<String>, TrainError> {
-    let bounds = |config: &RunConfig| (config.epochs, config.steps, config.budget);
+    let bounds = |config: &RunConfig| (config.training.epochs, config.training.steps, config.training.budget);
     let batches = batches(stored, data, position.epoch)?.len();
     let done = share_done(stored, data, position, batches);
     let reached = share_of_bounds(config, data, position, batches);
-    let schedule = config.schedule;
+    let schedule = config.training.schedule;
     let now = rate_at(&schedule, position, done);
     let is_spent = has_spent(&schedule, position, done);
     match rate {
         Some(rate) if is_spent && reached < 1.0 => {
-            (config.schedule.learning_rate, config.schedule.warmup) = (rate, Warmup::default());
-            config.lengthened = Some(Lengthened { reached, done: 0.0 });
+            (config.training.schedule.learning_rate, config.training.schedule.warmup) = (rate, Warmup::default());
+            config.training.lengthened = Some(Lengthened { reached, done: 0.0 });
             config.validate()?;
         }
         Some(_) => {
@@ -155,7 +156,7 @@ pub(super) fn lengthen(
         None if bounds(stored) == bounds(config) => {}
         None if is_spent && reached < 1.0 => {
             let kept = SPENT as f32 * schedule.learning_rate;
-            config.schedule =
+            config.training.schedule =
                 Schedule { kind: ScheduleKind::Constant, learning_rate: kept, warmup: Warmup::default(), ..schedule };
             return Ok(Some(format!(
                 "the schedule {} had come down to {now:.1e}, with which nothing more is learned: the rate is {kept} from now \
@@ -164,7 +165,7 @@ pub(super) fn lengthen(
             )));
         }
         None if reached < 1.0 && (schedule.follows_length() || config.candidates.is_some()) => {
-            config.lengthened = Some(Lengthened { reached, done });
+            config.training.lengthened = Some(Lengthened { reached, done });
             let goes_on = if done < 1.0 {
                 "goes on from there to the new end"
             } else {

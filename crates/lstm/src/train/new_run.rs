@@ -111,12 +111,12 @@ impl NewRun {
                 config.set_tokenizer(kind);
             }
             if let Some(kind) = self.optimizer {
-                config.optimizer = kind;
+                config.training.optimizer = kind;
             }
             if let Some(rate) = self.learning_rate {
-                config.schedule.learning_rate = rate;
+                config.training.schedule.learning_rate = rate;
             }
-            config.set_length(self.length);
+            config.training.set_length(self.length);
             self.changes.iter().for_each(|change| change(&mut config));
             Ok::<_, TrainError>(config)
         };

@@ -62,7 +62,7 @@ impl RateFinder {
         let mut progress = Progress::new(&config, &model, String::new());
         let mut train_step = TrainStep::new(&model, &config, sampler(&config, data));
         train_step.sample(true);
-        let (from, to) = decades(config.optimizer);
+        let (from, to) = decades(config.training.optimizer);
         let mut curve: Vec<RatePoint> = Vec::new();
         let (mut average, mut lowest) = (0.0, f64::INFINITY);
         let mut these = batches(&config, data, 0)?;
@@ -136,8 +136,8 @@ mod tests {
         for (optimizer, range) in [(OptimizerKind::Adam, 1e-4..0.3), (OptimizerKind::Sgd, 0.1..300.0)] {
             let mut config = Preset::Builtin.config();
             config.data.train = Some(text.clone());
-            (config.optimizer, config.batch, config.segment) = (optimizer, 4, 8);
-            (config.model.hidden, config.model.embedding) = (24.into(), 16);
+            (config.training.optimizer, config.training.batch, config.segment) = (optimizer, 4, 8);
+            (config.model.lstm.hidden, config.model.lstm.input) = (24.into(), 16);
             let data = Data::read(&config, None).unwrap();
             let run = || RateFinder::run(config.clone(), &data, None).unwrap().unwrap();
             let test = run();

@@ -52,11 +52,11 @@ impl<'a> TrainStep<'a> {
     /// With a `sampler`, steps score the tokens it draws, see [`Self::sample`].
     pub(crate) fn new(model: &'a LanguageModel, config: &RunConfig, sampler: Option<Arc<Sampler>>) -> Self {
         let settings = Settings {
-            seed: config.seed,
-            accumulate: config.accumulate,
-            clip: config.clip,
+            seed: config.training.seed,
+            accumulate: config.training.accumulate,
+            clip: config.training.clip,
             varied_around: config.variable_segment.then_some(config.segment),
-            average: config.average,
+            average: config.training.average,
         };
         let (batch, tape, gradients) = (Batch::default(), model.tape(), model.gradients());
         Self { model, settings, batch, tape, gradients, latest: None, sampler, sampling: false }
@@ -139,9 +139,10 @@ mod tests {
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, options, false).unwrap();
         let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
         let mut config = Preset::Builtin.config();
-        (config.model.vocabulary, config.model.hidden, config.model.embedding) =
+        (config.model.vocabulary, config.model.lstm.hidden, config.model.lstm.input) =
             (tokenizer.vocabulary_size(), 8.into(), 6);
-        (config.batching, config.batch, config.segment, config.accumulate) = (batching, batch, 60, accumulate);
+        (config.batching, config.training.batch, config.segment, config.training.accumulate) =
+            (batching, batch, 60, accumulate);
         let batches = Batches::training(&corpus, &tokenizer, batching, batch, 60, 1, 0).unwrap();
         let model = LanguageModel::new(config.model.clone()).unwrap();
         let mut progress = Progress::new(&config, &model, String::new());
@@ -196,16 +197,17 @@ mod tests {
         let tokenizer = Tokenizer::build(TokenizerKind::Words, &source, Default::default(), false).unwrap();
         let corpus = Corpus::read(&source, &tokenizer, false).unwrap();
         let mut config = Preset::Builtin.config();
-        (config.optimizer, config.clip) = (OptimizerKind::Sgd, None);
+        (config.training.optimizer, config.training.clip) = (OptimizerKind::Sgd, None);
         config.fit(tokenizer.vocabulary_size(), corpus.ids.len());
         let batches =
-            Batches::training(&corpus, &tokenizer, config.batching, config.batch, config.segment, 1, 0).unwrap();
+            Batches::training(&corpus, &tokenizer, config.batching, config.training.batch, config.segment, 1, 0)
+                .unwrap();
         let model = LanguageModel::new(config.model.clone()).unwrap();
         let mut progress = Progress::new(&config, &model, String::new());
         let mut step = TrainStep::new(&model, &config, None);
         let good = step.take(&mut progress, &batches, 0.1);
         assert!(good.norm.is_finite() && good.loss.tokens > 0 && good.learning_rate == 0.1);
-        assert_eq!((progress.position.step, progress.position.batch), (1, config.accumulate));
+        assert_eq!((progress.position.step, progress.position.batch), (1, config.training.accumulate));
         // A rate far too high is soon not finite.
         for _ in 0..20 {
             progress.position.batch = 0;

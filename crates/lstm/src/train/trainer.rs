@@ -114,17 +114,18 @@ impl Trainer {
             return None;
         }
         let (config, position) = (&self.config, &self.progress.position);
-        let epochs = config.epochs.filter(|epochs| position.epoch >= *epochs).map(|_| Bound::Epochs(position.epoch));
-        let steps = config.steps.filter(|steps| position.step >= *steps).map(|_| Bound::Steps(position.step));
-        let patience = config.patience.filter(|_| self.out_of_patience()).map(Bound::Patience);
-        epochs.or(steps).or(patience).or(config.budget.map(Bound::Budget))
+        let epochs =
+            config.training.epochs.filter(|epochs| position.epoch >= *epochs).map(|_| Bound::Epochs(position.epoch));
+        let steps = config.training.steps.filter(|steps| position.step >= *steps).map(|_| Bound::Steps(position.step));
+        let patience = config.training.patience.filter(|_| self.out_of_patience()).map(Bound::Patience);
+        epochs.or(steps).or(patience).or(config.training.budget.map(Bound::Budget))
     }
 
     /// Whether the schedule has come down to a rate with which nothing more is learned.
     pub fn has_spent_its_rate(&self) -> bool {
         let position = &self.progress.position;
         let count = batches(&self.config, &self.data, position.epoch).map_or(1, |batches| batches.len());
-        has_spent(&self.config.schedule, position, share_done(&self.config, &self.data, position, count))
+        has_spent(&self.config.training.schedule, position, share_done(&self.config, &self.data, position, count))
     }
 
     /// The steps taken since the run began.
@@ -207,7 +208,7 @@ impl Trainer {
             let position = &progress.position;
             let done = share_done(config, data, position, count);
             train_step.sample(done < config.candidates_until);
-            let learning_rate = rate_at(&config.schedule, position, done);
+            let learning_rate = rate_at(&config.training.schedule, position, done);
             let broken = {
                 let (step, saved) = (position.step + 1, saved.step);
                 move |what| TrainError::NotFinite { what, step, last, saved }
@@ -253,13 +254,13 @@ impl Trainer {
     fn has_no_time_to_validate(&self) -> bool {
         let (config, position) = (&self.config, &self.progress.position);
         let Some(valid) = &self.data.valid else { return false };
-        let watched = config.patience.is_some()
-            || config.average.watches_validation()
-            || config.schedule.kind == ScheduleKind::Plateau;
-        let is_last =
-            config.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs) || is_spent(config, &self.data, position);
+        let watched = config.training.patience.is_some()
+            || config.training.average.watches_validation()
+            || config.training.schedule.kind == ScheduleKind::Plateau;
+        let is_last = config.training.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs)
+            || is_spent(config, &self.data, position);
         let spent = position.saving + position.evaluated.1 + evaluation_seconds(valid.tokens(), position);
-        config.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
+        config.training.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
     }
 
     /// Closes an epoch without a validation.
@@ -278,7 +279,7 @@ impl Trainer {
         let position = &self.progress.position;
         let validated = position.validated == Some(position.step);
         validated
-            && (self.config.epochs.is_some_and(|epochs| position.epoch >= epochs)
+            && (self.config.training.epochs.is_some_and(|epochs| position.epoch >= epochs)
                 || is_spent(&self.config, &self.data, position)
                 || self.out_of_patience())
     }
@@ -286,7 +287,11 @@ impl Trainer {
     fn out_of_patience(&self) -> bool {
         // Before it begins, a non-monotone average waits for a validation that does not improve.
         !self.waits_to_average()
-            && self.config.patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
+            && self
+                .config
+                .training
+                .patience
+                .is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }
 
     fn save_checkpoint(&mut self, log: &Log) -> Result<(), TrainError> {

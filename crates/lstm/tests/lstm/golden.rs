@@ -160,10 +160,13 @@ fn packed_sequences_of_different_lengths() {
 fn language_model(golden: &Golden) -> LanguageModel {
     let [vocabulary, embedding] = golden.shape("embedding.weight").try_into().expect("[V, E]");
     let [_, hidden] = golden.shape("readout.weight").try_into().expect("[V, H]");
-    LanguageModel::new(LanguageModelConfig {
-        layers: golden.metadata("layers").parse().expect("a number"),
-        ..LanguageModelConfig::new(vocabulary, embedding, hidden)
-    })
+    LanguageModel::new(LanguageModelConfig::of(
+        vocabulary,
+        LstmConfig {
+            layers: golden.metadata("layers").parse().expect("a number"),
+            ..LstmConfig::new(embedding, hidden)
+        },
+    ))
     .expect("a valid configuration")
 }
 
@@ -211,11 +214,12 @@ fn loss_and_gradients_of_a_regularised_model() {
     let [vocabulary, embedding] = golden.shape("embedding.weight").try_into().expect("[V, E]");
     let sizes = (0..3).map(|layer| golden.shape(&format!("lstm.weight_hh_l{layer}"))[1]);
     let model = LanguageModel::new(LanguageModelConfig {
-        layers: 3,
-        residual: true,
         tied: true,
         penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.1 },
-        ..LanguageModelConfig::new(vocabulary, embedding, sizes.collect::<Vec<_>>())
+        ..LanguageModelConfig::of(
+            vocabulary,
+            LstmConfig { layers: 3, residual: true, ..LstmConfig::new(embedding, sizes.collect::<Vec<_>>()) },
+        )
     })
     .expect("a valid configuration");
     // The loss that is reported is the plain one.

@@ -1,5 +1,7 @@
 //! The library's integration tests, one binary.
 
+/// Run folders of earlier versions.
+mod earlier;
 /// Golden files made by PyTorch: outputs, states, gradients and whole training runs.
 mod golden;
 /// The stack against the gate-by-gate cell and against finite differences.

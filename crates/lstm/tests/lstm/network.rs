@@ -36,11 +36,12 @@ fn scores(model: &LanguageModel, params: &Params, tokens: &[u32]) -> Vec<f32> {
 fn a_language_model_is_a_network_that_gives_the_same_scores_and_comes_back() {
     let tokenizer = tokenizer();
     let vocabulary = tokenizer.vocabulary_size();
-    let plain = LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(vocabulary, 4, 6) };
+    let plain = LanguageModelConfig::of(vocabulary, LstmConfig { layers: 2, ..LstmConfig::new(4, 6) });
     let tied = LanguageModelConfig { tied: true, ..plain.clone() };
     let same_size = LanguageModelConfig { tied: true, ..LanguageModelConfig::new(vocabulary, 6, vec![5, 6]) };
-    let same_size = LanguageModelConfig { layers: 2, ..same_size };
-    let projected = LanguageModelConfig { projection: Some(3), ..plain.clone() };
+    let same_size = LanguageModelConfig { lstm: LstmConfig { layers: 2, ..same_size.lstm.clone() }, ..same_size };
+    let projected =
+        LanguageModelConfig { lstm: LstmConfig { projection: Some(3), ..plain.lstm.clone() }, ..plain.clone() };
     for config in [plain, tied, same_size, projected] {
         let model = LanguageModel::new(config.clone()).unwrap();
         let params = model.initialise(&Init::default(), 7);

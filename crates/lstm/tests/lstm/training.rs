@@ -1,5 +1,6 @@
 //! Whole training runs: every choice learns, a broken run goes on with the same bits, and what cannot go on says why.
 
+use lstm::run::training::Training;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,10 +41,10 @@ fn texts(tokens: usize) -> TempDir {
 fn config(texts: &TempDir) -> RunConfig {
     let mut config = Preset::Builtin.config();
     config.data.train = Some(texts.path().to_owned());
-    (config.batch, config.segment, config.epochs) = (4, 8, Some(2));
-    config.model.embedding = 7;
-    config.model.hidden = 9.into();
-    config.model.layers = 2;
+    (config.training.batch, config.segment, config.training.epochs) = (4, 8, Some(2));
+    config.model.lstm.input = 7;
+    config.model.lstm.hidden = 9.into();
+    config.model.lstm.layers = 2;
     config.model.dropout = DropoutRates::all(0.2);
     config
 }
@@ -124,7 +125,8 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
         (Batching::Lines, OptimizerKind::AdamW, 4e-3),
     ] {
         let mut config = config(&texts);
-        (config.batching, config.optimizer, config.schedule.learning_rate) = (batching, optimizer, rate);
+        (config.batching, config.training.optimizer, config.training.schedule.learning_rate) =
+            (batching, optimizer, rate);
         assert_same_bits(
             &config,
             &[
@@ -158,8 +160,9 @@ fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
     let texts = texts(600);
     let mut config = config(&texts);
     for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::OneCycle, ScheduleKind::Plateau] {
-        config.schedule.kind = kind;
-        config.schedule.warmup = if kind == ScheduleKind::OneCycle { Warmup::default() } else { Warmup::Share(0.1) };
+        config.training.schedule.kind = kind;
+        config.training.schedule.warmup =
+            if kind == ScheduleKind::OneCycle { Warmup::default() } else { Warmup::Share(0.1) };
         assert_same_bits(
             &config,
             &[
@@ -170,9 +173,13 @@ fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
         );
     }
     // 30 of the 38 steps of two epochs; three quarters of the first 20 are behind the warm-up.
-    (config.steps, config.epochs) = (Some(30), None);
-    config.schedule =
-        Schedule { kind: ScheduleKind::Linear, learning_rate: 0.004, warmup: Warmup::Steps(5), ..config.schedule };
+    (config.training.steps, config.training.epochs) = (Some(30), None);
+    config.training.schedule = Schedule {
+        kind: ScheduleKind::Linear,
+        learning_rate: 0.004,
+        warmup: Warmup::Steps(5),
+        ..config.training.schedule
+    };
     let (rates, _) = rates(&config);
     assert_eq!(rates.len(), 30);
     for (step, rate) in rates.into_iter().enumerate() {
@@ -186,8 +193,9 @@ fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
 fn a_plateau_divides_the_rate_after_an_epoch_that_does_not_improve() {
     let texts = texts(600);
     let mut config = config(&texts);
-    config.epochs = Some(8);
-    config.schedule = Schedule { kind: ScheduleKind::Plateau, learning_rate: 0.3, decay: 4.0, ..config.schedule };
+    config.training.epochs = Some(8);
+    config.training.schedule =
+        Schedule { kind: ScheduleKind::Plateau, learning_rate: 0.3, decay: 4.0, ..config.training.schedule };
     let (rates, best) = rates(&config);
     let epochs: Vec<&[f32]> = rates.chunks(rates.len() / 8).collect();
     assert!(best.contains(&false) && best.contains(&true), "{best:?}");
@@ -204,9 +212,9 @@ fn a_plateau_without_a_validation_text_and_a_warm_up_longer_than_the_run_are_ref
     let folder = tempfile::tempdir().unwrap();
     let refused = |config: &RunConfig| create(config, &folder.path().join("run")).unwrap_err().to_string();
     let mut config = config(&texts);
-    config.schedule.warmup = Warmup::Steps(38);
+    config.training.schedule.warmup = Warmup::Steps(38);
     assert!(refused(&config).contains("no shorter than the run, which has 38"));
-    (config.schedule.warmup, config.schedule.kind) = (Warmup::default(), ScheduleKind::Plateau);
+    (config.training.schedule.warmup, config.training.schedule.kind) = (Warmup::default(), ScheduleKind::Plateau);
     config.data.train = Some(texts.path().join("train.txt"));
     config.data.split = Some(vec![90, 0, 10]);
     assert!(refused(&config).contains("no validation text"));
@@ -219,7 +227,8 @@ fn mean_over(config: &RunConfig, steps: std::ops::RangeInclusive<u64>, name: &st
     let mut mean = Vec::new();
     for step in steps {
         let folder = tempfile::tempdir().unwrap();
-        let config = RunConfig { steps: Some(step), ..config.clone() };
+        let config =
+            RunConfig { training: Training { steps: Some(step), ..config.training.clone() }, ..config.clone() };
         finish(&mut create(&config, &folder.path().join("run")).unwrap());
         let values = &left(&folder.path().join("run")).0[name].1;
         mean.resize(values.len(), 0.0);
@@ -241,9 +250,11 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
     let mut config = config(&texts);
     config.model.dropout = DropoutRates::default();
     // So high a rate that validation soon gets worse; patience does not end the run before the average has begun.
-    (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
-    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.schedule };
-    (config.epochs, config.patience) = (Some(12), Some(4));
+    (config.training.optimizer, config.training.average, config.training.clip) =
+        (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
+    config.training.schedule =
+        Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.training.schedule };
+    (config.training.epochs, config.training.patience) = (Some(12), Some(4));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let (mut began, mut losses, mut last) = (None, Vec::new(), None);
@@ -265,8 +276,8 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
     assert!(metrics.iter().any(|line| line["averaging"] == true && line["step"] == began));
     // Three steps after the trigger the checkpoint has the weights, and beside them the mean of the last three; that is
     // what is validated.
-    config.steps = Some(began + 3);
-    config.epochs = None;
+    config.training.steps = Some(began + 3);
+    config.training.epochs = None;
     let short = folder.path().join("short");
     let mut trainer = create(&config, &short).unwrap();
     finish(&mut trainer);
@@ -298,17 +309,19 @@ fn averages_go_on_with_the_same_bits() {
         |event| matches!(event, Event::Step { epoch: 5, of_epoch: (5, _), .. }),
     ];
     let mut config = config(&texts);
-    config.epochs = Some(6);
-    config.average = Averaging::Ema(0.9);
+    config.training.epochs = Some(6);
+    config.training.average = Averaging::Ema(0.9);
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
-    (config.optimizer, config.average, config.clip) = (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
-    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.schedule };
+    (config.training.optimizer, config.training.average, config.training.clip) =
+        (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
+    config.training.schedule =
+        Schedule { kind: ScheduleKind::Constant, learning_rate: 12.0, ..config.training.schedule };
     let breaks: [fn(&Event) -> bool; 3] = [
         |event| matches!(event, Event::Validated { epoch: 0, .. }),
         |event| matches!(event, Event::Averaging { .. }),
         |event| matches!(event, Event::Step { epoch: 9, of_epoch: (5, _), .. }),
     ];
-    (config.epochs, config.model.dropout) = (Some(10), DropoutRates::default());
+    (config.training.epochs, config.model.dropout) = (Some(10), DropoutRates::default());
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
 }
 
@@ -316,9 +329,9 @@ fn averages_go_on_with_the_same_bits() {
 fn adam_s_settings_decide_the_run_and_are_kept_with_it() {
     let texts = texts(600);
     let mut config = config(&texts);
-    config.epochs = Some(1);
+    config.training.epochs = Some(1);
     let plain = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
-    config.adam = AdamSettings { beta1: 0.5, beta2: 0.9, epsilon: 1e-6, lazy: true };
+    config.training.adam = AdamSettings { beta1: 0.5, beta2: 0.9, epsilon: 1e-6, lazy: true };
     let other = assert_same_bits(&config, &[|event| matches!(event, Event::Step { step: 5, .. })]);
     assert_ne!(plain["readout.weight"], other["readout.weight"]);
     assert_ne!(plain["optimizer.second"], other["optimizer.second"]);
@@ -330,7 +343,12 @@ fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
     for (batching, accumulate, variable_segment) in
         [(Batching::Stream, 3, false), (Batching::Stream, 2, true), (Batching::Windows(5), 4, false)]
     {
-        let config = RunConfig { batching, accumulate, variable_segment, ..config(&texts) };
+        let config = RunConfig {
+            batching,
+            variable_segment,
+            training: Training { accumulate, ..config(&texts).training.clone() },
+            ..config(&texts)
+        };
         assert_same_bits(
             &config,
             &[
@@ -346,11 +364,14 @@ fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
 fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
     let texts = texts(1000);
     let mut config = config(&texts);
-    (config.batching, config.batch, config.model.dropout) = (Batching::Windows(5), 12, DropoutRates::default());
-    (config.optimizer, config.schedule.learning_rate, config.clip) = (OptimizerKind::Sgd, 1.0, Some(0.1));
+    (config.batching, config.training.batch, config.model.dropout) =
+        (Batching::Windows(5), 12, DropoutRates::default());
+    (config.training.optimizer, config.training.schedule.learning_rate, config.training.clip) =
+        (OptimizerKind::Sgd, 1.0, Some(0.1));
     let run = |batch, accumulate| {
         let folder = tempfile::tempdir().unwrap();
-        let config = RunConfig { batch, accumulate, ..config.clone() };
+        let config =
+            RunConfig { training: Training { batch, accumulate, ..config.training.clone() }, ..config.clone() };
         let mut trainer = create(&config, &folder.path().join("run")).unwrap();
         let outcome = finish(&mut trainer);
         (trainer.step(), outcome.train.tokens, outcome.valid.unwrap().mean())
@@ -365,8 +386,9 @@ fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
 fn the_rate_follows_the_length_of_a_varied_segment() {
     let texts = texts(2000);
     let mut config = config(&texts);
-    (config.variable_segment, config.segment, config.epochs) = (true, 12, Some(1));
-    config.schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 0.012, ..config.schedule };
+    (config.variable_segment, config.segment, config.training.epochs) = (true, 12, Some(1));
+    config.training.schedule =
+        Schedule { kind: ScheduleKind::Constant, learning_rate: 0.012, ..config.training.schedule };
     let (rates, _) = rates(&config);
     // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
     let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
@@ -381,8 +403,8 @@ fn the_rate_follows_the_length_of_a_varied_segment() {
 fn a_moving_average_is_what_is_saved() {
     let texts = texts(600);
     let mut config = config(&texts);
-    (config.epochs, config.steps, config.average) = (None, Some(4), Averaging::Ema(0.999));
-    config.schedule.kind = ScheduleKind::Constant;
+    (config.training.epochs, config.training.steps, config.training.average) = (None, Some(4), Averaging::Ema(0.999));
+    config.training.schedule.kind = ScheduleKind::Constant;
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     finish(&mut create(&config, &run).unwrap());
@@ -413,7 +435,7 @@ fn a_resumed_run_draws_the_masks_of_an_unbroken_one() {
 fn the_bits_do_not_depend_on_the_threads() {
     let texts = texts(600);
     let mut config = config(&texts);
-    config.epochs = Some(1);
+    config.training.epochs = Some(1);
     let run = |threads| {
         let folder = tempfile::tempdir().unwrap();
         lstm::with_threads(threads, || finish(&mut create(&config, &folder.path().join("run")).unwrap()));
@@ -432,29 +454,29 @@ fn every_choice_learns() {
     for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
         for readout in [Readout::Hidden, Readout::OutputGate] {
             let mut config = base.clone();
-            (config.model.wiring, config.model.readout) = (wiring, readout);
+            (config.model.lstm.wiring, config.model.lstm.readout) = (wiring, readout);
             cases.push((format!("{wiring} {readout}"), config));
         }
     }
     for init in ["torch", "uniform(0.1)", "ones-bias"] {
         let mut config = base.clone();
-        config.init = Init { scheme: init.parse::<InitScheme>().unwrap(), forget_bias: None };
+        config.training.init = Init { scheme: init.parse::<InitScheme>().unwrap(), forget_bias: None };
         cases.push((init.to_owned(), config));
     }
     let mut tied = base.clone();
     tied.model.tied = true;
     // Latent vectors are one more layer: with two below them it takes longer than this run to leave the unigrams.
     let mut mixture = tied.clone();
-    (mixture.model.softmaxes, mixture.model.layers, mixture.model.embedding) = (3, 1, 24);
+    (mixture.model.softmaxes, mixture.model.lstm.layers, mixture.model.lstm.input) = (3, 1, 24);
     cases.extend([("tied".to_owned(), tied), ("mixture of softmaxes".to_owned(), mixture)]);
     let mut sizes = base.clone();
-    (sizes.model.layers, sizes.model.hidden, sizes.model.residual) = (3, vec![24, 24, 16].into(), true);
+    (sizes.model.lstm.layers, sizes.model.lstm.hidden, sizes.model.lstm.residual) = (3, vec![24, 24, 16].into(), true);
     cases.push(("sizes and residual connections".to_owned(), sizes));
     let mut horizon = base.clone();
-    horizon.model.horizon = Some(1);
+    horizon.model.lstm.horizon = Some(1);
     cases.push(("horizon 1".to_owned(), horizon));
     let mut projection = base.clone();
-    projection.model.projection = Some(5);
+    projection.model.lstm.projection = Some(5);
     cases.push(("projection".to_owned(), projection));
     for batching in [Batching::Windows(5), Batching::Lines] {
         cases.push((batching.to_string(), RunConfig { batching, ..base.clone() }));
@@ -462,9 +484,9 @@ fn every_choice_learns() {
     cases.push(("regularised".to_owned(), regularised(&base)));
     let mut unigram = None;
     for (name, mut config) in cases {
-        (config.schedule.learning_rate, config.epochs) = (1e-2, Some(3));
-        if config.model.hidden == 9.into() {
-            config.model.hidden = 24.into();
+        (config.training.schedule.learning_rate, config.training.epochs) = (1e-2, Some(3));
+        if config.model.lstm.hidden == 9.into() {
+            config.model.lstm.hidden = 24.into();
         }
         let data = Data::read(&config, None).unwrap();
         // What knowing the words' frequencies alone reaches.
@@ -486,12 +508,12 @@ fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
     let texts = texts(600);
     let mut config = config(&texts);
     // Constant: a schedule that is stretched over the steps would differ.
-    config.schedule = Schedule { kind: ScheduleKind::Constant, ..config.schedule };
+    config.training.schedule = Schedule { kind: ScheduleKind::Constant, ..config.training.schedule };
     let folder = tempfile::tempdir().unwrap();
     let (whole, extended) = (folder.path().join("whole"), folder.path().join("extended"));
-    config.steps = Some(25);
+    config.training.steps = Some(25);
     finish(&mut create(&config, &whole).unwrap());
-    config.steps = Some(5);
+    config.training.steps = Some(5);
     let mut trainer = create(&config, &extended).unwrap();
     let outcome = finish(&mut trainer);
     assert_eq!((trainer.step(), outcome.end), (5, End::Complete));
@@ -503,11 +525,11 @@ fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
     // The new bound is the run's from now on.
     drop(trainer);
     let mut again = Trainer::resume(&extended, Extension::default()).unwrap();
-    assert_eq!(again.config().steps, Some(25));
+    assert_eq!(again.config().training.steps, Some(25));
     finish(&mut again);
     assert_eq!(again.step(), 25);
     // Fewer epochs than steps.
-    (config.steps, config.epochs) = (Some(1000), Some(1));
+    (config.training.steps, config.training.epochs) = (Some(1000), Some(1));
     let mut short = create(&config, &folder.path().join("short")).unwrap();
     finish(&mut short);
     assert_eq!(short.step(), 19);
@@ -518,7 +540,8 @@ fn a_run_out_of_patience_stays_so() {
     let texts = texts(600);
     let mut config = config(&texts);
     // A rate this high never improves on its first epochs for long.
-    (config.schedule.learning_rate, config.epochs, config.patience) = (0.5, Some(50), Some(1));
+    (config.training.schedule.learning_rate, config.training.epochs, config.training.patience) =
+        (0.5, Some(50), Some(1));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut trainer = create(&config, &run).unwrap();
@@ -536,7 +559,7 @@ fn a_time_budget_ends_the_run() {
     // Short enough for many epochs in a second, also on a machine at other work.
     let texts = texts(500);
     let mut config = config(&texts);
-    (config.epochs, config.budget, config.patience) = (None, Some(1.0), None);
+    (config.training.epochs, config.training.budget, config.training.patience) = (None, Some(1.0), None);
     // Validating as much as training is too much.
     config.data.valid = Some(texts.path().join("train.txt"));
     let folder = tempfile::tempdir().unwrap();
@@ -562,7 +585,7 @@ fn a_time_budget_ends_the_run() {
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let texts = texts(600);
     let mut config = config(&texts);
-    (config.optimizer, config.clip) = (OptimizerKind::Sgd, None);
+    (config.training.optimizer, config.training.clip) = (OptimizerKind::Sgd, None);
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     drop(create(&config, &run).unwrap());
@@ -586,7 +609,7 @@ fn parameters_that_are_no_numbers_are_never_saved() {
     let texts = texts(600);
     let mut config = config(&texts);
     (config.data.train, config.data.test) = (Some(texts.path().join("train.txt")), Some(texts.path().join("test.txt")));
-    (config.optimizer, config.schedule.learning_rate, config.clip, config.steps) =
+    (config.training.optimizer, config.training.schedule.learning_rate, config.training.clip, config.training.steps) =
         (OptimizerKind::Sgd, 1e4, None, Some(1));
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -630,7 +653,7 @@ fn finished(texts: &TempDir) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let mut config = config(texts);
-    config.epochs = Some(1);
+    config.training.epochs = Some(1);
     finish(&mut create(&config, &run).unwrap());
     (folder, run)
 }
@@ -720,7 +743,7 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for hidden in [10_000_000, usize::MAX / 2] {
         let mut config = config(&texts);
-        config.model.hidden = hidden.into();
+        config.model.lstm.hidden = hidden.into();
         let error = create(&config, &folder.path().join("run")).unwrap_err().to_string();
         assert!(error.contains("smaller `hidden`"), "{error}");
         assert!(!folder.path().join("run").exists());

@@ -61,7 +61,7 @@ impl Network {
         })?;
         let model = LanguageModel::new(LanguageModelConfig {
             tied,
-            ..LanguageModelConfig::around(config, embedding.vocabulary)
+            ..LanguageModelConfig::of(embedding.vocabulary, config.clone())
         })?;
         let layout = model.layout().clone();
         let mut params = Params::zeros(layout.clone());
@@ -104,7 +104,7 @@ impl Network {
             )));
         }
         let array = |name: &str| params.by_name(name).unwrap_or(&[]).to_vec();
-        let (vocabulary, size) = (config.vocabulary, config.embedding);
+        let (vocabulary, size) = (config.vocabulary, config.embedding());
         let embedding = Embedding { vocabulary, size, weight: array("embedding.weight") };
         let stack = Stack::new(model.lstm().config().clone(), |name, _| Ok(array(&format!("lstm.{name}")).into()))?;
         let output = stack.lstm.output_size();

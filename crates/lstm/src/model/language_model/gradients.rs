@@ -3,7 +3,7 @@
 use super::tests::{batch, config};
 use super::*;
 use crate::model::penalty::Penalties;
-use crate::nn::config::{CellOptions, InitScheme, Readout, Wiring, Zoneout};
+use crate::nn::config::{CellOptions, InitScheme, LstmConfig, Readout, Wiring, Zoneout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::text::batch::NO_TARGET;
 
@@ -70,7 +70,7 @@ fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: 
         let mut difference = |step: f32| (at(value + step) - at(value - step)) / f64::from(2.0 * step);
         // Of normalised values, which may be small before they are, the loss bends much more: two finer differences, whose
         // error is of the fourth order, and more rounding.
-        let (expected, tolerance) = match model.config.variant.layer_norm {
+        let (expected, tolerance) = match model.config.lstm.variant.layer_norm {
             true => {
                 let [coarse, fine] = [1.0 / 2048.0, 1.0 / 4096.0].map(&mut difference);
                 ((4.0 * fine - coarse) / 3.0, 3e-3)
@@ -92,7 +92,10 @@ fn the_gradient_is_that_of_the_mean_loss() {
 fn the_gradient_holds_for_every_wiring_and_readout() {
     for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
         for readout in [Readout::Hidden, Readout::OutputGate] {
-            let config = LanguageModelConfig { wiring, readout, projection: Some(2), ..config() };
+            let config = LanguageModelConfig {
+                lstm: LstmConfig { wiring, readout, projection: Some(2), ..config().lstm },
+                ..config()
+            };
             assert_gradient(config, &batch(3, 2, 7, false));
         }
     }
@@ -109,7 +112,10 @@ fn the_gradient_holds_under_dropout_and_with_places_that_predict_nothing() {
         for batch in [&window, &batch(4, 3, 7, true), &batch(4, 3, 7, false)] {
             assert_gradient(config.clone(), batch);
         }
-        let gates = LanguageModelConfig { readout: Readout::OutputGate, wiring: Wiring::Scores, ..config };
+        let gates = LanguageModelConfig {
+            lstm: LstmConfig { readout: Readout::OutputGate, wiring: Wiring::Scores, ..config.lstm.clone() },
+            ..config
+        };
         assert_gradient(gates, &batch(4, 3, 7, true));
     }
 }
@@ -121,7 +127,8 @@ fn the_gradient_holds_without_some_words_and_recurrent_weights() {
     let all = DropoutRates { embedding: 0.4, weights: 0.4, kind: DropoutKind::Locked, ..DropoutRates::all(0.3) };
     for dropout in [words, weights, all] {
         for (tied, projection) in [(false, None), (true, None), (false, Some(2))] {
-            let config = LanguageModelConfig { dropout, tied, projection, ..config() };
+            let config =
+                LanguageModelConfig { dropout, tied, lstm: LstmConfig { projection, ..config().lstm }, ..config() };
             assert_gradient(config, &batch(4, 3, 7, tied));
         }
     }
@@ -143,7 +150,8 @@ fn the_gradient_holds_under_every_penalty() {
         assert_gradient(plain.clone(), &batch(4, 3, 7, false));
         assert_gradient(plain.clone(), &lines);
         assert_gradient(LanguageModelConfig { tied: true, dropout, ..plain.clone() }, &batch(4, 3, 7, true));
-        let gates = LanguageModelConfig { readout: Readout::OutputGate, ..plain };
+        let gates =
+            LanguageModelConfig { lstm: LstmConfig { readout: Readout::OutputGate, ..plain.lstm.clone() }, ..plain };
         assert_gradient(gates, &batch(4, 3, 7, true));
     }
 }
@@ -152,7 +160,11 @@ fn the_gradient_holds_under_every_penalty() {
 fn the_gradient_holds_for_layers_of_different_sizes_and_residual_connections() {
     let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
     for (sizes, residual) in [(vec![5, 4, 3], false), (vec![4, 4, 3], true), (vec![3, 5, 5], true)] {
-        let config = LanguageModelConfig { layers: 3, residual, tied: true, hidden: sizes.into(), ..config() };
+        let config = LanguageModelConfig {
+            tied: true,
+            lstm: LstmConfig { layers: 3, residual, hidden: sizes.into(), ..config().lstm },
+            ..config()
+        };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
         assert_gradient(LanguageModelConfig { dropout, ..config }, &batch(4, 3, 7, true));
     }
@@ -162,10 +174,17 @@ fn the_gradient_holds_for_layers_of_different_sizes_and_residual_connections() {
 fn the_gradient_of_a_tied_table_is_the_sum_of_both_uses() {
     let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
     for (embedding, projection) in [(5, None), (3, None), (3, Some(3)), (6, Some(2))] {
-        let config = LanguageModelConfig { embedding, projection, tied: true, ..config() };
+        let config = LanguageModelConfig {
+            tied: true,
+            lstm: LstmConfig { input: embedding, projection, ..config().lstm },
+            ..config()
+        };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
         assert_gradient(LanguageModelConfig { dropout, ..config.clone() }, &batch(4, 3, 7, true));
-        assert_gradient(LanguageModelConfig { wiring: Wiring::Scores, ..config }, &batch(3, 2, 7, true));
+        assert_gradient(
+            LanguageModelConfig { lstm: LstmConfig { wiring: Wiring::Scores, ..config.lstm.clone() }, ..config },
+            &batch(3, 2, 7, true),
+        );
     }
 }
 
@@ -189,7 +208,7 @@ fn the_gradient_holds_for_a_sampled_softmax() {
     let sampler = Arc::new(Sampler::new(&[9, 1, 5, 0, 3, 2, 7], 3));
     let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.4) };
     for (embedding, tied) in [(3, false), (5, true), (3, true)] {
-        let config = LanguageModelConfig { embedding, tied, ..config() };
+        let config = LanguageModelConfig { tied, lstm: LstmConfig { input: embedding, ..config().lstm }, ..config() };
         assert_sampled_gradient(config.clone(), &batch(4, 3, 7, false), Some(&sampler));
         assert_sampled_gradient(LanguageModelConfig { dropout, ..config }, &batch(2, 2, 7, true), Some(&sampler));
     }
@@ -201,7 +220,8 @@ fn the_gradient_holds_for_a_mixture_of_softmaxes() {
     let dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.3, ..DropoutRates::all(0.3) };
     let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.0 };
     for (embedding, tied, softmaxes) in [(3, false, 2), (5, true, 3), (3, true, 4)] {
-        let config = LanguageModelConfig { embedding, tied, softmaxes, ..config() };
+        let config =
+            LanguageModelConfig { tied, softmaxes, lstm: LstmConfig { input: embedding, ..config().lstm }, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
         assert_gradient(LanguageModelConfig { dropout, penalties, ..config.clone() }, &batch(4, 3, 7, true));
         assert_sampled_gradient(
@@ -210,7 +230,13 @@ fn the_gradient_holds_for_a_mixture_of_softmaxes() {
             Some(&sampler),
         );
         let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
-        assert_gradient(LanguageModelConfig { wiring, readout, projection: Some(2), ..config }, &batch(3, 2, 7, true));
+        assert_gradient(
+            LanguageModelConfig {
+                lstm: LstmConfig { wiring, readout, projection: Some(2), ..config.lstm.clone() },
+                ..config
+            },
+            &batch(3, 2, 7, true),
+        );
     }
 }
 
@@ -228,13 +254,19 @@ fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
         CellOptions { layer_norm: true, zoneout, ..plain },
         CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout },
     ] {
-        let config = LanguageModelConfig { variant, ..config() };
+        let config = LanguageModelConfig { lstm: LstmConfig { variant, ..config().lstm }, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
         assert_gradient(
             LanguageModelConfig { dropout, penalties, tied: true, ..config.clone() },
             &batch(4, 3, 7, true),
         );
         let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
-        assert_gradient(LanguageModelConfig { wiring, readout, projection: Some(3), ..config }, &batch(3, 2, 7, true));
+        assert_gradient(
+            LanguageModelConfig {
+                lstm: LstmConfig { wiring, readout, projection: Some(3), ..config.lstm.clone() },
+                ..config
+            },
+            &batch(3, 2, 7, true),
+        );
     }
 }

@@ -1,13 +1,13 @@
 use super::*;
 use crate::model::penalty::Penalties;
 use crate::model::readout::SLAB;
-use crate::nn::config::{CellOptions, InitScheme, Zoneout};
+use crate::nn::config::{CellOptions, InitScheme, LstmConfig, Zoneout};
 use crate::nn::dropout::DropoutRates;
 use crate::rng::{Purpose, Rng};
 use crate::text::batch::NO_TARGET;
 
 pub(super) fn config() -> LanguageModelConfig {
-    LanguageModelConfig { layers: 2, ..LanguageModelConfig::new(7, 3, 5) }
+    LanguageModelConfig::of(7, LstmConfig { layers: 2, ..LstmConfig::new(3, 5) })
 }
 
 /// Everything a cell can have beyond the plain one.
@@ -50,7 +50,8 @@ fn evaluation_and_the_reported_loss_know_no_regularisation() {
 #[test]
 fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
     let model = |embedding| {
-        let config = LanguageModelConfig { embedding, tied: true, ..config() };
+        let config =
+            LanguageModelConfig { tied: true, lstm: LstmConfig { input: embedding, ..config().lstm }, ..config() };
         LanguageModel::new(config).unwrap()
     };
     let shape = |model: &LanguageModel, name: &str| {
@@ -62,7 +63,7 @@ fn a_tied_model_has_one_table_and_a_projection_where_sizes_differ() {
         assert_eq!(shape(model, "readout.weight"), None);
         assert_eq!(shape(model, "readout.bias"), Some(vec![7]));
         let params = model.initialise(&Init::default(), 1);
-        let bound = 1.0 / (model.config.embedding as f32).sqrt();
+        let bound = 1.0 / (model.config.embedding() as f32).sqrt();
         assert!(params.by_name("embedding.weight").unwrap().iter().all(|value| value.abs() <= bound));
     }
     assert_eq!(shape(&same, "readout_projection.weight"), None);
@@ -115,14 +116,14 @@ fn a_batch_that_predicts_nothing_has_no_loss_and_no_gradient() {
 fn evaluation_agrees_with_training_and_with_the_scores() {
     evaluation_agrees(config());
     evaluation_agrees(LanguageModelConfig { tied: true, ..config() });
-    evaluation_agrees(LanguageModelConfig { variant: variant(), ..config() });
+    evaluation_agrees(LanguageModelConfig { lstm: LstmConfig { variant: variant(), ..config().lstm }, ..config() });
     evaluation_agrees(LanguageModelConfig { softmaxes: 4, ..config() });
     evaluation_agrees(LanguageModelConfig { softmaxes: 2, tied: true, ..config() });
 }
 
 #[test]
 fn a_mixture_of_softmaxes_that_are_all_the_same_is_one_softmax() {
-    let config = LanguageModelConfig { embedding: 5, ..config() };
+    let config = LanguageModelConfig { lstm: LstmConfig { input: 5, ..config().lstm }, ..config() };
     let mixture = LanguageModel::new(LanguageModelConfig { softmaxes: 3, ..config.clone() }).unwrap();
     let mut params = mixture.initialise(&Init::default(), 1);
     // Latent vectors that are a thousandth of the output, for which tanh changes nothing.
@@ -209,12 +210,20 @@ fn state_is_carried_unless_the_batch_is_fresh() {
 #[test]
 fn the_same_bits_for_any_number_of_threads() {
     let dropout = DropoutRates::all(0.2);
-    let config = LanguageModelConfig { vocabulary: 301, hidden: 33.into(), embedding: 17, dropout, ..config() };
+    let config = LanguageModelConfig {
+        vocabulary: 301,
+        dropout,
+        lstm: LstmConfig { hidden: 33.into(), input: 17, ..config().lstm },
+        ..config()
+    };
     assert_same_bits(config.clone());
     assert_same_bits(LanguageModelConfig { softmaxes: 3, ..config.clone() });
     // Large enough for the shares of a variant's rows and weights.
     for projection in [None, Some(40)] {
-        assert_same_bits(LanguageModelConfig { variant: variant(), hidden: 260.into(), projection, ..config.clone() });
+        assert_same_bits(LanguageModelConfig {
+            lstm: LstmConfig { variant: variant(), hidden: 260.into(), projection, ..config.lstm.clone() },
+            ..config.clone()
+        });
     }
 }
 
@@ -238,7 +247,11 @@ fn assert_same_bits(config: LanguageModelConfig) {
 #[test]
 fn a_large_vocabulary_needs_no_more_than_a_slab_of_scores() {
     // WikiText-2's vocabulary: all logits of this batch would take 93 MB.
-    let config = LanguageModelConfig { vocabulary: 33_278, hidden: 4.into(), embedding: 4, layers: 1, ..config() };
+    let config = LanguageModelConfig {
+        vocabulary: 33_278,
+        lstm: LstmConfig { hidden: 4.into(), input: 4, layers: 1, ..config().lstm },
+        ..config()
+    };
     for softmaxes in [1, 3] {
         let model = LanguageModel::new(LanguageModelConfig { softmaxes, ..config.clone() }).unwrap();
         let params = model.initialise(&Init::default(), 1);
@@ -277,13 +290,18 @@ fn names_shapes_and_initial_values_are_as_documented() {
 #[test]
 fn a_file_from_before_there_were_variants_and_mixtures_is_of_the_plain_model() {
     let mut table = toml::Table::try_from(config()).unwrap();
-    assert!(table.remove("variant").is_some() && table.remove("softmaxes").is_some());
+    let lstm = table["lstm"].as_table_mut().unwrap();
+    assert!(lstm.remove("variant").is_some() && table.remove("softmaxes").is_some());
     assert_eq!(table.try_into::<LanguageModelConfig>().unwrap(), config());
 }
 
 #[test]
 fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
-    let model = LanguageModel::new(LanguageModelConfig { variant: variant(), ..config() }).unwrap();
+    let model = LanguageModel::new(LanguageModelConfig {
+        lstm: LstmConfig { variant: variant(), ..config().lstm },
+        ..config()
+    })
+    .unwrap();
     let shape = |name: &str| {
         let entry = model.layout().entries().iter().find(|entry| entry.name == format!("lstm.{name}_l1"));
         entry.map(|entry| entry.shape.clone())
@@ -301,7 +319,11 @@ fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
     assert_eq!(values("bias_hh")[..5], [0.5; 5]);
     assert!(values("weight_peephole").iter().all(|weight| weight.abs() <= 0.1));
     let peepholes = CellOptions { peepholes: true, ..CellOptions::default() };
-    let model = LanguageModel::new(LanguageModelConfig { variant: peepholes, ..config() }).unwrap();
+    let model = LanguageModel::new(LanguageModelConfig {
+        lstm: LstmConfig { variant: peepholes, ..config().lstm },
+        ..config()
+    })
+    .unwrap();
     let params = model.initialise(&Init::default(), 1);
     assert_eq!(params.by_name("lstm.weight_peephole_l0").unwrap().len(), 15);
     assert_eq!(params.by_name("lstm.gain_ih_l0"), None);
@@ -311,9 +333,21 @@ fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
 fn what_cannot_be_built_is_a_sentence() {
     let refused = |config: LanguageModelConfig| LanguageModel::new(config).unwrap_err().to_string();
     assert!(refused(LanguageModelConfig { vocabulary: 0, ..config() }).contains("`vocabulary` is 0"));
-    assert!(refused(LanguageModelConfig { embedding: 0, ..config() }).contains("`embedding` is 0"));
-    assert!(refused(LanguageModelConfig { hidden: 0.into(), ..config() }).contains("`hidden` is 0"));
-    assert!(refused(LanguageModelConfig { layers: 0, ..config() }).contains("`layers` is 0"));
+    assert!(
+        refused(LanguageModelConfig { lstm: LstmConfig { input: 0, ..config().lstm }, ..config() })
+            .contains("`embedding` is 0")
+    );
+    assert!(
+        refused(LanguageModelConfig { lstm: LstmConfig { hidden: 0.into(), ..config().lstm }, ..config() })
+            .contains("`hidden` is 0")
+    );
+    assert!(
+        refused(LanguageModelConfig { lstm: LstmConfig { layers: 0, ..config().lstm }, ..config() })
+            .contains("`layers` is 0")
+    );
+    let layers = |lstm| refused(LanguageModelConfig { lstm, ..config() });
+    assert!(layers(LstmConfig { bidirectional: true, ..config().lstm }).contains("forward alone"));
+    assert!(layers(LstmConfig { scores: 3, ..config().lstm }).contains("`scores`"));
     let dropping = |dropout| refused(LanguageModelConfig { dropout, ..config() });
     assert!(dropping(DropoutRates::all(1.0)).contains("`dropout` is 1"));
     assert!(dropping(DropoutRates::all(f32::NAN)).contains("dropout"));
@@ -328,7 +362,13 @@ fn what_cannot_be_built_is_a_sentence() {
     assert!(mixture(2, Penalties { label_smoothing: 0.1, ..none }).contains("leave one of"));
     let penalties = Penalties { activation: 2.0, ..none };
     let hidden = vec![4, 5].into();
-    let full = LanguageModelConfig { tied: true, hidden, penalties, variant: variant(), softmaxes: 2, ..config() };
+    let full = LanguageModelConfig {
+        tied: true,
+        penalties,
+        softmaxes: 2,
+        lstm: LstmConfig { hidden, variant: variant(), ..config().lstm },
+        ..config()
+    };
     for config in [config(), full] {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<LanguageModelConfig>(&text).unwrap(), config);

@@ -91,7 +91,7 @@ pub(super) struct Rows<'a> {
 impl Head {
     /// The head that a model needs whose LSTM gives `output` values.
     pub(super) fn in_layout(config: &LanguageModelConfig, output: usize, layout: &mut Layout) -> Self {
-        let (size, softmaxes) = (config.embedding, config.softmaxes);
+        let (size, softmaxes) = (config.embedding(), config.softmaxes);
         if softmaxes > 1 {
             return Self::Mixture(Mixture {
                 softmaxes,

@@ -64,7 +64,7 @@ impl Readout {
     /// The readout of an LSTM that gives `output` values. `table`: the embedding's place, for a tied one.
     pub(super) fn in_layout(config: &LanguageModelConfig, output: usize, table: Slot, layout: &mut Layout) -> Self {
         let head = Head::in_layout(config, output, layout);
-        let width = if let Head::Output = head { output } else { config.embedding };
+        let width = if let Head::Output = head { output } else { config.embedding() };
         let Penalties { activation, label_smoothing: smoothing, .. } = config.penalties;
         let weight = match config.tied {
             true => table,

@@ -38,7 +38,7 @@ impl Trainer {
             _ => None,
         };
         // Without validation nothing can be waited for.
-        config.patience = config.patience.filter(|_| data.valid.is_some());
+        config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         let model = LanguageModel::new(config.model.clone())?;
         check_effect(&config)?;

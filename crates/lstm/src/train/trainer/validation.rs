@@ -99,7 +99,7 @@ impl Trainer {
 
     /// Whether this validation of an epoch is where a non-monotone average begins; then it does, and patience begins anew.
     pub(super) fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
-        let Averaging::NonMonotone(left_out) = self.config.average else { return false };
+        let Averaging::NonMonotone(left_out) = self.config.training.average else { return false };
         let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
         let position = &mut self.progress.position;
         let triggered = is_triggered(valid, &position.validations, left_out);
@@ -115,7 +115,7 @@ impl Trainer {
 
     /// Whether a non-monotone average has not begun yet.
     pub(super) fn waits_to_average(&self) -> bool {
-        self.config.average.watches_validation() && self.progress.position.averaged.is_none()
+        self.config.training.average.watches_validation() && self.progress.position.averaged.is_none()
     }
 
     /// Tests the best model and keeps the result with it; gives what is known of it.
@@ -136,7 +136,8 @@ impl Trainer {
 
     /// Evaluates the first of a text for a moment, so that a time budget knows what it has to keep for evaluations.
     pub(super) fn time_evaluation(&mut self) -> Result<(), TrainError> {
-        let (Some(budget), Some(corpus)) = (self.config.budget, self.data.valid.as_ref().or(self.data.test.as_ref()))
+        let (Some(budget), Some(corpus)) =
+            (self.config.training.budget, self.data.valid.as_ref().or(self.data.test.as_ref()))
         else {
             return Ok(());
         };
@@ -159,7 +160,7 @@ impl Trainer {
         params: &'a Params,
         corpus: &'a Corpus,
     ) -> Result<Evaluation<'a>, TrainError> {
-        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.batch);
+        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.training.batch);
         Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
     }
 

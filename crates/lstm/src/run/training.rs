@@ -1,0 +1,170 @@
+//! How a run is trained: the settings of its loop, the same whatever the model is.
+
+use serde::{Deserialize, Serialize};
+
+use super::choices::Length;
+use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
+use crate::optim::averaging::Averaging;
+use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
+
+/// How a run is trained; the table `[training]` of `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// One seed for initial values, order and dropout.
+    pub seed: u64,
+    /// B.
+    pub batch: usize,
+    /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// The most epochs. The first of the three bounds that is reached ends the run.
+    pub epochs: Option<usize>,
+    /// The most training steps.
+    pub steps: Option<u64>,
+    /// The most seconds, from the reading of the data to the end of the test. With such a bound the result depends on the
+    /// machine's speed.
+    pub budget: Option<f64>,
+    /// Epochs without a better validation after which to stop; of a non-monotone average those since it began.
+    pub patience: Option<usize>,
+    /// The gradient's norm is clipped to it.
+    pub clip: Option<f32>,
+    /// Which optimizer.
+    pub optimizer: OptimizerKind,
+    /// The average of the weights to evaluate and to save.
+    #[serde(default)]
+    pub average: Averaging,
+    /// The optimizer's weight decay.
+    pub weight_decay: f32,
+    /// The settings of Adam and AdamW.
+    #[serde(default)]
+    pub adam: AdamSettings,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The initial values.
+    pub init: Init,
+    /// Where the schedule stood when the run was lengthened, if it was.
+    #[serde(default)]
+    pub lengthened: Option<Lengthened>,
+}
+
+/// A run whose bounds were changed when it was resumed: from there on its schedule goes on from where it was to where the run now
+/// ends, so that the rate does not jump.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lengthened {
+    /// The share of the lengthened run that was done then.
+    pub reached: f64,
+    /// The share of the schedule that was.
+    pub done: f64,
+}
+
+impl Lengthened {
+    /// The share of the schedule that is done where `share` of the run is.
+    pub(crate) fn of_schedule(self, share: f64) -> f64 {
+        let Self { reached, done } = self;
+        let rest = (1.0 - reached).max(f64::MIN_POSITIVE);
+        (done + (share - reached).max(0.0) / rest * (1.0 - done)).min(1.0)
+    }
+}
+
+/// The most epochs that can be asked for, whatever they are for.
+const MOST: usize = 1_000_000_000;
+
+/// One batch a step.
+fn one() -> usize {
+    1
+}
+
+impl Training {
+    /// Whether the weights are averaged, from the start or from a trigger on.
+    pub(crate) fn averages(&self) -> bool {
+        self.average != Averaging::None
+    }
+
+    /// The same run without a length, which may be changed later.
+    pub(crate) fn of_any_length(&self) -> Self {
+        Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() }
+    }
+
+    /// Sets how long the run is. A preset's epochs are no bound beside steps or a time: its schedule is then stretched.
+    pub fn set_length(&mut self, length: Length) {
+        let Length { epochs, steps, budget, patience } = length;
+        if steps.is_some() || budget.is_some() {
+            self.schedule.planned_epochs = self.schedule.planned_epochs.or(self.epochs);
+            self.epochs = None;
+        }
+        self.epochs = epochs.or(self.epochs);
+        (self.steps, self.budget) = (steps, budget);
+        if let Some(patience) = patience {
+            self.patience = (patience > 0).then_some(patience);
+        }
+    }
+
+    /// Sets the average of the weights. Beside one that waits for the validation the learning rate is constant.
+    pub fn set_average(&mut self, average: Averaging) {
+        self.average = average;
+        if average.watches_validation() {
+            self.schedule.kind = ScheduleKind::Constant;
+        }
+    }
+
+    /// Sets how the learning rate changes. One cycle rises by itself, so a warm-up gives way to it.
+    pub fn set_schedule(&mut self, kind: ScheduleKind) {
+        self.schedule.kind = kind;
+        if kind == ScheduleKind::OneCycle {
+            self.schedule.warmup = Warmup::default();
+        }
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("batch", self.batch)?;
+        at_least_one("accumulate", self.accumulate)?;
+        if let Some(epochs) = self.epochs {
+            at_least_one("epochs", epochs)?;
+            within("epochs", epochs, 1..=MOST, "at most 1000000000")?;
+        }
+        if let Some(steps) = self.steps {
+            at_least_one("steps", usize::try_from(steps).unwrap_or(usize::MAX))?;
+            within("steps", steps, 1..=1_000_000_000_000, "at most 1000000000000")?;
+        }
+        if let Some(patience) = self.patience {
+            within("patience", patience, 1..=MOST, "a number of epochs up to 1000000000")?;
+        }
+        // What config.toml can hold.
+        within("seed", self.seed, 0..=i64::MAX as u64, "at most 9223372036854775807")?;
+        self.schedule.validate()?;
+        if let Some(clip) = self.clip {
+            within("clip", clip, 1e-6..=1e6, "a norm from 0.000001 to 1000000")?;
+        }
+        if let Some(budget) = self.budget {
+            above_zero("budget", budget)?;
+        }
+        if self.weight_decay != 0.0 {
+            let expected = "0, or a number from 1e-10 to 1000000";
+            within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
+        }
+        let taken = self.weight_decay * self.schedule.learning_rate;
+        if taken >= 1.0 {
+            return Err(ConfigError::Conflict(format!(
+                "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
+                 product must be below 1",
+                self.weight_decay, self.schedule.learning_rate
+            )));
+        }
+        if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
+            let why = "weight decay in plain adam is scaled away by its second moment; use the optimizer adamw";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        self.adam.validate()?;
+        if let Some(bias) = self.init.forget_bias {
+            within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
+        }
+        Ok(())
+    }
+}
