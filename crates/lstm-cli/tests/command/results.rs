@@ -169,7 +169,11 @@ fn residual_connections_that_were_chosen_can_be_done_without() {
         let command = format!("train words.txt --layers 2 {option} --steps 1 --hidden 4 --force --out run");
         let said = line(folder.path(), &command);
         assert_eq!(said.code, Some(0), "{}", said.err);
-        assert_eq!(line(folder.path(), "show run --json").json()["config"]["model"]["lstm"]["residual"], expected, "{option}");
+        assert_eq!(
+            line(folder.path(), "show run --json").json()["config"]["model"]["lstm"]["residual"],
+            expected,
+            "{option}"
+        );
     }
 }
 

@@ -259,6 +259,11 @@ impl LanguageTape {
         self.readout.sample(sampler);
     }
 
+    /// Whether training steps score the tokens that a sampler draws.
+    pub(crate) fn samples(&self) -> bool {
+        self.readout.samples()
+    }
+
     /// The predicted positions of the last pass.
     pub(crate) fn predicted(&self) -> Predicted<'_> {
         let positions = &self.readout.positions;

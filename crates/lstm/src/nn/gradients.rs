@@ -25,6 +25,12 @@ impl Gradients {
         Self { values: Params::zeros(layout), table, width, ranges: vec![rest], touched: Vec::new() }
     }
 
+    /// All zeros, of a model without such a table.
+    pub fn dense(layout: Arc<Layout>) -> Self {
+        let all = 0..layout.len();
+        Self { values: Params::zeros(layout), table: 0, width: 1, ranges: vec![all], touched: Vec::new() }
+    }
+
     /// Zeroes the table's rows that were touched, and notes those of `rows` as touched.
     pub(crate) fn touch(&mut self, rows: impl IntoIterator<Item = u32>) {
         for range in self.ranges.iter().take_while(|range| range.start < self.table) {
@@ -81,7 +87,7 @@ impl Gradients {
     }
 
     /// The gradients, to write.
-    pub(crate) fn params_mut(&mut self) -> &mut Params {
+    pub fn params_mut(&mut self) -> &mut Params {
         &mut self.values
     }
 

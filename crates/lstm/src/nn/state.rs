@@ -26,6 +26,11 @@ impl State {
         Self { h: vec![0.0; h], c: vec![0.0; c], batch, sizes }
     }
 
+    /// No state, of what carries none.
+    pub fn none() -> Self {
+        Self { h: Vec::new(), c: Vec::new(), batch: 0, sizes: Vec::new() }
+    }
+
     /// B, the number of rows.
     pub fn batch(&self) -> usize {
         self.batch

@@ -7,8 +7,6 @@ use lstm_kernels::read_gigabytes_per_second;
 use super::rules::TOKENS_PER_WEIGHT;
 use super::tokens::Sample;
 use crate::bench::{Shape, train};
-use crate::evaluate::Evaluation;
-use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
@@ -17,8 +15,10 @@ use crate::text::TextError;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::check::check_memory;
-use crate::train::data::{Data, batches, sampler};
+use crate::train::data::Data;
+use crate::train::language::Language;
 use crate::train::step::TrainStep;
+use crate::train::task::{Part, Task as _};
 
 /// The share of a run's time that one measurement takes, and the most seconds of it.
 const MEASURED: f64 = 0.02;
@@ -125,15 +125,14 @@ impl Speed {
         let mut config = config.clone();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
-        let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, data, &model)?;
-        let mut progress = Progress::new(&config, &model, String::new());
-        let sampler = sampler(&config, data);
-        let samples = sampler.is_some();
-        let mut training = TrainStep::new(&model, &config, sampler);
-        let batches = batches(&config, data, 0)?;
+        let task = Language::new(config, data)?;
+        check_memory(task.settings(), data, task.model())?;
+        let mut progress = Progress::new(&task);
+        let mut training = TrainStep::new(&task);
+        let batches = task.batches(0)?;
         let mut of_steps = |sampling: bool| {
-            training.sample(sampling);
+            // Candidates are scored from the start, but never at the end.
+            training.adjust(if sampling { 0.0 } else { 1.0 });
             let (mut started, mut tokens, mut steps) = (Instant::now(), 0, 0);
             while steps <= FEWEST_STEPS || started.elapsed().as_secs_f64() < seconds_to_measure(seconds) {
                 if progress.position.batch >= batches.len() {
@@ -149,18 +148,18 @@ impl Speed {
             started.elapsed().as_secs_f64() / tokens.max(1) as f64
         };
         let whole = of_steps(false);
-        let sampled = if samples { of_steps(true) } else { whole };
+        let sampled = if task.samples() { of_steps(true) } else { whole };
         drop(training);
         let params = progress.evaluated();
-        let evaluation = match data.valid.as_ref().or(data.test.as_ref()) {
+        let part = [Part::Validation, Part::Test].into_iter().find_map(|part| Some((part, task.positions(part)?)));
+        let evaluation = match part {
             None => whole / super::search::TRAINING_PER_EVALUATION,
-            Some(corpus) => {
-                let mut evaluation =
-                    Evaluation::new(&model, params, &data.tokenizer, corpus, config.batching, config.training.batch)?;
+            Some((part, of)) => {
+                let mut evaluation = task.evaluation(params, part)?;
                 let (mut started, mut tokens, mut passes) = (Instant::now(), 0, 0);
                 while started.elapsed().as_secs_f64() < seconds_to_measure(seconds) && evaluation.advance() {
                     tokens += evaluation.predicted().count();
-                    if passes == 0 && tokens < corpus.tokens() {
+                    if passes == 0 && tokens < of {
                         (started, tokens) = (Instant::now(), 0);
                     }
                     passes += 1;

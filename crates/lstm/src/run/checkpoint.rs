@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::formats::FormatError;
 use crate::formats::safetensors::{Contents, read, to_bytes};
-use crate::model::{LanguageModel, Loss};
+use crate::model::Loss;
 use crate::nn::params::Params;
 use crate::nn::state::State;
 use crate::optim::averaging::{Averaging, average_in};
 use crate::optim::optimizer::Optimizer;
-use crate::run::config::RunConfig;
 use crate::run::saved::{read_params, tensors};
+use crate::run::settings::Settings;
+use crate::train::task::Task;
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ pub(crate) struct Position {
     pub(crate) saving: f64,
     /// The fingerprint of the texts.
     pub(crate) data: String,
-    /// The settings of the run, [`RunConfig::deciding`]; null in a checkpoint that does not note them.
+    /// The settings of the run, [`Settings::deciding`]; null in a checkpoint that does not note them.
     #[serde(default)]
     pub(crate) config: Value,
     /// The checksum of the whole `tokenizer.json`; empty likewise.
@@ -103,18 +104,18 @@ const AVERAGE: &str = "average";
 
 impl Progress {
     /// The start of a run.
-    pub(crate) fn new(config: &RunConfig, model: &LanguageModel, data: String) -> Self {
-        let from_the_start = config.training.average.begins_at_once();
+    pub(crate) fn new<T: Task>(task: &T) -> Self {
+        let (layout, training) = (task.layout(), task.settings().training());
+        let from_the_start = training.average.begins_at_once();
         Self {
-            params: model.initialise(&config.training.init, config.training.seed),
-            average: from_the_start.then(|| Params::zeros(model.layout().clone())),
-            optimizer: Optimizer::new(config.training.optimizer, config.training.weight_decay, model.layout().len())
-                .with_adam(config.training.adam),
-            state: model.state(config.training.batch),
+            params: task.initialise(&training.init, training.seed),
+            average: from_the_start.then(|| Params::zeros(layout.clone())),
+            optimizer: Optimizer::new(training.optimizer, training.weight_decay, layout.len()).with_adam(training.adam),
+            state: task.state(training.batch),
             position: Position {
-                data,
+                data: task.fingerprint(),
                 averaged: from_the_start.then_some(0),
-                config: config.deciding(),
+                config: task.settings().deciding(),
                 ..Position::default()
             },
         }
@@ -183,15 +184,16 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), contents, position })
     }
 
-    /// Its progress, for a run of this configuration and model.
-    pub(crate) fn restore(self, config: &RunConfig, model: &LanguageModel) -> Result<Progress, FormatError> {
+    /// Its progress, for a run of this task.
+    pub(crate) fn restore<T: Task>(self, task: &T) -> Result<Progress, FormatError> {
         let Self { path, contents, position } = self;
         let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
-        let mut progress = Progress::new(config, model, String::new());
+        let mut progress = Progress::new(task);
+        let training = task.settings().training();
         let noted = progress.position.config.take();
-        progress.params = read_params(model, &contents, &path)?;
+        progress.params = read_params(task.layout(), &contents, &path)?;
         let has = position.averaged.is_some();
-        if has && !config.training.averages() || !has && config.training.average.begins_at_once() {
+        if has && !training.averages() || !has && training.average.begins_at_once() {
             let found = if has { "an" } else { "no" };
             return Err(unusable(format!(
                 "it has {found} average of the weights, which does not fit config.toml: that was changed since it was \
@@ -220,7 +222,7 @@ impl Checkpoint {
         progress.optimizer.steps = position.step;
         progress.position = Position { config: noted, ..position };
         contents.refuse_others(&path, |name| {
-            let parameter = model.layout().entries().iter().any(|entry| entry.name == name);
+            let parameter = task.layout().entries().iter().any(|entry| entry.name == name);
             parameter || STATES.contains(&name) || has && name == AVERAGE
         })?;
         Ok(progress)

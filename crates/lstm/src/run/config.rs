@@ -1,33 +1,19 @@
 //! The configuration of a run, everything resolved.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use crate::formats::{FormatError, read_bounded, write_bytes};
+use crate::formats::FormatError;
 use crate::model::LanguageModelConfig;
 use crate::nn::config::{ConfigError, at_least_one, within};
-use crate::run::earlier::{as_now, without_nt_asgd};
 use crate::run::folder::RunFolder;
+use crate::run::settings::Settings;
 use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::documents::{Documents, LineEnds, Reading};
 use crate::text::shuffle::Shuffle;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
-
-/// The version of the `config.toml` this program writes.
-const VERSION: i64 = 2;
-
-/// The first, which stands in no other tables.
-const FIRST: i64 = 1;
-
-/// The most bytes of a `config.toml`, which has some two thousand.
-const MOST_BYTES: u64 = 1 << 20;
-
-/// The settings that say how long a run is.
-const BOUNDS: [&str; 4] = ["epochs", "steps", "budget", "patience"];
 
 /// How `config.toml` names a text that lies beside it.
 const OWN_TEXT: &str = "text.txt";
@@ -152,109 +138,39 @@ impl RunConfig {
         }
         Ok(())
     }
+}
 
-    /// Everything that decides the bits of what follows, as it is noted in a checkpoint: all but where the texts lie, which are proven by
-    /// themselves.
-    pub(crate) fn deciding(&self) -> Value {
+impl Settings for RunConfig {
+    fn training(&self) -> &Training {
+        &self.training
+    }
+
+    fn training_mut(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        Self::validate(self)
+    }
+
+    fn without_places(&self) -> Self {
         let data = DataConfig { train: None, valid: None, test: None, tokenizer: None, ..self.data.clone() };
-        json!(Self { data, ..self.clone() })
+        Self { data, ..self.clone() }
     }
 
-    /// The settings that a model has for good: not how long it was to be trained, which may be lengthened.
-    pub(crate) fn lasting(&self) -> Value {
-        Self { training: self.training.of_any_length(), ..self.clone() }.deciding()
-    }
-
-    /// The settings that `file`, a model or a checkpoint, notes.
-    pub(crate) fn noted(noted: &Value, file: &Path) -> Result<Self, FormatError> {
-        serde_json::from_value(as_now(noted.clone())).map_err(|e| FormatError::Unusable {
-            path: file.to_owned(),
-            why: format!("its settings are none of this program ({e}); use the one that wrote it"),
-        })
-    }
-
-    /// Refuses a configuration that was changed since `noted` was, and names the setting. `of`: what of it was noted. Files of older
-    /// programs noted nothing.
-    pub(crate) fn check_against(
-        &self,
-        noted: &Value,
-        of: fn(&Self) -> Value,
-        folder: &RunFolder,
-        file: &Path,
-    ) -> Result<(), FormatError> {
-        if noted.is_null() {
-            return Ok(());
-        }
-        // By way of the settings, so that one that was not there yet has its default.
-        let before = Self::noted(noted, file)?;
-        let Some((name, [was, is])) = difference(&of(&before), &of(self), "") else { return Ok(()) };
-        let bound = name.strip_prefix("training.").filter(|name| BOUNDS.contains(name));
-        let advice =
-            bound.map_or(", or start a new run".to_owned(), |name| format!(" and give `{name}` beside `resume`"));
-        let file = file.file_name().unwrap_or_default().to_string_lossy();
-        Err(FormatError::Conflict {
-            path: folder.config(),
-            why: format!(
-                "{name} is {is}, but was {was} when {file} was written: it was changed since; undo that{advice}"
-            ),
-        })
-    }
-
-    /// Writes `config.toml`.
-    pub(crate) fn save(&self, folder: &RunFolder) -> Result<(), FormatError> {
-        write_bytes(&folder.config(), &self.to_bytes(folder)?)
-    }
-
-    /// The bytes of `config.toml`.
-    pub(crate) fn to_bytes(&self, folder: &RunFolder) -> Result<Vec<u8>, FormatError> {
+    fn stored_in(&self, folder: &RunFolder) -> Self {
         // A run can be moved with the text that it keeps.
         let own = self.data.train.as_deref() == std::path::absolute(folder.text()).ok().as_deref();
         let train = if own { Some(PathBuf::from(OWN_TEXT)) } else { self.data.train.clone() };
-        let data = DataConfig { train, ..self.data.clone() };
-        let text = toml::to_string(&Self { data, ..self.clone() })
-            .map_err(|e| FormatError::Unusable { path: folder.config(), why: format!("cannot be described: {e}") })?;
-        Ok(format!("version = {VERSION}\n{text}").into_bytes())
+        Self { data: DataConfig { train, ..self.data.clone() }, ..self.clone() }
     }
 
-    /// Reads `config.toml`.
-    pub(crate) fn load(folder: &RunFolder) -> Result<Self, FormatError> {
-        let path = folder.config();
-        let unusable = |why: String| FormatError::Unusable { path: path.clone(), why };
-        let text = String::from_utf8(read_bounded(&path, MOST_BYTES)?)
-            .map_err(|_| unusable("it is no text; restore it from a copy".to_owned()))?;
-        /// The version alone, whatever stands beside it.
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: Option<toml::Spanned<i64>>,
-        }
-        let damaged = |e: String| {
-            unusable(format!("it is no configuration of this program; undo the change, or restore it from a copy\n{e}"))
-        };
-        let Versioned { version } = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
-        let version =
-            version.ok_or_else(|| unusable(format!("it should say version = {VERSION}; restore it from a copy")))?;
-        let number = *version.get_ref();
-        if number > VERSION {
-            return Err(unusable(format!("its version {number} is newer than {VERSION}; update the program")));
-        }
-        if number < FIRST {
-            return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy")));
-        }
-        // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
-        let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);
-        let settings = [&text[..line], &" ".repeat(version.span().end - line), &text[version.span().end..]].concat();
-        let mut config: Self = if number == FIRST {
-            let settings: Value = toml::from_str(&without_nt_asgd(&settings)).map_err(|e| damaged(e.to_string()))?;
-            serde_json::from_value(as_now(settings)).map_err(|e| damaged(e.to_string()))?
-        } else {
-            toml::from_str(&settings).map_err(|e| damaged(e.to_string()))?
-        };
-        if config.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
+    fn read_from(mut self, folder: &RunFolder) -> Result<Self, FormatError> {
+        if self.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
             let own = std::path::absolute(folder.text());
-            config.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
+            self.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
         }
-        config.validate().map_err(|e| unusable(e.to_string()))?;
-        Ok(config)
+        Ok(self)
     }
 }
 
@@ -308,29 +224,9 @@ impl DataConfig {
     }
 }
 
-/// The first setting that differs, with both values as `config.toml` has them.
-fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2])> {
-    if let (Value::Object(before), Value::Object(now)) = (was, is) {
-        let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-        let inner = |key: &String| if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-        return keys.into_iter().find_map(|key| difference(&was[key], &is[key], &inner(key)));
-    }
-    let written = |value: &Value| match value {
-        Value::Null => "not set".to_owned(),
-        // A single-precision number has its own few digits; a whole one has all of them.
-        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            Some(value) if f64::from(value as f32) == value => (value as f32).to_string(),
-            _ => number.to_string(),
-        },
-        value => value.to_string(),
-    };
-    (was != is).then(|| (name.to_owned(), [written(was), written(is)]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::averaging::Averaging;
     use crate::run::preset::Preset;
 
     /// A folder with this `config.toml`, read.
@@ -338,21 +234,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.toml"), text).unwrap();
         RunConfig::load(&RunFolder(folder.path().to_owned())).map_err(|error| error.to_string())
-    }
-
-    /// The optimizer nt-asgd was written so before its average had a name of its own.
-    #[test]
-    fn a_run_by_nt_asgd_of_an_earlier_version_is_sgd_with_a_non_monotone_average() {
-        let config = Preset::Awd.config();
-        let written = String::from_utf8(config.to_bytes(&RunFolder("run".into())).unwrap()).unwrap();
-        let earlier = written
-            .replace("optimizer = \"sgd\"", "optimizer = \"nt-asgd\"\nnon_monotone = 5")
-            .replace("average = \"non-monotone(5)\"", "average = \"none\"");
-        assert!(earlier.contains("nt-asgd") && earlier.contains("average = \"none\""), "{earlier}");
-        assert_eq!(read(&earlier), Ok(config));
-        let sgd = written.replace("optimizer = \"sgd\"", "optimizer = \"sgd\"\nnon_monotone = 3");
-        let sgd = sgd.replace("average = \"non-monotone(5)\"", "average = \"none\"");
-        assert_eq!(read(&sgd).map(|config| config.training.average), Ok(Averaging::None));
     }
 
     /// Only those at the top were refused; one in a table changed the result in silence, as that of a misspelt one does.
@@ -371,8 +252,8 @@ mod tests {
             tables += 1;
         }
         assert!(tables >= 9, "{written}");
-        let error = read(&written.replacen("seed", "sead", 1)).unwrap_err();
-        assert!(error.contains("sead") && error.contains("line 2"), "{error}");
+        let error = read(&written.replacen("segment", "segmant", 1)).unwrap_err();
+        assert!(error.contains("segmant") && error.contains("line 2"), "{error}");
     }
 
     #[test]

@@ -63,3 +63,61 @@ pub(super) fn without_nt_asgd(settings: &str) -> String {
     };
     settings.lines().map(|each| line(each) + "\n").collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::optim::averaging::Averaging;
+    use crate::run::config::RunConfig;
+    use crate::run::folder::RunFolder;
+    use crate::run::preset::Preset;
+    use crate::run::settings::Settings;
+
+    /// A configuration as the first version wrote it.
+    fn first(config: &RunConfig) -> String {
+        let mut all = toml::Table::try_from(config).unwrap();
+        let table = |of: &mut toml::Table, name| match of.remove(name) {
+            Some(toml::Value::Table(table)) => table,
+            other => panic!("{name}: {other:?}"),
+        };
+        let training = table(&mut all, "training");
+        all.extend(training);
+        let model = all["model"].as_table_mut().unwrap();
+        let mut lstm = table(model, "lstm");
+        lstm.remove("bidirectional");
+        model.extend([("embedding".to_owned(), lstm.remove("input").unwrap())]);
+        model.extend(lstm);
+        format!("version = 1\n{}", toml::to_string(&all).unwrap())
+    }
+
+    /// A folder with this `config.toml`, read.
+    fn read(text: &str) -> Result<RunConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), text).unwrap();
+        RunConfig::load(&RunFolder(folder.path().to_owned())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_configuration_of_the_first_version_says_the_same() {
+        for preset in [Preset::Builtin, Preset::Awd, Preset::TextLstm] {
+            let config = preset.config();
+            assert_eq!(read(&first(&config)), Ok(config));
+        }
+        let error = read(&first(&Preset::Awd.config()).replace("tied", "tide")).unwrap_err();
+        assert!(error.contains("tide") && error.contains("config.toml"), "{error}");
+    }
+
+    /// The optimizer nt-asgd was written so before its average had a name of its own.
+    #[test]
+    fn a_run_by_nt_asgd_of_an_earlier_version_is_sgd_with_a_non_monotone_average() {
+        let config = Preset::Awd.config();
+        let written = first(&config);
+        let earlier = written
+            .replace("optimizer = \"sgd\"", "optimizer = \"nt-asgd\"\nnon_monotone = 5")
+            .replace("average = \"non-monotone(5)\"", "average = \"none\"");
+        assert!(earlier.contains("nt-asgd") && earlier.contains("average = \"none\""), "{earlier}");
+        assert_eq!(read(&earlier), Ok(config));
+        let sgd = written.replace("optimizer = \"sgd\"", "optimizer = \"sgd\"\nnon_monotone = 3");
+        let sgd = sgd.replace("average = \"non-monotone(5)\"", "average = \"none\"");
+        assert_eq!(read(&sgd).map(|config| config.training.average), Ok(Averaging::None));
+    }
+}

@@ -488,7 +488,7 @@ impl Write for Spool {
 
 /// Files written in full, to take their places together: all of them or none.
 #[derive(Debug)]
-pub(crate) struct Pending<'a> {
+pub struct Pending<'a> {
     folder: &'a RunFolder,
     partial: Partial,
     removed: Vec<&'static str>,
@@ -496,7 +496,10 @@ pub(crate) struct Pending<'a> {
 
 impl Pending<'_> {
     /// Writes a file that shall become `path`, which is one of the folder's.
-    pub(crate) fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
         let place = self.place(path);
         disk::write(&place, bytes).map_err(|source| FormatError::Write { path: path.to_owned(), source })
     }

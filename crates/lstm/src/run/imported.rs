@@ -7,7 +7,8 @@ use crate::formats::network::Language;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
-use crate::run::saved::{LoadedRun, ModelCard, Origin, file_checksum, model_bytes};
+use crate::run::saved::{LoadedRun, ModelCard, Origin, file_checksum, model_bytes, tokenizer_text};
+use crate::run::settings::Settings as _;
 
 /// A model that was read from `source`, another program's file, as one of this program.
 ///
@@ -42,7 +43,10 @@ pub fn write_run(trained: &LoadedRun, folder: &Path, existing: Existing) -> Resu
     let mut pending = claim.pending()?;
     pending.add(&folder.config(), &config.to_bytes(folder)?)?;
     pending.add(&folder.tokenizer(), &words)?;
-    pending.add(&folder.model(), &model_bytes(&folder.model(), params, &card, tokenizer)?)?;
+    pending.add(
+        &folder.model(),
+        &model_bytes(&folder.model(), params, &card, &tokenizer_text(tokenizer, &folder.model())?)?,
+    )?;
     pending.publish()
 }
 

@@ -9,6 +9,7 @@ pub mod folder;
 pub mod imported;
 pub mod preset;
 pub mod saved;
+pub mod settings;
 pub mod summary;
 pub mod training;
 

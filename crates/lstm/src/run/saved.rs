@@ -1,6 +1,8 @@
 //! The best model of a run, and a trained model opened to be used: from its run folder, or from its file alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,13 +12,15 @@ use crate::formats::foreign::Format;
 use crate::formats::safetensors::{Contents, MOST_HEADER, Tensor, is_ours, map, read, to_bytes};
 use crate::formats::write_bytes;
 use crate::model::{LanguageModel, Loss};
-use crate::nn::params::Params;
+use crate::nn::params::{Layout, Params};
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
+use crate::run::settings::Settings;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::data::{test_text, training_text, validation_text};
+use crate::train::task::Task;
 
 /// The facts about a saved model beside its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +30,7 @@ pub struct ModelCard {
     /// The checksum of the whole `tokenizer.json`; empty where it was not noted.
     #[serde(default)]
     pub tokenizer_file: String,
-    /// The settings it was trained with, but for where its texts lie and how long it was to be trained: `RunConfig::lasting`. Null where they
+    /// The settings it was trained with, but for where its texts lie and how long it was to be trained: `Settings::lasting`. Null where they
     /// were not noted.
     #[serde(default)]
     pub config: Value,
@@ -51,50 +55,48 @@ pub struct ModelCard {
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Writes a model file.
-pub(crate) fn save_model(
-    path: &Path,
-    params: &Params,
-    card: &ModelCard,
-    tokenizer: &Tokenizer,
-) -> Result<(), FormatError> {
-    write_bytes(path, &model_bytes(path, params, card, tokenizer)?)
+pub(crate) fn save_model(path: &Path, params: &Params, card: &ModelCard, texts: &Texts) -> Result<(), FormatError> {
+    write_bytes(path, &model_bytes(path, params, card, texts)?)
 }
 
+/// The texts in the metadata of a model file beside its card, by their keys.
+pub type Texts = BTreeMap<String, String>;
+
 /// The bytes of a model file that shall be `path`: the parameters, and in the metadata the configuration and results (`card`) and
-/// the whole tokenizer. The same model is the same bytes.
+/// all else that the model needs. The same model is the same bytes.
 pub(crate) fn model_bytes(
     path: &Path,
     params: &Params,
     card: &ModelCard,
-    tokenizer: &Tokenizer,
+    texts: &Texts,
 ) -> Result<Vec<u8>, FormatError> {
+    to_bytes(path, &tensors(params), json!(card), texts)
+}
+
+/// The whole tokenizer, as a model file that shall be `path` has it.
+pub(crate) fn tokenizer_text(tokenizer: &Tokenizer, path: &Path) -> Result<Texts, FormatError> {
     let text = String::from_utf8(tokenizer.to_bytes(path)?).expect("JSON is text");
     // Beyond some million tokens a header would be longer than readers of the format take; such a model needs its run folder.
     let fits = (text.len() as u64) < MOST_HEADER / 2;
-    let texts = fits.then(|| (TOKENIZER.to_owned(), text)).into_iter().collect();
-    to_bytes(path, &tensors(params), json!(card), &texts)
+    Ok(fits.then(|| (TOKENIZER.to_owned(), text)).into_iter().collect())
 }
 
 /// Reads `model.safetensors`.
-pub(crate) fn load_model(path: &Path, model: &LanguageModel) -> Result<(Params, ModelCard), FormatError> {
+pub(crate) fn load_model(path: &Path, layout: &Arc<Layout>) -> Result<(Params, ModelCard), FormatError> {
     let contents = read(path)?;
     let card = card(&contents, path)?;
-    Ok((model_params(model, contents, path)?, card))
+    Ok((model_params(layout, contents, path)?, card))
 }
 
-/// Refuses a best model that is not that of the run with this configuration, tokenizer and training text: damaged, or of another run.
-/// A run that goes on would say its results, or end in an error when all is trained.
-pub(crate) fn check_model(
-    folder: &RunFolder,
-    config: &RunConfig,
-    model: &LanguageModel,
-    tokenizer_file: &str,
-    text: &str,
-) -> Result<(), FormatError> {
+/// Refuses a best model that is not that of the run of this task, with these settings: damaged, or of another run. A run that goes on
+/// would say its results, or end in an error when all is trained.
+pub(crate) fn check_model<T: Task>(folder: &RunFolder, settings: &T::Settings, task: &T) -> Result<(), FormatError> {
     let path = folder.model();
-    let (_, card) = load_model(&path, model)?;
-    config.check_against(&card.config, RunConfig::lasting, folder, &path)?;
-    let noted = [(&card.tokenizer_file, tokenizer_file), (&card.text, text)];
+    let (_, card) = load_model(&path, task.layout())?;
+    settings.check_against(&card.config, T::Settings::lasting, folder, &path)?;
+    let mut own = ModelCard::default();
+    task.describe(&mut own);
+    let noted = [(&card.tokenizer_file, &own.tokenizer_file), (&card.text, &own.text)];
     if noted.iter().any(|(noted, found)| !noted.is_empty() && noted != found) {
         let why = "it is the model of another run, with another text or tokenizer; put this run's own in its place";
         return Err(FormatError::Unusable { path, why: why.to_owned() });
@@ -115,17 +117,17 @@ fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
 }
 
 /// The parameters of a model file, of which nothing may be left over.
-fn model_params(model: &LanguageModel, contents: Contents, path: &Path) -> Result<Params, FormatError> {
-    check_shapes(model, &contents, path)?;
-    contents.refuse_others(path, |name| model.layout().entries().iter().any(|entry| entry.name == name))?;
-    Ok(contents.into_params(model.layout()))
+fn model_params(layout: &Arc<Layout>, contents: Contents, path: &Path) -> Result<Params, FormatError> {
+    check_shapes(layout, &contents, path)?;
+    contents.refuse_others(path, |name| layout.entries().iter().any(|entry| entry.name == name))?;
+    Ok(contents.into_params(layout))
 }
 
-/// The bytes of a model file that says of itself that it was trained with `config`, everything else as it is.
-pub(crate) fn with_settings(path: &Path, config: &RunConfig) -> Result<Vec<u8>, FormatError> {
+/// The bytes of a model file that says of itself that it was trained with `settings`, everything else as it is.
+pub(crate) fn with_settings(path: &Path, settings: &impl Settings) -> Result<Vec<u8>, FormatError> {
     let contents = read(path)?;
     let mut document = contents.document.clone();
-    document["config"] = config.lasting();
+    document["config"] = settings.lasting();
     to_bytes(path, &contents.tensors(), document, &contents.texts)
 }
 
@@ -135,11 +137,11 @@ pub(crate) fn tensors(params: &Params) -> Vec<Tensor<'_>> {
     entries.map(|entry| (entry.name.as_str(), entry.shape.as_slice(), params.get(entry.slot))).collect()
 }
 
-/// Every parameter of `model`, of its own shape.
-pub(crate) fn read_params(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
-    check_shapes(model, contents, path)?;
-    let mut params = Params::zeros(model.layout().clone());
-    for entry in model.layout().entries() {
+/// Every parameter of a model, of its own shape.
+pub(crate) fn read_params(layout: &Arc<Layout>, contents: &Contents, path: &Path) -> Result<Params, FormatError> {
+    check_shapes(layout, contents, path)?;
+    let mut params = Params::zeros(layout.clone());
+    for entry in layout.entries() {
         if let Some((_, values)) = contents.get(&entry.name) {
             params.get_mut(entry.slot).copy_from_slice(values);
         }
@@ -147,9 +149,9 @@ pub(crate) fn read_params(model: &LanguageModel, contents: &Contents, path: &Pat
     Ok(params)
 }
 
-/// Refuses a file without a parameter of `model`, or with one of another shape.
-fn check_shapes(model: &LanguageModel, contents: &Contents, path: &Path) -> Result<(), FormatError> {
-    for entry in model.layout().entries() {
+/// Refuses a file without a parameter of a model, or with one of another shape.
+fn check_shapes(layout: &Arc<Layout>, contents: &Contents, path: &Path) -> Result<(), FormatError> {
+    for entry in layout.entries() {
         let found = contents.get(&entry.name);
         if found.is_some_and(|(shape, _)| *shape == entry.shape) {
             continue;
@@ -321,7 +323,7 @@ impl LoadedRun {
         path: &Path,
     ) -> Result<Self, TrainError> {
         let model = LanguageModel::new(config.model.clone())?;
-        let params = model_params(&model, contents, path)?;
+        let params = model_params(model.layout(), contents, path)?;
         Ok(Self { origin, config, tokenizer, model, params, card })
     }
 
@@ -330,7 +332,7 @@ impl LoadedRun {
     /// # Errors
     /// A place that cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), FormatError> {
-        save_model(path, &self.params, &self.card, &self.tokenizer)
+        save_model(path, &self.params, &self.card, &tokenizer_text(&self.tokenizer, path)?)
     }
 
     /// Refuses to look for a text of a model that does not know of any.

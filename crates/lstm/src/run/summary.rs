@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::config::RunConfig;
 use super::folder::RunFolder;
 use super::saved::ModelCard;
+use super::settings::Settings;
 use crate::formats::FormatError;
 use crate::formats::safetensors::document;
 

@@ -1,6 +1,7 @@
 //! Whether a run's settings, its texts and the memory go together: what is refused before the first step.
 
-use super::data::{Data, batches};
+use super::data::Data;
+use super::task::{Batches as _, Part, Task};
 use crate::free_memory::{self, sum, times};
 use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
@@ -8,18 +9,20 @@ use crate::optim::averaging::Averaging;
 use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::settings::Settings as _;
 use crate::text::batch::Batching;
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
-pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
-    let steps = check_accumulation(config, data)? as u64;
-    let by_epochs = config.training.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
+pub(super) fn check_schedule<T: Task>(task: &T) -> Result<(), TrainError> {
+    let training = task.settings().training();
+    let steps = check_accumulation(task)? as u64;
+    let by_epochs = training.epochs.map(|epochs| steps.saturating_mul(epochs as u64));
     // How many steps fit a time budget alone is not known before.
-    if let Some(steps) = [by_epochs, config.training.steps].into_iter().flatten().min() {
-        config.training.schedule.fits(steps)?;
+    if let Some(steps) = [by_epochs, training.steps].into_iter().flatten().min() {
+        training.schedule.fits(steps)?;
     }
-    let watches = match (config.training.schedule.kind, config.training.average) {
-        _ if data.valid.is_some() => None,
+    let watches = match (training.schedule.kind, training.average) {
+        _ if task.positions(Part::Validation).is_some() => None,
         (ScheduleKind::Plateau, _) => Some("the schedule plateau"),
         (_, Averaging::NonMonotone(_)) => Some("a non-monotone average, as nt-asgd has it,"),
         _ => None,
@@ -32,15 +35,14 @@ pub(super) fn check_schedule(config: &RunConfig, data: &Data) -> Result<(), Trai
 }
 
 /// Refuses more batches a step than an epoch has; gives the steps of an epoch.
-pub(super) fn check_accumulation(config: &RunConfig, data: &Data) -> Result<usize, TrainError> {
-    let count = batches(config, data, 0)?.len();
-    if config.training.accumulate > count.max(1) {
-        let joined = config.training.accumulate;
+pub(super) fn check_accumulation<T: Task>(task: &T) -> Result<usize, TrainError> {
+    let (count, joined) = (task.batches(0)?.count(), task.settings().training().accumulate);
+    if joined > count.max(1) {
         return Err(TrainError::Unusable(format!(
             "`accumulate` joins {joined} batches into one step, but an epoch has {count}; choose fewer, or smaller batches"
         )));
     }
-    Ok(count.div_ceil(config.training.accumulate))
+    Ok(count.div_ceil(joined))
 }
 
 /// Refuses settings that would change nothing on this text.

@@ -130,6 +130,8 @@ const STEPS_PER_LINE: u64 = 100;
 #[derive(Debug)]
 struct MetricsFile {
     path: PathBuf,
+    /// The figure of a loss that is recorded.
+    figure: fn(Loss) -> f64,
     file: File,
     /// The lines that are kept.
     kept: Vec<String>,
@@ -140,7 +142,7 @@ struct MetricsFile {
 impl MetricsFile {
     /// Opens the file, of which a checkpoint after `step` knows `lines`: what was recorded later will be again. Where it knows of none, those up to
     /// the step are kept.
-    fn open(path: &Path, lines: Option<usize>, step: u64) -> Result<Self, FormatError> {
+    fn open(path: &Path, lines: Option<usize>, step: u64, figure: fn(Loss) -> f64) -> Result<Self, FormatError> {
         let trouble = |source| FormatError::Write { path: path.to_owned(), source };
         let whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
         let text = std::fs::read(path).unwrap_or_default();
@@ -153,7 +155,7 @@ impl MetricsFile {
         let lines = lines.unwrap_or_else(|| kept.iter().take_while(earlier).count());
         let rest = kept.split_off(lines.min(kept.len())).into();
         let file = disk::open_end(path).map_err(trouble)?;
-        let mut metrics = Self { path: path.to_owned(), file, kept, rest };
+        let mut metrics = Self { path: path.to_owned(), figure, file, kept, rest };
         if !text.is_empty() && !text.ends_with('\n') {
             metrics.cut()?;
         }
@@ -177,6 +179,7 @@ impl MetricsFile {
 
     /// Records an event.
     fn record(&mut self, event: &Event) -> Result<(), FormatError> {
+        let figure = self.figure;
         let line = match event {
             Event::Started { .. } | Event::Evaluating { .. } => return Ok(()),
             Event::Step { step, .. } if step % STEPS_PER_LINE != 0 => return Ok(()),
@@ -185,14 +188,14 @@ impl MetricsFile {
                 "tokens_per_second": tokens_per_second, "seconds": seconds,
             }),
             Event::Validated { epoch, step, train, valid, best, seconds } => json!({
-                "step": step, "epoch": epoch + 1, "train": train.perplexity(),
-                "valid": valid.map(|loss| loss.perplexity()), "best": best, "seconds": seconds,
+                "step": step, "epoch": epoch + 1, "train": figure(*train),
+                "valid": valid.map(figure), "best": best, "seconds": seconds,
             }),
             Event::EpochEnded { epoch, step, train, seconds } => json!({
-                "step": step, "epoch": epoch + 1, "train": train.perplexity(), "seconds": seconds,
+                "step": step, "epoch": epoch + 1, "train": figure(*train), "seconds": seconds,
             }),
             Event::Averaging { step } => json!({ "step": step, "averaging": true }),
-            Event::Tested { step, test } => json!({ "step": step, "test": test.perplexity() }),
+            Event::Tested { step, test } => json!({ "step": step, "test": figure(*test) }),
         };
         let line = line.to_string();
         match self.rest.pop_front() {
@@ -218,14 +221,15 @@ pub(crate) struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// Goes on with the metrics file `path` from a checkpoint after `step` that knows `lines` of it.
+    /// Goes on with the metrics file `path` from a checkpoint after `step` that knows `lines` of it; it records the `figure` of losses.
     pub(crate) fn open(
         path: &Path,
         lines: Option<usize>,
         step: u64,
+        figure: fn(Loss) -> f64,
         observer: &'a mut dyn FnMut(&Event),
     ) -> Result<Self, FormatError> {
-        Ok(Self { metrics: MetricsFile::open(path, lines, step)?, observer })
+        Ok(Self { metrics: MetricsFile::open(path, lines, step, figure)?, observer })
     }
 
     /// Records an event and tells it.
@@ -246,6 +250,10 @@ impl<'a> Log<'a> {
 mod tests {
     use super::*;
 
+    fn open(path: &Path, lines: Option<usize>, step: u64) -> MetricsFile {
+        MetricsFile::open(path, lines, step, |loss| loss.perplexity()).unwrap()
+    }
+
     #[test]
     fn a_resumed_run_records_every_step_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -262,17 +270,17 @@ mod tests {
             let text = std::fs::read_to_string(&path).unwrap();
             text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect()
         };
-        let mut metrics = MetricsFile::open(&path, Some(0), 0).unwrap();
+        let mut metrics = open(&path, Some(0), 0);
         for step in [100, 200, 300] {
             metrics.record(&validated(step)).unwrap();
         }
         // A checkpoint of an older program knows its step alone.
-        let mut metrics = MetricsFile::open(&path, None, 200).unwrap();
+        let mut metrics = open(&path, None, 200);
         metrics.record(&validated(300)).unwrap();
         assert_eq!(steps(), [100, 200, 300]);
         // Half a line, as a kill leaves it.
         std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "{\"step\": 4").unwrap();
-        let mut metrics = MetricsFile::open(&path, Some(1), 200).unwrap();
+        let mut metrics = open(&path, Some(1), 200);
         metrics.record(&validated(250)).unwrap();
         metrics.record(&validated(300)).unwrap();
         assert_eq!(steps(), [100, 250, 300]);
@@ -285,9 +293,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let tested = Event::Tested { step: 5, test: Loss { nll: 2.0, tokens: 2 } };
-        MetricsFile::open(&path, Some(0), 0).unwrap().record(&tested).unwrap();
+        open(&path, Some(0), 0).record(&tested).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let mut metrics = MetricsFile::open(&path, Some(0), 5).unwrap();
+        let mut metrics = open(&path, Some(0), 5);
         assert_eq!(std::fs::read(&path).unwrap(), before);
         metrics.record(&tested).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), before);

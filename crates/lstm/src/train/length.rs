@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::data::{Data, batches};
+use super::task::{Batches as _, Part, Task};
 use crate::formats::FormatError;
 use crate::optim::schedule::{Moment, Schedule, ScheduleKind, Warmup};
 use crate::run::checkpoint::Position;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
-use crate::run::training::Lengthened;
+use crate::run::settings::Settings as _;
+use crate::run::training::{Lengthened, Training};
 
 /// The changes to a run that is resumed: the bounds that are given replace those it had.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,12 +36,7 @@ impl Extension {
     /// The configuration of a run with what is given in its place.
     pub(super) fn lay_over(&self, stored: &RunConfig) -> Result<RunConfig, TrainError> {
         let mut config = stored.clone();
-        config.training.epochs = self.epochs.or(config.training.epochs);
-        config.training.steps = self.steps.or(config.training.steps);
-        config.training.budget = self.budget.or(config.training.budget);
-        if let Some(patience) = self.patience {
-            config.training.patience = (patience > 0).then_some(patience);
-        }
+        self.lengthen(&mut config.training);
         let DataConfig { train, valid, test, .. } = &mut config.data;
         for (name, now, before) in
             [("text", &self.train, train), ("validation text", &self.valid, valid), ("test text", &self.test, test)]
@@ -58,6 +54,16 @@ impl Extension {
         }
         Ok(config)
     }
+
+    /// Puts the bounds that are given in the place of those there are.
+    pub(super) fn lengthen(&self, training: &mut Training) {
+        training.epochs = self.epochs.or(training.epochs);
+        training.steps = self.steps.or(training.steps);
+        training.budget = self.budget.or(training.budget);
+        if let Some(patience) = self.patience {
+            training.patience = (patience > 0).then_some(patience);
+        }
+    }
 }
 
 /// A bound that ended a run, with what was reached.
@@ -73,16 +79,21 @@ pub enum Bound {
     Patience(usize),
 }
 
-/// Whether the steps or the seconds are used up.
-pub(super) fn is_spent(config: &RunConfig, data: &Data, position: &Position) -> bool {
-    config.training.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, data, position))
-        || config.training.steps.is_some_and(|steps| position.step >= steps)
+/// Whether the steps or the seconds are used up. `evaluated`: the positions to validate on and to test with, [`evaluated`].
+pub(super) fn is_spent(training: &Training, evaluated: usize, position: &Position) -> bool {
+    training.budget.is_some_and(|budget| position.trained() >= training_seconds(budget, evaluated, position))
+        || training.steps.is_some_and(|steps| position.step >= steps)
 }
 
-/// The seconds to evaluate so many tokens, as long as those took that were.
-pub(super) fn evaluation_seconds(tokens: usize, position: &Position) -> f64 {
+/// The positions to validate on and to test with.
+pub(super) fn evaluated<T: Task>(task: &T) -> usize {
+    [Part::Validation, Part::Test].into_iter().filter_map(|part| task.positions(part)).sum()
+}
+
+/// The seconds to evaluate so many positions, as long as those took that were.
+pub(super) fn evaluation_seconds(positions: usize, position: &Position) -> f64 {
     let (count, seconds) = position.evaluated;
-    tokens as f64 * seconds / count.max(1) as f64
+    positions as f64 * seconds / count.max(1) as f64
 }
 
 /// The share of a time budget that is kept for saving and for what is not foreseen, and the least of it that is trained in.
@@ -91,24 +102,24 @@ const LEAST_TRAINING: f64 = 0.05;
 
 /// The seconds of a time budget in which to train: those that reading, the last validation and the test leave of it; a twentieth
 /// of all even if they leave none.
-fn training_seconds(budget: f64, data: &Data, position: &Position) -> f64 {
+fn training_seconds(budget: f64, evaluated: usize, position: &Position) -> f64 {
     let left = (1.0 - SPARE) * budget - position.reading;
-    (left - evaluation_seconds(data.evaluated_tokens(), position)).max(LEAST_TRAINING * budget)
+    (left - evaluation_seconds(evaluated, position)).max(LEAST_TRAINING * budget)
 }
 
 /// The share of the run that is done, in [0, 1], by the bound that is nearest. `batches`: those of the epoch.
-pub(super) fn share_of_bounds(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
+pub(super) fn share_of_bounds(training: &Training, evaluated: usize, position: &Position, batches: usize) -> f64 {
     let epochs = position.epoch as f64 + position.batch as f64 / batches as f64;
-    let by_epochs = config.training.epochs.map(|all| epochs / all as f64);
-    let by_steps = config.training.steps.map(|all| position.step as f64 / all as f64);
-    let by_time = config.training.budget.map(|budget| position.trained() / training_seconds(budget, data, position));
+    let by_epochs = training.epochs.map(|all| epochs / all as f64);
+    let by_steps = training.steps.map(|all| position.step as f64 / all as f64);
+    let by_time = training.budget.map(|budget| position.trained() / training_seconds(budget, evaluated, position));
     [by_epochs, by_steps, by_time].into_iter().flatten().fold(0.0, f64::max).min(1.0)
 }
 
 /// The share of the schedule that is done: of the whole run, but that it goes on from where it was when the run was lengthened.
-pub(super) fn share_done(config: &RunConfig, data: &Data, position: &Position, batches: usize) -> f64 {
-    let share = share_of_bounds(config, data, position, batches);
-    config.training.lengthened.map_or(share, |lengthened| lengthened.of_schedule(share))
+pub(super) fn share_done(training: &Training, evaluated: usize, position: &Position, batches: usize) -> f64 {
+    let share = share_of_bounds(training, evaluated, position, batches);
+    training.lengthened.map_or(share, |lengthened| lengthened.of_schedule(share))
 }
 
 /// The rate of the step after `position`.
@@ -127,36 +138,37 @@ pub(super) fn has_spent(schedule: &Schedule, position: &Position, done: f64) -> 
 }
 
 /// Lets the schedule of a run whose bounds were changed go on from where it was; from `rate`, where it had come down to 0. Gives what
-/// to say of it.
-pub(super) fn lengthen(
-    stored: &RunConfig,
-    config: &mut RunConfig,
+/// to say of it. `stored`: the settings of the loop before.
+pub(super) fn lengthen<T: Task>(
+    stored: &Training,
+    task: &mut T,
     rate: Option<f32>,
-    data: &Data,
     position: &Position,
 ) -> Result<Option<String>, TrainError> {
-    let bounds = |config: &RunConfig| (config.training.epochs, config.training.steps, config.training.budget);
-    let batches = batches(stored, data, position.epoch)?.len();
-    let done = share_done(stored, data, position, batches);
-    let reached = share_of_bounds(config, data, position, batches);
-    let schedule = config.training.schedule;
+    let bounds = |training: &Training| (training.epochs, training.steps, training.budget);
+    let (evaluated, adjusts) = (evaluated(task), task.adjusts());
+    let batches = task.batches(position.epoch)?.count();
+    let training = task.settings_mut().training_mut();
+    let done = share_done(stored, evaluated, position, batches);
+    let reached = share_of_bounds(training, evaluated, position, batches);
+    let schedule = training.schedule;
     let now = rate_at(&schedule, position, done);
     let is_spent = has_spent(&schedule, position, done);
     match rate {
         Some(rate) if is_spent && reached < 1.0 => {
-            (config.training.schedule.learning_rate, config.training.schedule.warmup) = (rate, Warmup::default());
-            config.training.lengthened = Some(Lengthened { reached, done: 0.0 });
-            config.validate()?;
+            (training.schedule.learning_rate, training.schedule.warmup) = (rate, Warmup::default());
+            training.lengthened = Some(Lengthened { reached, done: 0.0 });
+            task.settings().validate()?;
         }
         Some(_) => {
             let why = "a learning rate goes with a resumed run only where a schedule that ends at 0 has come down to it and the run is made \
                        longer: give more epochs, steps or budget, or leave it out";
             return Err(TrainError::Unusable(why.to_owned()));
         }
-        None if bounds(stored) == bounds(config) => {}
+        None if bounds(stored) == bounds(training) => {}
         None if is_spent && reached < 1.0 => {
             let kept = SPENT as f32 * schedule.learning_rate;
-            config.training.schedule =
+            training.schedule =
                 Schedule { kind: ScheduleKind::Constant, learning_rate: kept, warmup: Warmup::default(), ..schedule };
             return Ok(Some(format!(
                 "the schedule {} had come down to {now:.1e}, with which nothing more is learned: the rate is {kept} from now \
@@ -164,8 +176,8 @@ pub(super) fn lengthen(
                 schedule.kind
             )));
         }
-        None if reached < 1.0 && (schedule.follows_length() || config.candidates.is_some()) => {
-            config.training.lengthened = Some(Lengthened { reached, done });
+        None if reached < 1.0 && (schedule.follows_length() || adjusts) => {
+            training.lengthened = Some(Lengthened { reached, done });
             let goes_on = if done < 1.0 {
                 "goes on from there to the new end"
             } else {

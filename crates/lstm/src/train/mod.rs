@@ -3,8 +3,10 @@
 pub(crate) mod check;
 pub mod data;
 pub mod event;
+pub mod language;
 mod length;
 pub mod new_run;
 pub mod rate_finder;
 pub(crate) mod step;
+pub mod task;
 pub mod trainer;

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::check::{check_accumulation, check_effect, check_memory};
-use super::data::{Data, batches, sampler};
+use super::data::Data;
+use super::language::Language;
 use super::step::TrainStep;
-use crate::model::LanguageModel;
+use super::task::{Batches as _, Task};
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::settings::Settings as _;
 
 /// One step of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,24 +57,29 @@ impl RateFinder {
     pub fn run(mut config: RunConfig, data: &Data, stop: Option<&AtomicBool>) -> Result<Option<Self>, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
-        let model = LanguageModel::new(config.model.clone())?;
-        check_effect(&config)?;
-        check_memory(&config, data, &model)?;
-        check_accumulation(&config, data)?;
-        let mut progress = Progress::new(&config, &model, String::new());
-        let mut train_step = TrainStep::new(&model, &config, sampler(&config, data));
-        train_step.sample(true);
-        let (from, to) = decades(config.training.optimizer);
+        let task = Language::new(config, data)?;
+        check_effect(task.settings())?;
+        check_memory(task.settings(), data, task.model())?;
+        check_accumulation(&task)?;
+        Self::of_task(&task, stop)
+    }
+
+    /// The same for any task.
+    fn of_task<T: Task>(task: &T, stop: Option<&AtomicBool>) -> Result<Option<Self>, TrainError> {
+        let mut progress = Progress::new(task);
+        let mut train_step = TrainStep::new(task);
+        train_step.adjust(0.0);
+        let (from, to) = decades(task.settings().training().optimizer);
         let mut curve: Vec<RatePoint> = Vec::new();
         let (mut average, mut lowest) = (0.0, f64::INFINITY);
-        let mut these = batches(&config, data, 0)?;
+        let mut these = task.batches(0)?;
         for step in 0..=((to - from) as u32 * STEPS_PER_DECADE) {
             if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(None);
             }
-            if progress.position.batch == these.len() {
+            if progress.position.batch == these.count() {
                 progress.position.begin_epoch();
-                these = batches(&config, data, progress.position.epoch)?;
+                these = task.batches(progress.position.epoch)?;
             }
             let rate = 10f64.powf(f64::from(from) + f64::from(step) / f64::from(STEPS_PER_DECADE)) as f32;
             let result = train_step.take(&mut progress, &these, rate);

@@ -1,28 +1,25 @@
 //! One training step: the gradient of a batch, or of several that count as one, and what the optimizer makes of it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
+use super::task::{Batches, Task};
+use crate::model::Loss;
 use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
 use crate::optim::averaging::Averaging;
 use crate::run::checkpoint::Progress;
-use crate::run::config::RunConfig;
-use crate::text::batch::{Batch, Batches};
+use crate::run::settings::Settings as _;
 
-/// Takes training steps. It holds what they work with, sized at the first and reused.
-pub(crate) struct TrainStep<'a> {
-    model: &'a LanguageModel,
+/// Takes training steps of a task. It holds what they work with, sized at the first and reused.
+pub(crate) struct TrainStep<'a, T: Task> {
+    task: &'a T,
     settings: Settings,
-    batch: Batch,
-    tape: LanguageTape,
+    batch: T::Batch,
+    tape: T::Tape,
     /// The gradient of the step; while batches accumulate, their mean so far.
     gradients: Gradients,
     /// That of the latest of several batches.
     latest: Option<Gradients>,
-    sampler: Option<Arc<Sampler>>,
-    sampling: bool,
 }
 
 /// A run's settings of its steps.
@@ -32,8 +29,6 @@ struct Settings {
     /// The batches of a step.
     accumulate: usize,
     clip: Option<f32>,
-    /// T, where the segments vary around it.
-    varied_around: Option<usize>,
     average: Averaging,
 }
 
@@ -44,43 +39,38 @@ pub(crate) struct StepResult {
     pub(crate) loss: Loss,
     /// The norm of the gradient before it was clipped. If it or the loss is not finite, nothing was changed.
     pub(crate) norm: f64,
-    /// The learning rate that was applied: the one given, but of segments that vary scaled with their length.
+    /// The learning rate that was applied: the one given, scaled with the length of batches that vary.
     pub(crate) learning_rate: f32,
 }
 
-impl<'a> TrainStep<'a> {
-    /// With a `sampler`, steps score the tokens it draws, see [`Self::sample`].
-    pub(crate) fn new(model: &'a LanguageModel, config: &RunConfig, sampler: Option<Arc<Sampler>>) -> Self {
+impl<'a, T: Task> TrainStep<'a, T> {
+    /// The steps of a run of this task.
+    pub(crate) fn new(task: &'a T) -> Self {
+        let training = task.settings().training();
         let settings = Settings {
-            seed: config.training.seed,
-            accumulate: config.training.accumulate,
-            clip: config.training.clip,
-            varied_around: config.variable_segment.then_some(config.segment),
-            average: config.training.average,
+            seed: training.seed,
+            accumulate: training.accumulate,
+            clip: training.clip,
+            average: training.average,
         };
-        let (batch, tape, gradients) = (Batch::default(), model.tape(), model.gradients());
-        Self { model, settings, batch, tape, gradients, latest: None, sampler, sampling: false }
+        let (batch, tape, gradients) = (T::Batch::default(), task.tape(), task.gradients());
+        Self { task, settings, batch, tape, gradients, latest: None }
     }
 
-    /// Whether the next steps score what the sampler draws, if there is one, or every token.
-    pub(crate) fn sample(&mut self, sampling: bool) {
-        if self.sampling != sampling {
-            self.tape.sample(self.sampler.as_ref().filter(|_| sampling));
-            self.sampling = sampling;
-        }
+    /// Brings the next steps to where the share `done` of the schedule is over.
+    pub(crate) fn adjust(&mut self, done: f64) {
+        self.task.adjust(done, &mut self.tape);
     }
 
     /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.
-    pub(crate) fn take(&mut self, progress: &mut Progress, batches: &Batches, learning_rate: f32) -> StepResult {
-        let Settings { accumulate, clip, varied_around, average, .. } = self.settings;
+    pub(crate) fn take(&mut self, progress: &mut Progress, batches: &T::Batches<'_>, learning_rate: f32) -> StepResult {
+        let Settings { accumulate, clip, average, .. } = self.settings;
         let first = progress.position.batch;
-        let numbers = first..batches.len().min(first.saturating_add(accumulate));
+        let numbers = first..batches.count().min(first.saturating_add(accumulate));
 
         // Forward and backward: the gradient of the mean loss.
-        let (loss, steps) = self.gradient(progress, batches, numbers.clone());
-        // A shorter segment has a noisier gradient, and there are more of them (Merity 2017).
-        let factor = varied_around.map_or(1.0, |segment| steps as f32 / (numbers.len() * segment) as f32);
-        let learning_rate = learning_rate * factor;
+        let (loss, lengths) = self.gradient(progress, batches, numbers.clone());
+        let learning_rate = learning_rate * (lengths.0 as f32 / lengths.1 as f32);
         if !loss.nll.is_finite() {
             return StepResult { loss, norm: f64::NAN, learning_rate };
         }
@@ -98,26 +88,32 @@ impl<'a> TrainStep<'a> {
         StepResult { loss, norm, learning_rate }
     }
 
-    /// Works out the gradient of the mean loss of all tokens that the batches `numbers` predict, as if they were one
-    /// batch. Gives their loss, and T of all of them together.
-    fn gradient(&mut self, progress: &mut Progress, batches: &Batches, numbers: Range<usize>) -> (Loss, usize) {
+    /// Works out the gradient of the mean loss of all positions that the batches `numbers` predict, as if they were one
+    /// batch. Gives their loss, and the length of all of them and of as many usual ones.
+    fn gradient(
+        &mut self,
+        progress: &mut Progress,
+        batches: &T::Batches<'_>,
+        numbers: Range<usize>,
+    ) -> (Loss, (usize, usize)) {
         let Progress { params, state, position, .. } = progress;
-        let (mut all, mut steps) = (Loss::default(), 0);
+        let (mut all, mut lengths) = (Loss::default(), (0, 0));
         for (place, number) in numbers.enumerate() {
-            batches.get(number, &mut self.batch);
+            batches.fill(number, &mut self.batch);
             // Every batch of a step has masks of its own.
             let step = position.step * self.settings.accumulate as u64 + place as u64;
             let masks = Masks { seed: self.settings.seed, step };
-            let Self { model, batch, tape, gradients, latest, .. } = self;
-            let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| model.gradients()) };
-            let loss = model.train_step(params, batch, state, Some(masks), tape, target);
+            let Self { task, batch, tape, gradients, latest, .. } = self;
+            let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| task.gradients()) };
+            let loss = task.train_step(params, batch, state, masks, tape, target);
             all.add(loss);
-            steps += batch.steps;
+            let (length, usual) = task.lengths(batch);
+            lengths = (lengths.0 + length, lengths.1 + usual);
             if let Some(latest) = latest.as_ref().filter(|_| place > 0) {
                 gradients.average_in(latest, loss.tokens as f32 / all.tokens.max(1) as f32);
             }
         }
-        (all, steps)
+        (all, lengths)
     }
 }
 
@@ -131,6 +127,14 @@ mod tests {
     use crate::text::corpus::Corpus;
     use crate::text::source::Source;
     use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
+    use crate::train::data::Data;
+    use crate::train::language::Language;
+
+    /// A text to train on alone.
+    fn data(tokenizer: Tokenizer, train: Corpus) -> Data {
+        let (valid, test, floor, trigram, notes) = (None, None, None, None, Vec::new());
+        Data { tokenizer, train, valid, test, floor, trigram, notes, seconds: 0.0 }
+    }
 
     /// The loss, the time steps and the gradient of step `number` over a text in `batching`, of `accumulate` batches of `batch` rows.
     fn step(batching: Batching, batch: usize, accumulate: usize, number: usize) -> (Loss, usize, Vec<f32>) {
@@ -143,10 +147,11 @@ mod tests {
             (tokenizer.vocabulary_size(), 8.into(), 6);
         (config.batching, config.training.batch, config.segment, config.training.accumulate) =
             (batching, batch, 60, accumulate);
-        let batches = Batches::training(&corpus, &tokenizer, batching, batch, 60, 1, 0).unwrap();
-        let model = LanguageModel::new(config.model.clone()).unwrap();
-        let mut progress = Progress::new(&config, &model, String::new());
-        let mut step = TrainStep::new(&model, &config, None);
+        config.training.seed = 1;
+        let task = Language::new(config, data(tokenizer, corpus)).unwrap();
+        let batches = task.batches(0).unwrap();
+        let mut progress = Progress::new(&task);
+        let mut step = TrainStep::new(&task);
         // What an earlier step left must not matter.
         step.gradient(&mut progress, &batches, 0..accumulate);
         progress.position.step = 1;
@@ -157,7 +162,7 @@ mod tests {
         let mut outside = gradients.values().to_vec();
         gradients.ranges().iter().for_each(|range| outside[range.clone()].fill(0.0));
         assert!(outside.iter().all(|&value| value == 0.0));
-        (loss, steps, gradients.values().to_vec())
+        (loss, steps.0, gradients.values().to_vec())
     }
 
     #[test]
@@ -199,15 +204,14 @@ mod tests {
         let mut config = Preset::Builtin.config();
         (config.training.optimizer, config.training.clip) = (OptimizerKind::Sgd, None);
         config.fit(tokenizer.vocabulary_size(), corpus.ids.len());
-        let batches =
-            Batches::training(&corpus, &tokenizer, config.batching, config.training.batch, config.segment, 1, 0)
-                .unwrap();
-        let model = LanguageModel::new(config.model.clone()).unwrap();
-        let mut progress = Progress::new(&config, &model, String::new());
-        let mut step = TrainStep::new(&model, &config, None);
+        let accumulate = config.training.accumulate;
+        let task = Language::new(config, data(tokenizer, corpus)).unwrap();
+        let batches = task.batches(0).unwrap();
+        let mut progress = Progress::new(&task);
+        let mut step = TrainStep::new(&task);
         let good = step.take(&mut progress, &batches, 0.1);
         assert!(good.norm.is_finite() && good.loss.tokens > 0 && good.learning_rate == 0.1);
-        assert_eq!((progress.position.step, progress.position.batch), (1, config.training.accumulate));
+        assert_eq!((progress.position.step, progress.position.batch), (1, accumulate));
         // A rate far too high is soon not finite.
         for _ in 0..20 {
             progress.position.batch = 0;

@@ -5,14 +5,18 @@ mod start;
 mod validation;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::data::{Data, batches, sampler};
+pub use self::start::Stopped;
+use super::data::Data;
 use super::event::{End, Event, Log, Outcome};
+use super::language::Language;
 pub use super::length::{Bound, Extension};
-use super::length::{evaluation_seconds, has_spent, is_spent, rate_at, share_done, share_of_bounds};
+use super::length::{evaluated, evaluation_seconds, has_spent, is_spent, rate_at, share_done, share_of_bounds};
 use super::step::{StepResult, TrainStep};
+use super::task::{Batches as _, Part, Task};
 use crate::formats::write_bytes;
 use crate::model::LanguageModel;
 use crate::optim::schedule::ScheduleKind;
@@ -20,13 +24,14 @@ use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, RunFolder};
+use crate::run::settings::Settings as _;
+use crate::run::training::Training;
 
-/// A run in progress.
+/// A run in progress: of a language model, where nothing else is said.
 #[derive(Debug)]
-pub struct Trainer {
-    config: RunConfig,
-    data: Data,
-    model: LanguageModel,
+pub struct Trainer<T = Language> {
+    /// Shared with the steps, beside which the rest of the run changes.
+    task: Arc<T>,
     claim: Claim,
     progress: Progress,
     saved: Saved,
@@ -85,17 +90,29 @@ fn is_set(stop: Option<&AtomicBool>) -> bool {
 impl Trainer {
     /// The configuration, everything resolved.
     pub fn config(&self) -> &RunConfig {
-        &self.config
+        self.task.settings()
     }
 
     /// The texts.
     pub fn data(&self) -> &Data {
-        &self.data
+        self.task.data()
     }
 
     /// The model.
     pub fn model(&self) -> &LanguageModel {
-        &self.model
+        self.task.model()
+    }
+}
+
+impl<T: Task> Trainer<T> {
+    /// What is trained.
+    pub fn task(&self) -> &T {
+        &self.task
+    }
+
+    /// The settings of the loop.
+    pub fn training(&self) -> &Training {
+        self.task.settings().training()
     }
 
     /// The run folder.
@@ -113,19 +130,19 @@ impl Trainer {
         if !self.is_over() {
             return None;
         }
-        let (config, position) = (&self.config, &self.progress.position);
-        let epochs =
-            config.training.epochs.filter(|epochs| position.epoch >= *epochs).map(|_| Bound::Epochs(position.epoch));
-        let steps = config.training.steps.filter(|steps| position.step >= *steps).map(|_| Bound::Steps(position.step));
-        let patience = config.training.patience.filter(|_| self.out_of_patience()).map(Bound::Patience);
-        epochs.or(steps).or(patience).or(config.training.budget.map(Bound::Budget))
+        let (training, position) = (self.training(), &self.progress.position);
+        let epochs = training.epochs.filter(|epochs| position.epoch >= *epochs).map(|_| Bound::Epochs(position.epoch));
+        let steps = training.steps.filter(|steps| position.step >= *steps).map(|_| Bound::Steps(position.step));
+        let patience = training.patience.filter(|_| self.out_of_patience()).map(Bound::Patience);
+        epochs.or(steps).or(patience).or(training.budget.map(Bound::Budget))
     }
 
     /// Whether the schedule has come down to a rate with which nothing more is learned.
     pub fn has_spent_its_rate(&self) -> bool {
         let position = &self.progress.position;
-        let count = batches(&self.config, &self.data, position.epoch).map_or(1, |batches| batches.len());
-        has_spent(&self.config.training.schedule, position, share_done(&self.config, &self.data, position, count))
+        let count = self.task.batches(position.epoch).map_or(1, |batches| batches.count());
+        let (training, evaluated) = (self.training(), evaluated(&*self.task));
+        has_spent(&training.schedule, position, share_done(training, evaluated, position, count))
     }
 
     /// The steps taken since the run began.
@@ -147,12 +164,11 @@ impl Trainer {
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
         let (path, lines) = (self.claim.folder().metrics(), self.progress.position.metrics);
-        let mut log = Log::open(&path, lines, self.step(), observer)?;
+        let mut log = Log::open(&path, lines, self.step(), T::figure, observer)?;
         let mut end = End::Complete;
         log.emit(&Event::Started { step: self.step() })?;
-        // A copy of the shape, so that the rest of the run can change beside it.
-        let model = self.model.clone();
-        let mut train_step = TrainStep::new(&model, &self.config, sampler(&self.config, &self.data));
+        let task = self.task.clone();
+        let mut train_step = TrainStep::new(&*task);
         let tokens_before = self.progress.position.tokens;
         self.time_evaluation()?;
         while !self.is_over() {
@@ -194,21 +210,22 @@ impl Trainer {
     /// Trains to the end of the epoch or of the run; gives whether it was the epoch's.
     fn train_epoch(
         &mut self,
-        train_step: &mut TrainStep,
+        train_step: &mut TrainStep<'_, T>,
         tokens_before: u64,
         log: &mut Log,
         stop: Option<&AtomicBool>,
     ) -> Result<Pass<bool>, TrainError> {
         let epoch = self.progress.position.epoch;
-        let Self { config, data, claim, progress, saved, .. } = self;
-        let batches = batches(config, data, epoch)?;
-        let count = batches.len();
+        let Self { task, claim, progress, saved, .. } = self;
+        let (training, evaluated) = (task.settings().training(), evaluated(&**task));
+        let batches = task.batches(epoch)?;
+        let count = batches.count();
         let mut last = None;
-        while progress.position.batch < count && !is_spent(config, data, &progress.position) {
+        while progress.position.batch < count && !is_spent(training, evaluated, &progress.position) {
             let position = &progress.position;
-            let done = share_done(config, data, position, count);
-            train_step.sample(done < config.candidates_until);
-            let learning_rate = rate_at(&config.training.schedule, position, done);
+            let done = share_done(training, evaluated, position, count);
+            train_step.adjust(done);
+            let learning_rate = rate_at(&training.schedule, position, done);
             let broken = {
                 let (step, saved) = (position.step + 1, saved.step);
                 move |what| TrainError::NotFinite { what, step, last, saved }
@@ -234,7 +251,7 @@ impl Trainer {
                 norm,
                 rate,
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
-                progress: share_of_bounds(config, data, position, count),
+                progress: share_of_bounds(training, evaluated, position, count),
                 seconds: position.seconds,
             })?;
             let stopped = is_set(stop);
@@ -252,15 +269,15 @@ impl Trainer {
     /// that leaves, which takes longer than a short text's epoch. The end of the run is validated, and so is every epoch
     /// where something depends on it.
     fn has_no_time_to_validate(&self) -> bool {
-        let (config, position) = (&self.config, &self.progress.position);
-        let Some(valid) = &self.data.valid else { return false };
-        let watched = config.training.patience.is_some()
-            || config.training.average.watches_validation()
-            || config.training.schedule.kind == ScheduleKind::Plateau;
-        let is_last = config.training.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs)
-            || is_spent(config, &self.data, position);
-        let spent = position.saving + position.evaluated.1 + evaluation_seconds(valid.tokens(), position);
-        config.training.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
+        let (training, position) = (self.training(), &self.progress.position);
+        let Some(valid) = self.task.positions(Part::Validation) else { return false };
+        let watched = training.patience.is_some()
+            || training.average.watches_validation()
+            || training.schedule.kind == ScheduleKind::Plateau;
+        let is_last = training.epochs.is_some_and(|epochs| position.epoch + 1 >= epochs)
+            || is_spent(training, evaluated(&*self.task), position);
+        let spent = position.saving + position.evaluated.1 + evaluation_seconds(valid, position);
+        training.budget.is_some() && !watched && !is_last && spent > VALIDATION_SHARE * position.seconds
     }
 
     /// Closes an epoch without a validation.
@@ -279,19 +296,15 @@ impl Trainer {
         let position = &self.progress.position;
         let validated = position.validated == Some(position.step);
         validated
-            && (self.config.training.epochs.is_some_and(|epochs| position.epoch >= epochs)
-                || is_spent(&self.config, &self.data, position)
+            && (self.training().epochs.is_some_and(|epochs| position.epoch >= epochs)
+                || is_spent(self.training(), evaluated(&*self.task), position)
                 || self.out_of_patience())
     }
 
     fn out_of_patience(&self) -> bool {
         // Before it begins, a non-monotone average waits for a validation that does not improve.
         !self.waits_to_average()
-            && self
-                .config
-                .training
-                .patience
-                .is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
+            && self.training().patience.is_some_and(|patience| self.progress.position.epochs_since_best >= patience)
     }
 
     fn save_checkpoint(&mut self, log: &Log) -> Result<(), TrainError> {

@@ -12,5 +12,7 @@ mod network;
 mod pytorch;
 /// A slow stack in f64, built from the cell.
 mod reference;
+/// A model that is no language model, in the same loop.
+mod second_model;
 /// Whole runs: learning, resuming, refusing.
 mod training;

@@ -174,6 +174,11 @@ impl ReadoutTape {
         self.candidates = sampler.map(|sampler| Candidates::new(sampler.clone()));
     }
 
+    /// Whether training steps score candidates.
+    pub(super) fn samples(&self) -> bool {
+        self.candidates.is_some()
+    }
+
     /// The negative log-likelihood of every predicted position, in nats.
     pub(super) fn nll(&self) -> &[f32] {
         &self.softmax.nll

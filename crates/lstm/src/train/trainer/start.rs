@@ -1,20 +1,23 @@
 //! How a run begins, and how it goes on from its last checkpoint.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Saved, Trainer};
 use crate::formats::FormatError;
-use crate::model::LanguageModel;
 use crate::run::checkpoint::{Checkpoint, Progress};
-use crate::run::config::{DataConfig, RunConfig};
+use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
-use crate::run::folder::{Claim, Existing};
-use crate::run::saved::{check_model, file_checksum, load_tokenizer, with_settings};
+use crate::run::folder::{Claim, Existing, RunFolder};
+use crate::run::saved::{ModelCard, check_model, load_tokenizer, with_settings};
+use crate::run::settings::Settings;
 use crate::text::documents::{Documents, LineEnds};
 use crate::train::check::{check_effect, check_memory, check_schedule};
 use crate::train::data::Data;
+use crate::train::language::{Language, checksum_of};
 use crate::train::length::{Extension, lengthen};
+use crate::train::task::Task;
 
 impl Trainer {
     /// Starts a run in `folder`, which must not exist unless it is a run that is to be replaced.
@@ -40,29 +43,17 @@ impl Trainer {
         // Without validation nothing can be waited for.
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         config.validate()?;
-        let model = LanguageModel::new(config.model.clone())?;
-        check_effect(&config)?;
-        check_memory(&config, &data, &model)?;
-        check_schedule(&config, &data)?;
         if claim.spooled().is_some() {
             let text = claim.folder().text();
             config.data.train =
                 Some(std::path::absolute(&text).map_err(|source| FormatError::Write { path: text, source })?);
         }
-        let mut progress = Progress::new(&config, &model, data.fingerprint());
-        (progress.position.seconds, progress.position.reading) = (data.seconds, data.seconds);
-        progress.position.metrics = Some(0);
-        begin(&config, &data, &mut progress, &claim)?;
-        // Making the model and writing the first files are a part of the time that there is.
-        let spent = data.seconds + started.elapsed().as_secs_f64();
-        (progress.position.seconds, progress.position.reading) = (spent, spent);
-        Ok(Self::assemble(config, data, model, claim, progress))
-    }
-
-    fn assemble(config: RunConfig, data: Data, model: LanguageModel, claim: Claim, progress: Progress) -> Self {
-        let (seconds_before, now) = (progress.position.seconds, Instant::now());
-        let saved = Saved { step: Some(progress.position.step), at: now };
-        Self { config, data, model, claim, progress, saved, note: None, seconds_before, started: now }
+        let (read, tokenizer_file) = (data.seconds, checksum_of(&data, &claim)?);
+        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file);
+        check_effect(task.settings())?;
+        check_memory(task.settings(), task.data(), task.model())?;
+        // Making the model is a part of the time that there is.
+        Self::begin_task(task, claim, read + started.elapsed().as_secs_f64())
     }
 
     /// Goes on with the run in `folder` from its last checkpoint, with the same bits as if it had never stopped.
@@ -70,13 +61,10 @@ impl Trainer {
     /// # Errors
     /// A folder that is no run, files that are damaged, or texts that changed.
     pub fn resume(folder: &Path, extension: Extension) -> Result<Self, TrainError> {
-        let claim = Claim::existing(folder)?;
-        let folder = claim.folder();
-        let stored = RunConfig::load(folder)?;
-        let path = folder.checkpoint();
-        let checkpoint = Checkpoint::read(&path)?;
-        stored.check_against(&checkpoint.position.config, RunConfig::deciding, folder, &path)?;
-        let (tokenizer, tokenizer_file) = load_tokenizer(folder, &checkpoint.position.tokenizer_file, &path)?;
+        let stopped = Stopped::<RunConfig>::open(folder)?;
+        let (folder, stored) = (stopped.claim.folder(), &stopped.settings);
+        let noted = &stopped.checkpoint.position;
+        let (tokenizer, tokenizer_file) = load_tokenizer(folder, &noted.tokenizer_file, &folder.checkpoint())?;
         if tokenizer.vocabulary_size() != stored.model.vocabulary {
             return Err(TrainError::Unusable(format!(
                 "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
@@ -85,7 +73,7 @@ impl Trainer {
                 stored.model.vocabulary
             )));
         }
-        let mut config = extension.lay_over(&stored)?;
+        let config = extension.lay_over(stored)?;
         config.validate()?;
         let data = Data::read(&config, Some(tokenizer))?;
         if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
@@ -94,7 +82,7 @@ impl Trainer {
                     .to_owned(),
             ));
         }
-        if checkpoint.position.data != data.fingerprint() {
+        if noted.data != data.fingerprint() {
             let text = config
                 .data
                 .train
@@ -106,49 +94,130 @@ impl Trainer {
                  start a new run"
             )));
         }
-        let model = LanguageModel::new(config.model.clone())?;
-        check_memory(&config, &data, &model)?;
-        check_schedule(&config, &data)?;
-        let mut progress = checkpoint.restore(&config, &model)?;
-        if folder.model().exists() || progress.position.best.is_some() {
-            check_model(folder, &stored, &model, &tokenizer_file, &data.train.fingerprint)?;
-        }
-        progress.position.tokenizer_file = tokenizer_file;
-        let note = lengthen(&stored, &mut config, extension.learning_rate, &data, &progress.position)?;
-        progress.position.config = config.deciding();
-        if stored.deciding() != progress.position.config {
-            // Together, for each proves the other.
-            let mut pending = claim.pending()?;
-            pending.add(&folder.config(), &config.to_bytes(folder)?)?;
-            pending.add(&path, &progress.to_bytes(&path)?)?;
-            if config.lasting() != stored.lasting() && folder.model().exists() {
-                pending.add(&folder.model(), &with_settings(&folder.model(), &config)?)?;
-            }
-            pending.keep_others();
-            pending.publish()?;
-        } else if stored != config {
-            config.save(folder)?;
-        }
-        Ok(Self { note, ..Self::assemble(config, data, model, claim, progress) })
+        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file);
+        check_memory(task.settings(), task.data(), task.model())?;
+        stopped.go_on(task, extension.learning_rate)
     }
 }
 
-/// Writes the first files of a run. Those of a run that is replaced go when these are written in full.
-fn begin(config: &RunConfig, data: &Data, progress: &mut Progress, claim: &Claim) -> Result<(), FormatError> {
-    let folder = claim.folder();
-    let tokenizer = data.tokenizer.to_bytes(&folder.tokenizer())?;
-    progress.position.tokenizer_file = file_checksum(&tokenizer);
-    let mut pending = claim.pending()?;
-    pending.add(&folder.config(), &config.to_bytes(folder)?)?;
-    pending.add(&folder.tokenizer(), &tokenizer)?;
-    pending.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
-    let DataConfig { train, valid, test, .. } = &config.data;
-    let own = std::path::absolute(folder.text()).ok();
-    if let Some(spooled) = claim.spooled() {
-        pending.adopt(&folder.text(), spooled)?;
-    } else if [train, valid, test].into_iter().any(|text| text.is_some() && *text == own) {
-        // The text of the run that is replaced is this one's too.
-        pending.keep(&folder.text());
+impl<T: Task> Trainer<T> {
+    /// Starts a run of any task in a folder that was claimed for it. `seconds`: those that reading its data took.
+    ///
+    /// # Errors
+    /// A schedule that does not fit the run, or a folder that cannot be written; nothing is left behind.
+    pub fn begin_task(task: T, claim: Claim, seconds: f64) -> Result<Self, TrainError> {
+        let started = Instant::now();
+        check_schedule(&task)?;
+        let mut progress = Progress::new(&task);
+        (progress.position.seconds, progress.position.reading) = (seconds, seconds);
+        progress.position.metrics = Some(0);
+        progress.position.tokenizer_file = described(&task).tokenizer_file;
+        write_first(&task, &progress, &claim)?;
+        // Writing the first files is a part of the time that there is.
+        let spent = seconds + started.elapsed().as_secs_f64();
+        (progress.position.seconds, progress.position.reading) = (spent, spent);
+        Ok(Self::assemble(task, claim, progress))
     }
+
+    fn assemble(task: T, claim: Claim, progress: Progress) -> Self {
+        let (seconds_before, now) = (progress.position.seconds, Instant::now());
+        let saved = Saved { step: Some(progress.position.step), at: now };
+        Self { task: Arc::new(task), claim, progress, saved, note: None, seconds_before, started: now }
+    }
+}
+
+/// A run that was stopped, before its data are read again.
+#[derive(Debug)]
+pub struct Stopped<S> {
+    claim: Claim,
+    settings: S,
+    checkpoint: Checkpoint,
+}
+
+impl<S: Settings> Stopped<S> {
+    /// Opens the run in `folder`, which is this process's from now on.
+    ///
+    /// # Errors
+    /// A folder that is no run or another process's, or files that are damaged or do not fit.
+    pub fn open(folder: &Path) -> Result<Self, TrainError> {
+        let claim = Claim::existing(folder)?;
+        let folder = claim.folder();
+        let settings = S::load(folder)?;
+        let path = folder.checkpoint();
+        let checkpoint = Checkpoint::read(&path)?;
+        settings.check_against(&checkpoint.position.config, S::deciding, folder, &path)?;
+        Ok(Self { claim, settings, checkpoint })
+    }
+
+    /// Its settings, to read the data with.
+    pub fn settings(&self) -> &S {
+        &self.settings
+    }
+
+    /// Goes on from its last checkpoint, with the same bits as if it had never stopped. The task's settings may have other bounds;
+    /// `rate`: where a schedule that has come down to 0 begins again.
+    ///
+    /// # Errors
+    /// Data that changed, or files that do not fit.
+    pub fn go_on<T: Task<Settings = S>>(self, mut task: T, rate: Option<f32>) -> Result<Trainer<T>, TrainError> {
+        let Self { claim, settings: stored, checkpoint } = self;
+        let folder = claim.folder();
+        if checkpoint.position.data != task.fingerprint() {
+            let why = "the data are not those that the run was trained on, so it cannot go on with the same result; restore them, or \
+                       start a new run";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
+        check_schedule(&task)?;
+        let mut progress = checkpoint.restore(&task)?;
+        if folder.model().exists() || progress.position.best.is_some() {
+            check_model(folder, &stored, &task)?;
+        }
+        progress.position.tokenizer_file = described(&task).tokenizer_file;
+        let note = lengthen(stored.training(), &mut task, rate, &progress.position)?;
+        write_changed(&stored, &task, &mut progress, &claim)?;
+        Ok(Trainer { note, ..Trainer::assemble(task, claim, progress) })
+    }
+}
+
+/// What the files of a task's models say of it.
+fn described<T: Task>(task: &T) -> ModelCard {
+    let mut card = ModelCard::default();
+    task.describe(&mut card);
+    card
+}
+
+/// Writes the first files of a run. Those of a run that is replaced go when these are written in full.
+fn write_first<T: Task>(task: &T, progress: &Progress, claim: &Claim) -> Result<(), FormatError> {
+    let folder = claim.folder();
+    let mut pending = claim.pending()?;
+    pending.add(&folder.config(), &task.settings().to_bytes(folder)?)?;
+    pending.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
+    task.add_files(claim, &mut pending)?;
     pending.publish()
+}
+
+/// Writes the files that say what the settings of a run are, if those were changed.
+fn write_changed<T: Task>(
+    stored: &T::Settings,
+    task: &T,
+    progress: &mut Progress,
+    claim: &Claim,
+) -> Result<(), FormatError> {
+    let (folder, settings): (&RunFolder, _) = (claim.folder(), task.settings());
+    progress.position.config = settings.deciding();
+    if stored.deciding() != progress.position.config {
+        // Together, for each proves the other.
+        let mut pending = claim.pending()?;
+        pending.add(&folder.config(), &settings.to_bytes(folder)?)?;
+        pending.add(&folder.checkpoint(), &progress.to_bytes(&folder.checkpoint())?)?;
+        if settings.lasting() != stored.lasting() && folder.model().exists() {
+            pending.add(&folder.model(), &with_settings(&folder.model(), settings)?)?;
+        }
+        pending.keep_others();
+        pending.publish()
+    } else if stored != settings {
+        settings.save(folder)
+    } else {
+        Ok(())
+    }
 }

@@ -4,19 +4,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{Pass, Trainer, is_set};
-use crate::evaluate::Evaluation;
 use crate::model::Loss;
 use crate::nn::params::Params;
 use crate::optim::averaging::{Averaging, is_triggered};
 use crate::run::error::TrainError;
 use crate::run::saved::{ModelCard, load_model, save_model};
-use crate::text::corpus::Corpus;
+use crate::run::settings::Settings as _;
 use crate::train::event::{Event, Log};
+use crate::train::task::{Evaluation as _, Part, Task};
 
 /// The part of a time budget in which it is seen how long an evaluation takes.
 const EVALUATION_TRIAL: f64 = 0.005;
 
-impl Trainer {
+impl<T: Task> Trainer<T> {
     /// Validates, saves the model if it is the best, and closes the epoch if all of it was trained.
     pub(super) fn validate(
         &mut self,
@@ -27,10 +27,9 @@ impl Trainer {
         self.saved.check(&self.progress)?;
         let before = Instant::now();
         let valid = match self
-            .data
-            .valid
-            .as_ref()
-            .map(|corpus| self.evaluate(self.progress.evaluated(), corpus, log, stop))
+            .task
+            .positions(Part::Validation)
+            .map(|of| self.evaluate(self.progress.evaluated(), Part::Validation, of, log, stop))
             .transpose()?
         {
             Some(Pass::Stopped) => {
@@ -41,8 +40,8 @@ impl Trainer {
             None => None,
         };
         let position = &mut self.progress.position;
-        // A perplexity that is no number any more is that of a model that has lost what it learned; it is never the best.
-        let is_lost = |loss: Loss| !loss.perplexity().is_finite();
+        // A figure that is no number any more is that of a model that has lost what it learned; it is never the best.
+        let is_lost = |loss: Loss| !T::figure(loss).is_finite();
         let lost = [(Some(position.epoch_loss), "training"), (valid, "validation")];
         if let Some((loss, what)) =
             lost.iter().find_map(|(loss, what)| Some((loss.filter(|&loss| is_lost(loss))?, what)))
@@ -72,19 +71,17 @@ impl Trainer {
             position.begin_epoch();
         }
         if best {
-            let card = ModelCard {
-                tokenizer: self.data.tokenizer.fingerprint(),
-                tokenizer_file: self.progress.position.tokenizer_file.clone(),
-                config: self.config.lasting(),
-                text: self.data.train.fingerprint.clone(),
+            let mut card = ModelCard {
+                config: self.task.settings().lasting(),
                 epoch: epoch + 1,
                 step: self.step(),
                 train,
                 valid,
-                test: None,
-                floor: self.data.floor,
+                ..ModelCard::default()
             };
-            save_model(&self.claim.folder().model(), self.progress.evaluated(), &card, &self.data.tokenizer)?;
+            self.task.describe(&mut card);
+            let path = self.claim.folder().model();
+            save_model(&path, self.progress.evaluated(), &card, &self.task.texts(&path)?)?;
         }
         let triggered = whole_epoch && self.begins_to_average(valid);
         log.emit(&event)?;
@@ -99,7 +96,7 @@ impl Trainer {
 
     /// Whether this validation of an epoch is where a non-monotone average begins; then it does, and patience begins anew.
     pub(super) fn begins_to_average(&mut self, valid: Option<Loss>) -> bool {
-        let Averaging::NonMonotone(left_out) = self.config.training.average else { return false };
+        let Averaging::NonMonotone(left_out) = self.training().average else { return false };
         let Some(valid) = valid.filter(|_| self.waits_to_average()).map(|loss| loss.mean()) else { return false };
         let position = &mut self.progress.position;
         let triggered = is_triggered(valid, &position.validations, left_out);
@@ -115,18 +112,18 @@ impl Trainer {
 
     /// Whether a non-monotone average has not begun yet.
     pub(super) fn waits_to_average(&self) -> bool {
-        self.config.training.average.watches_validation() && self.progress.position.averaged.is_none()
+        self.training().average.watches_validation() && self.progress.position.averaged.is_none()
     }
 
     /// Tests the best model and keeps the result with it; gives what is known of it.
     pub(super) fn test(&mut self, log: &mut Log, stop: Option<&AtomicBool>) -> Result<Pass<ModelCard>, TrainError> {
         let path = self.claim.folder().model();
-        let (params, mut card) = load_model(&path, &self.model)?;
-        let Some(corpus) = &self.data.test else { return Ok(Pass::Done(card)) };
+        let (params, mut card) = load_model(&path, self.task.layout())?;
+        let Some(of) = self.task.positions(Part::Test) else { return Ok(Pass::Done(card)) };
         if card.test.is_none() {
-            let Pass::Done(loss) = self.evaluate(&params, corpus, log, stop)? else { return Ok(Pass::Stopped) };
+            let Pass::Done(loss) = self.evaluate(&params, Part::Test, of, log, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
-            save_model(&path, &params, &card, &self.data.tokenizer)?;
+            save_model(&path, &params, &card, &self.task.texts(&path)?)?;
         }
         if let Some(test) = card.test {
             log.emit(&Event::Tested { step: self.step(), test })?;
@@ -136,43 +133,34 @@ impl Trainer {
 
     /// Evaluates the first of a text for a moment, so that a time budget knows what it has to keep for evaluations.
     pub(super) fn time_evaluation(&mut self) -> Result<(), TrainError> {
-        let (Some(budget), Some(corpus)) =
-            (self.config.training.budget, self.data.valid.as_ref().or(self.data.test.as_ref()))
-        else {
-            return Ok(());
-        };
+        let parts = [Part::Validation, Part::Test];
+        let part = parts.into_iter().find(|part| self.task.positions(*part).is_some());
+        let (Some(budget), Some(part)) = (self.training().budget, part) else { return Ok(()) };
         if self.progress.position.evaluated.0 > 0 {
             return Ok(());
         }
-        let mut evaluation = self.evaluation(self.progress.evaluated(), corpus)?;
+        let mut evaluation = self.task.evaluation(self.progress.evaluated(), part)?;
         // The first step packs the weights and touches the memory.
         evaluation.advance();
         let (before, mut tokens) = (Instant::now(), 0);
         while before.elapsed().as_secs_f64() < EVALUATION_TRIAL * budget && evaluation.advance() {
-            tokens += evaluation.predicted().count() as u64;
+            tokens += evaluation.positions() as u64;
         }
+        drop(evaluation);
         self.progress.position.evaluated = (tokens, before.elapsed().as_secs_f64());
         Ok(())
     }
 
-    pub(super) fn evaluation<'a>(
-        &'a self,
-        params: &'a Params,
-        corpus: &'a Corpus,
-    ) -> Result<Evaluation<'a>, TrainError> {
-        let (tokenizer, batching, rows) = (&self.data.tokenizer, self.config.batching, self.config.training.batch);
-        Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
-    }
-
+    /// Evaluates a part of the data, which has `of` positions.
     pub(super) fn evaluate(
         &self,
         params: &Params,
-        corpus: &Corpus,
+        part: Part,
+        of: usize,
         log: &mut Log,
         stop: Option<&AtomicBool>,
     ) -> Result<Pass<Loss>, TrainError> {
-        let of = corpus.tokens();
-        let mut evaluation = self.evaluation(params, corpus)?;
+        let mut evaluation = self.task.evaluation(params, part)?;
         while evaluation.advance() {
             if is_set(stop) {
                 return Ok(Pass::Stopped);

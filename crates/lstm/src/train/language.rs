@@ -1,0 +1,222 @@
+//! A language model and its texts, as a task of the loop.
+
+use std::borrow::Borrow;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::data::{Data, batches, sampler};
+use super::task::{self, Part, Task};
+use crate::evaluate::Evaluation;
+use crate::formats::FormatError;
+use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
+use crate::nn::config::{ConfigError, Init};
+use crate::nn::dropout::Masks;
+use crate::nn::gradients::Gradients;
+use crate::nn::params::{Layout, Params};
+use crate::nn::state::State;
+use crate::run::config::{DataConfig, RunConfig};
+use crate::run::error::TrainError;
+use crate::run::folder::{Claim, Pending};
+use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
+use crate::text::batch::{Batch, Batches};
+use crate::text::corpus::Corpus;
+
+/// A language model and its texts, which it has or borrows.
+#[derive(Debug)]
+pub struct Language<D = Data> {
+    config: RunConfig,
+    model: LanguageModel,
+    data: D,
+    /// Draws the candidates of a sampled softmax, while steps score those alone.
+    sampler: Option<Arc<Sampler>>,
+    /// The checksum of the whole `tokenizer.json`.
+    tokenizer_file: String,
+}
+
+impl<D: Borrow<Data>> Language<D> {
+    /// The model of a configuration that was fitted to these texts.
+    ///
+    /// # Errors
+    /// A model that cannot be built.
+    pub(crate) fn new(config: RunConfig, data: D) -> Result<Self, ConfigError> {
+        let model = LanguageModel::new(config.model.clone())?;
+        let sampler = sampler(&config, data.borrow());
+        Ok(Self { config, model, data, sampler, tokenizer_file: String::new() })
+    }
+
+    /// The same with the checksum of its tokenizer's file.
+    pub(crate) fn with_tokenizer_file(self, tokenizer_file: String) -> Self {
+        Self { tokenizer_file, ..self }
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    /// The texts.
+    pub(crate) fn data(&self) -> &Data {
+        self.data.borrow()
+    }
+
+    /// Whether steps score candidates at first.
+    pub(crate) fn samples(&self) -> bool {
+        self.sampler.is_some()
+    }
+
+    fn corpus(&self, part: Part) -> Option<&Corpus> {
+        match part {
+            Part::Validation => self.data().valid.as_ref(),
+            Part::Test => self.data().test.as_ref(),
+        }
+    }
+}
+
+impl<D: Borrow<Data>> Task for Language<D> {
+    type Settings = RunConfig;
+    type Batch = Batch;
+    type Batches<'a>
+        = Batches<'a>
+    where
+        Self: 'a;
+    type Tape = LanguageTape;
+    type Evaluation<'a>
+        = Evaluation<'a>
+    where
+        Self: 'a;
+
+    fn settings(&self) -> &RunConfig {
+        &self.config
+    }
+
+    fn settings_mut(&mut self) -> &mut RunConfig {
+        &mut self.config
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.model.layout()
+    }
+
+    fn initialise(&self, init: &Init, seed: u64) -> Params {
+        self.model.initialise(init, seed)
+    }
+
+    fn gradients(&self) -> Gradients {
+        self.model.gradients()
+    }
+
+    fn tape(&self) -> LanguageTape {
+        self.model.tape()
+    }
+
+    fn state(&self, rows: usize) -> State {
+        self.model.state(rows)
+    }
+
+    fn train_step(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        masks: Masks,
+        tape: &mut LanguageTape,
+        gradients: &mut Gradients,
+    ) -> Loss {
+        self.model.train_step(params, batch, state, Some(masks), tape, gradients)
+    }
+
+    /// A shorter segment has a noisier gradient, and there are more of them (Merity 2017).
+    fn lengths(&self, batch: &Batch) -> (usize, usize) {
+        if self.config.variable_segment { (batch.steps, self.config.segment) } else { (1, 1) }
+    }
+
+    /// Towards the end of a run every token is scored.
+    fn adjust(&self, done: f64, tape: &mut LanguageTape) {
+        let sampler = self.sampler.as_ref().filter(|_| done < self.config.candidates_until);
+        if tape.samples() != sampler.is_some() {
+            tape.sample(sampler);
+        }
+    }
+
+    fn adjusts(&self) -> bool {
+        self.config.candidates.is_some()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.data().fingerprint()
+    }
+
+    fn batches(&self, epoch: usize) -> Result<Batches<'_>, TrainError> {
+        Ok(batches(&self.config, self.data(), epoch)?)
+    }
+
+    fn positions(&self, part: Part) -> Option<usize> {
+        self.corpus(part).map(Corpus::tokens)
+    }
+
+    fn evaluation<'a>(&'a self, params: &'a Params, part: Part) -> Result<Evaluation<'a>, TrainError> {
+        let missing = || TrainError::Unusable("there is no such text to evaluate on".to_owned());
+        let (tokenizer, corpus) = (&self.data().tokenizer, self.corpus(part).ok_or_else(missing)?);
+        let (batching, rows) = (self.config.batching, self.config.training.batch);
+        Ok(Evaluation::new(&self.model, params, tokenizer, corpus, batching, rows)?)
+    }
+
+    fn figure(loss: Loss) -> f64 {
+        loss.perplexity()
+    }
+
+    fn describe(&self, card: &mut ModelCard) {
+        let data = self.data();
+        card.tokenizer = data.tokenizer.fingerprint();
+        card.tokenizer_file = self.tokenizer_file.clone();
+        card.text = data.train.fingerprint.clone();
+        card.floor = data.floor;
+    }
+
+    fn texts(&self, path: &Path) -> Result<Texts, FormatError> {
+        tokenizer_text(&self.data().tokenizer, path)
+    }
+
+    fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
+        let folder = claim.folder();
+        first.add(&folder.tokenizer(), &self.data().tokenizer.to_bytes(&folder.tokenizer())?)?;
+        let DataConfig { train, valid, test, .. } = &self.config.data;
+        let own = std::path::absolute(folder.text()).ok();
+        if let Some(spooled) = claim.spooled() {
+            first.adopt(&folder.text(), spooled)?;
+        } else if [train, valid, test].into_iter().any(|text| text.is_some() && *text == own) {
+            // The text of the run that is replaced is this one's too.
+            first.keep(&folder.text());
+        }
+        Ok(())
+    }
+}
+
+impl task::Batches<Batch> for Batches<'_> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn fill(&self, number: usize, batch: &mut Batch) {
+        self.get(number, batch);
+    }
+}
+
+impl task::Evaluation for Evaluation<'_> {
+    fn advance(&mut self) -> bool {
+        self.advance()
+    }
+
+    fn positions(&self) -> usize {
+        self.predicted().count()
+    }
+
+    fn total(&self) -> Loss {
+        self.total()
+    }
+}
+
+/// The checksum of the file that this tokenizer is written as.
+pub(super) fn checksum_of(data: &Data, claim: &Claim) -> Result<String, FormatError> {
+    Ok(file_checksum(&data.tokenizer.to_bytes(&claim.folder().tokenizer())?))
+}
