@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-const SETTINGS: [Setting; 54] = [
+const SETTINGS: [Setting; 57] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -58,6 +58,9 @@ const SETTINGS: [Setting; 54] = [
     fixed("ar", "/model/penalties/activation", ""),
     fixed("tar", "/model/penalties/temporal", ""),
     fixed("label-smoothing", "/model/penalties/label_smoothing", ""),
+    fixed("vocabulary", "/fine_tuning/vocabulary", ""),
+    fixed("freeze", "/fine_tuning/freeze", ""),
+    fixed("layer-rate-decay", "/fine_tuning/layer_rate_decay", ""),
     fixed("batches", "/batching", ""),
     planned("batch", "/batch", ""),
     planned("segment", "/segment", ""),
@@ -189,7 +192,8 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 20] = [
+    const OTHERS: [&str; 21] = [
+        "from",
         "tensorboard",
         "non-monotone",
         "shuffle",

@@ -37,7 +37,7 @@ const SAMPLING: Which = Which::These(&["temperature", "top-k", "top-p", "min-p",
 const CACHE_AND_DYNAMIC: [&str; 6] =
     ["cache-theta", "cache-weight", "cache-window", "dynamic-rate", "dynamic-decay", "dynamic-segment"];
 
-const IDLE: [Idle; 9] = [
+const IDLE: [Idle; 11] = [
     Idle {
         command: "train",
         when: When::With("resume"),
@@ -91,6 +91,34 @@ const IDLE: [Idle; 9] = [
         when: When::With("split"),
         options: Which::These(&["valid", "test"]),
         why: "--split holds validation and test out of the training text; leave one of them out",
+    },
+    Idle {
+        command: "train",
+        when: When::With("from"),
+        options: Which::These(&[
+            "tokenizer",
+            "layers",
+            "hidden",
+            "embedding",
+            "projection",
+            "wiring",
+            "residual",
+            "peepholes",
+            "coupled",
+            "layer-norm",
+            "readout",
+            "tied",
+            "softmaxes",
+            "init",
+            "forget-bias",
+        ]),
+        why: "a run goes on with the model as it is, its shape, its values and its tokens; leave it out, or train a new model",
+    },
+    Idle {
+        command: "train",
+        when: When::Without("from"),
+        options: Which::These(&["vocabulary"]),
+        why: "it says what becomes of the vocabulary of the model that a run goes on from; give that, or leave it out",
     },
     Idle {
         command: "train",
@@ -261,6 +289,10 @@ mod tests {
             "zoneout" => &["0.05"],
             "zoneout-cell" | "zoneout-hidden" => &["0.06"],
             "ar" | "tar" | "label-smoothing" => &["0.03"],
+            "from" => &["run"],
+            "vocabulary" => &["extend"],
+            "freeze" => &["embedding,0"],
+            "layer-rate-decay" => &["0.5"],
             "out" => &["other"],
             "resume" => &["run"],
             "tensorboard" => &["curves"],
@@ -270,7 +302,8 @@ mod tests {
     }
 
     /// Options that change where a run lies and how it is shown.
-    const OF_THE_COMMAND: [&str; 7] = ["out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
+    const OF_THE_COMMAND: [&str; 9] =
+        ["from", "vocabulary", "out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
 
     fn options_of_train() -> Vec<(String, bool)> {
         let command = Cli::command();

@@ -9,6 +9,7 @@ use lstm::formats::FormatError;
 use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
+use lstm::optim::parts::Frozen;
 use lstm::plan::{self, Chosen, NotWords, Ready};
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
@@ -16,6 +17,7 @@ use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
+use lstm::train::pretrained::Inherited;
 use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
 
@@ -308,6 +310,21 @@ fn describe(trainer: &Trainer) {
         talk(
             "note     words that occur once are read as <unk>; --min-count 1 keeps them, --tokenizer chars needs none",
         );
+    }
+    if let (Some(from), Some(inherited)) = (&config.fine_tuning.from, &data.inherited) {
+        let words = |count: usize| grouped(count as u64);
+        let Inherited { kept, added, dropped, .. } = inherited;
+        talk(format_args!(
+            "from     {}: {} {} kept, {} added, {} dropped",
+            from.display(),
+            words(*kept),
+            kind.noun(),
+            words(*added),
+            words(*dropped)
+        ));
+    }
+    if config.fine_tuning.freeze != Frozen::default() {
+        talk(format_args!("frozen   {}", config.fine_tuning.freeze));
     }
     let of = match (model.lstm.layers, model.lstm.wiring) {
         (1, _) => "one layer".to_owned(),

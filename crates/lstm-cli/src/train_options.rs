@@ -2,21 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use lstm::nn::config::{ConfigError, HiddenSizes, InitScheme, Readout, Wiring};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
+use lstm::optim::parts::Frozen;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
 use lstm::plan::{Basis, Decided, optimizer_of_rate};
 use lstm::run::Length;
 use lstm::run::config::RunConfig;
+use lstm::run::fine_tuning::VocabularyChange;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
 use lstm::text::shuffle::Shuffle;
 use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::pretrained::Pretrained;
 use lstm::train::trainer::Extension;
 
 use crate::regularisation_options::RegularisationOptions;
@@ -42,6 +46,8 @@ pub struct Train {
     training: TrainingOptions,
     #[command(flatten)]
     length: LengthOptions,
+    #[command(flatten)]
+    fine_tuning: FineTuningOptions,
     #[command(flatten)]
     pub run: RunOptions,
 }
@@ -144,6 +150,29 @@ struct ModelOptions {
     /// Sum of the forget gate's biases at the start
     #[arg(long)]
     forget_bias: Option<f32>,
+}
+
+/// What it starts from, and which parts are trained how.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Fine-tuning")]
+struct FineTuningOptions {
+    /// Go on from this trained model, a run folder or a model file, on another text: with its shape, its values and its tokens
+    /// [default: a model of its own]
+    #[arg(long, value_name = "MODEL")]
+    from: Option<PathBuf>,
+    /// What becomes of the model's vocabulary of words, chars or bytes: keep, other words of the text are unknown; extend, they come behind
+    /// it and start from the mean of all; match, it becomes the text's own, and words that both have keep their values
+    #[arg(long, value_name = "HOW")]
+    vocabulary: Option<VocabularyChange>,
+    /// Parts that are not trained, with commas between them: embedding, readout, the numbers of layers from 0 on
+    #[arg(long, value_name = "PARTS")]
+    freeze: Option<Frozen>,
+    /// Train each layer at this share of the rate of the layer above it, and the embedding at that of the first layer's
+    #[arg(long, value_name = "SHARE")]
+    layer_rate_decay: Option<f32>,
+    /// The model, opened.
+    #[arg(skip)]
+    opened: OnceLock<Pretrained>,
 }
 
 /// How it is trained.
@@ -408,11 +437,13 @@ impl Train {
     }
 
     /// What the options decide about a run that is planned, by laying them over it with `overlay`.
-    pub fn decided<'a>(&self, overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig>) -> Decided<'a, anyhow::Error> {
+    pub fn decided<'a>(&'a self, overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig>) -> Decided<'a, anyhow::Error> {
         Decided {
             tokens: self.text_options.tokenizer.is_some() || self.text_options.min_count.is_some(),
             optimizer: self.training.optimizer.map(|named| named.kind),
             likely_optimizer: self.training.likely_optimizer(),
+            // What it cannot be opened for is said where the options are laid over the run.
+            pretrained: self.pretrained().ok().flatten(),
             ..Decided::by(overlay)
         }
     }
@@ -420,6 +451,9 @@ impl Train {
     /// The options laid over the choices of a preset or a plan.
     pub fn over(&self, mut config: RunConfig) -> Result<RunConfig> {
         let preset = if let Basis::Preset(preset) = self.basis() { preset } else { Preset::Default };
+        if let Some(pretrained) = self.pretrained()? {
+            pretrained.lay_over(&mut config);
+        }
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.training.optimizer.has_moments();
@@ -449,8 +483,21 @@ impl Train {
             );
         }
         self.text_options.lay_over(&mut config)?;
+        self.fine_tuning.lay_over(&mut config, &self.text_options)?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
+    }
+
+    /// The model that the run goes on from, if there is one.
+    pub fn pretrained(&self) -> Result<Option<&Pretrained>> {
+        let FineTuningOptions { from, vocabulary, opened, .. } = &self.fine_tuning;
+        let Some(model) = from else { return Ok(None) };
+        if opened.get().is_none() {
+            let pretrained = Pretrained::open(model, vocabulary.unwrap_or_default());
+            // Another thread has opened it by then, or this one.
+            let _ = opened.set(pretrained.map_err(|error| anyhow!("--from {}: {error}", model.display()))?);
+        }
+        Ok(opened.get())
     }
 
     /// Whether the run is chosen for its time and its text, because no preset says what it is.
@@ -503,6 +550,23 @@ impl Train {
 /// So that a run can be resumed from any folder.
 fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
     path.as_ref().map(std::path::absolute).transpose()
+}
+
+impl FineTuningOptions {
+    fn lay_over(&self, config: &mut RunConfig, text: &TextOptions) -> Result<()> {
+        let counts = self.from.is_none() || config.fine_tuning.vocabulary.counts();
+        let counted = [("--min-count", text.min_count.is_some()), ("--vocab-size", text.vocab_size.is_some())];
+        if let Some((option, _)) = counted.into_iter().find(|(_, given)| *given && !counts) {
+            bail!(
+                "{option} and --vocabulary keep contradict each other: no word of the text is counted; leave it out, or choose extend or match"
+            );
+        }
+        if let Some(freeze) = &self.freeze {
+            config.fine_tuning.freeze = freeze.clone();
+        }
+        set(&mut config.fine_tuning.layer_rate_decay, self.layer_rate_decay);
+        Ok(())
+    }
 }
 
 impl TextOptions {

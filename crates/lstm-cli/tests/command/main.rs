@@ -9,6 +9,8 @@ mod curves;
 /// Getting corpora from a server on this machine.
 #[cfg(feature = "download")]
 mod data;
+/// Going on from a trained model on another text.
+mod fine_tuning;
 /// Files of other programs: shown, converted, refused.
 mod foreign;
 /// What generation writes and says.

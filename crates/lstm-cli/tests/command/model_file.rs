@@ -79,7 +79,7 @@ fn a_model_file_becomes_others_and_a_run_again() {
     assert_eq!(line(&alone, "convert m.safetensors state.safetensors --to pytorch").code, Some(0));
     let words = line(&alone, "convert state.safetensors d.safetensors");
     refused(&words, &["--vocab"]);
-    refused(&line(&alone, "eval state.safetensors text.txt"), &["another program's file", "`lstm convert`"]);
+    refused(&line(&alone, "eval state.safetensors text.txt"), &["another program's file", "convert it"]);
     refused(&line(&alone, "convert m.safetensors d.pt --vocab text.txt"), &["--vocab", "has its own"]);
     refused(&line(&alone, "convert m.safetensors d.pt --to model"), &[".safetensors"]);
     refused(&line(&alone, "convert m.safetensors b.safetensors"), &["b.safetensors is there already"]);

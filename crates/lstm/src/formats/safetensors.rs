@@ -394,7 +394,9 @@ mod tests {
         assert_eq!(map(&path).unwrap().get("z").unwrap().1, first, "the file is as it was");
         // Of another order they are copied.
         let mut other = Layout::default();
-        [tensors[1], tensors[0]].map(|(name, shape, _)| other.add(name, shape));
+        for (name, shape, _) in [tensors[1], tensors[0]] {
+            other.add(name, shape);
+        }
         assert_eq!(read(&path).unwrap().into_params(&Arc::new(other)).values(), [second, first].concat());
         // Damage is found in whatever thread.
         let healthy = std::fs::read(&path).unwrap();

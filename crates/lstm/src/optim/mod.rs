@@ -2,4 +2,5 @@
 
 pub mod averaging;
 pub mod optimizer;
+pub mod parts;
 pub mod schedule;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::named::named;
 use crate::nn::config::{ConfigError, rate, within};
+use crate::optim::parts::{Share, cut};
 
 /// Which optimizer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,10 @@ pub struct Optimizer {
     pub second: Aligned,
     /// The steps taken.
     pub steps: u64,
+    /// The shares of the learning rate that parts have, if not all have all of it.
+    shares: Vec<Share>,
+    /// Ranges within them, reused.
+    within: Vec<Range<usize>>,
 }
 
 impl Optimizer {
@@ -84,7 +89,14 @@ impl Optimizer {
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
         let moments = if kind.has_moments() { len } else { 0 };
         let adam = AdamSettings::default();
-        Self { kind, weight_decay, adam, first: Aligned::zeros(moments), second: Aligned::zeros(moments), steps: 0 }
+        let [first, second] = [moments; 2].map(Aligned::zeros);
+        Self { kind, weight_decay, adam, first, second, steps: 0, shares: Vec::new(), within: Vec::new() }
+    }
+
+    /// The same with parts that are frozen, or trained at a share of the rate. What is frozen is as it is: no decay, no moment moves it, and its
+    /// gradient is no part of the norm.
+    pub(crate) fn with_shares(self, shares: Vec<Share>) -> Self {
+        Self { shares, ..self }
     }
 
     /// The same with other settings of Adam; SGD has none of them.
@@ -109,18 +121,51 @@ impl Optimizer {
         rate: f32,
         clip: Option<f32>,
     ) -> f64 {
-        let norm = sum_of_squares(gradient, ranges).sqrt();
-        if !norm.is_finite() {
-            return norm;
+        let whole = [Share { range: 0..params.len(), rate: 1.0 }];
+        let (own, mut within) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.within));
+        let shares = if own.is_empty() { &whole[..] } else { &own };
+        within.clear();
+        let trained = if own.is_empty() {
+            ranges
+        } else {
+            shares.iter().filter(|share| share.rate > 0.0).for_each(|share| cut(ranges, &share.range, &mut within));
+            &within
+        };
+        let norm = sum_of_squares(gradient, trained).sqrt();
+        if norm.is_finite() {
+            // PyTorch's clip_grad_norm_ also adds 1e-6 to the norm.
+            let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
+            self.steps += 1;
+            for share in shares.iter().filter(|share| share.rate > 0.0) {
+                let of_gradient = if own.is_empty() {
+                    ranges
+                } else {
+                    within.clear();
+                    cut(ranges, &share.range, &mut within);
+                    &within
+                };
+                self.change(params, gradient, of_gradient, &share.range, rate * share.rate, scale);
+            }
         }
-        // PyTorch's clip_grad_norm_ also adds 1e-6 to the norm.
-        let scale = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0)) as f32;
-        self.steps += 1;
+        (self.shares, self.within) = (own, within);
+        norm
+    }
+
+    /// Changes the parameters of `part`, of which those of `ranges` have a gradient.
+    fn change(
+        &mut self,
+        params: &mut [f32],
+        gradient: &[f32],
+        ranges: &[Range<usize>],
+        part: &Range<usize>,
+        rate: f32,
+        scale: f32,
+    ) {
+        let all = std::slice::from_ref(part);
         match self.kind {
             OptimizerKind::Sgd => {
                 // Decay reaches every parameter.
-                let all = 0..params.len();
-                let ranges = if self.weight_decay == 0.0 { ranges } else { std::slice::from_ref(&all) };
+                let ranges = if self.weight_decay == 0.0 { ranges } else { all };
                 sgd(params, gradient, ranges, rate, scale, self.weight_decay);
             }
             OptimizerKind::Adam | OptimizerKind::AdamW => {
@@ -133,12 +178,10 @@ impl Optimizer {
                     step: self.steps,
                     weight_decay: if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 },
                 };
-                let all = 0..params.len();
-                let ranges = if self.adam.lazy { ranges } else { std::slice::from_ref(&all) };
+                let ranges = if self.adam.lazy { ranges } else { all };
                 adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
             }
         }
-        norm
     }
 }
 
@@ -170,7 +213,7 @@ mod tests {
         }
     }
 
-    fn norm(x: &[f32]) -> f64 {
+    fn norm_of(x: &[f32]) -> f64 {
         x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
     }
 
@@ -178,7 +221,7 @@ mod tests {
     fn sgd_clips_by_the_norm_of_the_whole_gradient() {
         for n in [1, 7, 129, 20_001] {
             let (start, gradient) = (values(n, 0), values(n, 1));
-            let length = norm(&gradient);
+            let length = norm_of(&gradient);
             for (clip, scale) in [(None, 1.0), (Some(1e9), 1.0), (Some(0.25), (0.25 / length).min(1.0))] {
                 let mut parameters = start.clone();
                 let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 0.0, n);
@@ -190,6 +233,35 @@ mod tests {
                 assert_eq!(optimizer.first.len(), 0);
                 assert_eq!(optimizer.steps, 1);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_frozen_stays_and_the_rest_is_trained_as_if_it_were_alone() {
+        // Frozen in the middle; the last at half of the rate.
+        let shares = [(0..20, 1.0), (20..50, 0.0), (50..81, 0.5)].map(|(range, rate)| Share { range, rate });
+        for kind in [OptimizerKind::Sgd, OptimizerKind::Adam, OptimizerKind::AdamW] {
+            let decay = if kind == OptimizerKind::Adam { 0.0 } else { 0.01 };
+            let (start, mut params) = (values(81, 0), values(81, 0));
+            let mut optimizer = Optimizer::new(kind, decay, 81).with_shares(shares.to_vec());
+            let alone = |range: Range<usize>| (Optimizer::new(kind, decay, range.len()), start[range].to_vec());
+            let (mut first, mut last) = (alone(0..20), alone(50..81));
+            for step in 1..6 {
+                let gradient = values(81, step);
+                let norm = optimizer.step(&mut params, &gradient, 0.1, Some(0.5));
+                let expected = (norm_of(&gradient[..20]).powi(2) + norm_of(&gradient[50..]).powi(2)).sqrt();
+                assert!((norm - expected).abs() < 1e-5);
+                let scale = (0.5 / (norm + 1e-6)) as f32;
+                for ((optimizer, params), range, rate) in [(&mut first, 0..20, 0.1), (&mut last, 50..81, 0.05)] {
+                    let clipped: Vec<f32> = gradient[range].iter().map(|g| g * scale).collect();
+                    optimizer.step(params, &clipped, rate, None);
+                }
+            }
+            assert_eq!(params[20..50], start[20..50], "{kind}");
+            for (trained, expected) in params[..20].iter().chain(&params[50..]).zip(first.1.iter().chain(&last.1)) {
+                assert!((trained - expected).abs() < 1e-5, "{kind}: {trained} and {expected}");
+            }
+            assert!(params[..20] != start[..20] && params[50..] != start[50..]);
         }
     }
 
@@ -211,7 +283,7 @@ mod tests {
             let (rate, clip) = (0.01, 1.5);
             for step in 1..=20 {
                 let gradient = values(n, step);
-                let scale = (clip / norm(&gradient)).min(1.0);
+                let scale = (clip / norm_of(&gradient)).min(1.0);
                 optimizer.step(&mut parameters, &gradient, rate as f32, Some(clip as f32));
                 for i in 0..n {
                     let g = scale * f64::from(gradient[i]);

@@ -17,6 +17,7 @@ use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::check::check_memory;
 use crate::train::data::Data;
 use crate::train::language::Language;
+use crate::train::pretrained::Pretrained;
 use crate::train::step::TrainStep;
 use crate::train::task::{Part, Task as _};
 
@@ -76,12 +77,20 @@ impl ReadingSpeed {
     ///
     /// # Errors
     /// A text or a tokenizer file that cannot be used.
-    pub(super) fn measured(config: &RunConfig, sample: &Sample) -> Result<Self, TextError> {
+    pub(super) fn measured(
+        config: &RunConfig,
+        pretrained: Option<&Pretrained>,
+        sample: &Sample,
+    ) -> Result<Self, TextError> {
         let source = sample.source();
         let started = Instant::now();
-        let tokenizer = match &config.data.tokenizer {
-            Some(path) => Tokenizer::import(path, false).map_err(|error| TextError::Unusable(error.to_string()))?,
-            None => Tokenizer::build(config.tokenizer, &source, config.vocabulary, config.data.lossy)?,
+        let build = || Tokenizer::build(config.tokenizer, &source, config.vocabulary, config.data.lossy);
+        let tokenizer = match (pretrained, &config.data.tokenizer) {
+            (Some(pretrained), _) => pretrained.tokenizer(config, build)?,
+            (None, Some(path)) => {
+                Tokenizer::import(path, false).map_err(|error| TextError::Unusable(error.to_string()))?
+            }
+            (None, None) => build()?,
         };
         let counted = started.elapsed().as_secs_f64();
         let corpus = Corpus::read(&source, &tokenizer, config.data.lossy)?;

@@ -41,6 +41,7 @@ use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::data::{Data, training_source};
+use crate::train::pretrained::Pretrained;
 
 /// The share of the time in which a text is read, and that in which subwords are trained on it.
 const READING: f64 = 0.08;
@@ -114,7 +115,7 @@ pub fn prepare<E: From<TrainError>>(
     }
     let config = decided.start_from(basis)?;
     observer(Stage::Reading);
-    let data = Data::read(&config, None).map_err(TrainError::from)?;
+    let data = Data::read_by(&config, None, true, decided.pretrained).map_err(TrainError::from)?;
     Ok(Ready::Preset(Box::new((config, data))))
 }
 
@@ -128,6 +129,8 @@ pub struct Decided<'a, E> {
     pub optimizer: Option<OptimizerKind>,
     /// Where none was named: the one that other settings are of, such as a learning rate ([`optimizer_of_rate`]).
     pub likely_optimizer: Option<OptimizerKind>,
+    /// The trained model that the run goes on from, if there is one.
+    pub pretrained: Option<&'a Pretrained>,
     /// When the run began: its budget counts from here.
     pub since: Instant,
 }
@@ -135,7 +138,14 @@ pub struct Decided<'a, E> {
 impl<'a, E: From<TrainError>> Decided<'a, E> {
     /// Only the decisions that `overlay` lays over a run; the run begins now.
     pub fn by(overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig, E>) -> Self {
-        Self { overlay, tokens: false, optimizer: None, likely_optimizer: None, since: Instant::now() }
+        Self {
+            overlay,
+            tokens: false,
+            optimizer: None,
+            likely_optimizer: None,
+            pretrained: None,
+            since: Instant::now(),
+        }
     }
 
     /// The configuration of the run before its text is read.
@@ -253,13 +263,13 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     let unbounded = config.training.epochs.is_none() && config.training.steps.is_none();
     let budget = config.training.budget.or(unbounded.then_some(DEFAULT_SECONDS));
     let mut texts = Texts::open(decided, &mut config, budget, observer)?;
-    let mut data = texts.read(&mut config, observer)?;
+    let mut data = texts.read(&mut config, decided.pretrained, observer)?;
     let mut not_words = None;
     if let (Some(next), TokenizerKind::Words) = (texts.second(), config.tokenizer) {
         not_words = why_not_words(&data.train, data.tokenizer.vocabulary_size());
         if not_words.is_some() {
             config.tokenizer = next;
-            data = texts.read(&mut config, observer)?;
+            data = texts.read(&mut config, decided.pretrained, observer)?;
         }
     }
     let machine = texts.machine;
@@ -271,7 +281,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     let share = facts.least_evaluation();
     if budget.is_some() && share > MOST_EVALUATION && texts.holds_out(&data) {
         texts.use_less(&mut config, MOST_EVALUATION / share);
-        data = texts.read(&mut config, observer)?;
+        data = texts.read(&mut config, decided.pretrained, observer)?;
         facts = facts_of(&data);
     }
     // Even when the time is over, some is planned for: a run trains a little, whatever happens.
@@ -348,7 +358,7 @@ impl Texts {
         let sizes = (config.vocabulary.max_size.is_none(), config.data.most.is_none());
         let bytes = train.bytes();
         let mut texts = Self { machine, budget, bytes, sample: None, measured: Vec::new(), cut: None, sizes };
-        let chooses = !decided.tokens && config.batching == Batching::Stream;
+        let chooses = !decided.tokens && decided.pretrained.is_none() && config.batching == Batching::Stream;
         if chooses || budget.is_some() {
             observer(Stage::Tokens);
             let seconds = budget.unwrap_or(DEFAULT_SECONDS);
@@ -372,7 +382,12 @@ impl Texts {
     }
 
     /// Reads the texts: as much of them, and as many subwords, as there is time and text for.
-    fn read(&mut self, config: &mut RunConfig, observer: &mut dyn FnMut(Stage)) -> Result<Data, TrainError> {
+    fn read(
+        &mut self,
+        config: &mut RunConfig,
+        pretrained: Option<&Pretrained>,
+        observer: &mut dyn FnMut(Stage),
+    ) -> Result<Data, TrainError> {
         let mut tokenizer = None;
         if let Some(sample) = &self.sample {
             if self.sizes.0 && config.tokenizer == TokenizerKind::Bpe {
@@ -383,7 +398,7 @@ impl Texts {
             }
             if let Some(seconds) = self.budget {
                 let kind = config.tokenizer;
-                let speed = ReadingSpeed::measured(config, sample)?;
+                let speed = ReadingSpeed::measured(config, pretrained, sample)?;
                 let readable = speed.readable(kind, READING * seconds);
                 let most = self.machine.learnable(seconds, speed.bytes_per_token).min(readable).max(LEAST_READ) as u64;
                 // To read more of a text than there will be time to learn from would take from that time.
@@ -392,7 +407,7 @@ impl Texts {
                     self.cut = Some((most, self.bytes));
                 }
                 let trained = (TRAINING_SUBWORDS * seconds / speed.counting).max(sample.bytes());
-                if kind.is_trained() && trained < self.bytes as f64 {
+                if kind.is_trained() && pretrained.is_none() && trained < self.bytes as f64 {
                     observer(Stage::Subwords);
                     let part = training_source(config)?.sample(trained as u64)?;
                     let options = config.vocabulary_options();
@@ -401,7 +416,7 @@ impl Texts {
             }
         }
         observer(Stage::Reading);
-        Ok(Data::read_by(config, tokenizer, true)?)
+        Ok(Data::read_by(config, tokenizer, true, pretrained)?)
     }
 
     /// Whether the validation and the test text are cut off the training text, and are less where less of it is used.

@@ -110,7 +110,9 @@ impl Progress {
         Self {
             params: task.initialise(&training.init, training.seed),
             average: from_the_start.then(|| Params::zeros(layout.clone())),
-            optimizer: Optimizer::new(training.optimizer, training.weight_decay, layout.len()).with_adam(training.adam),
+            optimizer: Optimizer::new(training.optimizer, training.weight_decay, layout.len())
+                .with_adam(training.adam)
+                .with_shares(task.shares()),
             state: task.state(training.batch),
             position: Position {
                 data: task.fingerprint(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::formats::FormatError;
 use crate::model::LanguageModelConfig;
 use crate::nn::config::{ConfigError, at_least_one, within};
+use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::training::Training;
@@ -47,6 +48,9 @@ pub struct RunConfig {
     pub model: LanguageModelConfig,
     /// Where the texts are.
     pub data: DataConfig,
+    /// The trained model that it goes on from, if there is one, and what is trained how.
+    #[serde(default)]
+    pub fine_tuning: FineTuning,
 }
 
 /// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
@@ -93,6 +97,7 @@ impl RunConfig {
     /// A sentence naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.training.validate()?;
+        self.fine_tuning.validate(&self.model)?;
         at_least_one("segment", self.segment)?;
         if self.variable_segment && self.batching != Batching::Stream {
             return Err(ConfigError::Conflict(format!(
@@ -155,7 +160,8 @@ impl Settings for RunConfig {
 
     fn without_places(&self) -> Self {
         let data = DataConfig { train: None, valid: None, test: None, tokenizer: None, ..self.data.clone() };
-        Self { data, ..self.clone() }
+        let fine_tuning = FineTuning { from: None, ..self.fine_tuning.clone() };
+        Self { data, fine_tuning, ..self.clone() }
     }
 
     fn stored_in(&self, folder: &RunFolder) -> Self {

@@ -5,6 +5,7 @@ mod choices;
 pub mod config;
 mod earlier;
 pub mod error;
+pub mod fine_tuning;
 pub mod folder;
 pub mod imported;
 pub mod preset;

@@ -8,6 +8,7 @@ use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
+use crate::run::fine_tuning::FineTuning;
 use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
@@ -81,6 +82,7 @@ impl Preset {
             vocabulary: VocabularyOptions::default(),
             model: model(200, 200, 2, 0.0),
             data: DataConfig::default(),
+            fine_tuning: FineTuning::default(),
         };
         let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule::step(rate, decay, decay_after));
         let init = |scheme, forget_bias| Init { scheme, forget_bias };

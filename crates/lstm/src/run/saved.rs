@@ -191,6 +191,11 @@ pub(crate) fn load_tokenizer(
     Ok((tokenizer, found))
 }
 
+/// The checksum of a model's parameters.
+pub(crate) fn params_checksum(params: &Params) -> String {
+    file_checksum(bytemuck::cast_slice(params.values()))
+}
+
 /// The checksum of all bytes of a file.
 pub(crate) fn file_checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(bytes))
@@ -267,7 +272,7 @@ impl LoadedRun {
     fn of_file(path: &Path) -> Result<Self, TrainError> {
         let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
         if !is_ours(path) && Format::of(path).is_ok() {
-            let why = "it is another program's file, or was cut off; `lstm convert` makes a model of such a file";
+            let why = "it is another program's file, or was cut off; convert it into a model of this one first";
             return Err(unusable(why.to_owned()).into());
         }
         let contents = map(path)?;

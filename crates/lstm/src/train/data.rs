@@ -19,6 +19,7 @@ use crate::text::shuffle::Sorted;
 use crate::text::source::{Source, Splits};
 use crate::text::spelling::Spelling;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
+use crate::train::pretrained::{Inherited, Pretrained};
 
 /// The texts of a run, read.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Data {
     pub notes: Vec<Note>,
     /// How long reading all this took.
     pub seconds: f64,
+    /// The values that the run goes on from, if it starts from a trained model.
+    pub inherited: Option<Inherited>,
 }
 
 impl Data {
@@ -48,25 +51,43 @@ impl Data {
     /// A text that cannot be used.
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
         let is_new = tokenizer.is_none();
-        Self::read_by(config, tokenizer, is_new)
+        Self::read_by(config, tokenizer, is_new, None)
+    }
+
+    /// Reads the texts of a run that starts from a trained model.
+    ///
+    /// # Errors
+    /// A text that cannot be used.
+    pub fn read_from(config: &RunConfig, pretrained: &Pretrained) -> Result<Self, TextError> {
+        Self::read_by(config, None, true, Some(pretrained))
     }
 
     /// The same; `is_new` says of the tokenizer, if one is given, that no run has used it before.
-    pub(crate) fn read_by(config: &RunConfig, tokenizer: Option<Tokenizer>, is_new: bool) -> Result<Self, TextError> {
+    pub(crate) fn read_by(
+        config: &RunConfig,
+        tokenizer: Option<Tokenizer>,
+        is_new: bool,
+        pretrained: Option<&Pretrained>,
+    ) -> Result<Self, TextError> {
         let started = Instant::now();
+        let is_new = is_new && !pretrained.is_some_and(Pretrained::keeps);
         let Texts { splits, floor, mut notes } = Texts::of(config)?;
         let lossy = config.data.lossy;
         let options = config.vocabulary_options();
+        let build = || {
+            // Before it is counted, which takes its time; how wide the ids are is known only then.
+            splits.train.check_memory(config.tokenizer, 1)?;
+            Tokenizer::build(config.tokenizer, &splits.train, options, lossy)
+        };
         let mut tokenizer = match (tokenizer, &config.data.tokenizer) {
             (Some(tokenizer), _) => tokenizer,
+            (None, _) if pretrained.is_some() => {
+                pretrained.map_or_else(build, |pretrained| pretrained.tokenizer(config, build))?
+            }
             (None, Some(path)) => {
                 Tokenizer::import(path, options.line_markers).map_err(|error| TextError::Unusable(error.to_string()))?
             }
-            (None, None) => {
-                // Before it is counted, which takes its time; how wide the ids are is known only then.
-                splits.train.check_memory(config.tokenizer, 1)?;
-                Tokenizer::build(config.tokenizer, &splits.train, options, lossy)?
-            }
+            (None, None) => build()?,
         };
         let mut train = Corpus::read_training(&splits.train, &tokenizer, lossy)?;
         if let Some(documents) = config.data.documents.as_ref().filter(|_| train.delimiters == 0) {
@@ -101,6 +122,7 @@ impl Data {
             let known = |spelling: &Spelling| spelling.training_nats(train.unknown, train.literal);
             train.spelling = Some(tokenizer.spelling().map_or(0.0, known));
         }
+        let inherited = pretrained.map(|pretrained| pretrained.inherit(&mut tokenizer));
         let read = |source: &Source| Corpus::read(source, &tokenizer, lossy);
         let valid = splits.valid.as_ref().map(read).transpose()?;
         let test = splits.test.as_ref().map(read).transpose()?;
@@ -121,7 +143,7 @@ impl Data {
             notes.push(Note::CarriageReturns { lines: train.crlf, of: train.lines, kept: config.data.line_ends });
         }
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Self { tokenizer, train, valid, test, floor, trigram, notes, seconds })
+        Ok(Self { tokenizer, train, valid, test, floor, trigram, notes, seconds, inherited })
     }
 
     /// The tokens to validate on and to test with.

@@ -14,8 +14,10 @@ use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
 use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
+use crate::optim::parts::{Share, shares};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
+use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
 use crate::text::batch::{Batch, Batches};
@@ -29,6 +31,8 @@ pub struct Language<D = Data> {
     data: D,
     /// Draws the candidates of a sampled softmax, while steps score those alone.
     sampler: Option<Arc<Sampler>>,
+    /// The parameters that it starts with, if those are of a trained model.
+    start: Option<Params>,
     /// The checksum of the whole `tokenizer.json`.
     tokenizer_file: String,
 }
@@ -37,11 +41,12 @@ impl<D: Borrow<Data>> Language<D> {
     /// The model of a configuration that was fitted to these texts.
     ///
     /// # Errors
-    /// A model that cannot be built.
+    /// A model that cannot be built, or is another than the one that it starts from.
     pub(crate) fn new(config: RunConfig, data: D) -> Result<Self, ConfigError> {
         let model = LanguageModel::new(config.model.clone())?;
         let sampler = sampler(&config, data.borrow());
-        Ok(Self { config, model, data, sampler, tokenizer_file: String::new() })
+        let start = data.borrow().inherited.as_ref().map(|inherited| inherited.params(&model)).transpose()?;
+        Ok(Self { config, model, data, sampler, start, tokenizer_file: String::new() })
     }
 
     /// The same with the checksum of its tokenizer's file.
@@ -98,7 +103,12 @@ impl<D: Borrow<Data>> Task for Language<D> {
     }
 
     fn initialise(&self, init: &Init, seed: u64) -> Params {
-        self.model.initialise(init, seed)
+        self.start.clone().unwrap_or_else(|| self.model.initialise(init, seed))
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        let FineTuning { freeze, layer_rate_decay, .. } = &self.config.fine_tuning;
+        shares(self.layout(), self.config.model.lstm.layers, freeze, *layer_rate_decay)
     }
 
     fn gradients(&self) -> Gradients {

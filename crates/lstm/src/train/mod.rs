@@ -6,6 +6,7 @@ pub mod event;
 pub mod language;
 mod length;
 pub mod new_run;
+pub mod pretrained;
 pub mod rate_finder;
 pub(crate) mod step;
 pub mod task;

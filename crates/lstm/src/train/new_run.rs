@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pretrained::Pretrained;
 use super::trainer::Trainer;
 use crate::optim::optimizer::OptimizerKind;
 use crate::plan::{Basis, Decided, optimizer_of_rate, prepare};
 use crate::run::Length;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::fine_tuning::VocabularyChange;
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
 use crate::text::tokenizer::TokenizerKind;
@@ -22,6 +24,7 @@ pub struct NewRun {
     tokenizer: Option<TokenizerKind>,
     optimizer: Option<OptimizerKind>,
     learning_rate: Option<f32>,
+    from: Option<(PathBuf, VocabularyChange)>,
     changes: Vec<Change>,
 }
 
@@ -39,6 +42,7 @@ impl NewRun {
             tokenizer: None,
             optimizer: None,
             learning_rate: None,
+            from: None,
             changes: Vec::new(),
         }
     }
@@ -46,6 +50,13 @@ impl NewRun {
     /// Takes the settings of a preset, not of a plan.
     pub fn preset(mut self, preset: Preset) -> Self {
         self.preset = Some(preset);
+        self
+    }
+
+    /// Goes on from a trained model, a run folder or a model file: its shape, its values, and its vocabulary with that change. Parts can be
+    /// frozen, or trained at rates of their own, by [`RunConfig::fine_tuning`].
+    pub fn from(mut self, model: impl AsRef<Path>, vocabulary: VocabularyChange) -> Self {
+        self.from = Some((model.as_ref().to_owned(), vocabulary));
         self
     }
 
@@ -104,9 +115,13 @@ impl NewRun {
     pub fn begin(self, folder: impl AsRef<Path>) -> Result<Trainer, TrainError> {
         let text = self.text.as_deref().map(std::path::absolute).transpose();
         let text = text.map_err(|error| TrainError::Unusable(format!("the text cannot be found: {error}")))?;
+        let pretrained = self.from.as_ref().map(|(model, change)| Pretrained::open(model, *change)).transpose()?;
         let claim = Claim::new(folder.as_ref(), self.existing)?;
         let overlay = |mut config: RunConfig| {
             config.data.train = text.clone();
+            if let Some(pretrained) = &pretrained {
+                pretrained.lay_over(&mut config);
+            }
             if let Some(kind) = self.tokenizer {
                 config.set_tokenizer(kind);
             }
@@ -122,6 +137,7 @@ impl NewRun {
         };
         let decided = Decided {
             tokens: self.tokenizer.is_some(),
+            pretrained: pretrained.as_ref(),
             optimizer: self.optimizer,
             likely_optimizer: self.learning_rate.map(optimizer_of_rate),
             ..Decided::by(&overlay)

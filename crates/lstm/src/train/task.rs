@@ -10,6 +10,7 @@ use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
 use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
+use crate::optim::parts::Share;
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
@@ -44,6 +45,11 @@ pub trait Task {
 
     /// Fresh parameters.
     fn initialise(&self, init: &Init, seed: u64) -> Params;
+
+    /// The shares of the learning rate that its parameters have, in order and without a gap; none, where all have all of it.
+    fn shares(&self) -> Vec<Share> {
+        Vec::new()
+    }
 
     /// Gradients for [`Self::train_step`].
     fn gradients(&self) -> Gradients {

@@ -298,13 +298,7 @@ impl Tokenizer {
         unknown: usize,
         lossy: bool,
     ) -> Result<(), TextError> {
-        let mut unseen: Vec<(u32, u32)> = Vec::new();
-        for id in (0..).zip(counts).filter(|(_, count)| **count == 0).map(|(id, _)| id) {
-            match unseen.last_mut().filter(|(_, last)| last + 1 == id) {
-                Some((_, last)) => *last = id,
-                None => unseen.push((id, id)),
-            }
-        }
+        let unseen = vocabulary::runs((0..).zip(counts).filter(|(_, count)| **count == 0).map(|(id, _)| id));
         let spelling = match self.unknown() {
             Some(id) => {
                 let literal = counts[id as usize].saturating_sub(unknown as u64);
