@@ -32,7 +32,7 @@ pub use ops::activation::{tanh_backward, tanh_of as tanh};
 pub use ops::mixture::column_log_sum_exp;
 pub use ops::optimizer::{AdamStep, AdaptStep, adam, adapt, sgd};
 pub use ops::reduce::{column_sums, multiply, sum_of_squares};
-pub use ops::softmax::{ScoreGradient, cross_entropy, log_sum_exp, smooth_targets};
+pub use ops::softmax::{ScoreGradient, cross_entropy, exponentials, log_sum_exp, smooth_targets};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use recurrence::{
     Cell, CellNorm, CellParameter, CellWeights, Columns, Reaching, Recurrence, RecurrenceTape, RecurrentWeights,

@@ -7,7 +7,7 @@ use crate::gemm::matrix::Start;
 use crate::memory::Aligned;
 use crate::ops::activation::exp_of_minus;
 use crate::ops::reduce::column_sums;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Lane, Simd, dispatch, for_vectors};
 use crate::team;
 use crate::team::chunks::{chunk, for_each_chunk};
 use crate::team::shared::Shared;
@@ -244,6 +244,49 @@ impl Kernel for LogSumExp<'_> {
     }
 }
 
+/// out = exp(scale · (x - the largest)) of `values`, and gives the largest. What is below e⁻⁸⁷ comes out as that.
+/// `scale` is not negative. It is computed by the calling thread alone.
+///
+/// # Panics
+/// When `out` is not as long.
+pub fn exponentials(values: &[f32], scale: f32, out: &mut [f32]) -> f32 {
+    assert_eq!(values.len(), out.len(), "an exponential of every value");
+    dispatch(Exponentials { values, scale, out })
+}
+
+struct Exponentials<'a> {
+    values: &'a [f32],
+    scale: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Exponentials<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let Self { values, scale, out } = self;
+        let (whole, rest) = values.split_at(values.len() - values.len() % S::LANES);
+        let mut most = simd.splat(f32::NEG_INFINITY);
+        for part in whole.chunks_exact(S::LANES) {
+            // SAFETY: a whole vector.
+            most = simd.max(unsafe { simd.load(part.as_ptr()) }, most);
+        }
+        let most = simd.lanes(most);
+        let most = most[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+        let (factor, shift) = (simd.splat(scale), simd.splat(most));
+        for_vectors!(S, values.len(), |first, lanes| {
+            // SAFETY: the lanes that are meant are inside both, which are equally long.
+            unsafe {
+                let x = lanes.load(simd, values.as_ptr().add(first));
+                let e = exp_of_minus(simd, simd.mul(factor, simd.sub(shift, x)));
+                lanes.store(simd, out.as_mut_ptr().add(first), e);
+            }
+        });
+        most
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +334,25 @@ mod tests {
                 let got = log_sum_exp(&scores, scale);
                 assert!((got - expected).abs() < 1e-5, "{len}, {scale}: {got} and {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn exponentials_agree_with_double_precision() {
+        assert_eq!(exponentials(&[], 1.0, &mut []), f32::NEG_INFINITY);
+        for len in [1, 7, 33, 64, 129] {
+            let mut scores: Vec<f32> = values(len, 4).iter().map(|x| 9.0 * x).collect();
+            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for scale in [0.0, 0.1, 1.0, 3.0] {
+                let mut out = vec![f32::NAN; len];
+                assert_eq!(exponentials(&scores, scale, &mut out), largest);
+                let expected: Vec<f32> = scores.iter().map(|x| (scale * (x - largest)).exp()).collect();
+                close(&out, &expected, 1e-5);
+            }
+            scores.push(f32::NEG_INFINITY);
+            let mut out = vec![f32::NAN; len + 1];
+            exponentials(&scores, 2.0, &mut out);
+            assert!(out[len] < 1e-37, "{}", out[len]);
         }
     }
 

@@ -1,16 +1,22 @@
-//! Writing with a model: sampling token by token, beam search for the likeliest text, and where to stop.
+//! Writing with a model: sampling token by token, one text or many side by side, beam search for the likeliest text, and where to
+//! stop.
 
 mod beam;
+mod chooser;
 mod documents;
+mod prefixes;
 mod reading;
 mod sampling;
 mod stops;
+mod writers;
 
 pub use beam::{Beam, Hypothesis};
 pub use documents::DocumentEnds;
+pub use prefixes::Prefixes;
 pub use reading::Rules;
 pub use sampling::{Generator, Sampling};
 pub use stops::Stops;
+pub use writers::{Alternative, Clamp, Inside, Part, Token, WriterId, Writers, Writing};
 
 #[cfg(test)]
 pub(crate) mod tiny {

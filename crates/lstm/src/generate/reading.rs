@@ -60,6 +60,15 @@ impl Rules {
         })
     }
 
+    /// What a model is fed for a token of its text.
+    pub(super) fn feed(&self, place: &mut Place, token: u32) -> Fed {
+        let ends_line = Some(token) == self.line_end;
+        let ends_document = self.documents.as_ref().map(|ends| place.read(ends, token));
+        let starts = ends_line || ends_document == Some(End::With);
+        let afresh = ends_line || ends_document.is_some_and(|end| end != End::Not);
+        Fed { token: if starts { self.start } else { token }, afresh }
+    }
+
     /// Whether each token may be written: `[V]`.
     fn allowed(&self, vocabulary: usize) -> Vec<bool> {
         let mut allowed = vec![true; vocabulary];
@@ -70,6 +79,13 @@ impl Rules {
         }
         allowed
     }
+}
+
+/// What a model is fed: a token, and whether from a zero state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fed {
+    pub(super) token: u32,
+    pub(super) afresh: bool,
 }
 
 /// Rows that a model reads.
@@ -116,12 +132,9 @@ impl<'a> Readers<'a> {
     pub(super) fn read(&mut self, tokens: &[u32]) {
         let mut tokens = tokens.to_vec();
         for (row, token) in tokens.iter_mut().enumerate() {
-            let ends_line = Some(*token) == self.rules.line_end;
-            let ends_document = self.rules.documents.as_ref().map(|ends| self.places[row].read(ends, *token));
-            if ends_line || ends_document == Some(End::With) {
-                *token = self.rules.start;
-            }
-            if ends_line || ends_document.is_some_and(|end| end != End::Not) {
+            let fed = self.rules.feed(&mut self.places[row], *token);
+            *token = fed.token;
+            if fed.afresh {
                 self.stream.streams_mut().reset(row);
             }
         }

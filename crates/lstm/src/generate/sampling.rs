@@ -1,10 +1,10 @@
 //! Sampling: one token after the other, drawn by its probability.
 
+use super::chooser::{Chooser, Scratch};
 use super::reading::{Readers, Rules};
 use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
-use crate::rng::{Purpose, Rng};
 
 /// How the next token is chosen from its scores. What is set is applied in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,16 +64,12 @@ impl Sampling {
 #[derive(Debug)]
 pub struct Generator<'a> {
     readers: Readers<'a>,
-    sampling: Sampling,
-    rng: Rng,
+    chooser: Chooser,
+    /// Tokens that are never written.
+    banned: Vec<u32>,
+    scratch: Scratch,
     /// The token written last, to be read before the next is chosen.
     last: Option<u32>,
-    /// Whether each token was read or written before.
-    seen: Vec<bool>,
-    /// Scores and tokens that may come next.
-    candidates: Vec<(f32, u32)>,
-    /// The first token that is not banned, for a model that scores nothing.
-    fallback: u32,
 }
 
 impl<'a> Generator<'a> {
@@ -93,15 +89,10 @@ impl<'a> Generator<'a> {
         sampling.validate()?;
         let vocabulary = model.config().vocabulary;
         let fallback = rules.first_allowed(vocabulary)?;
-        Ok(Self {
-            readers: Readers::new(model, params, rules, 1)?,
-            sampling,
-            rng: Rng::new(seed, Purpose::Generate, sample),
-            last: None,
-            seen: vec![false; vocabulary],
-            candidates: Vec::new(),
-            fallback,
-        })
+        let chooser = Chooser::new(sampling, vocabulary, fallback, seed, sample);
+        let banned = rules.banned.clone();
+        let readers = Readers::new(model, params, rules, 1)?;
+        Ok(Self { readers, chooser, banned, scratch: Scratch::default(), last: None })
     }
 
     /// Reads a token of the prompt.
@@ -109,56 +100,7 @@ impl<'a> Generator<'a> {
         if let Some(last) = self.last.replace(token) {
             self.readers.read(&[last]);
         }
-        self.seen[token as usize] = true;
-    }
-
-    fn choose(&mut self) -> u32 {
-        let Sampling { repetition_penalty, temperature, top_k, top_p, min_p } = self.sampling;
-        let (allowed, seen, candidates) = (self.readers.allowed(), &self.seen, &mut self.candidates);
-        // What is not a number, or impossible, is as good as banned.
-        candidates.retain(|(score, id)| *score > f32::NEG_INFINITY && allowed[*id as usize]);
-        if repetition_penalty != 1.0 {
-            for (score, _) in candidates.iter_mut().filter(|(_, id)| seen[*id as usize]) {
-                *score = if *score > 0.0 { *score / repetition_penalty } else { *score * repetition_penalty };
-            }
-        }
-        // Ties go to the lower id, so that the choice is the same everywhere.
-        let better = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let Some(&(best, first)) = candidates.iter().min_by(|a, b| better(a, b)) else { return self.fallback };
-        if temperature == 0.0 {
-            return first;
-        }
-        if (1..candidates.len()).contains(&top_k) {
-            candidates.select_nth_unstable_by(top_k - 1, better);
-            candidates.truncate(top_k);
-            candidates.sort_unstable_by_key(|(_, id)| *id);
-        }
-        let weight = |score: f32| (f64::from(score - best) / f64::from(temperature)).exp();
-        let mut mass: f64 = candidates.iter().map(|(score, _)| weight(*score)).sum();
-        if top_p < 1.0 {
-            candidates.sort_unstable_by(better);
-            let (enough, mut kept) = (f64::from(top_p) * mass, 0);
-            mass = 0.0;
-            while mass < enough && kept < candidates.len() {
-                mass += weight(candidates[kept].0);
-                kept += 1;
-            }
-            candidates.truncate(kept);
-        }
-        if min_p > 0.0 {
-            // The best one's weight is 1.
-            candidates.retain(|(score, _)| weight(*score) >= f64::from(min_p));
-            mass = candidates.iter().map(|(score, _)| weight(*score)).sum();
-        }
-        let mut draw = self.rng.uniform() * mass;
-        for (score, id) in candidates.iter() {
-            draw -= weight(*score);
-            if draw < 0.0 {
-                return *id;
-            }
-        }
-        // Rounding may leave a last crumb of the mass.
-        candidates.last().map_or(first, |(_, id)| *id)
+        self.chooser.note(token);
     }
 }
 
@@ -170,10 +112,8 @@ impl Iterator for Generator<'_> {
         if let Some(last) = self.last.take() {
             self.readers.read(&[last]);
         }
-        self.candidates.clear();
-        self.candidates.extend(self.readers.scores().iter().copied().zip(0..));
-        let token = self.choose();
-        self.seen[token as usize] = true;
+        let token = self.chooser.choose(self.readers.scores(), &self.banned, &mut self.scratch);
+        self.chooser.note(token);
         self.last = Some(token);
         self.last
     }
@@ -194,9 +134,8 @@ mod tests {
         seen.iter().for_each(|&token| generator.read(token));
         let mut counts = vec![0.0; scores.len()];
         for _ in 0..draws {
-            generator.candidates.clear();
-            generator.candidates.extend(scores.iter().copied().zip(0..));
-            counts[generator.choose() as usize] += 1.0 / draws as f64;
+            let chosen = generator.chooser.choose(scores, banned, &mut generator.scratch);
+            counts[chosen as usize] += 1.0 / draws as f64;
         }
         counts
     }

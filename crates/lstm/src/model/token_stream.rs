@@ -1,5 +1,7 @@
 //! One token at a time through a language model.
 
+use std::ops::Range;
+
 use lstm_kernels::Columns;
 
 use crate::model::language_model::LanguageModel;
@@ -37,17 +39,43 @@ impl TokenStream<'_> {
     /// When there is not one token a row, or one is not below V.
     pub fn step(&mut self, tokens: &[u32]) -> &[f32] {
         assert_eq!(tokens.len(), self.stream.batch(), "a token for every row");
+        self.step_rows(tokens, 0..tokens.len());
+        match &self.mixed {
+            Some(mixed) => &mixed.logits,
+            None => self.stream.plan().rows(self.logits),
+        }
+    }
+
+    /// As [`Self::step`], for the first `tokens.len()` rows, and the logits for `results` of them alone: [`Self::logits`] gives
+    /// them. A row's have the same bits whatever the others are.
+    ///
+    /// # Panics
+    /// When there are not as many rows, or a token is not below V.
+    pub fn step_rows(&mut self, tokens: &[u32], results: Range<usize>) {
         for (row, &token) in tokens.iter().enumerate() {
             let embedding = &self.table[token as usize * self.size..][..self.size];
             self.stream.input_mut(row).copy_from_slice(embedding);
         }
-        self.stream.step();
-        let (plan, batch) = (self.stream.plan(), tokens.len());
-        let logits = plan.rows(self.logits);
-        let Some(Mixed { prior, offsets, logits: mixed, vocabulary }) = &mut self.mixed else { return logits };
-        mixed.resize(batch * *vocabulary, 0.0);
-        mixed_logits(plan.rows(*prior), logits, offsets, mixed, *vocabulary);
-        mixed
+        self.stream.step_rows(tokens.len(), results.clone());
+        if let Some(Mixed { prior, offsets, logits: mixed, vocabulary }) = &mut self.mixed {
+            let plan = self.stream.plan();
+            let rows =
+                |columns: Columns| &plan.rows(columns)[results.start * columns.width()..results.end * columns.width()];
+            mixed.resize(plan.batch() * *vocabulary, 0.0);
+            let mixed = &mut mixed[results.start * *vocabulary..results.end * *vocabulary];
+            mixed_logits(rows(*prior), rows(self.logits), offsets, mixed, *vocabulary);
+        }
+    }
+
+    /// The logits of row `row` at its last step that had some: `[V]`.
+    ///
+    /// # Panics
+    /// When there is no such row, or no step yet.
+    pub fn logits(&self, row: usize) -> &[f32] {
+        match &self.mixed {
+            Some(Mixed { logits, vocabulary, .. }) => &logits[row * vocabulary..][..*vocabulary],
+            None => self.stream.plan().row(self.logits, row),
+        }
     }
 
     /// The streams behind the tokens: their number and states.
@@ -72,7 +100,28 @@ impl LanguageModel {
     /// # Errors
     /// A model that cannot be run token by token.
     pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
-        let (stream, readout) = Stream::extended(self.lstm(), params, batch, |plan, stack| {
+        self.planned_stream(params, batch, false)
+    }
+
+    /// The same, with hidden states that can be clamped.
+    ///
+    /// # Errors
+    /// A model that cannot be run token by token.
+    pub(crate) fn clampable_stream<'a>(
+        &'a self,
+        params: &'a Params,
+        batch: usize,
+    ) -> Result<TokenStream<'a>, ConfigError> {
+        self.planned_stream(params, batch, true)
+    }
+
+    fn planned_stream<'a>(
+        &'a self,
+        params: &'a Params,
+        batch: usize,
+        clamps: bool,
+    ) -> Result<TokenStream<'a>, ConfigError> {
+        let (stream, readout) = Stream::extended(self.lstm(), params, batch, clamps, |plan, stack| {
             self.readout().plan_step(params, plan, stack.output)
         })?;
         let (vocabulary, size) = (self.config().vocabulary, self.config().embedding());

@@ -77,6 +77,8 @@ pub(crate) struct LayerColumns {
     pub(crate) h: Columns,
     /// The cell state, `[B, H]`.
     pub(crate) c: Columns,
+    /// What hidden states are clamped to, `[B, R]`, if they can be; not a number for those that are free.
+    pub(crate) clamps: Option<Columns>,
 }
 
 impl Layer {
@@ -235,7 +237,7 @@ impl Layer {
     }
 
     /// Makes room for one step in `plan`.
-    pub(crate) fn plan_columns(&self, plan: &mut StepPlan) -> LayerColumns {
+    pub(crate) fn plan_columns(&self, plan: &mut StepPlan, clamps: bool) -> LayerColumns {
         let columns = self.input.columns();
         let joined = plan.buffer(columns + self.recurrent);
         LayerColumns {
@@ -243,6 +245,7 @@ impl Layer {
             input: joined.part(0..columns),
             h: joined.part(columns..columns + self.recurrent),
             c: plan.buffer(self.hidden),
+            clamps: clamps.then(|| plan.buffer(self.recurrent)),
         }
     }
 
@@ -252,7 +255,7 @@ impl Layer {
     }
 
     /// Appends one step to `plan`, its weights packed: from the layer's columns to `above`, where the hidden state goes that
-    /// is given on, and to what the layer `next` takes of the readout, which is returned.
+    /// is given on, and to what the layer `next` takes of the readout, which is returned with the gates `[B, K·H]`.
     pub(crate) fn plan_step(
         &self,
         params: &Params,
@@ -260,10 +263,14 @@ impl Layer {
         own: LayerColumns,
         above: Columns,
         next: Option<(&Self, LayerColumns)>,
-    ) -> Columns {
+    ) -> (Columns, Columns) {
         let direction = &self.directions[0];
         let recurring = if self.adds_input { plan.buffer(self.recurrent) } else { above };
         let gates = direction.plan_step(params, plan, own.joined, own.c, recurring);
+        if let Some(clamps) = own.clamps {
+            plan.clamp(recurring, clamps);
+            plan.carry(recurring, own.h);
+        }
         if self.adds_input {
             plan.sum(recurring, own.input, above);
         }
@@ -275,7 +282,7 @@ impl Layer {
         if let Some((layer, columns)) = next {
             layer.input.plan_below(params, plan, readout, columns.input);
         }
-        readout
+        (readout, gates)
     }
 
     /// The columns of this layer's input that hold the hidden state of the layer below.

@@ -48,6 +48,10 @@ pub(crate) struct StepColumns {
     pub(crate) h: Vec<Columns>,
     /// The cell state of each layer, `[B, H]`.
     pub(crate) c: Vec<Columns>,
+    /// The gates of each layer, `[B, K·H]`.
+    pub(crate) gates: Vec<Columns>,
+    /// What the hidden states of each layer are clamped to, `[B, R]`; none where they cannot be.
+    pub(crate) clamps: Vec<Columns>,
 }
 
 impl Lstm {
@@ -224,25 +228,33 @@ impl Lstm {
     ///
     /// # Errors
     /// Two directions: the second one begins at an end that a stream does not have.
-    pub(crate) fn plan_step(&self, params: &Params, plan: &mut StepPlan) -> Result<StepColumns, ConfigError> {
+    pub(crate) fn plan_step(
+        &self,
+        params: &Params,
+        plan: &mut StepPlan,
+        clamps: bool,
+    ) -> Result<StepColumns, ConfigError> {
         if self.config.bidirectional {
             let why = "a bidirectional LSTM needs the whole sequence; it cannot be run step by step";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        let columns: Vec<_> = self.layers.iter().map(|layer| layer.plan_columns(plan)).collect();
+        let columns: Vec<_> = self.layers.iter().map(|layer| layer.plan_columns(plan, clamps)).collect();
         let input = columns[0].input;
         self.layers.iter().zip(&columns).for_each(|(layer, own)| layer.plan_input(plan, input, *own));
-        let mut output = input;
+        let (mut output, mut gates) = (input, Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(index + 1).zip(columns.get(index + 1).copied());
             let above = match next {
                 Some((next, columns)) => next.hidden_below(columns),
                 None => plan.buffer(layer.output_width()),
             };
-            output = layer.plan_step(params, plan, columns[index], above, next);
+            let (readout, own_gates) = layer.plan_step(params, plan, columns[index], above, next);
+            output = readout;
+            gates.push(own_gates);
         }
         let (h, c) = columns.iter().map(|columns| (columns.h, columns.c)).unzip();
-        Ok(StepColumns { input, output, h, c })
+        let clamps = columns.iter().filter_map(|columns| columns.clamps).collect();
+        Ok(StepColumns { input, output, h, c, gates, clamps })
     }
 
     /// Asserts the shapes of a forward pass.

@@ -1,5 +1,7 @@
 //! Streams: a network run one step at a time, with its weights packed once and nothing allocated from step to step.
 
+use std::ops::Range;
+
 use lstm_kernels::StepPlan;
 
 use crate::nn::config::ConfigError;
@@ -40,19 +42,28 @@ impl Stream {
     /// # Errors
     /// A bidirectional LSTM, which cannot be run step by step.
     pub fn new(lstm: &Lstm, params: &Params, batch: usize) -> Result<Self, ConfigError> {
-        let mut plan = StepPlan::new(batch);
-        let columns = lstm.plan_step(params, &mut plan)?;
-        Ok(Self { plan, columns })
+        Self::planned(lstm, params, batch, false)
     }
 
-    /// A stream through a larger network, which appends its own parts behind the stack's output.
+    fn planned(lstm: &Lstm, params: &Params, batch: usize, clamps: bool) -> Result<Self, ConfigError> {
+        let mut plan = StepPlan::new(batch);
+        let columns = lstm.plan_step(params, &mut plan, clamps)?;
+        let mut stream = Self { plan, columns };
+        (0..batch).for_each(|row| stream.free(row));
+        Ok(stream)
+    }
+
+    /// A stream through a larger network, which appends its own parts behind the stack's output: the results of a row.
+    /// clamps: whether hidden states can be clamped.
     pub(crate) fn extended<T>(
         lstm: &Lstm,
         params: &Params,
         batch: usize,
+        clamps: bool,
         extend: impl FnOnce(&mut StepPlan, &StepColumns) -> T,
     ) -> Result<(Self, T), ConfigError> {
-        let mut stream = Self::new(lstm, params, batch)?;
+        let mut stream = Self::planned(lstm, params, batch, clamps)?;
+        stream.plan.begin_results();
         let extension = extend(&mut stream.plan, &stream.columns);
         Ok((stream, extension))
     }
@@ -64,7 +75,9 @@ impl Stream {
 
     /// As many streams as asked for through the same network, from zero states.
     pub fn with_batch(&self, batch: usize) -> Self {
-        Self { plan: self.plan.with_batch(batch), columns: self.columns.clone() }
+        let mut stream = Self { plan: self.plan.with_batch(batch), columns: self.columns.clone() };
+        (0..batch).for_each(|row| stream.free(row));
+        stream
     }
 
     /// The next input of stream `row`, to write: `[I]`.
@@ -78,6 +91,11 @@ impl Stream {
     /// Every stream reads its input.
     pub fn step(&mut self) {
         self.plan.run();
+    }
+
+    /// The first `rows` streams read their inputs; the parts behind the stack are run for the `results` of them.
+    pub(crate) fn step_rows(&mut self, rows: usize, results: Range<usize>) {
+        self.plan.run_rows(rows, results);
     }
 
     /// The output of stream `row` after its last step: `[output]`, see [`Lstm::output_size`].
@@ -135,6 +153,82 @@ impl Stream {
     pub fn reset(&mut self, row: usize) {
         for columns in self.columns.h.iter().chain(&self.columns.c) {
             self.plan.row_mut(*columns, row).fill(0.0);
+        }
+    }
+
+    /// The activated gates of layer `layer` in stream `row` at its last step: `[K·H]`, i, f, g, o where the cell is plain.
+    ///
+    /// # Panics
+    /// When there is no such layer or stream.
+    pub fn gates(&self, layer: usize, row: usize) -> &[f32] {
+        self.plan.row(self.columns.gates[layer], row)
+    }
+
+    /// The hidden state `[R]` and the cell state `[H]` of layer `layer` in stream `row`.
+    ///
+    /// # Panics
+    /// When there is no such layer or stream.
+    pub fn layer_state(&self, layer: usize, row: usize) -> (&[f32], &[f32]) {
+        (self.plan.row(self.columns.h[layer], row), self.plan.row(self.columns.c[layer], row))
+    }
+
+    /// The number of layers.
+    pub fn layers(&self) -> usize {
+        self.columns.h.len()
+    }
+
+    /// The number of values that [`Self::row_state`] gives.
+    pub fn row_size(&self) -> usize {
+        self.columns.h.iter().chain(&self.columns.c).map(|columns| columns.width()).sum()
+    }
+
+    /// The states of stream `row`, one after the other; as many values for every row.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn row_state(&self, row: usize) -> Vec<f32> {
+        let columns = self.columns.h.iter().chain(&self.columns.c);
+        columns.flat_map(|columns| self.plan.row(*columns, row)).copied().collect()
+    }
+
+    /// Sets the states of stream `row` to what [`Self::row_state`] gave.
+    ///
+    /// # Panics
+    /// When there is no such stream, or as many values.
+    pub fn set_row_state(&mut self, row: usize, mut values: &[f32]) {
+        for columns in self.columns.h.iter().chain(&self.columns.c) {
+            let target = self.plan.row_mut(*columns, row);
+            let (own, rest) = values.split_at(target.len());
+            target.copy_from_slice(own);
+            values = rest;
+        }
+        assert!(values.is_empty(), "as many values as a row has states");
+    }
+
+    /// Exchanges streams `a` and `b`: their states and their clamps, and nothing that a step writes anew.
+    ///
+    /// # Panics
+    /// When there is no such stream.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        let StepColumns { h, c, clamps, .. } = &self.columns;
+        for columns in h.iter().chain(c).chain(clamps) {
+            self.plan.swap_rows(*columns, a, b);
+        }
+    }
+
+    /// From now on unit `unit` of layer `layer` says `value` in stream `row`, whatever its gates and its cell are; of a
+    /// layer that is projected the unit is one of the projection's.
+    ///
+    /// # Panics
+    /// When there is no such unit, layer or stream, or the streams were not made for it.
+    pub(crate) fn clamp(&mut self, row: usize, layer: usize, unit: usize, value: f32) {
+        self.plan.row_mut(self.columns.clamps[layer], row)[unit] = value;
+    }
+
+    /// Nothing in stream `row` is clamped any more.
+    pub(crate) fn free(&mut self, row: usize) {
+        for columns in &self.columns.clamps {
+            self.plan.row_mut(*columns, row).fill(f32::NAN);
         }
     }
 

@@ -13,6 +13,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// How many.
+    pub fn width(self) -> usize {
+        self.width
+    }
+
     /// Some of these columns.
     ///
     /// # Panics
@@ -56,6 +61,8 @@ pub(super) enum Phase {
     Normalise { parameters: usize, values: Columns },
     /// values = rate · before + (1 − rate) · values.
     Blend { values: Columns, before: Columns, rate: f32 },
+    /// values = the row's setting, where that is a number.
+    Clamp { values: Columns, settings: Columns },
     /// out = a + b.
     Sum { a: Columns, b: Columns, out: Columns },
     /// to = from; `later` if only the next step reads it.

@@ -1,5 +1,6 @@
 //! The plan of a step: its weights packed once, its values in one workspace.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::phase::{Buffer, Columns, Form, Phase};
@@ -40,6 +41,8 @@ pub struct StepPlan {
     /// Packed weights, and gains and biases as they are. Shared by clones.
     packed: Vec<Arc<Aligned>>,
     phases: Vec<Phase>,
+    /// Where the phases begin that are run for the rows alone whose results are asked for.
+    results: Option<usize>,
     /// The weights read by a step.
     weights: usize,
 }
@@ -47,7 +50,8 @@ pub struct StepPlan {
 impl StepPlan {
     /// A plan for B rows side by side.
     pub fn new(batch: usize) -> Self {
-        Self { batch, values: Vec::new(), buffers: Vec::new(), packed: Vec::new(), phases: Vec::new(), weights: 0 }
+        let (values, buffers, packed, phases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { batch, values, buffers, packed, phases, results: None, weights: 0 }
     }
 
     /// B.
@@ -232,6 +236,20 @@ impl StepPlan {
         self.phases.push(Phase::Tanh { values });
     }
 
+    /// Appends values = the row's own settings, where those are numbers; what is not a number leaves a value as it is.
+    ///
+    /// # Panics
+    /// When the widths differ.
+    pub fn clamp(&mut self, values: Columns, settings: Columns) {
+        assert_eq!(values.width, settings.width, "a setting for every value");
+        self.phases.push(Phase::Clamp { values, settings });
+    }
+
+    /// From here on parts are appended that [`Self::run_rows`] runs for the rows alone whose results are asked for.
+    pub fn begin_results(&mut self) {
+        self.results = Some(self.phases.len());
+    }
+
     /// Appends out = a + b.
     ///
     /// # Panics
@@ -293,12 +311,36 @@ impl StepPlan {
         &self.values[buffer.offset..][..self.batch * buffer.width]
     }
 
+    /// Exchanges two rows of some columns.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn swap_rows(&mut self, columns: Columns, a: usize, b: usize) {
+        let (a, b) = (self.place(columns, a.min(b)), self.place(columns, a.max(b)));
+        if a < b {
+            let (before, after) = self.values.split_at_mut(b);
+            before[a..][..columns.width].swap_with_slice(&mut after[..columns.width]);
+        }
+    }
+
     /// Runs the step.
     pub fn run(&mut self) {
-        let wanted = if self.weights * self.batch.min(4) < WORTH_A_THREAD { 1 } else { team::threads() };
+        self.run_rows(self.batch, 0..self.batch);
+    }
+
+    /// Runs the step for the first `rows` rows, and what stands behind [`Self::begin_results`] for the rows `results` of them. A
+    /// row's result has the same bits whatever rows are run beside it.
+    ///
+    /// # Panics
+    /// When there are not as many rows.
+    pub fn run_rows(&mut self, rows: usize, results: Range<usize>) {
+        let fits = results.start <= results.end && results.end <= rows && rows <= self.batch;
+        assert!(fits, "results of rows {results:?} of {rows} of {}", self.batch);
+        let wanted = if self.weights * rows.min(4) < WORTH_A_THREAD { 1 } else { team::threads() };
         let values = Shared::new(&mut self.values);
-        let plan =
-            Plan { batch: self.batch, buffers: &self.buffers, packed: &self.packed, phases: &self.phases, values };
+        let (body, head) = self.phases.split_at(self.results.unwrap_or(self.phases.len()));
+        let phases = [(0, rows, body), (results.start, results.len(), head)];
+        let plan = Plan { buffers: &self.buffers, packed: &self.packed, phases, values };
         team::run(wanted, |member| dispatch(Step { plan, member }));
     }
 }

@@ -20,10 +20,10 @@ use crate::team::shared::Shared;
 /// A plan at work.
 #[derive(Clone, Copy)]
 pub(super) struct Plan<'a> {
-    pub(super) batch: usize,
     pub(super) buffers: &'a [Buffer],
     pub(super) packed: &'a [Arc<Aligned>],
-    pub(super) phases: &'a [Phase],
+    /// The first row, the number of rows, and the phases that are run for them.
+    pub(super) phases: [(usize, usize, &'a [Phase]); 2],
     pub(super) values: Shared,
 }
 
@@ -37,15 +37,20 @@ impl Kernel for Step<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { plan: Plan { batch, buffers, packed, phases, values }, member } = self;
+        let Self { plan: Plan { buffers, packed, phases, values }, member } = self;
         let mut scratch = Scratch::zero();
-        for phase in phases {
+        let phases = phases.into_iter().filter(|(_, rows, _)| *rows > 0);
+        let phases = phases.flat_map(|(first, rows, phases)| phases.iter().map(move |phase| (first, rows, phase)));
+        for (first_row, batch, phase) in phases {
             // SAFETY: columns were checked when the plan was made; each member writes its own units, columns or rows,
             // and all meet before anyone reads what another wrote.
             unsafe {
                 let stride = |columns: &Columns| buffers[columns.buffer].width;
+                // Rows count from the first that the phase is run for.
                 let at = |columns: &Columns, row: usize| {
-                    values.at(buffers[columns.buffer].offset + row * stride(columns) + columns.first)
+                    let buffer = &buffers[columns.buffer];
+                    let row = if buffer.shared { row } else { first_row + row };
+                    values.at(buffer.offset + row * buffer.width + columns.first)
                 };
                 match phase {
                     Phase::Cells { packed: weights, bias, joined, gates, c, tanh_c, out } => {
@@ -122,6 +127,17 @@ impl Kernel for Step<'_> {
                             let (to, before) = (at(values, row), at(before, row));
                             let zoneout = Zoneout::Rate(*rate);
                             Blend { values: to, before, len: values.width, zoneout, first: 0 }.run(simd);
+                        }
+                    }
+                    Phase::Clamp { values, settings } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (to, settings) = (at(values, row), at(settings, row));
+                            for i in 0..values.width {
+                                let setting = *settings.add(i);
+                                if !setting.is_nan() {
+                                    *to.add(i) = setting;
+                                }
+                            }
                         }
                     }
                     Phase::Sum { a, b, out } => {
