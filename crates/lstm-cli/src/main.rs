@@ -1,4 +1,4 @@
-//! The `lstm` command: train, evaluate, generate, score, show, measure.
+//! The `lstm` command: train, evaluate, generate, score, serve, show, measure.
 
 mod adapt;
 mod bench;
@@ -18,6 +18,8 @@ mod pack;
 mod progress;
 mod regularisation_options;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 mod show_file;
 mod signals;
@@ -52,6 +54,9 @@ enum Command {
     Pack(pack::Pack),
     /// Get back a text that was packed, byte for byte
     Unpack(pack::Unpack),
+    /// Serve models: to OpenAI's clients, and to a browser
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     /// Get a corpus of the literature
     #[cfg(feature = "download")]
     Data(data::Data),
@@ -103,6 +108,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Score(command) => score::run(command),
         Command::Pack(command) => pack::pack(command),
         Command::Unpack(command) => pack::unpack(command),
+        #[cfg(feature = "serve")]
+        Command::Serve(command) => serve::run(command),
         #[cfg(feature = "download")]
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),

@@ -27,6 +27,9 @@ mod refusals;
 mod results;
 /// Figures of texts with unknown words, line by line and in all.
 mod scoring;
+/// The server, asked over the network.
+#[cfg(feature = "serve")]
+mod serving;
 /// How texts come in: folders, lines, documents.
 mod texts;
 
