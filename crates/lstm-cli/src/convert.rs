@@ -18,7 +18,7 @@ use crate::output::{count, talk};
 /// The options of `lstm convert`.
 #[derive(clap::Args)]
 pub struct Convert {
-    /// A run folder, a model file, or a file of another program: .pt, .pth, .safetensors
+    /// A run folder, a model file, or a file of another program: .pt, .pth, .safetensors, .keras, .h5
     input: PathBuf,
     /// What to write: a file whose format is its extension's, a model file for .safetensors, or a run folder
     output: PathBuf,
@@ -124,7 +124,8 @@ fn write_file(options: &Convert, format: Format, network: &Network) -> Result<()
     if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
         bail!("{} is there already; move it, or pass --force to replace it", module.display());
     }
-    if module.is_none() && network.stacks.iter().any(|stack| stack.config().residual) {
+    let is_state_dict = matches!(format, Format::Pytorch | Format::Safetensors);
+    if is_state_dict && module.is_none() && network.stacks.iter().any(|stack| stack.config().residual) {
         bail!(
             "{} has residual connections, which a state dict does not say; with --module a Python file is written too, \
              whose class adds them",
@@ -147,10 +148,10 @@ fn destination(options: &Convert) -> Result<Destination> {
     let has_extension = output.extension().is_some();
     let destination = match (to, named) {
         (Some(Target::Pytorch), Some(format @ (Format::Pytorch | Format::Safetensors))) => Destination::File(format),
-        (Some(Target::Pytorch), None) => {
+        (Some(Target::Pytorch), Some(Format::Keras | Format::KerasWeights) | None) => {
             bail!("{} is no name for PyTorch; give it the extension .pt or .safetensors", output.display())
         }
-        (None, Some(Format::Pytorch)) => Destination::File(Format::Pytorch),
+        (None, Some(format @ (Format::Pytorch | Format::Keras | Format::KerasWeights))) => Destination::File(format),
         (None | Some(Target::Model), Some(Format::Safetensors)) => Destination::Model,
         (Some(Target::Model), _) => {
             bail!("{} is no name for a model file; give it the extension .safetensors", output.display())
@@ -161,12 +162,12 @@ fn destination(options: &Convert) -> Result<Destination> {
         (Some(Target::Run), None) => Destination::Run,
         (None, None) if output.is_dir() || !has_extension => Destination::Run,
         (None, None) => bail!(
-            "{} has an extension that is no format's; write .pt, or .safetensors, or a folder with --to run",
+            "{} has an extension that is no format's; write .pt, .keras, .weights.h5 or .safetensors, or a folder with --to run",
             output.display()
         ),
     };
     if *module && !matches!(destination, Destination::File(Format::Pytorch | Format::Safetensors)) {
-        bail!("--module writes the class of a PyTorch file; {} is to be a model of this program", output.display());
+        bail!("--module writes the class of a PyTorch file; {} is none", output.display());
     }
     Ok(destination)
 }

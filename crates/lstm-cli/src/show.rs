@@ -20,8 +20,8 @@ use crate::show_file::show_file;
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors); where none is given, the runs in
-    /// runs/ are listed
+    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .keras, .h5); where none is given, the
+    /// runs in runs/ are listed
     run: Option<PathBuf>,
     /// Print one JSON object [default: a table]
     #[arg(long)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use lstm::formats::foreign::{self, Found, Hints, Import};
-use lstm::formats::network::Stack;
+use lstm::formats::network::{Activation, Reads, Stack};
 use serde_json::json;
 
 use crate::output::{grouped, talk};
@@ -58,7 +58,14 @@ fn lines(import: &Import) -> Vec<String> {
         let bias = if readout.bias.is_none() { ", no bias" } else { "" };
         let tied = network.is_tied() && index + 1 == network.readouts.len();
         let tied = if tied { ", its weights are the embedding's" } else { "" };
-        row("readout", format!("linear, {} to {}{bias}{tied}", readout.input, readout.output));
+        let follows = match readout.activation {
+            Activation::Linear => String::new(),
+            other => format!(", then {}", other.name()),
+        };
+        row("readout", format!("linear, {} to {}{bias}{tied}{follows}", readout.input, readout.output));
+    }
+    if network.reads == Reads::Final {
+        row("reads", "the final state".to_owned());
     }
     row("parameters", grouped(network.parameters() as u64));
     let widest = import.found.iter().map(|found| found.theirs.chars().count()).max().unwrap_or(0);

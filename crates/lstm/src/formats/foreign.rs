@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::network::{Activation, Network, Reads};
-use super::{FormatError, pytorch, state_dict};
+use super::{FormatError, keras, pytorch, state_dict};
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 
 /// A kind of file that holds a network.
@@ -14,6 +14,10 @@ pub enum Format {
     Pytorch,
     /// Named tensors without code: PyTorch's names, or this program's own.
     Safetensors,
+    /// A model of Keras: `.keras`, an archive, and `.h5`.
+    Keras,
+    /// The weights of a model of Keras without its configuration: `.weights.h5`.
+    KerasWeights,
 }
 
 /// What the reader of a file is told.
@@ -70,6 +74,9 @@ impl Format {
         }
         let mut head = Vec::new();
         std::fs::File::open(path).map_err(trouble)?.take(HEAD as u64).read_to_end(&mut head).map_err(trouble)?;
+        if head.starts_with(b"PK") && keras::is_keras(path) {
+            return Ok(Self::Keras);
+        }
         Self::of_bytes(&head).or_else(|| Self::of_name(path)).ok_or_else(|| FormatError::Unusable {
             path: path.to_owned(),
             why: format!("it is no network that can be read; give a run folder, or one of: {}", Self::READABLE),
@@ -77,7 +84,7 @@ impl Format {
     }
 
     /// What can be read, for a sentence.
-    pub const READABLE: &'static str = "PyTorch's .pt or .pth, .safetensors";
+    pub const READABLE: &'static str = "PyTorch's .pt or .pth, .safetensors, Keras's .keras or .h5";
 
     fn of_bytes(head: &[u8]) -> Option<Self> {
         let is_safetensors = head.len() > 8 && head[8] == b'{' && head[5..8] == [0; 3];
@@ -87,6 +94,9 @@ impl Format {
             // A pickle of protocol 2 or later; those before begin with an object's or a number's sign.
             || matches!(head, [0x80, 2..=5, ..])
             || head.starts_with(b"L119547037146038801333356L");
+        if head.starts_with(b"\x89HDF\r\n\x1a\n") {
+            return Some(Self::Keras);
+        }
         match (is_safetensors, is_pytorch) {
             (true, _) => Some(Self::Safetensors),
             (false, true) => Some(Self::Pytorch),
@@ -99,6 +109,11 @@ impl Format {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "pt" | "pth" | "bin" | "ckpt" | "tar" | "pkl" => Some(Self::Pytorch),
             "safetensors" => Some(Self::Safetensors),
+            "keras" => Some(Self::Keras),
+            "h5" | "hdf5" => {
+                let stem = path.file_stem()?.to_str()?.to_ascii_lowercase();
+                Some(if stem.ends_with(".weights") { Self::KerasWeights } else { Self::Keras })
+            }
             _ => None,
         }
     }
@@ -112,6 +127,7 @@ pub fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
     let mut import = match Format::of(path)? {
         Format::Pytorch => pytorch::read(path, hints)?,
         Format::Safetensors => state_dict::read_safetensors(path, hints)?,
+        Format::Keras | Format::KerasWeights => keras::read(path, hints)?,
     };
     if let Some(words) = hints.vocabulary.filter(|vocabulary| vocabulary.kind() == TokenizerKind::Words) {
         for (is_there, name, what) in [
@@ -141,6 +157,7 @@ pub fn write(path: &Path, format: Format, network: &Network, module: Option<&Pat
     match format {
         Format::Pytorch => pytorch::write(path, network, module.is_some())?,
         Format::Safetensors => state_dict::write_safetensors(path, network, module.is_some())?,
+        Format::Keras | Format::KerasWeights => keras::write(path, format, network)?,
     }
     module.map_or(Ok(()), |module| pytorch::write_module(module, network, path))
 }
@@ -160,6 +177,20 @@ pub fn lost(format: Format, network: &Network) -> Vec<String> {
             }
             if network.reads == Reads::Final {
                 lost.push("that the final state is read out: a state dict does not say it, its module does".to_owned());
+            }
+        }
+        Format::Keras | Format::KerasWeights => {
+            if network.vocabulary.is_some() {
+                lost.push("what the tokens are: a model of Keras has no vocabulary".to_owned());
+            }
+            if network.is_tied() {
+                lost.push(
+                    "that the readout's weights are the embedding's: a Dense has its own, so they are there twice"
+                        .to_owned(),
+                );
+            }
+            if format == Format::KerasWeights {
+                lost.push(format!("the layers: load_weights wants them made before: {}", keras::describe(network)));
             }
         }
     }

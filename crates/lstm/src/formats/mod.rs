@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 pub mod foreign;
+mod keras;
 pub mod network;
 mod pytorch;
 pub mod safetensors;

@@ -4,7 +4,7 @@ mod find;
 mod named;
 mod names;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -48,6 +48,13 @@ impl Float {
             Self::F16 => "float16",
             Self::Bf16 => "bfloat16",
         }
+    }
+
+    /// What is said of values that are stored otherwise than they are computed with.
+    pub(super) fn note(forms: &BTreeSet<Self>) -> Option<String> {
+        let other: Vec<&str> = forms.iter().filter(|form| **form != Self::F32).map(|form| form.name()).collect();
+        let rounded = if forms.contains(&Self::F64) { ", rounded to it" } else { "" };
+        (!other.is_empty()).then(|| format!("values in {} become float32{rounded}", other.join(" and ")))
     }
 
     /// Little-endian values as this library's; those of float64 are rounded.

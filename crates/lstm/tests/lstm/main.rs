@@ -6,6 +6,8 @@ mod earlier;
 mod golden;
 /// The stack against the gate-by-gate cell and against finite differences.
 mod gradients;
+/// Files of Keras, in and out.
+mod keras;
 /// The form that all file formats share, against the models it comes from.
 mod network;
 /// Files of PyTorch, in and out.

@@ -95,6 +95,23 @@ pub enum Activation {
     LogSoftmax,
 }
 
+impl Activation {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Linear, Self::Relu, Self::Tanh, Self::Sigmoid, Self::Softmax, Self::LogSoftmax];
+
+    /// Its name, which is Keras's too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+            Self::Sigmoid => "sigmoid",
+            Self::Softmax => "softmax",
+            Self::LogSoftmax => "log_softmax",
+        }
+    }
+}
+
 /// A linear map `x Wᵀ + b` of every step, and what follows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {

@@ -539,12 +539,7 @@ impl<'a> Finder<'a> {
     fn notes(&self, found: &[Found]) -> Vec<String> {
         let taken = |item: &&Item| found.iter().any(|f| f.theirs == item.theirs);
         let forms: BTreeSet<Float> = self.items.iter().filter(taken).filter_map(|item| item.array.float).collect();
-        let wide: Vec<&str> = forms.iter().filter(|form| **form != Float::F32).map(|form| form.name()).collect();
-        let mut notes = Vec::new();
-        if !wide.is_empty() {
-            let rounded = if forms.contains(&Float::F64) { ", rounded to it" } else { "" };
-            notes.push(format!("values in {} become float32{rounded}", wide.join(" and ")));
-        }
+        let mut notes: Vec<String> = Float::note(&forms).into_iter().collect();
         if self
             .items
             .iter()
