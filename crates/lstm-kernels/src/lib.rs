@@ -40,4 +40,4 @@ pub use recurrence::{
 };
 pub use simd::{check_isa, isa};
 pub use team::chunks::for_each_chunk;
-pub use team::{set_threads, threads, with_threads};
+pub use team::{after_fork, set_threads, threads, with_threads};

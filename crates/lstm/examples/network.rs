@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect();
     let (shape, x) = given.get("vectors").or(given.get("tokens")).ok_or("no input")?;
-    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None };
+    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None, packed: None };
     let mut states = network.states(segment.batch);
     for (name, state) in [("h_0", 0), ("c_0", 1)] {
         if let Some((_, values)) = given.get(name) {

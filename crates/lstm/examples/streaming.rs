@@ -23,7 +23,7 @@ fn main() -> Result<(), ConfigError> {
         let mut tape = lstm.frozen_tape();
         let mut last = Vec::new();
         for piece in signal.chunks(2 * pieces) {
-            let segment = Segment { steps: piece.len() / 2, batch: 1, lengths: None };
+            let segment = Segment { steps: piece.len() / 2, batch: 1, lengths: None, packed: None };
             lstm.forward(&params, piece, segment, &mut state, None, &mut tape);
             last = tape.output()[tape.output().len() - lstm.output_size()..].to_vec();
         }

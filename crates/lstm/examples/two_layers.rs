@@ -24,7 +24,7 @@ fn main() -> Result<(), ConfigError> {
     let mut gradients = params.clone();
     let mut optimizer = Optimizer::new(OptimizerKind::Adam, 0.0, params.values().len());
     let (mut tape, mut rng) = (lstm.tape(), Rng::new(1, Purpose::Shuffle, 0));
-    let segment = Segment { steps: STEPS, batch: ROWS, lengths: None };
+    let segment = Segment { steps: STEPS, batch: ROWS, lengths: None, packed: None };
 
     for step in 0..=3000 {
         // [T, B, 1]: what is heard, and what should be said.

@@ -275,7 +275,7 @@ pub fn layer(shape: Shape, budget: Duration) -> Result<LayerTiming, ConfigError>
     let input: Vec<f32> = (0..(tokens * shape.embedding) as u64).map(|i| numbered(Numbers::Input, i)).collect();
     let d_output: Vec<f32> =
         (0..(tokens * shape.hidden) as u64).map(|i| numbered(Numbers::OutputGradient, i)).collect();
-    let segment = Segment { steps: shape.segment, batch: shape.batch, lengths: None };
+    let segment = Segment { steps: shape.segment, batch: shape.batch, lengths: None, packed: None };
     let operations = tokens as f64 * shape.stack_products();
 
     let (mut state, mut tape) = (lstm.state(shape.batch), lstm.tape());

@@ -33,7 +33,7 @@
 //! let lstm = Lstm::new(LstmConfig { layers: 2, ..LstmConfig::new(3, 8) })?;
 //! let mut params = Params::zeros(lstm.layout().clone());
 //! lstm.initialise(&mut params, &Init::default(), 1);
-//! let segment = Segment { steps: 5, batch: 2, lengths: None };
+//! let segment = Segment { steps: 5, batch: 2, lengths: None, packed: None };
 //! let input = vec![0.5; 5 * 2 * 3];
 //!
 //! let (mut state, mut tape) = (lstm.state(2), lstm.tape());
@@ -72,7 +72,7 @@ pub mod text;
 pub mod train;
 
 pub use generate::Generator;
-pub use lstm_kernels::{Start, check_isa, isa, set_threads, threads, with_threads};
+pub use lstm_kernels::{Start, after_fork, check_isa, isa, set_threads, threads, with_threads};
 pub use model::{LanguageModel, LanguageModelConfig};
 pub use nn::config::LstmConfig;
 pub use nn::params::Params;

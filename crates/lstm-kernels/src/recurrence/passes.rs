@@ -49,11 +49,12 @@ impl Recurrence<'_> {
         tape: &mut RecurrenceTape,
     ) {
         self.cell.check();
+        self.check_packed();
         weights.check(self);
         let RecurrenceTape { sequence, packed, variant, is_packed, .. } = tape;
-        let (first, last) = self.end_slots();
-        sequence.h[first * h.len()..][..h.len()].copy_from_slice(h);
-        sequence.c[first * c.len()..][..c.len()].copy_from_slice(c);
+        let (recurrent, hidden) = (self.recurrent, self.cell.hidden);
+        sequence.h[self.initial() * recurrent..][..h.len()].copy_from_slice(h);
+        sequence.c[self.initial() * hidden..][..c.len()].copy_from_slice(c);
         let pack = !(frozen && *is_packed);
         if self.cell.is_plain() {
             if pack {
@@ -61,14 +62,21 @@ impl Recurrence<'_> {
             }
             plain::forward(self, packed, sequence);
         } else {
+            assert!(self.packed.is_none(), "only the plain cell runs a packed segment");
             if pack {
                 variant.pack_forward(self, weights);
             }
             variant::forward(self, variant, sequence);
         }
         *is_packed = true;
-        h.copy_from_slice(&sequence.h[last * h.len()..][..h.len()]);
-        c.copy_from_slice(&sequence.c[last * c.len()..][..c.len()]);
+        if self.steps == 0 {
+            return;
+        }
+        for (row, last) in self.last_steps().enumerate() {
+            let last = self.after(last) + row;
+            h[row * recurrent..][..recurrent].copy_from_slice(&sequence.h[last * recurrent..][..recurrent]);
+            c[row * hidden..][..hidden].copy_from_slice(&sequence.c[last * hidden..][..hidden]);
+        }
     }
 
     /// Runs the segment backward: the tape's gates become the gradients of their input part, its bias that of the biases,
@@ -78,6 +86,7 @@ impl Recurrence<'_> {
     /// When the shapes do not fit each other.
     pub fn backward(&self, weights: RecurrentWeights, reaching: Reaching, tape: &mut RecurrenceTape) {
         self.cell.check();
+        self.check_packed();
         weights.check(self);
         let RecurrenceTape { sequence, packed_backward, variant, .. } = tape;
         if self.cell.is_plain() {

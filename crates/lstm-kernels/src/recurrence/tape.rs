@@ -1,7 +1,7 @@
 //! The arrays of a segment, whichever cell runs it: what the pass forward leaves for the way back. They are reused from
 //! segment to segment.
 
-use super::segment::Recurrence;
+use super::segment::{Recurrence, StepRows};
 use crate::memory::Aligned;
 
 /// The arrays of a recurrence over a segment.
@@ -27,16 +27,22 @@ pub struct Sequence {
     pub(super) d_raw: Aligned,
     /// `[T, B, R]`: the gradient of the projected ones; empty without a projection.
     pub(super) d_projected: Aligned,
-    steps: usize,
+    /// `[N, R]`: the hidden states before each step of a packed segment, which lie in several places.
+    h_before: Aligned,
+    /// The share of the T + 1 slots of states that is before or after the T steps: T·B or N, and B rows.
+    rows: usize,
+    batch: usize,
     reverse: bool,
 }
 
 impl Sequence {
     /// Sizes the arrays of the pass forward for a segment.
     pub fn resize(&mut self, recurrence: &Recurrence, projects: bool) {
-        let &Recurrence { cell, recurrent, reverse, steps, batch, .. } = recurrence;
+        let &Recurrence { cell, recurrent, reverse, batch, .. } = recurrence;
+        recurrence.check_packed();
         let rows = recurrence.rows();
-        (self.steps, self.reverse) = (steps, reverse);
+        (self.rows, self.batch, self.reverse) = (rows, batch, reverse);
+        self.h_before.resize(0);
         self.gates.resize(rows * cell.width());
         self.bias.resize(cell.width());
         self.h.resize((rows + batch) * recurrent);
@@ -50,9 +56,25 @@ impl Sequence {
         self.after(&self.h)
     }
 
-    /// The hidden states before each step: `[T, B, R]`.
+    /// The hidden states before each step: `[T, B, R]`; of a packed segment after [`Self::gather_before`].
     pub fn hidden_before(&self) -> &[f32] {
-        self.before(&self.h)
+        if self.h_before.is_empty() { self.before(&self.h) } else { &self.h_before }
+    }
+
+    /// Brings the hidden states before each step of a packed segment together.
+    pub fn gather_before(&mut self, recurrence: &Recurrence) {
+        if recurrence.packed.is_none() {
+            return;
+        }
+        let width = recurrence.recurrent;
+        self.h_before.resize(self.rows * width);
+        for t in 0..recurrence.steps {
+            let first = recurrence.first(t);
+            for StepRows { rows, before } in recurrence.before(t, 0..recurrence.count(t)) {
+                let from = (before + rows.start) * width..(before + rows.end) * width;
+                self.h_before[(first + rows.start) * width..(first + rows.end) * width].copy_from_slice(&self.h[from]);
+            }
+        }
     }
 
     /// The cell states after each step: `[T, B, H]`.
@@ -72,13 +94,18 @@ impl Sequence {
 
     /// The T slots that steps wrote, of T + 1.
     pub(super) fn after<'a>(&self, slots: &'a [f32]) -> &'a [f32] {
-        let slot = slots.len() / (self.steps + 1);
+        let slot = self.slot(slots);
         if self.reverse { &slots[..slots.len() - slot] } else { &slots[slot..] }
     }
 
     /// The T slots that steps started from, of T + 1.
     pub(super) fn before<'a>(&self, slots: &'a [f32]) -> &'a [f32] {
-        let slot = slots.len() / (self.steps + 1);
+        let slot = self.slot(slots);
         if self.reverse { &slots[slot..] } else { &slots[..slots.len() - slot] }
+    }
+
+    /// The values of one slot, `[B, ·]`.
+    fn slot(&self, slots: &[f32]) -> usize {
+        slots.len() / (self.rows + self.batch).max(1) * self.batch
     }
 }

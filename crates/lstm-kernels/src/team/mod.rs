@@ -138,7 +138,7 @@ pub(crate) fn run(wanted: usize, f: impl Fn(&Member) + Sync) {
         Err(TryLockError::WouldBlock) => return alone(),
     };
     while team.len() + 1 < count {
-        match hire() {
+        match hire(team.len() + 1) {
             Some(worker) => team.push(worker),
             // The system gives no more threads; the result is the same with fewer.
             None => break,
@@ -177,23 +177,25 @@ pub(crate) fn run(wanted: usize, f: impl Fn(&Member) + Sync) {
     assert!(others_panicked == 0, "a thread of the team panicked");
 }
 
-/// Starts a worker, if the system gives a thread.
-fn hire() -> Option<(Arc<Worker>, Thread)> {
+/// Forgets the workers, in a process that was forked: threads do not come along, and whoever hands them work waits for ever.
+pub fn after_fork() {
+    if let Ok(mut team) = TEAM.try_lock() {
+        team.clear();
+    }
+}
+
+/// Starts the worker with this index, if the system gives a thread. Index 0 is the caller's.
+fn hire(index: usize) -> Option<(Arc<Worker>, Thread)> {
     let worker = Arc::new(Worker {
         job: AtomicPtr::default(),
         asleep: AtomicBool::new(false),
         panicked: AtomicBool::new(false),
     });
     let own = worker.clone();
-    // Index 0 is the caller's.
-    let index = TEAM_SIZE.fetch_add(1, Ordering::Relaxed) + 1;
     let builder = std::thread::Builder::new().name(format!("lstm-{index}"));
     let handle = builder.spawn(move || work(&own, index)).ok()?;
     Some((worker, handle.thread().clone()))
 }
-
-/// The workers hired so far.
-static TEAM_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 fn work(worker: &Worker, index: usize) {
     AT_WORK.set(true);

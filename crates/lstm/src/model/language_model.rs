@@ -191,7 +191,7 @@ impl LanguageModel {
         let d_output = self.readout.backward(params, lstm.output(), batch, gradients, readout);
         penalty::temporal(self.config.penalties.temporal, segment, lstm.output(), d_output);
         let input = embedding.embedded();
-        self.lstm.backward(params, input, segment, d_output, None, lstm, gradients, Start::Zero);
+        self.lstm.backward(params, input, segment, d_output, None, lstm, &mut *gradients, Start::Zero);
         self.embedding.backward(batch, lstm.d_input_mut(), embedding, gradients);
         loss
     }
@@ -273,5 +273,5 @@ impl LanguageTape {
 }
 
 fn segment(batch: &Batch) -> Segment<'_> {
-    Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref() }
+    Segment { steps: batch.steps, batch: batch.batch, lengths: batch.lengths.as_deref(), packed: None }
 }

@@ -57,7 +57,7 @@ pub(crate) fn temporal(beta: f32, segment: Segment, output: &[f32], gradient: &m
     if beta == 0.0 {
         return;
     }
-    let Segment { steps, batch, lengths } = segment;
+    let Segment { steps, batch, lengths, .. } = segment;
     let width = output.len() / (steps * batch).max(1);
     let length = |row: usize| lengths.map_or(steps, |lengths| lengths[row]);
     let pairs: usize = (0..batch).map(|row| length(row).saturating_sub(1)).sum();

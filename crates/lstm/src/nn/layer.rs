@@ -6,7 +6,7 @@ use lstm_kernels::{Aligned, Columns, Reaching, Start, StepPlan};
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, LstmConfig, Readout};
 use crate::nn::dropout::{self, Dropout, layer_place};
-use crate::nn::params::{Layout, Params};
+use crate::nn::params::{Layout, Params, ParamsMut, ParamsRef};
 use crate::nn::recurrent::{Recurrent, RecurrentTape};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
@@ -144,7 +144,7 @@ impl Layer {
     /// the layer above, and on recurrent weights. `frozen`: the weights are those of the tape's first use.
     pub(crate) fn forward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         below: Below,
         segment: Segment,
         state: &mut State,
@@ -207,13 +207,13 @@ impl Layer {
     /// what lies below.
     pub(crate) fn backward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         below: Below,
         segment: Segment,
         reaching: ReachingLayer,
         mut to: DBelow,
         tape: &mut LayerTape,
-        gradients: &mut Params,
+        gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
         let ReachingLayer { d_hidden, d_gate, state } = reaching;
@@ -258,7 +258,7 @@ impl Layer {
     /// is given on, and to what the layer `next` takes of the readout, which is returned with the gates `[B, K·H]`.
     pub(crate) fn plan_step(
         &self,
-        params: &Params,
+        params: ParamsRef,
         plan: &mut StepPlan,
         own: LayerColumns,
         above: Columns,

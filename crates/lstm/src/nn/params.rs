@@ -16,6 +16,8 @@ use crate::rng::{Purpose, Rng};
 pub struct Slot {
     offset: usize,
     len: usize,
+    /// Its number in the layout, where every array lies for itself.
+    index: usize,
 }
 
 impl Slot {
@@ -58,7 +60,7 @@ impl Layout {
     /// that its owner can refuse it before any memory is asked for.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> Slot {
         let len = shape.iter().fold(1, |product: usize, size| product.saturating_mul(*size));
-        let slot = Slot { offset: self.len, len };
+        let slot = Slot { offset: self.len, len, index: self.entries.len() };
         self.len = self.len.saturating_add(len);
         self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), slot });
         slot
@@ -205,6 +207,97 @@ impl Params {
     pub(crate) fn fill_normal(&mut self, slot: Slot, seed: u64) {
         let mut rng = Rng::new(seed, Purpose::Init, slot.offset as u64);
         self.get_mut(slot).fill_with(|| rng.normal());
+    }
+}
+
+/// Parameters to read, wherever they lie: in one flat buffer, or every array for itself, in memory that is another program's.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamsRef<'a>(Place<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    Flat(&'a [f32]),
+    Apart(&'a [&'a [f32]]),
+}
+
+impl<'a> ParamsRef<'a> {
+    /// Arrays that lie apart, one for each of `layout`, in its order.
+    ///
+    /// # Panics
+    /// When there are not as many arrays, or one of them has another length.
+    pub fn apart(layout: &Layout, arrays: &'a [&'a [f32]]) -> Self {
+        check_lengths(layout, arrays.iter().map(|array| array.len()));
+        Self(Place::Apart(arrays))
+    }
+
+    /// One array.
+    pub(crate) fn get(self, slot: Slot) -> &'a [f32] {
+        match self.0 {
+            Place::Flat(values) => slot.of(values),
+            Place::Apart(arrays) => arrays[slot.index],
+        }
+    }
+}
+
+impl<'a> From<&'a Params> for ParamsRef<'a> {
+    fn from(params: &'a Params) -> Self {
+        Self(Place::Flat(&params.values))
+    }
+}
+
+/// Gradients to write, wherever they lie, as [`ParamsRef`].
+#[derive(Debug)]
+pub struct ParamsMut<'a>(PlaceMut<'a>);
+
+#[derive(Debug)]
+enum PlaceMut<'a> {
+    Flat(&'a mut [f32]),
+    Apart(Vec<&'a mut [f32]>),
+}
+
+impl<'a> ParamsMut<'a> {
+    /// Arrays that lie apart, one for each of `layout`, in its order.
+    ///
+    /// # Panics
+    /// When there are not as many arrays, or one of them has another length.
+    pub fn apart(layout: &Layout, arrays: Vec<&'a mut [f32]>) -> Self {
+        check_lengths(layout, arrays.iter().map(|array| array.len()));
+        Self(PlaceMut::Apart(arrays))
+    }
+
+    /// One array.
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut [f32] {
+        match &mut self.0 {
+            PlaceMut::Flat(values) => slot.of_mut(values),
+            PlaceMut::Apart(arrays) => arrays[slot.index],
+        }
+    }
+
+    /// Two arrays, the second after the first.
+    pub(crate) fn pair_mut(&mut self, first: Slot, second: Slot) -> (&mut [f32], &mut [f32]) {
+        match &mut self.0 {
+            PlaceMut::Flat(values) => {
+                let (before, after) = values.split_at_mut(second.offset);
+                (first.of_mut(before), &mut after[..second.len])
+            }
+            PlaceMut::Apart(arrays) => {
+                let (before, after) = arrays.split_at_mut(second.index);
+                (before[first.index], after[0])
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a mut Params> for ParamsMut<'a> {
+    fn from(params: &'a mut Params) -> Self {
+        Self(PlaceMut::Flat(params.values_mut()))
+    }
+}
+
+fn check_lengths(layout: &Layout, lengths: impl ExactSizeIterator<Item = usize>) {
+    assert_eq!(lengths.len(), layout.entries.len(), "one array for each of the layout");
+    for (entry, len) in layout.entries.iter().zip(lengths) {
+        assert_eq!(len, entry.slot.len, "{} has as many values as its shape says", entry.name);
     }
 }
 

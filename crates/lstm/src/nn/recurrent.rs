@@ -16,7 +16,7 @@ use lstm_kernels::{
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, InitScheme, LstmConfig};
 use crate::nn::dropout::{Dropout, layer_place};
-use crate::nn::params::{Layout, Params, Slot};
+use crate::nn::params::{Layout, Params, ParamsMut, ParamsRef, Slot};
 use crate::nn::segment::Segment;
 use cell::{LayerCell, Sizes};
 
@@ -140,7 +140,13 @@ impl Recurrent {
     }
 
     /// Sizes the tape for the segment, adds up both biases, and draws the masks that hold for the segment.
-    pub(crate) fn begin(&self, params: &Params, segment: Segment, dropout: Option<Dropout>, tape: &mut RecurrentTape) {
+    pub(crate) fn begin(
+        &self,
+        params: ParamsRef,
+        segment: Segment,
+        dropout: Option<Dropout>,
+        tape: &mut RecurrentTape,
+    ) {
         let recurrence = self.recurrence(params, segment);
         let sequence = &mut tape.recurrence.sequence;
         sequence.resize(&recurrence, self.weight_hr.is_some());
@@ -151,7 +157,7 @@ impl Recurrent {
     }
 
     /// Draws the mask of the recurrent weights, which holds for the whole segment, or none.
-    fn drop_weights(&self, params: &Params, dropout: Option<Dropout>, dropped: &mut DroppedWeights) {
+    fn drop_weights(&self, params: ParamsRef, dropout: Option<Dropout>, dropped: &mut DroppedWeights) {
         let Some(Dropout { weights: rate, masks, .. }) = dropout.filter(|dropout| dropout.weights > 0.0) else {
             dropped.mask.clear();
             return;
@@ -170,7 +176,7 @@ impl Recurrent {
     /// source: `[rows, columns]`, the part of the input that the weights' `columns` meet.
     pub(crate) fn add_input(
         &self,
-        params: &Params,
+        params: ParamsRef,
         columns: Range<usize>,
         rows: Range<usize>,
         source: &[f32],
@@ -193,7 +199,7 @@ impl Recurrent {
     /// `frozen`: the weights are those that were packed at the tape's first use.
     pub(crate) fn forward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         segment: Segment,
         h: &mut [f32],
         c: &mut [f32],
@@ -209,18 +215,20 @@ impl Recurrent {
     /// `source: [T, B, columns]`.
     pub(crate) fn backward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         segment: Segment,
         reaching: Reaching,
         (columns, source): (Range<usize>, &[f32]),
         tape: &mut RecurrentTape,
-        gradients: &mut Params,
+        gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
         let Sizes { input, hidden, recurrent, .. } = self.sizes;
         let (rows, width) = (segment.rows(), self.width());
         let RecurrentTape { recurrence, dropped } = tape;
-        self.recurrence(params, segment).backward(self.weights(params, dropped), reaching, recurrence);
+        let course = self.recurrence(params, segment);
+        course.backward(self.weights(params, dropped), reaching, recurrence);
+        recurrence.sequence.gather_before(&course);
         self.cell.store_gradients(recurrence, gradients, accumulate);
         let sequence = &recurrence.sequence;
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
@@ -271,7 +279,7 @@ impl Recurrent {
         rows: Range<usize>,
         source: &[f32],
         tape: &RecurrentTape,
-        gradients: &mut Params,
+        gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
@@ -288,7 +296,7 @@ impl Recurrent {
     /// d_source: `[rows, columns]`.
     pub(crate) fn input_gradient(
         &self,
-        params: &Params,
+        params: ParamsRef,
         columns: Range<usize>,
         rows: Range<usize>,
         d_source: &mut [f32],
@@ -307,7 +315,7 @@ impl Recurrent {
     /// `c: [B, H]`, both of which are carried on, to `out: [B, R]`. Returns the activated gates, `[B, K·H]`.
     pub(crate) fn plan_step(
         &self,
-        params: &Params,
+        params: ParamsRef,
         plan: &mut StepPlan,
         joined: Columns,
         c: Columns,
@@ -324,10 +332,19 @@ impl Recurrent {
     }
 
     /// The recurrence over a segment, as the kernels take it.
-    fn recurrence<'a>(&self, params: &'a Params, segment: Segment<'a>) -> Recurrence<'a> {
+    fn recurrence<'a>(&self, params: ParamsRef<'a>, segment: Segment<'a>) -> Recurrence<'a> {
         let Sizes { hidden, recurrent, reverse, horizon, .. } = self.sizes;
-        let Segment { steps, batch, lengths } = segment;
-        Recurrence { cell: self.cell.kernel(params, hidden), recurrent, reverse, horizon, steps, batch, lengths }
+        let Segment { steps, batch, lengths, packed } = segment;
+        Recurrence {
+            cell: self.cell.kernel(params, hidden),
+            recurrent,
+            reverse,
+            horizon,
+            steps,
+            batch,
+            lengths,
+            packed,
+        }
     }
 
     /// The gradients of the gates' pre-activations of some of the T·B rows.
@@ -336,7 +353,7 @@ impl Recurrent {
         Matrix::new(&tape.recurrence.sequence.gates[rows.start * width..rows.end * width], rows.len(), width)
     }
 
-    fn weights<'a>(&self, params: &'a Params, dropped: &'a DroppedWeights) -> RecurrentWeights<'a> {
+    fn weights<'a>(&self, params: ParamsRef<'a>, dropped: &'a DroppedWeights) -> RecurrentWeights<'a> {
         RecurrentWeights {
             weight_hh: if dropped.mask.is_empty() { params.get(self.weight_hh) } else { &dropped.left },
             weight_hr: self.weight_hr.map(|slot| params.get(slot)),

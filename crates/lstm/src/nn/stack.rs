@@ -8,7 +8,7 @@ use crate::free_memory::bytes_of;
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout};
 use crate::nn::dropout::Dropout;
 use crate::nn::layer::{Layer, LayerGradient, LayerTape, ReachingLayer};
-use crate::nn::params::{Layout, Params};
+use crate::nn::params::{Layout, Params, ParamsMut, ParamsRef};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
 use crate::nn::wiring::{Below, DBelow, GradientSum};
@@ -130,21 +130,23 @@ impl Lstm {
 
     /// Runs a segment.
     ///
-    /// input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
+    /// `params`: a [`Params`](crate::nn::params::Params), or arrays that lie apart ([`ParamsRef::apart`]), so memory of
+    /// another program is used where it is; input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
     /// gives to the next, and on recurrent weights, in training, where zoneout draws masks; without it zoneout is its
     /// expectation. The outputs are the tape's.
     ///
     /// # Panics
     /// When `input`, `state` or `lengths` do not have the segment's shape.
-    pub fn forward(
+    pub fn forward<'a>(
         &self,
-        params: &Params,
+        params: impl Into<ParamsRef<'a>>,
         input: &[f32],
         segment: Segment,
         state: &mut State,
         dropout: Option<Dropout>,
         tape: &mut Tape,
     ) {
+        let params = params.into();
         self.check(input, segment, state);
         (tape.steps, tape.batch) = (segment.steps, segment.batch);
         for (index, layer) in self.layers.iter().enumerate() {
@@ -160,17 +162,18 @@ impl Lstm {
     ///
     /// # Panics
     /// When `input`, `segment` or `d_output` are not those of the last forward pass.
-    pub fn backward(
+    pub fn backward<'a, 'b>(
         &self,
-        params: &Params,
+        params: impl Into<ParamsRef<'a>>,
         input: &[f32],
         segment: Segment,
         d_output: &[f32],
         d_final: Option<&State>,
         tape: &mut Tape,
-        gradients: &mut Params,
+        gradients: impl Into<ParamsMut<'b>>,
         accumulate: Start,
     ) {
+        let (params, mut gradients) = (params.into(), gradients.into());
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
         assert_eq!(d_output.len(), segment.rows() * self.output_size(), "d_output is [T, B, output]");
         let is_copied = self.begin_backward(segment, d_output, d_final, tape);
@@ -196,7 +199,7 @@ impl Lstm {
             };
             let (below, state) = (Below::of(input, below), &mut tape.state_gradient);
             let reaching = ReachingLayer { d_hidden, d_gate, state };
-            layer.backward(params, below, segment, reaching, to, own, gradients, accumulate);
+            layer.backward(params, below, segment, reaching, to, own, &mut gradients, accumulate);
         }
     }
 
@@ -230,7 +233,7 @@ impl Lstm {
     /// Two directions: the second one begins at an end that a stream does not have.
     pub(crate) fn plan_step(
         &self,
-        params: &Params,
+        params: ParamsRef,
         plan: &mut StepPlan,
         clamps: bool,
     ) -> Result<StepColumns, ConfigError> {

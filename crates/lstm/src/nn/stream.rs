@@ -47,7 +47,7 @@ impl Stream {
 
     fn planned(lstm: &Lstm, params: &Params, batch: usize, clamps: bool) -> Result<Self, ConfigError> {
         let mut plan = StepPlan::new(batch);
-        let columns = lstm.plan_step(params, &mut plan, clamps)?;
+        let columns = lstm.plan_step(params.into(), &mut plan, clamps)?;
         let mut stream = Self { plan, columns };
         (0..batch).for_each(|row| stream.free(row));
         Ok(stream)
@@ -310,7 +310,7 @@ mod tests {
             let mut stream = Stream::new(&lstm, &params, batch).unwrap();
             stream.set_state(&state);
             let mut tape = lstm.tape();
-            let segment = Segment { steps, batch, lengths: None };
+            let segment = Segment { steps, batch, lengths: None, packed: None };
             lstm.forward(&params, &x, segment, &mut state, None, &mut tape);
             let mut outputs = Vec::new();
             for x in x.chunks_exact(batch * input) {

@@ -8,7 +8,7 @@ use lstm_kernels::{Aligned, Columns, Matrix, MatrixMut, Start, StepPlan, column_
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{Init, InitScheme, LstmConfig, Wiring};
-use crate::nn::params::{Layout, Params, Slot};
+use crate::nn::params::{Layout, Params, ParamsMut, ParamsRef, Slot};
 use crate::nn::recurrent::{Recurrent, RecurrentTape};
 
 /// The most floats a slab of scores between layers holds (4 MiB): scores are made, used and forgotten slab by slab, so
@@ -137,7 +137,7 @@ impl LayerInput {
     /// The product of the input with the input weights of one direction, into its gates.
     pub(crate) fn forward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         below: Below,
         rows: usize,
         direction: &Recurrent,
@@ -162,13 +162,13 @@ impl LayerInput {
     /// of the input weights that met what is joined, and of the scores' parameters.
     pub(crate) fn backward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         below: Below,
         rows: usize,
         (direction, direction_tape, first): (&Recurrent, &RecurrentTape, bool),
         to: &mut DBelow,
         tape: &mut LayerInputTape,
-        gradients: &mut Params,
+        gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
         let joined = 0..self.width;
@@ -210,14 +210,14 @@ impl LayerInput {
     }
 
     /// Appends to `plan` what is joined of the layer below, whose readout is `readout`.
-    pub(crate) fn plan_below(&self, params: &Params, plan: &mut StepPlan, readout: Columns, whole: Columns) {
+    pub(crate) fn plan_below(&self, params: ParamsRef, plan: &mut StepPlan, readout: Columns, whole: Columns) {
         if let Joined::Scores { weight, bias } = self.joined {
             plan.linear(params.get(weight), Some(params.get(bias)), readout, whole.part(0..self.width));
         }
     }
 
     /// scores `[rows, S]` = readout `[rows, output]` · Wᵀ + b, for one slab of rows of all `readout`.
-    fn score(&self, params: &Params, readout: &[f32], rows: Range<usize>, scores: &mut Aligned) {
+    fn score(&self, params: ParamsRef, readout: &[f32], rows: Range<usize>, scores: &mut Aligned) {
         let Joined::Scores { weight, bias } = self.joined else { return };
         let (weight, bias) = (params.get(weight), params.get(bias));
         let width = weight.len() / bias.len();
@@ -233,12 +233,12 @@ impl LayerInput {
     /// The backward pass of [`Self::score`]. d_scores: `[rows, S]`; adds to the rows of d_readout `[T·B, output]`.
     fn score_backward(
         &self,
-        params: &Params,
+        params: ParamsRef,
         readout: &[f32],
         rows: Range<usize>,
         d_scores: &[f32],
         d_readout: &mut [f32],
-        gradients: &mut Params,
+        gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
         let Joined::Scores { weight, bias } = self.joined else { return };

@@ -29,7 +29,7 @@ pub struct NewRun {
 }
 
 /// A change of any setting.
-type Change = Box<dyn Fn(&mut RunConfig)>;
+type Change = Box<dyn Fn(&mut RunConfig) + Send>;
 
 impl NewRun {
     /// A run on a text: a file, or a folder of files. `None` for the built-in language.
@@ -103,7 +103,7 @@ impl NewRun {
     }
 
     /// Changes any other setting. Of a planned run this is asked for more than once, over what is chosen.
-    pub fn with(mut self, change: impl Fn(&mut RunConfig) + 'static) -> Self {
+    pub fn with(mut self, change: impl Fn(&mut RunConfig) + Send + 'static) -> Self {
         self.changes.push(Box::new(change));
         self
     }

@@ -108,7 +108,7 @@ fn check_lstm(name: &str) {
     let params = golden.params(lstm.layout());
     let lengths: Option<Vec<usize>> =
         golden.tensor("lengths").map(|_| golden.integers("lengths").iter().map(|&length| length as usize).collect());
-    let segment = Segment { steps, batch, lengths: lengths.as_deref() };
+    let segment = Segment { steps, batch, lengths: lengths.as_deref(), packed: None };
     let x = golden.floats("input");
     let mut state = lstm.state(batch);
     state.h = golden.floats("h_0");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lstm::Start;
 use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
-use lstm::nn::params::Params;
+use lstm::nn::params::{Params, ParamsMut, ParamsRef};
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
@@ -94,6 +94,24 @@ impl Case {
         slopes
     }
 
+    /// The same bits where every array lies for itself.
+    fn assert_the_same_apart(&self, lstm: &Lstm, params: &Params, gradients: &Params, d_final: &State) {
+        let segment = Segment { steps: self.steps, batch: self.batch, lengths: self.lengths.as_deref(), packed: None };
+        let (input, d_output) = (single(&self.values["input"]), single(&self.loss[0]));
+        let (mut state, mut tape) = (lstm.state(self.batch), lstm.tape());
+        state.h = single(&self.values["h_0"]);
+        state.c = single(&self.values["c_0"]);
+        let layout = lstm.layout();
+        let slots: Vec<_> = layout.entries().iter().map(|entry| entry.slot).collect();
+        let arrays: Vec<&[f32]> = slots.iter().map(|slot| params.get(*slot)).collect();
+        let mut apart: Vec<Vec<f32>> = arrays.iter().map(|array| vec![f32::NAN; array.len()]).collect();
+        let params = ParamsRef::apart(layout, &arrays);
+        lstm.forward(params, &input, segment, &mut state, None, &mut tape);
+        let to = ParamsMut::apart(layout, apart.iter_mut().map(|array| &mut array[..]).collect());
+        lstm.backward(params, &input, segment, &d_output, Some(d_final), &mut tape, to, Start::Zero);
+        assert!(slots.iter().zip(&apart).all(|(slot, array)| gradients.get(*slot) == array));
+    }
+
     /// The library's outcome, and its gradients of the loss.
     fn run(&self) -> ([Vec<f64>; 3], Values) {
         let lstm = Lstm::new(self.config.clone()).expect("a valid configuration");
@@ -102,7 +120,7 @@ impl Case {
             params.get_mut(entry.slot).copy_from_slice(&single(&self.values[&entry.name]));
         }
         let input = single(&self.values["input"]);
-        let segment = Segment { steps: self.steps, batch: self.batch, lengths: self.lengths.as_deref() };
+        let segment = Segment { steps: self.steps, batch: self.batch, lengths: self.lengths.as_deref(), packed: None };
         let mut state = lstm.state(self.batch);
         state.h = single(&self.values["h_0"]);
         state.c = single(&self.values["c_0"]);
@@ -123,6 +141,7 @@ impl Case {
             &mut gradients,
             Start::Zero,
         );
+        self.assert_the_same_apart(&lstm, &params, &gradients, &d_final);
 
         let mut named: Values = lstm
             .layout()
@@ -338,7 +357,7 @@ fn gradients_of_variants_add_up_and_respect_dropped_weights() {
         let lstm = Lstm::new(config).expect("a valid configuration");
         let mut params = Params::zeros(Arc::clone(lstm.layout()));
         lstm.initialise(&mut params, &Init::default(), 1);
-        let segment = Segment { steps: 5, batch: 2, lengths: None };
+        let segment = Segment { steps: 5, batch: 2, lengths: None, packed: None };
         let rng = &mut Rng::new(3, Purpose::Init, 0);
         let (input, d_output) = (single(&random(rng, 5 * 2 * 3)), single(&random(rng, 5 * 2 * 4)));
         let masks = Masks { seed: 1, step: 2 };
@@ -385,7 +404,14 @@ fn zoneout_draws_masks_in_training_and_takes_their_mean_in_evaluation() {
             masks,
         });
         let (mut tape, mut state) = (lstm.tape(), initial.clone());
-        lstm.forward(&params, &input, Segment { steps, batch, lengths: None }, &mut state, dropout, &mut tape);
+        lstm.forward(
+            &params,
+            &input,
+            Segment { steps, batch, lengths: None, packed: None },
+            &mut state,
+            dropout,
+            &mut tape,
+        );
         (tape.hidden(0, 0).to_vec(), tape.cell(0, 0).to_vec())
     };
     let size = batch * hidden;
@@ -420,7 +446,7 @@ fn dropped_recurrent_weights_are_as_if_they_were_zero() {
     let lstm = Lstm::new(config).expect("a valid configuration");
     let mut params = Params::zeros(Arc::clone(lstm.layout()));
     lstm.initialise(&mut params, &Init::default(), 1);
-    let segment = Segment { steps: 5, batch: 2, lengths: None };
+    let segment = Segment { steps: 5, batch: 2, lengths: None, packed: None };
     let rng = &mut Rng::new(3, Purpose::Init, 0);
     let input = single(&random(rng, 5 * 2 * 3));
     let d_output = single(&random(rng, 5 * 2 * 8));

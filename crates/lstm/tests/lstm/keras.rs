@@ -41,7 +41,7 @@ fn check(stem: &str, network: &Network) {
     let floats = |name: &str| words(name).into_iter().map(f32::from_le_bytes).collect::<Vec<_>>();
     let input = if expected.tensor("tokens").is_ok() { "tokens" } else { "vectors" };
     let shape = expected.tensor(input).unwrap().shape().to_vec();
-    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None };
+    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None, packed: None };
     let tokens: Vec<u32> = words(input).into_iter().map(u32::from_le_bytes).collect();
     let vectors = floats(input);
     let input = if input == "tokens" { Input::Tokens(&tokens) } else { Input::Vectors(&vectors) };

@@ -10,6 +10,8 @@ mod gradients;
 mod keras;
 /// The form that all file formats share, against the models it comes from.
 mod network;
+/// Packed segments against masked ones.
+mod packed;
 /// Files of PyTorch, in and out.
 mod pytorch;
 /// A slow stack in f64, built from the cell.

@@ -9,7 +9,7 @@ use lstm::nn::stack::Lstm;
 use lstm::text::source::Source;
 use lstm::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
-const SEGMENT: Segment<'static> = Segment { steps: 5, batch: 3, lengths: None };
+const SEGMENT: Segment<'static> = Segment { steps: 5, batch: 3, lengths: None, packed: None };
 
 fn stack(config: LstmConfig, seed: u64) -> Stack {
     let lstm = Lstm::new(config).unwrap();
@@ -49,7 +49,7 @@ fn a_language_model_is_a_network_that_gives_the_same_scores_and_comes_back() {
         network.validate().unwrap();
         assert_eq!(network.parameters(), model.layout().len());
         let tokens: Vec<u32> = (0..5).map(|i| (i * 3 + 1) % vocabulary as u32).collect();
-        let segment = Segment { steps: 5, batch: 1, lengths: None };
+        let segment = Segment { steps: 5, batch: 1, lengths: None, packed: None };
         let output = network.forward(Input::Tokens(&tokens), segment, &mut network.states(1)).unwrap();
         for (ours, stream) in output.values.iter().zip(scores(&model, &params, &tokens)) {
             assert!((ours - stream).abs() < 1e-5, "{config:?}: {ours} against {stream}");

@@ -29,7 +29,7 @@ fn check(name: &str, network: &Network) {
         data.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
     };
     let shape = expected.tensor("tokens").or_else(|_| expected.tensor("vectors")).unwrap().shape().to_vec();
-    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None };
+    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None, packed: None };
     let mut states = network.states(shape[1]);
     let output = match expected.tensor("tokens") {
         Ok(tokens) => {

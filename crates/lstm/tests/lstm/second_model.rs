@@ -97,7 +97,7 @@ impl Wave {
     /// What is predicted less what comes, and the sum of the squares.
     fn errors(&self, params: &Params, batch: &WaveBatch, tape: &mut WaveTape) -> Loss {
         let (input, targets) = (&batch.0[..STEPS * ROWS], &batch.0[ROWS..]);
-        let segment = Segment { steps: STEPS, batch: ROWS, lengths: None };
+        let segment = Segment { steps: STEPS, batch: ROWS, lengths: None, packed: None };
         self.lstm.forward(params, input, segment, &mut self.lstm.state(ROWS), None, &mut tape.lstm);
         let (weight, bias) = (params.get(self.weight), params.get(self.bias)[0]);
         let outputs = tape.lstm.output().chunks(weight.len());
@@ -156,7 +156,8 @@ impl Task for Wave {
             d_weight.iter_mut().zip(h).for_each(|(d_w, h)| *d_w += d * h);
         }
         gradients.get_mut(self.bias)[0] = d_errors.iter().sum();
-        let (input, segment) = (&batch.0[..STEPS * ROWS], Segment { steps: STEPS, batch: ROWS, lengths: None });
+        let (input, segment) =
+            (&batch.0[..STEPS * ROWS], Segment { steps: STEPS, batch: ROWS, lengths: None, packed: None });
         self.lstm.backward(params, input, segment, &d_output, None, &mut tape.lstm, gradients, lstm::Start::Zero);
         loss
     }

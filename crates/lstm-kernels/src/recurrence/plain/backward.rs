@@ -9,7 +9,7 @@ use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::gemm::tile::{self, PANEL};
 use crate::ops::reduce::column_sums;
 use crate::recurrence::cell::Cell;
-use crate::recurrence::segment::{Reaching, Recurrence};
+use crate::recurrence::segment::{Reaching, Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
 use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector, dispatch};
 use crate::team::chunks::share;
@@ -94,21 +94,24 @@ impl Kernel for BackwardTask<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { recurrence, packed, arrays, grid, member } = self;
-        let (rows, parts) = if member.count == grid.members() {
+        let (share_of_rows, parts) = if member.count == grid.members() {
             let part = member.index % grid.columns;
-            (share(recurrence.batch, grid.rows, member.index / grid.columns), part..part + 1)
+            ((grid.rows, member.index / grid.columns), part..part + 1)
         } else if member.index == 0 {
             // The panels are cut for more members than there are: one takes every part of a phase before the next.
-            (0..recurrence.batch, 0..grid.columns)
+            ((1, 0), 0..grid.columns)
         } else {
             return;
         };
         let others = parts.len() < grid.columns;
-        let backward = Backward { recurrence, packed, arrays: &arrays, rows };
+        // Of a packed segment every step has other rows, which other members had before.
+        let others_had_rows = recurrence.packed.is_some() && share_of_rows.0 > 1;
         let part = |part| Part::new(recurrence, grid.columns, part, PANEL * S::LANES);
         // Made once: a step of one row takes not much longer.
         let own = part(parts.start);
         for n in (0..recurrence.steps).rev() {
+            let rows = share(recurrence.count(recurrence.step(n).0), share_of_rows.0, share_of_rows.1);
+            let backward = Backward { recurrence, packed, arrays: &arrays, rows };
             for phase in 0..Backward::PHASES {
                 // SAFETY: members take different rows or different parts, and meet after every phase that others read.
                 let mut shared = unsafe { backward.phase(simd, phase, n, &own) };
@@ -119,6 +122,9 @@ impl Kernel for BackwardTask<'_> {
                 if shared && others {
                     member.meet();
                 }
+            }
+            if others_had_rows {
+                member.meet();
             }
         }
     }
@@ -189,10 +195,11 @@ impl Backward<'_> {
     /// The gradient of the projected state: what is carried plus what comes from above.
     #[inline(always)]
     unsafe fn collect<S: Simd>(&self, simd: S, n: usize, columns: Range<usize>, total: Shared) {
-        let (batch, recurrent) = (self.recurrence.batch, self.recurrence.recurrent);
+        let recurrent = self.recurrence.recurrent;
         let (t, ..) = self.recurrence.step(n);
+        let now = self.recurrence.first(t);
         for row in self.rows.clone() {
-            let at = (t * batch + row) * recurrent;
+            let at = (now + row) * recurrent;
             for first in columns.clone().step_by(S::LANES) {
                 let count = S::LANES.min(columns.end - first);
                 // SAFETY: inside the arrays, this part's columns.
@@ -212,9 +219,9 @@ impl Backward<'_> {
     /// d_raw `[rows, H]` = d_projected `[rows, P]` · weight_hr, for this part's units.
     #[inline(always)]
     unsafe fn unproject<S: Simd>(&self, simd: S, n: usize, part: &Part, d_projected: Shared, d_raw: Shared) {
-        let Recurrence { cell: Cell { hidden, .. }, batch, recurrent, .. } = *self.recurrence;
+        let Recurrence { cell: Cell { hidden, .. }, recurrent, .. } = *self.recurrence;
         let (t, ..) = self.recurrence.step(n);
-        let at = t * batch + self.rows.start;
+        let at = self.recurrence.first(t) + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
             let product = Streamed {
@@ -231,11 +238,29 @@ impl Backward<'_> {
     /// The gradients of the gates' pre-activations, and of the previous cell state.
     #[inline(always)]
     unsafe fn differentiate<S: Simd>(&self, simd: S, n: usize, units: Range<usize>) {
-        let (batch, hidden) = (self.recurrence.batch, self.recurrence.cell.hidden);
-        let (t, before, _) = self.recurrence.step(n);
+        let (t, ..) = self.recurrence.step(n);
+        for StepRows { rows, before } in self.recurrence.before(t, self.rows.clone()) {
+            // SAFETY: as the caller promises.
+            unsafe { self.differentiate_rows(simd, n, rows, before, units.clone()) };
+        }
+    }
+
+    /// The same for rows whose states before the step lie one after the other.
+    #[inline(always)]
+    unsafe fn differentiate_rows<S: Simd>(
+        &self,
+        simd: S,
+        n: usize,
+        rows: Range<usize>,
+        before: usize,
+        units: Range<usize>,
+    ) {
+        let hidden = self.recurrence.cell.hidden;
+        let (t, ..) = self.recurrence.step(n);
+        let now = self.recurrence.first(t);
         let cut = self.recurrence.cut(n);
-        for row in self.rows.clone() {
-            let at = t * batch + row;
+        for row in rows {
+            let at = now + row;
             // SAFETY: inside the arrays, this part's units, for every access below.
             unsafe {
                 let gates = self.arrays.gates.at(at * 4 * hidden);
@@ -245,7 +270,7 @@ impl Backward<'_> {
                 }
                 let unit = UnitGradients {
                     gates,
-                    c_before: self.arrays.c.at((before * batch + row) * hidden),
+                    c_before: self.arrays.c.at((before + row) * hidden),
                     tanh_c: self.arrays.tanh_c.at(at * hidden),
                     dh: match self.arrays.projected {
                         Some((d_raw, _)) => [Some(d_raw.at(at * hidden).cast_const()), None],
@@ -291,7 +316,7 @@ impl Backward<'_> {
                 out.initial = Initial::Out;
             }
             if !cut {
-                let gates = self.arrays.gates.at((t * batch + self.rows.start) * 4 * hidden);
+                let gates = self.arrays.gates.at((self.recurrence.first(t) + self.rows.start) * 4 * hidden);
                 let weights = Panels::new(&self.packed.recurrent, 4 * hidden).skip(simd, part.recurrent);
                 if batch == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, weights.row(simd, 0, 0), out);

@@ -6,7 +6,7 @@ use super::units::own_blocks;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::pack::{Panels, column_share};
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
-use crate::recurrence::segment::Recurrence;
+use crate::recurrence::segment::{Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team::chunks::share;
@@ -66,42 +66,46 @@ impl Kernel for ForwardTask<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { recurrence, packed, arrays, grid, member } = self;
-        let (batch, hidden, recurrent) = (recurrence.batch, recurrence.cell.hidden, recurrence.recurrent);
-        let rows = share(batch, grid.rows, member.index / grid.columns);
+        let (hidden, recurrent) = (recurrence.cell.hidden, recurrence.recurrent);
         let part = member.index % grid.columns;
         let own = own_blocks(hidden, S::LANES, grid.columns, part);
         let projected = column_share(recurrent, grid.columns, part);
         let mut scratch = Scratch::zero();
-        let passes = rows.len().div_ceil(ROWS);
+        let mut pass = 0;
         for n in 0..recurrence.steps {
-            let (t, before, after) = recurrence.step(n);
-            for pass in 0..passes {
-                let first = rows.start + pass * ROWS;
-                let count = (rows.end - first).min(ROWS);
-                // SAFETY: rows and steps inside the arrays, which were checked; this member's rows and units alone are
-                // written, and what others wrote of the step before was met for.
-                unsafe {
-                    let gates = arrays.gates.at((t * batch + first) * 4 * hidden);
-                    let cells = Cells {
-                        pre: (gates, 4 * hidden),
-                        gates,
-                        c_before: arrays.c.at((before * batch + first) * hidden),
-                        c: arrays.c.at((after * batch + first) * hidden),
-                        tanh_c: arrays.tanh_c.at((t * batch + first) * hidden),
-                        h: match arrays.raw {
-                            Some(raw) => (raw.at((t * batch + first) * hidden), hidden),
-                            None => (arrays.h.at((after * batch + first) * recurrent), recurrent),
-                        },
-                        hidden,
-                    };
-                    let h_before = arrays.h.at((before * batch + first) * recurrent);
-                    let product = Streamed {
-                        rows: count,
-                        left: Source { data: h_before, row: recurrent, column: 1 },
-                        weights: Panels::new(&packed.recurrent, recurrent),
-                        sweep: Sweep::of_pass(n * passes + pass),
-                    };
-                    product.cells(simd, &own, &cells, &mut scratch);
+            let (t, ..) = recurrence.step(n);
+            let (now, after) = (recurrence.first(t), recurrence.after(t));
+            // Of a packed segment every step has other rows.
+            let rows = share(recurrence.count(t), grid.rows, member.index / grid.columns);
+            for StepRows { rows, before } in recurrence.before(t, rows.clone()) {
+                for first in rows.clone().step_by(ROWS) {
+                    let count = (rows.end - first).min(ROWS);
+                    // SAFETY: rows and steps inside the arrays, which were checked; this member's rows and units alone are
+                    // written, and what others wrote of the step before was met for.
+                    unsafe {
+                        let gates = arrays.gates.at((now + first) * 4 * hidden);
+                        let cells = Cells {
+                            pre: (gates, 4 * hidden),
+                            gates,
+                            c_before: arrays.c.at((before + first) * hidden),
+                            c: arrays.c.at((after + first) * hidden),
+                            tanh_c: arrays.tanh_c.at((now + first) * hidden),
+                            h: match arrays.raw {
+                                Some(raw) => (raw.at((now + first) * hidden), hidden),
+                                None => (arrays.h.at((after + first) * recurrent), recurrent),
+                            },
+                            hidden,
+                        };
+                        let h_before = arrays.h.at((before + first) * recurrent);
+                        let product = Streamed {
+                            rows: count,
+                            left: Source { data: h_before, row: recurrent, column: 1 },
+                            weights: Panels::new(&packed.recurrent, recurrent),
+                            sweep: Sweep::of_pass(pass),
+                        };
+                        product.cells(simd, &own, &cells, &mut scratch);
+                    }
+                    pass += 1;
                 }
             }
             if let Some(raw) = arrays.raw {
@@ -112,12 +116,12 @@ impl Kernel for ForwardTask<'_> {
                 unsafe {
                     let product = Streamed {
                         rows: rows.len(),
-                        left: Source { data: raw.at((t * batch + rows.start) * hidden), row: hidden, column: 1 },
+                        left: Source { data: raw.at((now + rows.start) * hidden), row: hidden, column: 1 },
                         // Shares begin at whole vectors; the forward panels are cut as one share.
                         weights: Panels::new(&packed.projection, hidden),
                         sweep: Sweep::of_pass(n),
                     };
-                    let h = arrays.h.at((after * batch + rows.start) * recurrent + projected.start);
+                    let h = arrays.h.at((after + rows.start) * recurrent + projected.start);
                     let out = Out { data: h, row: recurrent, initial: Initial::Zero };
                     product.columns(simd, projected.clone(), out);
                 }
@@ -128,11 +132,13 @@ impl Kernel for ForwardTask<'_> {
                     let columns = if arrays.raw.is_some() { projected.clone() } else { units.clone() };
                     // SAFETY: as above.
                     unsafe {
-                        let h = |slot: usize| arrays.h.at((slot * batch + row) * recurrent + columns.start);
+                        let [StepRows { before, .. }, beginning] = recurrence.before(t, row..row + 1);
+                        let before = if beginning.rows.is_empty() { before } else { beginning.before };
+                        let h = |first: usize| arrays.h.at((first + row) * recurrent + columns.start);
                         std::ptr::copy_nonoverlapping(h(before), h(after), columns.len());
-                        let c = |slot: usize| arrays.c.at((slot * batch + row) * hidden + units.start);
+                        let c = |first: usize| arrays.c.at((first + row) * hidden + units.start);
                         std::ptr::copy_nonoverlapping(c(before), c(after), units.len());
-                        let at = t * batch + row;
+                        let at = now + row;
                         for gate in 0..4 {
                             zero(arrays.gates.at(at * 4 * hidden + gate * hidden + units.start), units.len());
                         }
@@ -143,7 +149,7 @@ impl Kernel for ForwardTask<'_> {
                     }
                 }
             }
-            if grid.columns > 1 {
+            if grid.columns > 1 || recurrence.packed.is_some() {
                 member.meet();
             }
         }

@@ -138,7 +138,7 @@ impl Activation {
 
 /// Every row of `values: [T, B, ·]` from its last step to its first; what is past its length stays.
 fn reversed(values: &[f32], segment: Segment) -> Vec<f32> {
-    let Segment { steps, batch, lengths } = segment;
+    let Segment { steps, batch, lengths, .. } = segment;
     let width = values.len() / (steps * batch).max(1);
     let mut turned = values.to_vec();
     for row in 0..batch {

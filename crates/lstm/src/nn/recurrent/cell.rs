@@ -6,7 +6,7 @@ use lstm_kernels::{Cell, CellNorm, CellParameter, RecurrenceTape, Start, Zoneout
 use crate::free_memory::bytes_of;
 use crate::nn::config::CellOptions;
 use crate::nn::dropout::{Dropout, zoneout_places};
-use crate::nn::params::{Params, Slot};
+use crate::nn::params::{Params, ParamsMut, ParamsRef, Slot};
 use crate::nn::segment::Segment;
 
 /// The sizes and the course of one direction.
@@ -127,7 +127,7 @@ impl LayerCell {
     }
 
     /// The cell as the kernels take it.
-    pub(super) fn kernel<'a>(&self, params: &'a Params, hidden: usize) -> Cell<'a> {
+    pub(super) fn kernel<'a>(&self, params: ParamsRef<'a>, hidden: usize) -> Cell<'a> {
         let CellOptions { coupled, zoneout, .. } = self.variant;
         Cell {
             hidden,
@@ -144,7 +144,7 @@ impl LayerCell {
     }
 
     /// Gives `gradients` those of these parameters, which a way back left in `tape`.
-    pub(super) fn store_gradients(&self, tape: &RecurrenceTape, gradients: &mut Params, accumulate: Start) {
+    pub(super) fn store_gradients(&self, tape: &RecurrenceTape, gradients: &mut ParamsMut, accumulate: Start) {
         let peepholes = self.peepholes.map(|slot| (slot, CellParameter::Peepholes));
         let norm = self.norm.map(|norm| {
             [
