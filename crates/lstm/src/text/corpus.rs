@@ -7,7 +7,8 @@ use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::TextError;
-use super::lines::{as_text, visit_lines};
+use super::decode::as_text;
+use super::lines::visit_lines;
 use super::source::Source;
 use super::tokenizer::{Tokenizer, TokenizerKind};
 use crate::model::Loss;
