@@ -11,7 +11,7 @@ use super::decode::as_text;
 use super::lines::visit_lines;
 use super::source::Source;
 use super::tokenizer::{Tokenizer, TokenizerKind};
-use crate::model::Loss;
+use crate::model::loss::Loss;
 
 /// Token ids in as few bytes as the vocabulary allows.
 #[derive(Clone, Debug, PartialEq)]

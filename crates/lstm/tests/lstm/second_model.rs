@@ -25,7 +25,8 @@ use lstm::run::settings::Settings;
 use lstm::run::training::Training;
 use lstm::train::event::{End, Event, Outcome};
 use lstm::train::task::{Batches, Evaluation, Part, Task};
-use lstm::train::trainer::{Stopped, Trainer};
+use lstm::train::trainer::Trainer;
+use lstm::train::trainer::start::Stopped;
 use serde::{Deserialize, Serialize};
 
 /// T and B.
