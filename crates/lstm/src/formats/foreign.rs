@@ -120,7 +120,7 @@ pub fn write(path: &Path, format: Format, network: &Network, module: Option<&Pat
     match format {
         Format::Pytorch => pytorch::write(path, network, module.is_some())?,
         Format::Safetensors => state_dict::write_safetensors(path, network, module.is_some())?,
-        Format::Keras | Format::KerasWeights => keras::write(path, format, network)?,
+        Format::Keras | Format::KerasWeights => keras::write(path, format == Format::KerasWeights, network)?,
     }
     module.map_or(Ok(()), |module| pytorch::write_module(module, network, path))
 }
