@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use lstm::LanguageModel;
-use lstm::formats::foreign::{self, Format};
-use lstm::formats::import::{Hints, Import};
+use lstm::formats::foreign::{self, Format, Hints, Import, Peer, Wishes};
 use lstm::formats::network::Network;
 use lstm::run::folder::Existing;
 use lstm::run::imported::{imported, write_run};
@@ -19,7 +18,7 @@ use crate::output::{count, talk};
 /// The options of `lstm convert`.
 #[derive(clap::Args)]
 pub struct Convert {
-    /// A run folder, a model file, or a file of another program: .pt, .pth, .safetensors, .keras, .h5
+    /// A run folder, a model file, or a file of another program: .pt, .pth, .safetensors, .onnx, .keras, .h5
     input: PathBuf,
     /// What to write: a file whose format is its extension's, a model file for .safetensors, or a run folder
     output: PathBuf,
@@ -36,6 +35,9 @@ pub struct Convert {
     /// Write a Python file beside OUTPUT whose class has just its layers
     #[arg(long)]
     module: bool,
+    /// The program that is to run OUTPUT, a graph of ONNX: what it would ignore is refused. tract, rten, openvino or onnxruntime
+    #[arg(long = "for", value_name = "PROGRAM")]
+    peer: Option<Peer>,
     /// Replace what is there
     #[arg(long)]
     force: bool,
@@ -48,6 +50,8 @@ enum Target {
     Pytorch,
     /// The whole model in one file, .safetensors: configuration, tokenizer and results in its metadata
     Model,
+    /// A graph of ONNX
+    Onnx,
     /// A run folder
     Run,
 }
@@ -120,7 +124,7 @@ fn write_ours(options: &Convert, trained: &LoadedRun, destination: &Destination)
 
 /// Writes a network as another program reads it.
 fn write_file(options: &Convert, format: Format, network: &Network) -> Result<()> {
-    let Convert { input, output, module, force, .. } = options;
+    let Convert { input, output, module, peer, force, .. } = options;
     let module = module.then(|| output.with_extension("py"));
     if let Some(module) = module.as_ref().filter(|module| module.exists() && !force) {
         bail!("{} is there already; move it, or pass --force to replace it", module.display());
@@ -133,7 +137,7 @@ fn write_file(options: &Convert, format: Format, network: &Network) -> Result<()
             input.display()
         );
     }
-    foreign::write(output, format, network, module.as_deref())?;
+    foreign::write(output, format, network, Wishes { module: module.as_deref(), peer: *peer })?;
     talk(format_args!("wrote {}: {}", output.display(), count(network.parameters() as u64, "parameter")));
     foreign::lost(format, network).iter().for_each(|lost| talk(format_args!("{:<11} {lost}", "lost")));
     if let Some(module) = module {
@@ -144,7 +148,7 @@ fn write_file(options: &Convert, format: Format, network: &Network) -> Result<()
 
 /// What OUTPUT shall be, by `--to` and by its name.
 fn destination(options: &Convert) -> Result<Destination> {
-    let Convert { output, to, module, .. } = options;
+    let Convert { output, to, module, peer, .. } = options;
     let named = Format::of_name(output);
     let has_extension = output.extension().is_some();
     let destination = match (to, named) {
@@ -152,6 +156,11 @@ fn destination(options: &Convert) -> Result<Destination> {
         (Some(Target::Pytorch), Some(Format::Keras | Format::KerasWeights) | None) => {
             bail!("{} is no name for PyTorch; give it the extension .pt or .safetensors", output.display())
         }
+        (Some(Target::Pytorch), Some(Format::Onnx)) => {
+            bail!("{} is the name of a graph; --to pytorch writes .pt or .safetensors", output.display())
+        }
+        (Some(Target::Onnx), Some(Format::Onnx)) | (None, Some(Format::Onnx)) => Destination::File(Format::Onnx),
+        (Some(Target::Onnx), _) => bail!("{} is no name for a graph; give it the extension .onnx", output.display()),
         (None, Some(format @ (Format::Pytorch | Format::Keras | Format::KerasWeights))) => Destination::File(format),
         (None | Some(Target::Model), Some(Format::Safetensors)) => Destination::Model,
         (Some(Target::Model), _) => {
@@ -163,12 +172,19 @@ fn destination(options: &Convert) -> Result<Destination> {
         (Some(Target::Run), None) => Destination::Run,
         (None, None) if output.is_dir() || !has_extension => Destination::Run,
         (None, None) => bail!(
-            "{} has an extension that is no format's; write .pt, .keras, .weights.h5 or .safetensors, or a folder with --to run",
+            "{} has an extension that is no format's; write .pt, .onnx, .keras, .weights.h5 or .safetensors, or a folder with \
+             --to run",
             output.display()
         ),
     };
     if *module && !matches!(destination, Destination::File(Format::Pytorch | Format::Safetensors)) {
         bail!("--module writes the class of a PyTorch file; {} is none", output.display());
+    }
+    if peer.is_some() && !matches!(destination, Destination::File(Format::Onnx)) {
+        bail!(
+            "--for names the program that is to run a graph; {} is to be none: give it the extension .onnx",
+            output.display()
+        );
     }
     Ok(destination)
 }

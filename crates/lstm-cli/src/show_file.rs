@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::formats::foreign;
-use lstm::formats::import::{Found, Hints, Import};
+use lstm::formats::foreign::{self, Found, Hints, Import};
 use lstm::formats::network::{Activation, Reads, Stack};
 use serde_json::json;
 
@@ -76,7 +75,9 @@ fn lines(import: &Import) -> Vec<String> {
     network.notes.iter().for_each(|note| row("note", note.clone()));
     import.left_over.iter().for_each(|left| row("left over", left.clone()));
     for tensor in &import.without_place {
-        row("no place", format!("{tensor}: it would change the result, so `lstm convert` refuses it without --map"));
+        // Of a graph it is a sentence itself, about a node, which no map helps.
+        let advice = if import.kind.starts_with("ONNX") { "" } else { " without --map" };
+        row("no place", format!("{tensor}: it would change the result, so `lstm convert` refuses it{advice}"));
     }
     lines
 }

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lstm::evaluate::Evaluation;
-use lstm::formats::foreign::{self, Format};
-use lstm::formats::import::Hints;
+use lstm::formats::foreign::{self, Format, Hints, Wishes};
 use lstm::formats::network::Network;
 use lstm::generate::{Generator, Rules, Sampling};
 use lstm::model::TokenStream;
@@ -211,7 +210,8 @@ impl Model {
             let run = &self.run;
             let network = Network::from_language_model(&run.model, &run.params, Some(&run.tokenizer));
             let network = network.map_err(|error| PyValueError::new_err(error.to_string()))?;
-            foreign::write(&path, Format::Pytorch, &network, Some(&module)).map_err(of_file)
+            let wishes = Wishes { module: Some(&module), ..Wishes::default() };
+            foreign::write(&path, Format::Pytorch, &network, wishes).map_err(of_file)
         })
     }
 }

@@ -1,23 +1,24 @@
-//! Runs the network of another program's file over an input, and its LSTM backward: what bench/pytorch_files.py compares with
-//! PyTorch.
+//! Runs the network of another program's file, or of a run folder, over an input, and its LSTM backward: what
+//! bench/pytorch_files.py compares with PyTorch and bench/onnx_files.py with ONNX Runtime.
 //!
 //! ```text
 //! cargo run --release --example network -- MODEL INPUT.safetensors OUTPUT.safetensors
 //! ```
 //!
-//! INPUT has `vectors [T, B, I]` or `tokens [T, B]` (f32), and may have `h_0`, `c_0` and `d_output [T, B, ·]`, the gradient of
-//! what the first LSTM gives. OUTPUT has `values`, `hidden`, `h_n`, `c_n`, and of the LSTM `gradient.NAME`.
+//! INPUT has `vectors [T, B, I]` or `tokens [T, B]` (f32), and may have `lengths [B]`, the states `h_0` and `c_0` of the first LSTM
+//! and `d_output [T, B, ·]`, the gradient of what it gives. OUTPUT has `values`, `hidden`, `h_n`, `c_n`, and of the LSTM
+//! `gradient.NAME`.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 
 use lstm::Start;
-use lstm::formats::foreign;
-use lstm::formats::import::Hints;
-use lstm::formats::network::Input;
+use lstm::formats::foreign::{self, Hints};
+use lstm::formats::network::{Input, Network};
 use lstm::nn::params::Params;
 use lstm::nn::segment::Segment;
+use lstm::run::saved::LoadedRun;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -27,7 +28,13 @@ type Results = Vec<(String, Vec<f32>)>;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, input, output] = &arguments[..] else { return Err("give MODEL INPUT OUTPUT".into()) };
-    let network = foreign::read(Path::new(model), Hints::default())?.network;
+    let network = match Path::new(model).is_dir() {
+        true => {
+            let run = LoadedRun::open(Path::new(model))?;
+            Network::from_language_model(&run.model, &run.params, None)?
+        }
+        false => foreign::read(Path::new(model), Hints::default())?.network,
+    };
     let bytes = std::fs::read(input)?;
     let file = SafeTensors::deserialize(&bytes)?;
     let given: HashMap<String, (Vec<usize>, Vec<f32>)> = file
@@ -39,7 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect();
     let (shape, x) = given.get("vectors").or(given.get("tokens")).ok_or("no input")?;
-    let segment = Segment { steps: shape[0], batch: shape[1], lengths: None, packed: None };
+    let lengths: Option<Vec<usize>> =
+        given.get("lengths").map(|(_, lengths)| lengths.iter().map(|length| *length as usize).collect());
+    let segment = Segment { steps: shape[0], batch: shape[1], lengths: lengths.as_deref(), packed: None };
     let mut states = network.states(segment.batch);
     for (name, state) in [("h_0", 0), ("c_0", 1)] {
         if let Some((_, values)) = given.get(name) {

@@ -98,6 +98,27 @@ fn a_trained_run_goes_to_pytorch_and_comes_back() {
 }
 
 #[test]
+fn a_trained_run_goes_to_onnx_and_comes_back() {
+    let folder = trained("--peepholes --residual=false");
+    let at = folder.path();
+    let said = line(at, "convert run model.onnx");
+    assert!(said.code == Some(0) && said.err.contains("lost        what the tokens are"), "{}", said.err);
+    let shown = line(at, "show model.onnx");
+    for part in ["ONNX, operators of version 18, from lstm", "2 layers of 8 hidden over 6, peepholes", "P1 "] {
+        assert!(shown.out.contains(part), "{part} is not in: {}{}", shown.out, shown.err);
+    }
+    let said = line(at, "convert model.onnx back --vocab run/tokenizer.json");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(line(at, "generate run --length 20").out, line(at, "generate back --length 20").out);
+    refused(&line(at, "convert run other.onnx --for openvino"), &["OpenVINO 2026.4 leaves the peepholes out"]);
+    refused(&line(at, "convert run other.pt --for openvino"), &["--for names the program", ".onnx"]);
+    refused(&line(at, "convert run other.onnx --for torch"), &["choose one of: tract, rten, openvino, onnxruntime"]);
+    refused(&line(at, "convert model.onnx other.pt --map a=b"), &["the map gives tensors of a state dict"]);
+    refused(&line(at, "convert model.onnx other.onnx --module"), &["--module writes the class"]);
+    assert!(!at.join("other.onnx").exists() && !at.join("other.pt").exists());
+}
+
+#[test]
 fn conversions_that_cannot_be_said() {
     let folder = trained("--peepholes --residual=false");
     let at = folder.path();

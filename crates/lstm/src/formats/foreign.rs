@@ -1,12 +1,12 @@
-//! Files of other programs: what they are by their first bytes, and who reads and writes each.
+//! Files of other programs: what they are by their first bytes, and what was found in them.
 
 use std::io::Read as _;
 use std::path::Path;
 
-use super::import::{Hints, Import};
 use super::network::{Activation, Network, Reads};
-use super::{FormatError, keras, pytorch, state_dict};
-use crate::text::tokenizer::TokenizerKind;
+pub use super::onnx::Peer;
+use super::{FormatError, keras, onnx, pytorch, state_dict};
+use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 
 /// A kind of file that holds a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,46 @@ pub enum Format {
     Keras,
     /// The weights of a model of Keras without its configuration: `.weights.h5`.
     KerasWeights,
+    /// A graph of operators: ONNX.
+    Onnx,
+}
+
+/// What the reader of a file is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints<'a> {
+    /// Pairs of a name in the file and this library's name for it; an empty one leaves the tensor out, and a name that ends
+    /// with a dot is the start of many.
+    pub map: &'a [(String, String)],
+    /// What the tokens are.
+    pub vocabulary: Option<&'a Tokenizer>,
+    /// Whether the file is only looked at: what would be refused for having no place is listed.
+    pub is_look: bool,
+}
+
+/// A network found in a file.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// What the file is, in words.
+    pub kind: String,
+    /// The network; its notes say what of the file is not in it.
+    pub network: Network,
+    /// Where each of its arrays comes from.
+    pub found: Vec<Found>,
+    /// What is in the file and changes nothing, in words.
+    pub left_over: Vec<String>,
+    /// What is in the file, has no place, and would change the result: only of a file that is looked at.
+    pub without_place: Vec<String>,
+}
+
+/// An array of a network and the one of the file that it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name in the file.
+    pub theirs: String,
+    /// Its name here.
+    pub ours: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
 }
 
 /// The bytes that are looked at to tell what a file is; a tar archive says so after 257.
@@ -47,7 +87,7 @@ impl Format {
     }
 
     /// What can be read, for a sentence.
-    pub const READABLE: &'static str = "PyTorch's .pt or .pth, .safetensors, Keras's .keras or .h5";
+    pub const READABLE: &'static str = "PyTorch's .pt or .pth, .safetensors, .onnx, Keras's .keras or .h5";
 
     fn of_bytes(head: &[u8]) -> Option<Self> {
         let is_safetensors = head.len() > 8 && head[8] == b'{' && head[5..8] == [0; 3];
@@ -77,6 +117,7 @@ impl Format {
                 let stem = path.file_stem()?.to_str()?.to_ascii_lowercase();
                 Some(if stem.ends_with(".weights") { Self::KerasWeights } else { Self::Keras })
             }
+            "onnx" => Some(Self::Onnx),
             _ => None,
         }
     }
@@ -91,6 +132,7 @@ pub fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
         Format::Pytorch => pytorch::read(path, hints)?,
         Format::Safetensors => state_dict::read_safetensors(path, hints)?,
         Format::Keras | Format::KerasWeights => keras::read(path, hints)?,
+        Format::Onnx => onnx::read(path, hints)?,
     };
     if let Some(words) = hints.vocabulary.filter(|vocabulary| vocabulary.kind() == TokenizerKind::Words) {
         for (is_there, name, what) in [
@@ -111,16 +153,26 @@ pub fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
     Ok(import)
 }
 
-/// Writes a network as another program reads it. module: where to write a Python file whose class has just its layers, beside the
-/// file.
+/// How a file is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes<'a> {
+    /// Where to write a Python file whose class has just the network's layers: of a state dict.
+    pub module: Option<&'a Path>,
+    /// The program that is to run the file: of a graph.
+    pub peer: Option<Peer>,
+}
+
+/// Writes a network as another program reads it.
 ///
 /// # Errors
 /// A network that the format cannot say, by what it has; a folder that cannot be written.
-pub fn write(path: &Path, format: Format, network: &Network, module: Option<&Path>) -> Result<(), FormatError> {
+pub fn write(path: &Path, format: Format, network: &Network, wishes: Wishes) -> Result<(), FormatError> {
+    let module = wishes.module;
     match format {
         Format::Pytorch => pytorch::write(path, network, module.is_some())?,
         Format::Safetensors => state_dict::write_safetensors(path, network, module.is_some())?,
-        Format::Keras | Format::KerasWeights => keras::write(path, format == Format::KerasWeights, network)?,
+        Format::Keras | Format::KerasWeights => keras::write(path, format, network)?,
+        Format::Onnx => return onnx::write(path, network, wishes.peer),
     }
     module.map_or(Ok(()), |module| pytorch::write_module(module, network, path))
 }
@@ -129,6 +181,11 @@ pub fn write(path: &Path, format: Format, network: &Network, module: Option<&Pat
 pub fn lost(format: Format, network: &Network) -> Vec<String> {
     let mut lost = Vec::new();
     match format {
+        Format::Onnx => {
+            if network.vocabulary.is_some() {
+                lost.push("what the tokens are: a graph has no vocabulary".to_owned());
+            }
+        }
         Format::Pytorch | Format::Safetensors => {
             if network.vocabulary.is_some() {
                 lost.push("what the tokens are: a state dict has no vocabulary".to_owned());

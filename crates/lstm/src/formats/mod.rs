@@ -2,9 +2,9 @@
 
 pub(crate) mod disk;
 pub mod foreign;
-pub mod import;
 mod keras;
 pub mod network;
+mod onnx;
 mod pytorch;
 pub mod safetensors;
 mod state_dict;

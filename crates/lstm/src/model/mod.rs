@@ -3,7 +3,7 @@
 mod config;
 mod embedding;
 mod language_model;
-pub(crate) mod loss;
+mod loss;
 pub mod penalty;
 mod readout;
 mod token_stream;

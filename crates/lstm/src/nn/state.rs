@@ -31,6 +31,17 @@ impl State {
         Self { h: Vec::new(), c: Vec::new(), batch: 0, sizes: Vec::new() }
     }
 
+    /// `batch` rows, each with the states of the first.
+    pub(crate) fn for_rows(&self, batch: usize) -> Self {
+        let (mut h, mut c) = (Vec::new(), Vec::new());
+        for (index, (of_h, of_c)) in self.sizes.iter().enumerate() {
+            let (row_h, row_c) = self.both(index);
+            (0..batch).for_each(|_| h.extend_from_slice(&row_h[..*of_h]));
+            (0..batch).for_each(|_| c.extend_from_slice(&row_c[..*of_c]));
+        }
+        Self { h, c, batch, sizes: self.sizes.clone() }
+    }
+
     /// B, the number of rows.
     pub fn batch(&self) -> usize {
         self.batch

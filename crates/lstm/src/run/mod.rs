@@ -14,4 +14,4 @@ pub mod settings;
 pub mod summary;
 pub mod training;
 
-pub use training::Length;
+pub use choices::Length;

@@ -10,5 +10,4 @@ pub mod pretrained;
 pub mod rate_finder;
 pub(crate) mod step;
 pub mod task;
-pub(crate) mod texts;
 pub mod trainer;

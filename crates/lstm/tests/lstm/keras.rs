@@ -5,8 +5,7 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
-use lstm::formats::foreign::{self, Format};
-use lstm::formats::import::{Hints, Import};
+use lstm::formats::foreign::{self, Format, Hints, Import, Wishes};
 use lstm::formats::network::{Activation, Input, Network, Reads, Stack};
 use lstm::nn::config::{LstmConfig, Wiring};
 use lstm::nn::segment::Segment;
@@ -109,7 +108,7 @@ fn what_is_written_is_read_again_to_the_bit() {
     for (name, _, _) in FILES {
         let import = read_bytes(name, &bytes(name)).unwrap();
         let path = folder.path().join("again.keras");
-        foreign::write(&path, Format::Keras, &import.network, None).unwrap();
+        foreign::write(&path, Format::Keras, &import.network, Wishes::default()).unwrap();
         let written = std::fs::read(&path).unwrap();
         let again = foreign::read(&path, Hints::default()).unwrap().network;
         let values = |network: &Network| network.stacks.iter().map(|s| s.params.values().to_vec()).collect::<Vec<_>>();
@@ -121,10 +120,10 @@ fn what_is_written_is_read_again_to_the_bit() {
         );
         check(name.split('.').next().unwrap(), &again);
         // And again the same bytes.
-        foreign::write(&path, Format::Keras, &again, None).unwrap();
+        foreign::write(&path, Format::Keras, &again, Wishes::default()).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), written, "{name}");
         let path = folder.path().join("again.weights.h5");
-        foreign::write(&path, Format::KerasWeights, &import.network, None).unwrap();
+        foreign::write(&path, Format::KerasWeights, &import.network, Wishes::default()).unwrap();
         let told = foreign::lost(Format::KerasWeights, &import.network).join(" ");
         assert!(told.contains("load_weights") && told.contains("LSTM("), "{told}");
         if !name.starts_with("backwards") && import.network.reads == Reads::Steps {
@@ -198,7 +197,7 @@ fn what_keras_has_not_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let mut network = read_bytes("backwards3.keras", &bytes("backwards3.keras")).unwrap().network;
     let refused = |network: &Network, name: &str, format| {
-        foreign::write(&folder.path().join(name), format, network, None).unwrap_err().to_string()
+        foreign::write(&folder.path().join(name), format, network, Wishes::default()).unwrap_err().to_string()
     };
     let error = refused(&network, "out.h5", Format::Keras);
     assert!(error.contains(".keras") && error.contains(".weights.h5"), "{error}");

@@ -10,6 +10,8 @@ mod gradients;
 mod keras;
 /// The form that all file formats share, against the models it comes from.
 mod network;
+/// Graphs of ONNX, in and out.
+mod onnx;
 /// Packed segments against masked ones.
 mod packed;
 /// Files of PyTorch, in and out.

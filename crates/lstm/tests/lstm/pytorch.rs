@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use lstm::formats::foreign::{self, Format};
-use lstm::formats::import::{Hints, Import};
+use lstm::formats::foreign::{self, Format, Hints, Import, Wishes};
 use lstm::formats::network::{Input, Network};
 use lstm::nn::config::HiddenSizes;
 use lstm::nn::segment::Segment;
@@ -98,11 +97,11 @@ fn what_is_written_is_read_again_and_is_always_the_same_bytes() {
         let network = read(name).network;
         for (extension, format) in [("pt", Format::Pytorch), ("safetensors", Format::Safetensors)] {
             let [first, second] = ["a", "b"].map(|name| folder.path().join(name).with_extension(extension));
-            foreign::write(&first, format, &network, None).unwrap();
+            foreign::write(&first, format, &network, Wishes::default()).unwrap();
             let again = foreign::read(&first, Hints::default()).unwrap();
             assert!(again.left_over.is_empty(), "{name}: {:?}", again.left_over);
             check(name, &again.network);
-            foreign::write(&second, format, &again.network, None).unwrap();
+            foreign::write(&second, format, &again.network, Wishes::default()).unwrap();
             assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap(), "{name} as .{extension}");
         }
     }
@@ -112,7 +111,7 @@ fn what_is_written_is_read_again_and_is_always_the_same_bytes() {
 fn storages_begin_at_multiples_of_64_and_tied_tensors_share_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pt");
-    foreign::write(&path, Format::Pytorch, &read("views.pt").network, None).unwrap();
+    foreign::write(&path, Format::Pytorch, &read("views.pt").network, Wishes::default()).unwrap();
     let mut archive = zip::ZipArchive::new(std::fs::File::open(&path).unwrap()).unwrap();
     let mut storages = 0;
     for index in 0..archive.len() {

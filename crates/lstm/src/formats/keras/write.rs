@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::super::foreign::Format;
 use super::super::network::{Network, NetworkError, Reads, Stack};
 use super::super::{FormatError, write_bytes};
 use super::{CONFIG, METADATA, WEIGHTS, transposed};
@@ -38,10 +39,10 @@ struct Layer {
 ///
 /// # Errors
 /// What Keras's layers have not, by name; a name that is neither kind of file; a folder that cannot be written.
-pub(crate) fn write(path: &Path, weights_alone: bool, network: &Network) -> Result<(), FormatError> {
+pub(crate) fn write(path: &Path, format: Format, network: &Network) -> Result<(), FormatError> {
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("keras"));
-    if !weights_alone && !is_model {
+    if format != Format::KerasWeights && !is_model {
         let why = "Keras itself no longer writes such files; name it .keras for a model, or .weights.h5 for weights that \
                    load_weights takes";
         return Err(unusable(why.to_owned()));
@@ -81,6 +82,7 @@ pub(crate) fn describe(network: &Network) -> String {
 /// # Errors
 /// What they have not, by name.
 fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
+    network.refuse_mixture()?;
     let mut layers = Vec::new();
     let mut counted: HashMap<&str, usize> = HashMap::new();
     let mut add = |class: &'static str, key: &'static str, mut config: Value, arrays| {
@@ -156,6 +158,7 @@ fn check(stack: &Stack, is_final: bool) -> Result<(), NetworkError> {
         Wiring::Stacked if zoneout != Default::default() => {
             Some("zoneout, which in use takes the mean of a cell and the one before")
         }
+        Wiring::Stacked if stack.initial.is_some() => Some("initial states of its own, which are an input of the call"),
         Wiring::Stacked if stack.reverse && !is_final => {
             Some("layers that read from the last step to the first and give their steps in the order of the input")
         }

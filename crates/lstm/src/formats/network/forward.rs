@@ -2,7 +2,7 @@
 
 use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product, product_with_bias};
 
-use super::{Activation, Linear, Network, NetworkError, Reads};
+use super::{Activation, Linear, Mixture, Network, NetworkError, Reads};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
 
@@ -78,8 +78,9 @@ impl Network {
         if self.reads == Reads::Final {
             values = self.final_state(&states[states.len() - 1]);
         }
-        for readout in &self.readouts {
-            values = readout.forward(&values);
+        match (&self.mixture, &self.readouts[..]) {
+            (Some(mixture), [readout]) => values = mixture.forward(&values, readout),
+            _ => self.readouts.iter().for_each(|readout| values = readout.forward(&values)),
         }
         Ok(Output { hidden, values })
     }
@@ -102,17 +103,47 @@ impl Network {
 impl Linear {
     /// x: `[rows, I]`; gives `[rows, O]`.
     fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.input.max(1);
-        let mut values = vec![0.0; rows * self.output];
-        let weight = Matrix::new(&self.weight, self.output, self.input).transposed();
-        let (out, x) = (MatrixMut::new(&mut values, rows, self.output), Matrix::new(x, rows, self.input));
-        match &self.bias {
-            Some(bias) => product_with_bias(out, bias, x, weight),
-            None => product(out, Start::Zero, x, weight),
-        }
+        let mut values = linear(x, &self.weight, [self.output, self.input], self.bias.as_deref());
         self.activation.apply(&mut values, self.output);
         values
     }
+}
+
+impl Mixture {
+    /// x: `[rows, O]`; gives the logarithms of probabilities, `[rows, V]`.
+    fn forward(&self, x: &[f32], readout: &Linear) -> Vec<f32> {
+        let (softmaxes, output) = (self.softmaxes, self.prior.len() / self.softmaxes.max(1));
+        let mut shares = linear(x, &self.prior, [softmaxes, output], None);
+        Activation::LogSoftmax.apply(&mut shares, softmaxes);
+        let mut latent = linear(x, &self.latent, [self.latent.len() / output.max(1), output], None);
+        lstm_kernels::tanh(&mut latent);
+        let mut scores = readout.forward(&latent);
+        Activation::LogSoftmax.apply(&mut scores, readout.output);
+        let mut values = Vec::with_capacity(scores.len() / softmaxes.max(1));
+        let mut weighed = vec![0.0; softmaxes];
+        for (scores, shares) in scores.chunks_exact(softmaxes * readout.output).zip(shares.chunks_exact(softmaxes)) {
+            for token in 0..readout.output {
+                for (softmax, weighed) in weighed.iter_mut().enumerate() {
+                    *weighed = shares[softmax] + scores[softmax * readout.output + token];
+                }
+                values.push(log_sum_exp(&weighed, 1.0) as f32);
+            }
+        }
+        values
+    }
+}
+
+/// x: `[rows, I]`, weight: `[O, I]`; gives `[rows, O]`.
+fn linear(x: &[f32], weight: &[f32], [output, input]: [usize; 2], bias: Option<&[f32]>) -> Vec<f32> {
+    let rows = x.len() / input.max(1);
+    let mut values = vec![0.0; rows * output];
+    let weight = Matrix::new(weight, output, input).transposed();
+    let (out, x) = (MatrixMut::new(&mut values, rows, output), Matrix::new(x, rows, input));
+    match bias {
+        Some(bias) => product_with_bias(out, bias, x, weight),
+        None => product(out, Start::Zero, x, weight),
+    }
+    values
 }
 
 impl Activation {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Activation, Embedding, Linear, Network, NetworkError, Reads, Stack};
+use super::{Activation, Embedding, Linear, Mixture, Network, NetworkError, Reads, Stack};
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::Wiring;
 use crate::nn::params::Params;
@@ -22,6 +22,10 @@ pub struct Language {
 /// What a linear map of a language model's own is called: it may lie between the LSTM and a tied readout.
 const PROJECTION: &str = "readout_projection.weight";
 
+/// The arrays of a mixture of softmaxes.
+const PRIOR: &str = "mixture_prior.weight";
+const LATENT: &str = "mixture_latent.weight";
+
 impl Network {
     /// The language model that this network is: a table of tokens, one LSTM forward in time, and one linear readout over the
     /// same tokens, of every step. A softmax at the end is the model's own.
@@ -32,13 +36,16 @@ impl Network {
         self.validate()?;
         let unfit = |why: &str| NetworkError::Unfit(format!("it is no language model that can be used here: {why}"));
         let tied = self.is_tied();
-        let Self { embedding, stacks, reads, mut readouts, vocabulary, .. } = self;
+        let Self { embedding, stacks, reads, mixture, mut readouts, vocabulary, .. } = self;
         let embedding = embedding.ok_or_else(|| unfit("it has no embedding, so it reads vectors, not tokens"))?;
         let [stack] = <[Stack; 1]>::try_from(stacks)
             .map_err(|_| unfit("its layers differ in their directions or projections"))?;
         let config = stack.config();
         if config.bidirectional || stack.reverse {
             return Err(unfit("it reads what it should predict (its layers run from the last step to the first)"));
+        }
+        if stack.initial.is_some() {
+            return Err(unfit("its states start from values of their own, not from zeros"));
         }
         if reads == Reads::Final {
             return Err(unfit("it gives one answer at the end of a text, not one at every step"));
@@ -61,8 +68,10 @@ impl Network {
         })?;
         let model = LanguageModel::new(LanguageModelConfig {
             tied,
+            softmaxes: mixture.as_ref().map_or(1, |mixture| mixture.softmaxes),
             ..LanguageModelConfig::of(embedding.vocabulary, config.clone())
         })?;
+        let of_mixture = |array: fn(&Mixture) -> &Vec<f32>| mixture.as_ref().map_or(&[][..], |mixture| array(mixture));
         let layout = model.layout().clone();
         let mut params = Params::zeros(layout.clone());
         for entry in layout.entries() {
@@ -75,6 +84,8 @@ impl Network {
                     None => continue,
                 },
                 PROJECTION => projection.as_ref().map_or(&[][..], |between| &between.weight),
+                PRIOR => of_mixture(|mixture| &mixture.prior),
+                LATENT => of_mixture(|mixture| &mixture.latent),
                 name => stack.get(name.strip_prefix("lstm.").unwrap_or(name)).unwrap_or(&[]),
             };
             let expected = entry.shape.iter().product();
@@ -89,20 +100,13 @@ impl Network {
     /// The network that a language model is.
     ///
     /// # Errors
-    /// A mixture of softmaxes, which is no chain of linear readouts.
+    /// An LSTM that cannot be built.
     pub fn from_language_model(
         model: &LanguageModel,
         params: &Params,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, NetworkError> {
         let config = model.config();
-        if config.softmaxes > 1 {
-            return Err(NetworkError::Unfit(format!(
-                "the model is a mixture of {} softmaxes, which is no chain of linear readouts: no other program's layers \
-                 say it",
-                config.softmaxes
-            )));
-        }
         let array = |name: &str| params.by_name(name).unwrap_or(&[]).to_vec();
         let (vocabulary, size) = (config.vocabulary, config.embedding());
         let embedding = Embedding { vocabulary, size, weight: array("embedding.weight") };
@@ -114,10 +118,14 @@ impl Network {
             readouts.push(Linear::new([size, output], array(PROJECTION), None));
             input = size;
         }
+        let mixture = (config.softmaxes > 1).then(|| {
+            input = size;
+            Mixture { softmaxes: config.softmaxes, prior: array(PRIOR), latent: array(LATENT) }
+        });
         let weight = if config.tied { embedding.weight.clone() } else { array("readout.weight") };
         readouts.push(Linear::new([vocabulary, input], weight, Some(array("readout.bias"))));
         let (embedding, vocabulary) = (Some(embedding), tokenizer.cloned());
-        Ok(Self { embedding, stacks: vec![stack], readouts, vocabulary, ..Self::default() })
+        Ok(Self { embedding, stacks: vec![stack], mixture, readouts, vocabulary, ..Self::default() })
     }
 
     /// Joins neighbouring stacks that are one LSTM of more layers: forward, stacked, plain, without projection or with the
@@ -144,6 +152,9 @@ fn follows(below: &Stack, above: &Stack) -> bool {
     };
     stacked(below)
         && stacked(above)
+        // Those of both would have to be put together.
+        && below.initial.is_none()
+        && above.initial.is_none()
         && a.variant == b.variant
         && a.bidirectional == b.bidirectional
         && a.projection == b.projection

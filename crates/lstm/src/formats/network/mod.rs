@@ -75,6 +75,8 @@ pub struct Stack {
     /// Whether it reads every row from its last step to its first; what it gives is in the order of the input. For a
     /// stack in one direction.
     pub reverse: bool,
+    /// The states it starts from, of one row, where they are not zeros: every row starts from them.
+    pub initial: Option<State>,
 }
 
 /// What follows a linear readout.
@@ -127,6 +129,19 @@ pub struct Linear {
     pub activation: Activation,
 }
 
+/// The part between the LSTM and the last readout of a mixture of K softmaxes (Yang 2018): the readout scores each of K latent
+/// vectors `tanh(Λ o)`, and the shares `softmax(P o)` weigh what their softmaxes give. The network then gives logarithms of
+/// probabilities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// K.
+    pub softmaxes: usize,
+    /// P: `[K, O]`, of what the LSTM gives.
+    pub prior: Vec<f32>,
+    /// Λ: `[K·E, O]`.
+    pub latent: Vec<f32>,
+}
+
 /// What of the LSTM is read out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reads {
@@ -146,6 +161,8 @@ pub struct Network {
     pub stacks: Vec<Stack>,
     /// What of the last one is read.
     pub reads: Reads,
+    /// What lies between the LSTM and the one readout of a mixture of softmaxes.
+    pub mixture: Option<Mixture>,
     /// The readouts, from the LSTM on.
     pub readouts: Vec<Linear>,
     /// What the tokens are, where it is known.
@@ -179,7 +196,7 @@ impl Stack {
         for (entry, values) in layout.entries().iter().zip(found) {
             params.get_mut(entry.slot).copy_from_slice(&values);
         }
-        Ok(Self { lstm, params, reverse: false })
+        Ok(Self { lstm, params, reverse: false, initial: None })
     }
 
     /// Its shape.
@@ -263,8 +280,20 @@ impl Network {
         let embedding = self.embedding.as_ref().map_or(0, |embedding| embedding.weight.len());
         let stacks: usize = self.stacks.iter().map(|stack| stack.params.values().len()).sum();
         let readouts = self.readouts.iter().map(|r| r.weight.len() + r.bias.as_ref().map_or(0, Vec::len));
+        let mixture = self.mixture.as_ref().map_or(0, |mixture| mixture.prior.len() + mixture.latent.len());
         let shared = if self.is_tied() { embedding } else { 0 };
-        embedding + stacks + readouts.sum::<usize>() - shared
+        embedding + stacks + mixture + readouts.sum::<usize>() - shared
+    }
+
+    /// Refuses a mixture of softmaxes, for a format of layers in a chain.
+    pub(crate) fn refuse_mixture(&self) -> Result<(), NetworkError> {
+        self.mixture.as_ref().map_or(Ok(()), |mixture| {
+            Err(NetworkError::Unfit(format!(
+                "the model is a mixture of {} softmaxes, which is no chain of linear readouts: no layers of the kind that is \
+                 to be written say it",
+                mixture.softmaxes
+            )))
+        })
     }
 
     /// Whether the last readout's weights are the embedding's.
@@ -277,9 +306,13 @@ impl Network {
         }
     }
 
-    /// Zero states of every stack, for `batch` rows.
+    /// The states that every stack starts from, zeros where it has none of its own, for `batch` rows.
     pub fn states(&self, batch: usize) -> Vec<State> {
-        self.stacks.iter().map(|stack| stack.lstm.state(batch)).collect()
+        let states = self.stacks.iter().map(|stack| match &stack.initial {
+            Some(initial) => initial.for_rows(batch),
+            None => stack.lstm.state(batch),
+        });
+        states.collect()
     }
 
     /// Checks that there is an LSTM, that its parts fit each other, and that every value is a number.
@@ -320,11 +353,24 @@ impl Network {
                 let why = "an LSTM in both directions cannot be read from the last step to the first as well";
                 return Err(NetworkError::Unfit(why.to_owned()));
             }
+            if let Some(initial) = &stack.initial {
+                let zeros = stack.lstm.state(1);
+                filled("the initial hidden states", &initial.h, &[zeros.h.len()])?;
+                filled("the initial cell states", &initial.c, &[zeros.c.len()])?;
+            }
         }
         for pair in self.stacks.windows(2) {
             sizes("an LSTM", pair[1].config().input, "the one below", pair[0].lstm.output_size())?;
         }
         let mut gives = self.stacks.last().map_or(0, |stack| stack.lstm.output_size());
+        if let Some(Mixture { softmaxes, prior, latent }) = &self.mixture {
+            let [readout] = &self.readouts[..] else {
+                return Err(NetworkError::Unfit("a mixture of softmaxes has one readout".to_owned()));
+            };
+            filled("the shares of the mixture", prior, &[*softmaxes, gives])?;
+            filled("the latent vectors of the mixture", latent, &[*softmaxes, readout.input, gives])?;
+            gives = readout.input;
+        }
         for readout in &self.readouts {
             sizes("the readout", readout.input, "what is below it", gives)?;
             filled("the readout", &readout.weight, &[readout.output, readout.input])?;

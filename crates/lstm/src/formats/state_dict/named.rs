@@ -32,6 +32,7 @@ pub(in crate::formats) const RESIDUAL: &str = "lstm_residual.";
 /// # Errors
 /// What `nn.LSTM` has not, by name.
 pub(in crate::formats) fn torch_lstms(network: &Network, has_module: bool) -> Result<Vec<TorchLstm<'_>>, NetworkError> {
+    network.refuse_mixture()?;
     let mut all: Vec<TorchLstm> = Vec::new();
     for stack in &network.stacks {
         let config = stack.config();
@@ -80,6 +81,9 @@ fn check(stack: &Stack, has_module: bool) -> Result<(), NetworkError> {
         Wiring::Stacked if layer_norm => Some("layer normalisation"),
         Wiring::Stacked if zoneout != Default::default() => {
             Some("zoneout, which in use takes the mean of a cell and the one before")
+        }
+        Wiring::Stacked if stack.initial.is_some() => {
+            Some("initial states of its own, which are an input of the module")
         }
         Wiring::Stacked if stack.reverse => Some("layers that read from the last step to the first alone"),
         Wiring::Stacked => None,

@@ -1,0 +1,41 @@
+//! The programs that people run ONNX files with, and what each of them would not compute of ours: measured, in docs/formats.md.
+
+use super::super::network::NetworkError;
+use super::graph::Graph;
+use super::node::Node;
+use crate::named::named;
+
+/// A program that runs ONNX files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// tract 0.23.
+    Tract,
+    /// rten 0.27.
+    Rten,
+    /// OpenVINO 2026.4.
+    Openvino,
+    /// ONNX Runtime 1.32, also in a browser.
+    Onnxruntime,
+}
+
+named!(Peer, "program", "tract" => Tract, "rten" => Rten, "openvino" => Openvino, "onnxruntime" => Onnxruntime);
+
+impl Peer {
+    /// Refuses what this program would ignore or cannot read.
+    pub(super) fn check(self, graph: &Graph) -> Result<(), NetworkError> {
+        let lstms: Vec<Node> = graph.nodes().filter(|node| node.operator() == "LSTM").collect();
+        let both = lstms.iter().any(|node| node.string("direction").is_some_and(|direction| direction != "forward"));
+        let peepholes = lstms.iter().any(|node| node.input(7).is_some());
+        let why = match self {
+            Self::Rten if peepholes => "rten 0.27 reads no peepholes",
+            Self::Rten if graph.nodes().any(|node| node.operator() == "Scan") => {
+                "rten 0.27 has no operator Scan, in which projections, layer normalisation, zoneout and the readout \
+                 output-gate are written"
+            }
+            Self::Tract if both => "tract 0.23 ignores the direction of an LSTM, and would run every layer forward",
+            Self::Openvino if peepholes => "OpenVINO 2026.4 leaves the peepholes out, and says nothing of it",
+            Self::Tract | Self::Rten | Self::Openvino | Self::Onnxruntime => return Ok(()),
+        };
+        Err(NetworkError::Unfit(format!("{why}; write the graph for another program")))
+    }
+}

@@ -1,0 +1,170 @@
+//! A layer that the operator LSTM cannot say, written out: the input product of all steps at once, then the operator Scan over time,
+//! whose body is one step. The equations are those of [`crate::cell::variant`]; zoneout is its expectation, as in use.
+
+use super::super::network::Stack;
+use super::graph::{Graph, Size, float, graph, int, ints};
+use super::proto::data;
+use super::write::{BATCH, transposed};
+use crate::nn::config::Readout;
+
+/// ε of layer normalisation.
+const EPSILON: f32 = 1e-5;
+
+/// One direction of one layer.
+pub(super) struct Direction<'a> {
+    pub(super) stack: &'a Stack,
+    pub(super) layer: usize,
+    /// What its parameters' names end with.
+    pub(super) suffix: &'a str,
+    /// What the names of its values end with.
+    pub(super) name: String,
+    pub(super) reverse: bool,
+}
+
+/// What a direction gives.
+pub(super) struct Loop {
+    /// The final states, [batch, R] and [batch, H].
+    pub(super) h: String,
+    pub(super) c: String,
+    /// [time, batch, R].
+    pub(super) hidden: String,
+    /// The output gates [time, batch, H], where they are read.
+    pub(super) gate: Option<String>,
+}
+
+impl Direction<'_> {
+    fn array(&self, name: &str) -> &[f32] {
+        self.stack.get(&format!("{name}_l{}{}", self.layer, self.suffix)).unwrap_or(&[])
+    }
+
+    /// A tensor of the graph that is named after this direction.
+    fn tensor(&self, graph: &mut Graph, name: &str, shape: &[usize], values: &[f32]) -> String {
+        graph.floats(&format!("{name}{}", self.name), shape, values)
+    }
+
+    /// A matrix `[rows, columns]` of the parameters as a product takes it, `[columns, rows]`.
+    fn matrix(&self, graph: &mut Graph, name: &str, rows: usize) -> String {
+        let values = self.array(name);
+        let columns = values.len() / rows.max(1);
+        self.tensor(graph, name, &[columns, rows], &transposed(values, rows, columns))
+    }
+}
+
+/// Runs a direction over `x` [time, batch, I] from `states`, h and c.
+pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [String; 2]) -> Loop {
+    let config = direction.stack.config();
+    let variant = config.variant;
+    let (hidden, recurrent) = (config.hidden.of(direction.layer), config.recurrent(direction.layer));
+    let width = variant.gates() * hidden;
+    let name = &direction.name;
+    let weight = direction.matrix(outer, "weight_ih", width);
+    let mut input_sums = outer.node("MatMul", &[x, &weight], &format!("input_product{name}"), vec![]);
+    let norm = |graph: &mut Graph, [x, gain, bias]: [&str; 3], output: &str| {
+        let attributes = vec![int("axis", -1), float("epsilon", EPSILON)];
+        graph.node("LayerNormalization", &[x, gain, bias], output, attributes)
+    };
+    if variant.layer_norm {
+        let gain = direction.tensor(outer, "gain_ih", &[width], direction.array("gain_ih"));
+        let bias = direction.tensor(outer, "bias_ih", &[width], direction.array("bias_ih"));
+        input_sums = norm(outer, [&input_sums, &gain, &bias], &format!("input_normalised{name}"));
+    } else {
+        let both: Vec<f32> =
+            direction.array("bias_ih").iter().zip(direction.array("bias_hh")).map(|(a, b)| a + b).collect();
+        let bias = direction.tensor(outer, "bias", &[width], &both);
+        input_sums = outer.node("Add", &[&input_sums, &bias], &format!("input_sums{name}"), vec![]);
+    }
+
+    // One step. The names of its values are its own: a body sees those outside, so they must not be there.
+    let own = |value: &str| format!("{value}{name}_step");
+    let mut step = Graph::default();
+    let [h, c, s] = [("h", recurrent), ("c", hidden), ("sums", width)]
+        .map(|(value, size)| step.input(&own(value), data::FLOAT, &[BATCH, Size::Known(size)]));
+    let recurring = direction.matrix(outer, "weight_hh", width);
+    let mut from_h = step.node("MatMul", &[&h, &recurring], &own("recurrent_product"), vec![]);
+    if variant.layer_norm {
+        let gain = direction.tensor(outer, "gain_hh", &[width], direction.array("gain_hh"));
+        let bias = direction.tensor(outer, "bias_hh", &[width], direction.array("bias_hh"));
+        from_h = norm(&mut step, [&from_h, &gain, &bias], &own("recurrent_normalised"));
+    }
+    let all = step.node("Add", &[&s, &from_h], &own("all_sums"), vec![]);
+    let sums: Vec<String> =
+        ["i", "f", "g", "o"][4 - variant.gates()..].iter().map(|gate| own(&format!("sum_{gate}"))).collect();
+    let outputs: Vec<&str> = sums.iter().map(String::as_str).collect();
+    step.nodes_of("Split", &[&all], &outputs, vec![int("axis", -1), int("num_outputs", outputs.len() as i64)]);
+    let [.., sum_f, sum_g, sum_o] = &sums[..] else { unreachable!("at least three gates") };
+    let peepholes = direction.array("weight_peephole");
+    // Of i, f, o, or of f, o.
+    let peephole = |outer: &mut Graph, gate: &str| {
+        let places = ["i", "f", "o"];
+        let place = places[4 - variant.gates()..].iter().position(|name| *name == gate).unwrap_or(0);
+        direction.tensor(outer, &format!("peephole_{gate}"), &[hidden], &peepholes[place * hidden..][..hidden])
+    };
+    let gate = |step: &mut Graph, outer: &mut Graph, gate: &str, sum: &str, cell: &str| {
+        let mut sum = sum.to_owned();
+        if variant.peepholes {
+            let weight = peephole(outer, gate);
+            let seen = step.node("Mul", &[cell, &weight], &own(&format!("seen_{gate}")), vec![]);
+            sum = step.node("Add", &[&sum, &seen], &own(&format!("seeing_{gate}")), vec![]);
+        }
+        step.node("Sigmoid", &[&sum], &own(gate), vec![])
+    };
+    let f = gate(&mut step, outer, "f", sum_f, &c);
+    let i = match variant.coupled {
+        true => {
+            let one = outer.floats("one", &[1], &[1.0]);
+            step.node("Sub", &[&one, &f], &own("i"), vec![])
+        }
+        false => gate(&mut step, outer, "i", &sums[0], &c),
+    };
+    let g = step.node("Tanh", &[sum_g], &own("g"), vec![]);
+    let kept = step.node("Mul", &[&f, &c], &own("kept"), vec![]);
+    let entering = step.node("Mul", &[&i, &g], &own("entering"), vec![]);
+    let new_c = step.node("Add", &[&kept, &entering], &own("c_new"), vec![]);
+    let o = gate(&mut step, outer, "o", sum_o, &new_c);
+    let mut read = new_c.clone();
+    if variant.layer_norm {
+        let gain = direction.tensor(outer, "gain_cell", &[hidden], direction.array("gain_cell"));
+        let bias = direction.tensor(outer, "bias_cell", &[hidden], direction.array("bias_cell"));
+        read = norm(&mut step, [&new_c, &gain, &bias], &own("c_normalised"));
+    }
+    let read = step.node("Tanh", &[&read], &own("c_read"), vec![]);
+    let mut new_h = step.node("Mul", &[&o, &read], &own("h_new"), vec![]);
+    if let Some(size) = config.projection {
+        let weight = direction.matrix(outer, "weight_hr", size);
+        new_h = step.node("MatMul", &[&new_h, &weight], &own("h_projected"), vec![]);
+    }
+    let mut blend = |step: &mut Graph, rate: f32, before: &str, new: &str, output: &str| {
+        if rate == 0.0 {
+            return step.node("Identity", &[new], output, vec![]);
+        }
+        let [keeps, takes] = [rate, 1.0 - rate].map(|rate| outer.floats(&format!("rate_{rate}"), &[1], &[rate]));
+        let before = step.node("Mul", &[before, &keeps], &format!("{output}_before"), vec![]);
+        let new = step.node("Mul", &[new, &takes], &format!("{output}_after"), vec![]);
+        step.node("Add", &[&before, &new], output, vec![])
+    };
+    let h_out = blend(&mut step, variant.zoneout.hidden, &h, &new_h, &own("h_out"));
+    let c_out = blend(&mut step, variant.zoneout.cell, &c, &new_c, &own("c_out"));
+    let given = step.node("Identity", &[&h_out], &own("given"), vec![]);
+    step.output(&h_out, &[BATCH, Size::Known(recurrent)]);
+    step.output(&c_out, &[BATCH, Size::Known(hidden)]);
+    step.output(&given, &[BATCH, Size::Known(recurrent)]);
+    let reads_gate = config.readout == Readout::OutputGate;
+    if reads_gate {
+        step.output(&o, &[BATCH, Size::Known(hidden)]);
+    }
+
+    let [h_last, c_last, all_hidden, all_gates] =
+        ["h_last", "c_last", "given", "gates"].map(|value| format!("{value}{name}"));
+    let scanned = if reads_gate { 2 } else { 1 };
+    let turn = i64::from(direction.reverse);
+    let attributes = vec![
+        graph("body", step.into_proto(&format!("step{name}"))),
+        int("num_scan_inputs", 1),
+        ints("scan_input_directions", &[turn]),
+        ints("scan_output_directions", &vec![turn; scanned]),
+    ];
+    let outputs = [&h_last[..], &c_last, &all_hidden, &all_gates];
+    outer.nodes_of("Scan", &[&states[0], &states[1], &input_sums], &outputs[..2 + scanned], attributes);
+    let gate = reads_gate.then_some(all_gates);
+    Loop { h: h_last, c: c_last, hidden: all_hidden, gate }
+}
