@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::formats::foreign::{self, Found, Hints, Import};
+use lstm::formats::foreign;
+use lstm::formats::import::{Found, Hints, Import};
 use lstm::formats::network::{Activation, Reads, Stack};
 use serde_json::json;
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lstm::evaluate::Evaluation;
-use lstm::formats::foreign::{self, Format, Hints, Wishes};
+use lstm::formats::foreign::{self, Format, Wishes};
+use lstm::formats::import::Hints;
 use lstm::formats::network::Network;
 use lstm::generate::{Generator, Rules, Sampling};
 use lstm::model::TokenStream;

@@ -14,7 +14,8 @@ use std::error::Error;
 use std::path::Path;
 
 use lstm::Start;
-use lstm::formats::foreign::{self, Hints};
+use lstm::formats::foreign;
+use lstm::formats::import::Hints;
 use lstm::formats::network::{Input, Network};
 use lstm::nn::params::Params;
 use lstm::nn::segment::Segment;

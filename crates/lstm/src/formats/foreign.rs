@@ -1,12 +1,13 @@
-//! Files of other programs: what they are by their first bytes, and what was found in them.
+//! Files of other programs: what they are by their first bytes, and who reads and writes each.
 
 use std::io::Read as _;
 use std::path::Path;
 
+use super::import::{Hints, Import};
 use super::network::{Activation, Network, Reads};
 pub use super::onnx::Peer;
 use super::{FormatError, keras, onnx, pytorch, state_dict};
-use crate::text::tokenizer::{Tokenizer, TokenizerKind};
+use crate::text::tokenizer::TokenizerKind;
 
 /// A kind of file that holds a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,44 +22,6 @@ pub enum Format {
     KerasWeights,
     /// A graph of operators: ONNX.
     Onnx,
-}
-
-/// What the reader of a file is told.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hints<'a> {
-    /// Pairs of a name in the file and this library's name for it; an empty one leaves the tensor out, and a name that ends
-    /// with a dot is the start of many.
-    pub map: &'a [(String, String)],
-    /// What the tokens are.
-    pub vocabulary: Option<&'a Tokenizer>,
-    /// Whether the file is only looked at: what would be refused for having no place is listed.
-    pub is_look: bool,
-}
-
-/// A network found in a file.
-#[derive(Clone, Debug)]
-pub struct Import {
-    /// What the file is, in words.
-    pub kind: String,
-    /// The network; its notes say what of the file is not in it.
-    pub network: Network,
-    /// Where each of its arrays comes from.
-    pub found: Vec<Found>,
-    /// What is in the file and changes nothing, in words.
-    pub left_over: Vec<String>,
-    /// What is in the file, has no place, and would change the result: only of a file that is looked at.
-    pub without_place: Vec<String>,
-}
-
-/// An array of a network and the one of the file that it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its name in the file.
-    pub theirs: String,
-    /// Its name here.
-    pub ours: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
 }
 
 /// The bytes that are looked at to tell what a file is; a tar archive says so after 257.
@@ -171,7 +134,7 @@ pub fn write(path: &Path, format: Format, network: &Network, wishes: Wishes) -> 
     match format {
         Format::Pytorch => pytorch::write(path, network, module.is_some())?,
         Format::Safetensors => state_dict::write_safetensors(path, network, module.is_some())?,
-        Format::Keras | Format::KerasWeights => keras::write(path, format, network)?,
+        Format::Keras | Format::KerasWeights => keras::write(path, format == Format::KerasWeights, network)?,
         Format::Onnx => return onnx::write(path, network, wishes.peer),
     }
     module.map_or(Ok(()), |module| pytorch::write_module(module, network, path))

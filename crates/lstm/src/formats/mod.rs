@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 pub mod foreign;
+pub mod import;
 mod keras;
 pub mod network;
 mod onnx;

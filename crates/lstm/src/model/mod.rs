@@ -3,7 +3,7 @@
 mod config;
 mod embedding;
 mod language_model;
-mod loss;
+pub(crate) mod loss;
 pub mod penalty;
 mod readout;
 mod token_stream;

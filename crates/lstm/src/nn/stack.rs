@@ -1,8 +1,12 @@
 //! Any number of layers over a segment: [`Lstm`].
 
+mod tape;
+
 use std::sync::Arc;
 
-use lstm_kernels::{Aligned, Columns, Start, StepPlan};
+use lstm_kernels::{Columns, Start, StepPlan};
+
+pub use self::tape::Tape;
 
 use crate::free_memory::bytes_of;
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout};
@@ -21,20 +25,6 @@ pub struct Lstm {
     config: LstmConfig,
     layout: Arc<Layout>,
     layers: Vec<Layer>,
-}
-
-/// The values that a forward pass leaves behind: outputs, all states and gates, and what the backward pass needs. Sized at its
-/// first use and reused: passes over segments of the same shape allocate nothing.
-#[derive(Clone, Debug)]
-pub struct Tape {
-    frozen: bool,
-    layers: Vec<LayerTape>,
-    /// The gradients of what each layer gives to the one above, or to the reader of the stack.
-    gradients: Vec<LayerGradient>,
-    d_input: Aligned,
-    state_gradient: State,
-    steps: usize,
-    batch: usize,
 }
 
 /// Where one step of a stack finds and leaves its values, see [`Lstm::plan_step`].
@@ -99,21 +89,13 @@ impl Lstm {
 
     /// A tape for training: it follows the parameters from call to call.
     pub fn tape(&self) -> Tape {
-        Tape {
-            frozen: false,
-            layers: self.layers.iter().map(Layer::tape).collect(),
-            gradients: vec![LayerGradient::default(); self.layers.len()],
-            d_input: Aligned::new(),
-            state_gradient: self.state(0),
-            steps: 0,
-            batch: 0,
-        }
+        Tape::new(&self.layers, &self.config, false)
     }
 
     /// A tape for inference: the recurrent weights are packed at its first use and never again, so every call must
     /// bring the same parameters. One step at a time, a [`Stream`](crate::nn::stream::Stream) is faster still.
     pub fn frozen_tape(&self) -> Tape {
-        Tape { frozen: true, ..self.tape() }
+        Tape::new(&self.layers, &self.config, true)
     }
 
     /// The bytes that a tape takes in training over segments of so many steps and rows, at most `usize::MAX`; with weights
@@ -176,7 +158,7 @@ impl Lstm {
         let (params, mut gradients) = (params.into(), gradients.into());
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
         assert_eq!(d_output.len(), segment.rows() * self.output_size(), "d_output is [T, B, output]");
-        let is_copied = self.begin_backward(segment, d_output, d_final, tape);
+        let is_copied = tape.begin_backward(&self.config, &self.layers, segment, d_output, d_final);
         tape.d_input.resize(input.len());
         // The first gradient of the input replaces what the buffer held, later ones are added to it.
         let mut to_input = Start::Zero;
@@ -201,30 +183,6 @@ impl Lstm {
             let reaching = ReachingLayer { d_hidden, d_gate, state };
             layer.backward(params, below, segment, reaching, to, own, &mut gradients, accumulate);
         }
-    }
-
-    /// Gives the gradient of the final state its start, and that of the last layer if it must be another than d_output,
-    /// which is then said.
-    fn begin_backward(&self, segment: Segment, d_output: &[f32], d_final: Option<&State>, tape: &mut Tape) -> bool {
-        match d_final {
-            Some(state) => tape.state_gradient.clone_from(state),
-            None if tape.state_gradient.batch() == segment.batch => tape.state_gradient.reset(),
-            None => tape.state_gradient = self.state(segment.batch),
-        }
-        let gate_is_read = self.config.readout == Readout::OutputGate;
-        if gate_is_read {
-            for (layer, gradient) in self.layers.iter().zip(&mut tape.gradients) {
-                zeroed(&mut gradient.gate, segment.rows() * layer.gate_width());
-            }
-        }
-        let is_copied = gate_is_read || segment.lengths.is_some();
-        if let Some((last, layer)) = tape.gradients.last_mut().zip(self.layers.last()).filter(|_| is_copied) {
-            zeroed(&mut last.hidden, segment.rows() * layer.output_width());
-            let target = if gate_is_read { &mut last.gate } else { &mut last.hidden };
-            target.copy_from_slice(d_output);
-            segment.clear_masked(target);
-        }
-        is_copied
     }
 
     /// Appends one step of this stack to `plan`, its weights packed.
@@ -277,48 +235,4 @@ impl<'a> Below<'a> {
         let last = below.last();
         Self { input, hidden: last.map_or(input, LayerTape::hidden), readout: last.map_or(input, LayerTape::readout) }
     }
-}
-
-impl Tape {
-    /// The output of the last forward pass: `[T, B, output_size]`, zero where masked.
-    pub fn output(&self) -> &[f32] {
-        self.layers.last().map_or(&[], LayerTape::readout)
-    }
-
-    /// The hidden states of one layer and direction after each step: `[T, B, R]`; a masked row keeps its last.
-    pub fn hidden(&self, layer: usize, direction: usize) -> &[f32] {
-        self.layers[layer].direction(direction).hidden()
-    }
-
-    /// The cell states of one layer and direction after each step: `[T, B, H]`; a masked row keeps its last.
-    pub fn cell(&self, layer: usize, direction: usize) -> &[f32] {
-        self.layers[layer].direction(direction).cell()
-    }
-
-    /// The activated gates i, f, g, o of one layer and direction: `[T, B, 4H]`, zero where masked; f, g, o and `[T, B, 3H]` if
-    /// they are coupled. A backward pass overwrites them with their gradients.
-    pub fn gates(&self, layer: usize, direction: usize) -> &[f32] {
-        self.layers[layer].direction(direction).gates()
-    }
-
-    /// The gradient of the input after a backward pass: `[T, B, I]`.
-    pub fn d_input(&self) -> &[f32] {
-        &self.d_input
-    }
-
-    /// The gradient of the input, to change it before it goes on.
-    pub(crate) fn d_input_mut(&mut self) -> &mut [f32] {
-        &mut self.d_input
-    }
-
-    /// The gradient of the initial state after a backward pass.
-    pub fn d_initial(&self) -> &State {
-        &self.state_gradient
-    }
-}
-
-/// Resizes and zeroes.
-fn zeroed(values: &mut Aligned, len: usize) {
-    values.resize(len);
-    values.fill(0.0);
 }

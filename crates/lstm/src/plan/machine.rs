@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use lstm_kernels::read_gigabytes_per_second;
 
+use super::facts::TRAINING_PER_EVALUATION;
 use super::rules::TOKENS_PER_WEIGHT;
 use super::tokens::Sample;
 use crate::bench::{Shape, train};
@@ -162,7 +163,7 @@ impl Speed {
         let params = progress.evaluated();
         let part = [Part::Validation, Part::Test].into_iter().find_map(|part| Some((part, task.positions(part)?)));
         let evaluation = match part {
-            None => whole / super::search::TRAINING_PER_EVALUATION,
+            None => whole / TRAINING_PER_EVALUATION,
             Some((part, of)) => {
                 let mut evaluation = task.evaluation(params, part)?;
                 let (mut started, mut tokens, mut passes) = (Instant::now(), 0, 0);

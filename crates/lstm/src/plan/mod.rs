@@ -40,8 +40,9 @@ use crate::run::preset::Preset;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
-use crate::train::data::{Data, training_source};
+use crate::train::data::Data;
 use crate::train::pretrained::Pretrained;
+use crate::train::texts::training_source;
 
 /// The share of the time in which a text is read, and that in which subwords are trained on it.
 const READING: f64 = 0.08;

@@ -1,6 +1,6 @@
 //! Choosing a run: how far the time goes with every size, and which size goes as far as it should.
 
-use super::facts::Facts;
+use super::facts::{Facts, TRAINING_PER_EVALUATION};
 use super::machine::{Machine, Speed};
 use super::rules::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
@@ -8,10 +8,6 @@ use crate::nn::config::LstmConfig;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::train::data::Data;
-
-/// How much longer a token takes in training than in an evaluation, where it was not measured: 2.8 times with two layers
-/// of 512, less where rows are few.
-pub(super) const TRAINING_PER_EVALUATION: f64 = 2.5;
 
 /// The share of the time that is not kept for saving and for what is not foreseen, and the least that is trained in.
 const KEPT: f64 = 0.97;

@@ -7,19 +7,6 @@ use crate::text::batch::Batching;
 use crate::text::documents::LineEnds;
 use crate::text::tokenizer::TokenizerKind;
 
-/// How long a run is to be: the first bound that is reached ends it. What is not given stays as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Length {
-    /// The most epochs.
-    pub epochs: Option<usize>,
-    /// The most training steps.
-    pub steps: Option<u64>,
-    /// The most seconds.
-    pub budget: Option<f64>,
-    /// Epochs without a better validation after which to stop; 0 for any number.
-    pub patience: Option<usize>,
-}
-
 impl RunConfig {
     /// Sets what a token is, and how lines end: to bytes every byte is a token.
     pub fn set_tokenizer(&mut self, kind: TokenizerKind) {

@@ -14,4 +14,4 @@ pub mod settings;
 pub mod summary;
 pub mod training;
 
-pub use choices::Length;
+pub use training::Length;

@@ -19,8 +19,7 @@ use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
-use crate::train::data::{test_text, training_text, validation_text};
-use crate::train::task::Task;
+use crate::train::texts::{test_text, training_text, validation_text};
 
 /// The facts about a saved model beside its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,22 +85,6 @@ pub(crate) fn load_model(path: &Path, layout: &Arc<Layout>) -> Result<(Params, M
     let contents = read(path)?;
     let card = card(&contents, path)?;
     Ok((model_params(layout, contents, path)?, card))
-}
-
-/// Refuses a best model that is not that of the run of this task, with these settings: damaged, or of another run. A run that goes on
-/// would say its results, or end in an error when all is trained.
-pub(crate) fn check_model<T: Task>(folder: &RunFolder, settings: &T::Settings, task: &T) -> Result<(), FormatError> {
-    let path = folder.model();
-    let (_, card) = load_model(&path, task.layout())?;
-    settings.check_against(&card.config, T::Settings::lasting, folder, &path)?;
-    let mut own = ModelCard::default();
-    task.describe(&mut own);
-    let noted = [(&card.tokenizer_file, &own.tokenizer_file), (&card.text, &own.text)];
-    if noted.iter().any(|(noted, found)| !noted.is_empty() && noted != found) {
-        let why = "it is the model of another run, with another text or tokenizer; put this run's own in its place";
-        return Err(FormatError::Unusable { path, why: why.to_owned() });
-    }
-    Ok(())
 }
 
 fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::Length;
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
@@ -47,6 +46,19 @@ pub struct Training {
     /// Where the schedule stood when the run was lengthened, if it was.
     #[serde(default)]
     pub lengthened: Option<Lengthened>,
+}
+
+/// How long a run is to be: the first bound that is reached ends it. What is not given stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Length {
+    /// The most epochs.
+    pub epochs: Option<usize>,
+    /// The most training steps.
+    pub steps: Option<u64>,
+    /// The most seconds.
+    pub budget: Option<f64>,
+    /// Epochs without a better validation after which to stop; 0 for any number.
+    pub patience: Option<usize>,
 }
 
 /// A run whose bounds were changed when it was resumed: from there on its schedule goes on from where it was to where the run now

@@ -7,10 +7,11 @@ use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::TextError;
-use super::lines::{as_text, visit_lines};
+use super::decode::as_text;
+use super::lines::visit_lines;
 use super::source::Source;
 use super::tokenizer::{Tokenizer, TokenizerKind};
-use crate::model::Loss;
+use crate::model::loss::Loss;
 
 /// Token ids in as few bytes as the vocabulary allows.
 #[derive(Clone, Debug, PartialEq)]

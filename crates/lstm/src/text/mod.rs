@@ -4,15 +4,18 @@ mod archive;
 pub mod batch;
 pub mod builtin;
 pub mod corpus;
+mod decode;
 pub mod documents;
 mod file_kind;
 pub mod folder;
+mod foreseen;
 pub(crate) mod lines;
 pub mod ngram;
 mod purpose;
 pub mod shuffle;
 pub mod source;
 pub mod spelling;
+mod split;
 pub mod tokenizer;
 
 use std::path::PathBuf;

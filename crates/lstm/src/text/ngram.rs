@@ -3,7 +3,7 @@
 
 mod of_corpus;
 
-use crate::model::Loss;
+use crate::model::loss::Loss;
 
 /// The tokens that follow a context.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::TextError;
+use super::decode::as_text;
 use super::documents::{LineEnds, Reading};
-use super::lines::{Line, as_text, visit_lines};
+use super::lines::{Line, visit_lines};
 use super::source::{Source, size};
 use crate::free_memory::free_memory;
 use crate::nn::config::ConfigError;

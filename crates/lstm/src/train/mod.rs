@@ -10,4 +10,5 @@ pub mod pretrained;
 pub mod rate_finder;
 pub(crate) mod step;
 pub mod task;
+pub(crate) mod texts;
 pub mod trainer;

@@ -1,7 +1,7 @@
 //! The training loop: truncated back-propagation through time with carried state, validation, checkpoints, resume.
 //! It emits events and prints nothing.
 
-mod start;
+pub mod start;
 mod validation;
 
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use self::start::Stopped;
 use super::data::Data;
 use super::event::{End, Event, Log, Outcome};
 use super::language::Language;

@@ -5,7 +5,8 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
-use lstm::formats::foreign::{self, Format, Hints, Import, Wishes};
+use lstm::formats::foreign::{self, Format, Wishes};
+use lstm::formats::import::{Hints, Import};
 use lstm::formats::network::{Activation, Input, Network, Reads, Stack};
 use lstm::nn::config::{LstmConfig, Wiring};
 use lstm::nn::segment::Segment;

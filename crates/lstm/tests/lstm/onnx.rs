@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use lstm::formats::foreign::{self, Format, Hints, Import, Peer, Wishes};
+use lstm::formats::foreign::{self, Format, Peer, Wishes};
+use lstm::formats::import::{Hints, Import};
 use lstm::formats::network::{Input, Network, Reads, Stack};
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};

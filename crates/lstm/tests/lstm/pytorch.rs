@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use lstm::formats::foreign::{self, Format, Hints, Import, Wishes};
+use lstm::formats::foreign::{self, Format, Wishes};
+use lstm::formats::import::{Hints, Import};
 use lstm::formats::network::{Input, Network};
 use lstm::nn::config::HiddenSizes;
 use lstm::nn::segment::Segment;

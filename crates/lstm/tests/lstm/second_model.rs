@@ -15,6 +15,7 @@ use lstm::nn::params::{Layout, Params, Slot};
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::{Lstm, Tape};
 use lstm::nn::state::State;
+use lstm::optim::schedule::ScheduleKind;
 use lstm::rng::{Purpose, Rng};
 use lstm::run::error::TrainError;
 use lstm::run::folder::{Claim, Existing};
@@ -24,7 +25,8 @@ use lstm::run::settings::Settings;
 use lstm::run::training::Training;
 use lstm::train::event::{End, Event, Outcome};
 use lstm::train::task::{Batches, Evaluation, Part, Task};
-use lstm::train::trainer::{Stopped, Trainer};
+use lstm::train::trainer::Trainer;
+use lstm::train::trainer::start::Stopped;
 use serde::{Deserialize, Serialize};
 
 /// T and B.
@@ -221,8 +223,8 @@ impl Evaluation for WaveEvaluation<'_> {
 
 fn config() -> WaveConfig {
     let mut training = Preset::Builtin.config().training;
-    (training.batch, training.epochs, training.accumulate) = (ROWS, Some(12), 2);
-    training.schedule.learning_rate = 0.02;
+    (training.batch, training.epochs, training.accumulate) = (ROWS, Some(40), 2);
+    (training.schedule.learning_rate, training.schedule.kind) = (0.02, ScheduleKind::Constant);
     WaveConfig { period: 9.0, training, lstm: LstmConfig { layers: 2, ..LstmConfig::new(1, 10) } }
 }
 
@@ -246,7 +248,7 @@ fn a_model_of_ones_own_trains_in_the_same_loop_and_goes_on_with_the_same_bits() 
     let folder = tempfile::tempdir().unwrap();
     let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
     let outcome = begin(&whole).run(&mut |_| (), None).unwrap();
-    assert_eq!((outcome.end, outcome.epochs), (End::Complete, 12));
+    assert_eq!((outcome.end, outcome.epochs), (End::Complete, 40));
     let error = outcome.valid.unwrap().mean();
     assert!(error < 0.05, "the variance of a wave is 0.5, the error {error}");
 

@@ -670,7 +670,7 @@ fn damaged_runs_say_what_is_wrong() {
         bytes[middle] ^= 4;
         bytes
     };
-    let newer: Damage = |bytes| String::from_utf8(bytes).unwrap().replace("version = 1", "version = 2").into_bytes();
+    let newer: Damage = |bytes| String::from_utf8(bytes).unwrap().replace("version = 2", "version = 3").into_bytes();
     let newer_json: Damage =
         |bytes| String::from_utf8(bytes).unwrap().replace("\"version\": 3", "\"version\": 4").into_bytes();
     let misspelt: Damage = |bytes| {
@@ -682,7 +682,7 @@ fn damaged_runs_say_what_is_wrong() {
         ("checkpoint.safetensors", flip, "truncated or damaged"),
         ("model.safetensors", cut, "truncated or damaged"),
         ("model.safetensors", flip, "truncated or damaged"),
-        ("config.toml", newer, "version 2 is newer than 1"),
+        ("config.toml", newer, "version 3 is newer than 2"),
         ("config.toml", misspelt, "bach"),
         ("tokenizer.json", newer_json, "version 4 is newer than 3"),
         ("tokenizer.json", cut, "not a tokenizer"),
@@ -798,5 +798,5 @@ fn a_run_of_before_its_files_noted_their_settings_opens_and_goes_on() {
     let extension = Extension { epochs: Some(2), ..Extension::default() };
     finish(&mut Trainer::resume(&run, extension).unwrap());
     let noted = &read(&run.join("checkpoint.safetensors")).unwrap().document["config"];
-    assert_eq!(noted["epochs"], 2);
+    assert_eq!(noted["training"]["epochs"], 2);
 }

@@ -107,9 +107,10 @@ impl StepPlan {
         assert_eq!([weights.bias_ih.len(), weights.bias_hh.len()], [width; 2], "biases of cells");
         assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
         let raw = if weights.weight_hr.is_some() { self.buffer(hidden) } else { out };
+        let bias: Vec<f32> = weights.bias_ih.iter().zip(weights.bias_hh).map(|(a, b)| a + b).collect();
         let gates = match cell.is_plain() {
-            true => self.plain_cells(hidden, weights, joined, c, raw),
-            false => self.variant_cells(cell, weights, joined, c, raw),
+            true => self.plain_cells(hidden, weights, bias, joined, c, raw),
+            false => self.variant_cells(cell, weights, bias, joined, c, raw),
         };
         if let Some(weight_hr) = weights.weight_hr {
             self.linear(weight_hr, None, raw, out);
@@ -122,18 +123,19 @@ impl StepPlan {
         gates
     }
 
-    /// [`Self::cells`] of plain cells, before projection.
+    /// [`Self::cells`] of plain cells, before projection. bias: the sum of both.
     fn plain_cells(
         &mut self,
         hidden: usize,
         weights: CellWeights,
+        bias: Vec<f32>,
         joined: Columns,
         c: Columns,
         out: Columns,
     ) -> Columns {
-        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, .. } = weights;
+        let CellWeights { weight_ih, weight_hh, .. } = weights;
         let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / (4 * hidden));
-        let bias = self.shared_row(bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b));
+        let bias = self.shared_row(bias.into_iter());
         let (gates, tanh_c) = (self.buffer(4 * hidden), self.buffer(hidden));
         let mut packed = Aligned::new();
         pack_blocks(&mut packed, &[(weight_ih, input), (weight_hh, recurrent)], hidden);
@@ -144,19 +146,19 @@ impl StepPlan {
         gates
     }
 
-    /// [`Self::cells`] of other cells, before projection and zoneout of the hidden state.
+    /// [`Self::cells`] of other cells, before projection and zoneout of the hidden state. bias: the sum of both.
     fn variant_cells(
         &mut self,
         cell: Cell,
         weights: CellWeights,
+        bias: Vec<f32>,
         joined: Columns,
         c: Columns,
         out: Columns,
     ) -> Columns {
-        let CellWeights { weight_ih, weight_hh, bias_ih, bias_hh, .. } = weights;
+        let CellWeights { weight_ih, weight_hh, .. } = weights;
         let (hidden, width) = (cell.hidden, cell.width());
         let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / width);
-        let bias: Vec<f32> = bias_ih.iter().zip(bias_hh).map(|(a, b)| a + b).collect();
         let gates = self.buffer(width);
         let sums = match cell.norm {
             None => {

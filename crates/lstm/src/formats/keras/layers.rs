@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::foreign::{Found, Import};
+use super::super::import::{Found, Import};
 use super::super::network::{Activation, Embedding, Linear, Network, Reads, Stack};
 use super::super::state_dict::{Float, readout_name};
 use super::chain::{Chain, Kind, Layer, Recurrent, chain};

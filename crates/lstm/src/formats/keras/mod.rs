@@ -18,7 +18,7 @@ use serde_json::Value;
 use zip::ZipArchive;
 
 use super::FormatError;
-use super::foreign::{Hints, Import};
+use super::import::{Hints, Import};
 use hdf5::Tree;
 
 pub(crate) use write::{describe, write};

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::super::foreign::Format;
 use super::super::network::{Network, NetworkError, Reads, Stack};
 use super::super::{FormatError, write_bytes};
 use super::{CONFIG, METADATA, WEIGHTS, transposed};
@@ -39,10 +38,10 @@ struct Layer {
 ///
 /// # Errors
 /// What Keras's layers have not, by name; a name that is neither kind of file; a folder that cannot be written.
-pub(crate) fn write(path: &Path, format: Format, network: &Network) -> Result<(), FormatError> {
+pub(crate) fn write(path: &Path, weights_alone: bool, network: &Network) -> Result<(), FormatError> {
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("keras"));
-    if format != Format::KerasWeights && !is_model {
+    if !weights_alone && !is_model {
         let why = "Keras itself no longer writes such files; name it .keras for a model, or .weights.h5 for weights that \
                    load_weights takes";
         return Err(unusable(why.to_owned()));

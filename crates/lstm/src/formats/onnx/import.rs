@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::super::FormatError;
-use super::super::foreign::{Found, Hints, Import};
+use super::super::import::{Found, Hints, Import};
 use super::super::network::{Embedding, Linear, Network, Reads};
+use super::super::state_dict::Float;
 use super::axes::Factor;
 use super::follow::{Flow, Follower, Part, Value};
 use super::proto::{GraphProto, ModelProto};
@@ -173,9 +174,7 @@ fn chain(follower: &Follower, top: usize) -> Result<(Network, Vec<Found>, String
 /// What a reader of the network should know.
 fn notes(follower: &Follower, input: &str) -> Vec<String> {
     let mut notes = Vec::new();
-    if !follower.storage.rounded.is_empty() {
-        notes.push(format!("values in {} become float32", follower.storage.rounded.join(" and ")));
-    }
+    notes.extend(Float::note(&follower.storage.forms));
     if let Some([time, batch]) = &follower.course {
         let place = |axis: &[Factor]| match axis {
             [Factor::Input(input)] => Some(*input),

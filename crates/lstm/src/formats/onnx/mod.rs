@@ -25,7 +25,7 @@ use prost::bytes::Bytes;
 
 use proto::ModelProto;
 
-use super::foreign::{Hints, Import};
+use super::import::{Hints, Import};
 use super::network::{Network, NetworkError};
 use super::{FormatError, write_bytes};
 

@@ -1,6 +1,6 @@
 //! Constants of a graph: values of a tensor, wherever the file keeps them, and what folding makes of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path};
 use std::rc::Rc;
 
@@ -31,8 +31,8 @@ pub(super) struct Storage<'a> {
     path: &'a Path,
     /// The bytes of other files, by the name that the model gives them.
     files: HashMap<String, Bytes>,
-    /// Forms of numbers that became float32, by their names.
-    pub(super) rounded: Vec<&'static str>,
+    /// The forms of the numbers that were read.
+    pub(super) forms: BTreeSet<Float>,
     /// The bytes read of all files.
     pub(super) stored: u64,
 }
@@ -94,7 +94,7 @@ pub(super) fn volume(shape: &[usize]) -> Option<usize> {
 
 impl<'a> Storage<'a> {
     pub(super) fn new(path: &'a Path, stored: u64) -> Self {
-        Self { path, files: HashMap::new(), rounded: Vec::new(), stored }
+        Self { path, files: HashMap::new(), forms: BTreeSet::new(), stored }
     }
 
     /// The values of a tensor.
@@ -154,9 +154,7 @@ impl<'a> Storage<'a> {
                     values
                 }
             };
-            if float != Float::F32 && !self.rounded.contains(&float.name()) {
-                self.rounded.push(float.name());
-            }
+            self.forms.insert(float);
             return Ok(Tensor { name, shape, values: Values::Float(Rc::new(values)) });
         }
         let values: Vec<i64> = match (kind, raw) {

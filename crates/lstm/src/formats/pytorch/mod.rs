@@ -11,7 +11,7 @@ use std::path::Path;
 use pytorch_reader::{DType, FileFormat, PytorchError, PytorchReader};
 
 use super::FormatError;
-use super::foreign::{Hints, Import};
+use super::import::{Hints, Import};
 use super::state_dict::{Array, Float, StateDict, find};
 
 pub(crate) use module::write_module;
@@ -27,7 +27,7 @@ const SLACK: u64 = 1 << 20;
 /// Reads a `.pt`, `.pth` or another of PyTorch's files. Nothing in it is executed.
 ///
 /// # Errors
-/// As [`foreign::read`](super::foreign::read); a pickle that calls what is not data is refused by the name it calls.
+/// As [`foreign::read`](crate::formats::foreign::read); a pickle that calls what is not data is refused by the name it calls.
 pub(crate) fn read(path: &Path, hints: Hints) -> Result<Import, FormatError> {
     let trouble = |source| FormatError::Read { path: path.to_owned(), source };
     let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use super::named::RESIDUAL;
 use super::names::{LstmName, Role, is_of_training, natural, place, plain, series};
-use super::{Array, Float, StateDict};
+use super::tensors::{Array, Float, StateDict};
 use crate::formats::FormatError;
-use crate::formats::foreign::{Found, Hints, Import};
+use crate::formats::import::{Found, Hints, Import};
 use crate::formats::network::{Embedding, Linear, Network, NetworkError, Stack, same_bits};
 use crate::nn::config::LstmConfig;
 

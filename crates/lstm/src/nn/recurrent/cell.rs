@@ -99,6 +99,11 @@ impl LayerCell {
             [steps, batch, sizes.width().saturating_mul(3 * norm)],
             [steps, batch, hidden.saturating_mul(2 * norm)],
             [steps, batch, 3 * norm],
+            // The gradient of a step's hidden states, where the loop is the one that these cells share.
+            [1, batch, usize::from(!self.variant.is_plain()) * hidden],
+            // Those of the parameters that these cells alone have.
+            [1, 1, self.peepholes.map_or(0, |slot| slot.range().len())],
+            [1, 2 * norm, sizes.width().saturating_add(hidden)],
         ])
     }
 

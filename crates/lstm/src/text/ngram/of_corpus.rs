@@ -2,7 +2,7 @@
 
 use super::{Ngram, Running};
 use crate::free_memory::free_memory;
-use crate::model::Loss;
+use crate::model::loss::Loss;
 use crate::text::TextError;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;

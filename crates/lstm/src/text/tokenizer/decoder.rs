@@ -1,20 +1,39 @@
 //! Tokens back into text.
 
-use super::{EOS, Tokenizer, TokenizerKind, words};
+use super::pieces;
+use super::tokens::{EOS, Tokenizer};
 
 /// Turns tokens into text, one after the other: words are parted by spaces, `<eos>` ends a line.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
-    pub(super) tokenizer: &'a Tokenizer,
+    tokenizer: &'a Tokenizer,
     /// Whether the next word needs no space before it.
-    pub(super) at_start: bool,
+    at_start: bool,
     /// Of subwords: those of the line so far, and the text that was given for them.
-    pub(super) line: Vec<u32>,
-    pub(super) written: String,
+    line: Vec<u32>,
+    written: String,
 }
 
 /// Subwords of a line that are decoded together at most; of more only the later half, so that a long line takes no longer.
 pub(super) const DECODED: usize = 128;
+
+impl Tokenizer {
+    /// A decoder of tokens into text that goes on from `before`.
+    pub fn decoder(&self, before: &str) -> Decoder<'_> {
+        let at_start = before.is_empty() || before.ends_with(['\n', ' ']);
+        let mut decoder = Decoder { tokenizer: self, at_start, line: Vec::new(), written: String::new() };
+        let started = before.rsplit('\n').next().unwrap_or("");
+        if let Some(subwords) = self.subwords.as_ref().filter(|_| !started.is_empty()) {
+            // What no token stands for is not gone on from.
+            let _ = subwords.encode(started, &mut |id, _| decoder.line.push(id));
+            decoder.written = subwords.decode(&decoder.line);
+            if started.ends_with(' ') && !decoder.written.ends_with(' ') {
+                decoder.written.push(' ');
+            }
+        }
+        decoder
+    }
+}
 
 impl Decoder<'_> {
     /// The bytes that the next token adds. Those of a character that is not whole yet are held back.
@@ -35,9 +54,7 @@ impl Decoder<'_> {
                 self.write(&text)
             }
             (None, _, EOS) => b"\n".to_vec(),
-            (None, TokenizerKind::Words, _) => words::written(token, self.at_start),
-            (None, TokenizerKind::Bytes, _) if id < 256 => vec![id as u8],
-            (None, ..) => token.as_bytes().to_vec(),
+            (None, ..) => pieces::written(kind, id, token, self.at_start),
         };
         self.at_start = bytes.ends_with(b"\n");
         bytes

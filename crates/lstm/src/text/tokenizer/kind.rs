@@ -39,6 +39,11 @@ impl TokenizerKind {
         }
     }
 
+    /// Whether the end of a line is a token of its own, `<eos>`, where no markers stand around lines.
+    pub(super) fn ends_lines(self) -> bool {
+        self == Self::Words
+    }
+
     /// Whether its subwords are trained on the text.
     pub(crate) fn is_trained(self) -> bool {
         matches!(self, Self::Bpe | Self::Unigram | Self::Wordpiece)

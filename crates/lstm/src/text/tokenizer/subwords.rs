@@ -16,6 +16,7 @@ use tokenizers::tokenizer::{AddedToken, OffsetReferential, OffsetType, PreTokeni
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizer, PreTokenizerWrapper, Trainer};
 
 use super::kind::TokenizerKind;
+use super::pieces::readable;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
@@ -223,10 +224,10 @@ impl Subwords {
         };
         if decodes("ByteLevel").is_some() {
             let bytes: Option<Vec<u8>> = token.chars().map(byte).collect();
-            return Some(bytes.map_or(token, |bytes| super::readable(&bytes)));
+            return Some(bytes.map_or(token, |bytes| readable(&bytes)));
         }
         if let Some(byte) = decodes("ByteFallback").and_then(|_| token.strip_prefix("<0x")?.strip_suffix('>')) {
-            return u8::from_str_radix(byte, 16).ok().map(|byte| super::readable(&[byte]));
+            return u8::from_str_radix(byte, 16).ok().map(|byte| readable(&[byte]));
         }
         if let Some(decoder) = decodes("WordPiece") {
             let prefix = decoder["prefix"].as_str().unwrap_or("##");

@@ -1,11 +1,28 @@
 //! The vocabulary of words or characters: the tokens of the training text, counted and cut.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::{EOS, Tokenizer, TokenizerKind, UNK, VocabularyOptions, chars, words};
+use serde::{Deserialize, Serialize};
+
+use super::kind::TokenizerKind;
+use super::pieces;
+use super::tokens::{EOS, UNK};
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
+
+/// How a vocabulary is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VocabularyOptions {
+    /// Rarer tokens become `<unk>`. `None`: 2 for words of a text without a literal `<unk>`, so that the model meets
+    /// unknown words in training; else 1.
+    pub min_count: Option<u64>,
+    /// The most tokens to keep, the most frequent ones; of subwords the most to make, 8000 if nothing is said.
+    pub max_size: Option<usize>,
+    /// Whether lines are read one by one, with `<pad>`, `<sos>` and `<eos>` around them.
+    pub line_markers: bool,
+}
 
 /// Counts the tokens of a text and keeps the frequent ones: by falling count, then by first appearance.
 pub(super) fn counted(
@@ -24,19 +41,15 @@ pub(super) fn counted(
             counts.insert(token.to_owned(), (1, order));
         }
     };
-    visit_text(source, lossy, false, &mut |line, ended| match kind {
-        TokenizerKind::Words => {
-            words::split(line, &mut count);
-            line_ends += u64::from(ended);
-        }
-        _ => chars::split(line, options.line_markers, &mut count),
+    visit_text(source, lossy, false, &mut |line, ended| {
+        pieces::split(kind, line, options.line_markers, &mut count);
+        line_ends += u64::from(ended);
     })?;
-    if kind == TokenizerKind::Words {
+    if kind.ends_lines() {
         let order = counts.len();
         counts.entry(EOS.to_owned()).or_insert((0, order)).0 += line_ends.max(1);
     }
-    let words = kind == TokenizerKind::Words;
-    let minimum = options.min_count.unwrap_or(if words && !counts.contains_key(UNK) { 2 } else { 1 });
+    let minimum = options.min_count.unwrap_or(if kind.ends_lines() && !counts.contains_key(UNK) { 2 } else { 1 });
     let special = |token: &str| [UNK, EOS].contains(&token);
     let rare: u64 = counts.iter().filter(|(t, (n, _))| *n < minimum && !special(t)).map(|(_, (n, _))| n).sum();
     let order = counts.len();
@@ -59,40 +72,4 @@ pub(super) fn counted(
         tokens = kept.into_iter().chain(lost).collect();
     }
     Ok(tokens)
-}
-
-impl Tokenizer {
-    /// This vocabulary, and behind it the tokens that `other` has beside.
-    pub(crate) fn extended_by(&self, other: &Self) -> Self {
-        let mut stored = self.stored.clone();
-        stored.tokens.extend(other.stored.tokens.iter().filter(|token| !self.ids.contains_key(*token)).cloned());
-        Self::new(stored, None)
-    }
-
-    /// For every token its id in another vocabulary, if it is in that.
-    pub(crate) fn ids_in(&self, other: &Self) -> Vec<Option<u32>> {
-        self.stored.tokens.iter().map(|token| other.id(token)).collect()
-    }
-
-    /// Takes tokens that are known from the text of `before`, whose ids are the same here, for seen.
-    pub(crate) fn know_what(&mut self, before: &Self) {
-        let Some(unseen) = self.unseen() else { return };
-        let never: Option<HashSet<u32>> = before.unseen().map(|ids| ids.into_iter().collect());
-        let is_known = |id: u32| {
-            (id as usize) < before.vocabulary_size() && never.as_ref().is_none_or(|never| !never.contains(&id))
-        };
-        self.stored.unseen = Some(runs(unseen.into_iter().filter(|id| !is_known(*id))));
-    }
-}
-
-/// Ids in rising order as runs: the first and the last of each.
-pub(super) fn runs(ids: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for id in ids {
-        match runs.last_mut().filter(|(_, last)| last + 1 == id) {
-            Some((_, last)) => *last = id,
-            None => runs.push((id, id)),
-        }
-    }
-    runs
 }

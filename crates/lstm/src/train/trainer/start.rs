@@ -10,7 +10,7 @@ use crate::run::checkpoint::{Checkpoint, Progress};
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Existing, RunFolder};
-use crate::run::saved::{ModelCard, check_model, load_tokenizer, with_settings};
+use crate::run::saved::{ModelCard, load_model, load_tokenizer, with_settings};
 use crate::run::settings::Settings;
 use crate::text::documents::{Documents, LineEnds};
 use crate::train::check::{check_effect, check_memory, check_schedule};
@@ -184,6 +184,21 @@ fn described<T: Task>(task: &T) -> ModelCard {
     let mut card = ModelCard::default();
     task.describe(&mut card);
     card
+}
+
+/// Refuses a best model that is not that of the run of this task, with these settings: damaged, or of another run. A run that goes on
+/// would say its results, or end in an error when all is trained.
+fn check_model<T: Task>(folder: &RunFolder, settings: &T::Settings, task: &T) -> Result<(), FormatError> {
+    let path = folder.model();
+    let (_, card) = load_model(&path, task.layout())?;
+    settings.check_against(&card.config, T::Settings::lasting, folder, &path)?;
+    let own = described(task);
+    let noted = [(&card.tokenizer_file, &own.tokenizer_file), (&card.text, &own.text)];
+    if noted.iter().any(|(noted, found)| !noted.is_empty() && noted != found) {
+        let why = "it is the model of another run, with another text or tokenizer; put this run's own in its place";
+        return Err(FormatError::Unusable { path, why: why.to_owned() });
+    }
+    Ok(())
 }
 
 /// Writes the first files of a run. Those of a run that is replaced go when these are written in full.

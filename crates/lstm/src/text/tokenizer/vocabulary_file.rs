@@ -1,20 +1,11 @@
-//! Words: what stands between white space is a token, and the end of a line; a vocabulary from a file with one a line.
+//! A vocabulary from a file with one word a line.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{Stored, Tokenizer, TokenizerKind};
+use super::kind::TokenizerKind;
+use super::tokens::{Stored, Tokenizer};
 use crate::formats::FormatError;
-
-/// Hands on the words of a line.
-pub(super) fn split(line: &str, word: &mut dyn FnMut(&str)) {
-    line.split_whitespace().for_each(word);
-}
-
-/// The bytes that a word adds to a text: with a space before it, but at the start of a line.
-pub(super) fn written(word: &str, at_start: bool) -> Vec<u8> {
-    if at_start { word.as_bytes().to_vec() } else { format!(" {word}").into_bytes() }
-}
 
 impl Tokenizer {
     /// Reads what a model's tokens are: a `tokenizer.json`, or words, one a line, the first that of row 0.
