@@ -23,7 +23,7 @@ fn pass([steps, batch, hidden]: [usize; 3], projection: Option<usize>, lengths: 
     let (weight_hh, weight_hr) = (values(4 * hidden * recurrent, 1), values(recurrent * hidden, 2));
     let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr: projection.map(|_| &weight_hr[..]) };
     let (cell, rows) = (Cell::plain(hidden), steps * batch);
-    let recurrence = Recurrence { cell, recurrent, reverse: false, horizon: None, steps, batch, lengths };
+    let recurrence = Recurrence { cell, recurrent, reverse: false, horizon: None, steps, batch, lengths, packed: None };
     let mut sequence = Sequence::default();
     sequence.resize(&recurrence, projection.is_some());
     let initial =
