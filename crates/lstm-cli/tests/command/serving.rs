@@ -349,8 +349,8 @@ fn who_goes_away_gives_the_place_back_and_who_comes_too_many_is_told_when_to_com
 #[test]
 fn time_ends_a_text_and_a_signal_ends_the_server_when_all_is_written() {
     let folder = trained("");
-    let mut server = Server::start(folder.path(), "--time 1 --most-tokens 2000000000");
-    let long = json!({"prompt": "the", "max_tokens": 1_000_000_000, "stream": true});
+    let mut server = Server::start(folder.path(), "--time 1 --most-tokens 100000000");
+    let long = json!({"prompt": "the", "max_tokens": 90_000_000, "stream": true});
     let events = events(&server.post("/v1/completions", &long).body);
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
     #[cfg(unix)]
@@ -430,7 +430,10 @@ fn models_and_runs_are_listed() {
 
 #[test]
 fn a_model_that_reads_windows_is_served_too() {
-    let folder = trained("--batches windows(3)");
+    let folder = crate::folder();
+    let sizes = "--layers 2 --hidden 8 --embedding 6 --batch 4 --epochs 2 --batches windows(3)";
+    let said = line(folder.path(), &format!("train text.txt {sizes} --out run"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
     let server = Server::start(folder.path(), "");
     let whole = server.complete(&json!({"prompt": "the cat", "max_tokens": 10, "seed": 7, "temperature": 0.8}));
     let generated = line(folder.path(), "generate run --prompt the --length 10 --seed 7 --json");
@@ -447,6 +450,22 @@ fn the_openai_package_works_unchanged() {
     let python = std::env::var("LSTM_TEST_PYTHON").unwrap_or("python3".to_owned());
     let mut command = std::process::Command::new(python);
     command.arg(script).args(["--lstm", env!("CARGO_BIN_EXE_lstm")]);
+    let Ok(output) = command.output() else { return eprintln!("skipped: there is no Python") };
+    let said = Said::new(output);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    eprint!("{}", said.out);
+}
+
+/// The page in a real Chromium, where that and its driver are installed, and selenium for the Python of `LSTM_TEST_PYTHON`.
+#[test]
+fn the_page_works_in_a_browser() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/serve/browser.py");
+    let python = std::env::var("LSTM_TEST_PYTHON").unwrap_or("python3".to_owned());
+    let mut command = std::process::Command::new(python);
+    command.arg(script).args(["--lstm", env!("CARGO_BIN_EXE_lstm")]);
+    if let Ok(axe) = std::env::var("LSTM_TEST_AXE") {
+        command.args(["--axe", &axe]);
+    }
     let Ok(output) = command.output() else { return eprintln!("skipped: there is no Python") };
     let said = Said::new(output);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
