@@ -131,8 +131,8 @@ fn address(host: &str, port: u16) -> Result<SocketAddr> {
 
 fn token(file: Option<PathBuf>) -> Result<Option<String>> {
     let Some(file) = file else { return Ok(std::env::var(TOKEN).ok()) };
-    let token = std::fs::read_to_string(&file).with_context(|| {
-        format!("{} cannot be read; --token-file needs a file with the token in it", file.display())
-    })?;
-    Ok(Some(token.trim().to_owned()))
+    match std::fs::read_to_string(&file) {
+        Ok(token) => Ok(Some(token.trim().to_owned())),
+        Err(error) => bail!("{} cannot be read: {error}; give a file with the token in it", file.display()),
+    }
 }

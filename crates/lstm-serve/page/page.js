@@ -79,15 +79,26 @@ async function write(length) {
   try {
     const extra = { stream: true, details: true, inside, clamp: clamps };
     const response = await ask("/v1/completions", request(ids, length, extra), own.signal);
+    let shown = performance.now();
     for await (const event of events(response)) {
+      // Of a text that was given up some may have come already.
+      if (own.signal.aborted) return;
       const choice = event.choices[0];
       if (!choice) continue;
       for (const token of choice.details) add(token);
       end = choice.finish_reason ?? end;
+      // What has come already comes without a pause: the page would not be drawn, nor a key be heard, until the end.
+      if (performance.now() - shown > 30) {
+        describe();
+        await new Promise((next) => setTimeout(next));
+        shown = performance.now();
+      }
     }
+    describe();
     say(`${tokens.length} tokens written${end === "stopped" ? "; the server ended early" : ""}.`);
   } catch (error) {
-    say(error.name === "AbortError" ? `Stopped after ${tokens.length} tokens.` : `Error: ${error.message}`);
+    if (own.signal.aborted) return;
+    say(`Error: ${error.message}`);
   }
   if (running === own) {
     running = null;
@@ -99,6 +110,14 @@ function stop() {
   running?.abort();
   running = null;
   at("stop").disabled = true;
+}
+
+// The same, by the one who watches.
+function halt() {
+  if (!running) return;
+  stop();
+  describe();
+  say(`Stopped after ${tokens.length} tokens.`);
 }
 
 // The prompt's tokens, so that a branch begins with the very same.
@@ -227,10 +246,15 @@ function draw(anew) {
   } else {
     paint(context, tokens.at(-1), tokens.length - 1);
   }
+}
+
+// The heat map in words.
+function describe() {
+  if (!tokens.length) return;
   const part = at("inside-part").selectedOptions[0].textContent;
   const values = tokens.at(-1).inside;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  map.setAttribute("aria-label", `${part} of ${units} units over ${tokens.length} tokens, lately ${mean.toFixed(2)} on average`);
+  at("map").setAttribute("aria-label", `${part} of ${values.length} units over ${tokens.length} tokens, lately ${mean.toFixed(2)} on average`);
 }
 
 function paint(context, token, column) {
@@ -360,11 +384,11 @@ async function start() {
 }
 
 at("form").addEventListener("submit", (event) => { event.preventDefault(); begin(); });
-at("stop").addEventListener("click", stop);
+at("stop").addEventListener("click", halt);
 at("model").addEventListener("change", showModel);
 at("token").addEventListener("change", () => { sessionStorage.setItem("token", at("token").value); start(); });
 at("prompt").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); begin(); } });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") stop(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") halt(); });
 at("text").addEventListener("keydown", (event) => {
   const here = buttons().indexOf(document.activeElement);
   const to = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: Infinity }[event.key];
