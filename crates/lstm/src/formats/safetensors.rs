@@ -2,7 +2,7 @@
 //!
 //! The file is written here and not by the `safetensors` crate, whose metadata is a hash map: several keys would come in an
 //! arbitrary order, and equal models shall be equal files. Tensors lie in the order they are given in, from a multiple of
-//! [`ALIGNMENT`] bytes on, so that the parameters of a model are in the file what they are in memory.
+//! 64 bytes on, so that the parameters of a model are in the file what they are in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
