@@ -244,6 +244,8 @@ def train(
         if callback is not None:
             callback(event)
 
+    if not replace and Path(folder).exists() and any(Path(folder).iterdir()):
+        raise FileExistsError(f"{folder} is there already; choose another folder, or give replace=True")
     try:
         _native.train(
             None if text is None else Path(text),

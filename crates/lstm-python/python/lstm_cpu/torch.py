@@ -116,7 +116,7 @@ def _differentiable(
     directions = 2 if bidirectional else 1
     batch = course.shape[1]
     lstm: Any = torch._VF.lstm
-    with torch.enable_grad(), torch.backends.mkldnn.flags(enabled=False):
+    with torch.enable_grad():
         if h_0 is None or c_0 is None:
             hidden = parameters[1].shape[0] // 4
             recurrent = parameters[1].shape[1]
