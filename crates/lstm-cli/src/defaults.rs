@@ -6,13 +6,13 @@ use lstm::run::preset::Preset;
 use serde_json::Value;
 
 /// An option whose default is a value of the configuration.
-struct Setting {
+pub struct Setting {
     /// Its long name.
-    option: &'static str,
+    pub option: &'static str,
     /// Where the value is, as a JSON pointer into the configuration.
-    at: &'static str,
+    pub at: &'static str,
     /// The word for no value.
-    none: &'static str,
+    pub none: &'static str,
     /// Whether it is chosen for a text when no preset is.
     is_planned: bool,
 }
@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-const SETTINGS: [Setting; 57] = [
+pub const SETTINGS: [Setting; 57] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -151,7 +151,7 @@ impl Configurations {
 }
 
 /// A preset's configuration with what windows decide.
-fn resolved(mut config: RunConfig) -> Value {
+pub fn resolved(mut config: RunConfig) -> Value {
     config.fit(1, 1);
     serde_json::to_value(config).unwrap_or_default()
 }
@@ -164,7 +164,8 @@ fn value(config: &Value, setting: &Setting) -> String {
     }
 }
 
-fn written(value: &Value) -> String {
+/// A value as an option takes it, but for `yes` and `no`.
+pub fn written(value: &Value) -> String {
     match value {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::String(text) => text.clone(),

@@ -54,7 +54,7 @@ mod tests {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if !path.ends_with("tests.rs") {
+                } else if path.extension().is_some_and(|of| of == "rs") && !path.ends_with("tests.rs") {
                     let text = std::fs::read_to_string(&path).unwrap();
                     files.push((path, text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned()));
                 }

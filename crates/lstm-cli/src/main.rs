@@ -17,6 +17,8 @@ mod output;
 mod pack;
 mod progress;
 mod regularisation_options;
+mod repeat;
+mod report;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
@@ -64,6 +66,8 @@ enum Command {
     Convert(convert::Convert),
     /// Show what a trained model is, or what a file of another program holds
     Show(show::Show),
+    /// Lay runs over one another on a page, or write one run's page anew
+    Report(report::Report),
     /// Measure this machine's peak, and how fast it trains and runs models
     Bench(bench::Bench),
     /// Print a completion script for a shell
@@ -114,6 +118,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),
         Command::Show(command) => show::run(command),
+        Command::Report(command) => report::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {
             // Into memory first: what writes them takes a reader that has seen enough for a defect.

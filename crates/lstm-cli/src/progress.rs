@@ -146,7 +146,7 @@ impl Progress {
                 self.say(&format!("averaging the weights from step {} on", grouped(*step)));
             }
             // The final table says it.
-            Event::Tested { .. } => {}
+            Event::Tested { .. } | Event::Gates { .. } | Event::Sampled { .. } => {}
         }
     }
 

@@ -11,6 +11,7 @@ use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
 use lstm::optim::parts::Frozen;
 use lstm::plan::{self, Chosen, NotWords, Ready};
+use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
 use lstm::text::corpus::Corpus;
@@ -28,6 +29,7 @@ use crate::output::{
     source, talk, use_threads,
 };
 use crate::progress::Progress;
+use crate::repeat;
 use crate::signals::Signals;
 use crate::stdin;
 use crate::train_options::Train;
@@ -66,10 +68,16 @@ pub fn run(options: Train) -> Result<ExitCode> {
             error => error.into(),
         })?;
     }
+    let mut page = Page::begin(&trainer, command(&options, &trainer));
     let mut progress = Progress::new();
-    let mut has_gaps = false;
+    let (mut has_gaps, mut is_behind) = (false, false);
     let mut observer = |event: &Event| {
         progress.show(event);
+        if let Err(error) = page.record(event)
+            && !std::mem::replace(&mut is_behind, true)
+        {
+            progress.say(&format!("note     {error}; training goes on without it"));
+        }
         // The run is worth more than its curves.
         if let Some(Err(error)) = curves.as_mut().map(|curves| curves.record(event))
             && !std::mem::replace(&mut has_gaps, true)
@@ -79,6 +87,11 @@ pub fn run(options: Train) -> Result<ExitCode> {
     };
     let outcome = trainer.run(&mut observer, Some(&signals.stop));
     progress.finish();
+    if outcome.is_ok()
+        && let Err(error) = page.finish()
+    {
+        talk(format_args!("note     {error}"));
+    }
     let outcome = outcome.map_err(|error| match error {
         TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
         error => error.into(),
@@ -89,6 +102,19 @@ pub fn run(options: Train) -> Result<ExitCode> {
     }
     report(&trainer, &outcome, options.run.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command that repeats a run that begins here; one that goes on has it in its report already.
+fn command(options: &Train, trainer: &Trainer) -> Option<String> {
+    if options.run.resume.is_some() {
+        return None;
+    }
+    let given = repeat::given(std::env::args());
+    // What was planned for a machine and a time is repeated by its choices.
+    Some(match repeat::chosen(trainer.config()).filter(|_| options.is_planned()) {
+        Some(chosen) => format!("{given}\n\n# what it chose, on any machine:\n{chosen}"),
+        None => given,
+    })
 }
 
 /// Says where the text comes from, and which files of a folder are read as what.

@@ -19,6 +19,7 @@
 //! | [`mod@train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
 //! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
 //! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
+//! | [`report`] | pages: a run while it trains and after, several runs over one another |
 //! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
@@ -64,6 +65,7 @@ pub mod nn;
 pub mod optim;
 pub mod pack;
 pub mod plan;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod score;

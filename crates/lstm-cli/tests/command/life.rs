@@ -27,10 +27,11 @@ fn piped_child(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Every file of a run with its bytes, but the times in the metrics.
+/// Every file of a run with its bytes, but the times in the metrics, and but its page, which is full of them.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let Ok(entries) = std::fs::read_dir(run) else { return BTreeMap::new() };
     let entries = entries.map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
+    let entries = entries.filter(|entry| entry.file_name() != "report.html");
     let timeless = |bytes: Vec<u8>| -> Vec<u8> {
         let text = String::from_utf8(bytes).unwrap();
         let lines = text.lines().map(|line| {

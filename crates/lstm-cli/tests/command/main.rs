@@ -25,6 +25,8 @@ mod model_file;
 mod packing;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.
 mod refusals;
+/// Pages of runs, as files and in a browser.
+mod report;
 /// Training, evaluating, generating, scoring, showing.
 mod results;
 /// Figures of texts with unknown words, line by line and in all.

@@ -251,6 +251,7 @@ impl Curves {
         };
         let (step, mut points) = match event {
             Event::Started { .. } | Event::Evaluating { .. } | Event::Averaging { .. } => return Ok(()),
+            Event::Gates { .. } | Event::Sampled { .. } => return Ok(()),
             Event::Step { step, .. } if step % STEPS_PER_POINT != 0 => return Ok(()),
             Event::Step { step, loss, norm, rate, tokens_per_second, .. } => {
                 let points = [
@@ -328,6 +329,7 @@ mod tests {
             rate: 0.1,
             tokens_per_second: 100.0,
             progress: 0.1,
+            tokens: (1, 1),
             seconds: 1.0,
         }
     }

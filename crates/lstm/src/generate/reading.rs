@@ -4,8 +4,10 @@ use super::documents::{DocumentEnds, End, Place};
 use crate::model::{LanguageModel, TokenStream};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
+use crate::run::config::RunConfig;
 use crate::run::saved::LoadedRun;
 use crate::text::batch::Batching;
+use crate::text::tokenizer::Tokenizer;
 
 /// How a model's texts begin, go on and what never stands in them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,17 +29,23 @@ impl Rules {
     /// The rules of a run: those of its training; never written are `<unk>`, `<pad>`, `<sos>` and, where that was noted, what
     /// its training text has not: scores of tokens that were never there to be predicted say little.
     pub fn of(run: &LoadedRun) -> Self {
-        let tokenizer = &run.tokenizer;
-        let window = match run.config.batching {
+        Self::of_settings(&run.config, &run.tokenizer)
+    }
+
+    /// The same of a run that is still training.
+    pub(crate) fn of_settings(config: &RunConfig, tokenizer: &Tokenizer) -> Self {
+        let window = match config.batching {
             Batching::Windows(n) => Some(n),
             Batching::Stream | Batching::Lines => None,
         };
         Self {
             start: tokenizer.sos().unwrap_or(tokenizer.start()),
             line_end: tokenizer.eos().filter(|_| tokenizer.line_markers()),
-            documents: run.config.data.documents.as_ref().map(|documents| {
-                DocumentEnds::of(documents, tokenizer, run.config.data.inline_documents == Some(true))
-            }),
+            documents: config
+                .data
+                .documents
+                .as_ref()
+                .map(|documents| DocumentEnds::of(documents, tokenizer, config.data.inline_documents == Some(true))),
             window,
             banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
         }

@@ -214,6 +214,24 @@ impl LanguageModel {
         loss
     }
 
+    /// Reads one batch for the states and gates that it leaves on the tape ([`LanguageTape::lstm`]); nothing is dropped and
+    /// nothing predicted.
+    pub fn read(&self, params: &Params, batch: &Batch, state: &mut State, tape: &mut LanguageTape) {
+        self.begin(batch, state);
+        self.embedding.forward(params, batch, None, &mut tape.embedding);
+        self.lstm.forward(params, tape.embedding.embedded(), segment(batch), state, None, &mut tape.lstm);
+    }
+
+    /// Gives a batch the states it begins with: those carried, or zeros.
+    fn begin(&self, batch: &Batch, state: &mut State) {
+        match batch.fresh {
+            // The last batch of windows or lines may have fewer rows.
+            true if state.batch() != batch.batch => *state = self.state(batch.batch),
+            true => state.reset(),
+            false => state.reset_rows(&batch.restarts),
+        }
+    }
+
     /// Embedding, layers, and what the readout's softmax is taken of.
     fn forward(
         &self,
@@ -223,12 +241,7 @@ impl LanguageModel {
         masks: Option<Masks>,
         tape: &mut LanguageTape,
     ) {
-        match batch.fresh {
-            // The last batch of windows or lines may have fewer rows.
-            true if state.batch() != batch.batch => *state = self.state(batch.batch),
-            true => state.reset(),
-            false => state.reset_rows(&batch.restarts),
-        }
+        self.begin(batch, state);
         let LanguageTape { embedding, lstm, readout } = tape;
         let rates = self.config.dropout;
         let dropout =
@@ -242,6 +255,11 @@ impl LanguageModel {
 impl LanguageTape {
     fn new(lstm: Tape) -> Self {
         Self { embedding: EmbeddingTape::default(), lstm, readout: ReadoutTape::default() }
+    }
+
+    /// What the layers left: states and gates.
+    pub fn lstm(&self) -> &Tape {
+        &self.lstm
     }
 
     /// Lets evaluations find the ranks of what comes too.

@@ -19,9 +19,10 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const TEXT: &str = "text.txt";
 const ADAPTATION: &str = "adaptation.toml";
+const REPORT: &str = "report.html";
 
 /// Every file that a run can have.
-const FILES: [&str; 7] = [CONFIG, TOKENIZER, MODEL, CHECKPOINT, METRICS, TEXT, ADAPTATION];
+const FILES: [&str; 8] = [CONFIG, TOKENIZER, MODEL, CHECKPOINT, METRICS, TEXT, ADAPTATION, REPORT];
 
 /// The lock, which names who holds it.
 const LOCK: &str = "run.lock";
@@ -63,6 +64,11 @@ impl RunFolder {
     /// `text.txt`: the text of a run that read it from standard input.
     pub fn text(&self) -> PathBuf {
         self.0.join(TEXT)
+    }
+
+    /// `report.html`: what the run is and how it went, as a page.
+    pub fn report(&self) -> PathBuf {
+        self.0.join(REPORT)
     }
 
     /// `adaptation.toml`: the settings that were tuned for adaptation.

@@ -45,7 +45,7 @@ impl Summary {
         Ok(runs)
     }
 
-    fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let folder = RunFolder(path.to_owned());
         let written = |file: PathBuf| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
         Self {

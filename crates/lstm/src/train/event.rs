@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::formats::{FormatError, disk, write_bytes};
 use crate::model::Loss;
+use crate::train::gates::LayerGates;
 
 /// An event of a training.
 #[derive(Clone, Debug)]
@@ -33,8 +34,26 @@ pub enum Event {
         tokens_per_second: f64,
         /// The share of the whole run that is done, in [0, 1].
         progress: f64,
+        /// The tokens predicted since the run began, and since the epoch did.
+        tokens: (u64, usize),
         /// Seconds of training since the run began.
         seconds: f64,
+    },
+    /// The gates were measured on the batch that is next, before its step.
+    Gates {
+        /// The steps taken since the run began.
+        step: u64,
+        /// Every layer's.
+        layers: Vec<LayerGates>,
+    },
+    /// The model that was just validated wrote a few lines.
+    Sampled {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The steps taken since the run began.
+        step: u64,
+        /// The text.
+        text: String,
     },
     /// Training begins, or goes on.
     Started {
@@ -125,8 +144,11 @@ pub struct Outcome {
 /// Steps between two lines of the metrics file; the report prints as often.
 const STEPS_PER_LINE: u64 = 100;
 
-/// `metrics.jsonl`: a line every 100 steps, a line for every epoch and validation, one where averaging begins, one for
-/// the test.
+/// The first steps that have a line all the same, for runs that have few.
+const FIRST_LINES: [u64; 6] = [1, 2, 5, 10, 20, 50];
+
+/// `metrics.jsonl`: a line every 100 steps and for some of the first, a line for every epoch and validation, one for gates that were
+/// measured and for a text that was written, one where averaging begins, one for the test.
 #[derive(Debug)]
 struct MetricsFile {
     path: PathBuf,
@@ -182,11 +204,14 @@ impl MetricsFile {
         let figure = self.figure;
         let line = match event {
             Event::Started { .. } | Event::Evaluating { .. } => return Ok(()),
-            Event::Step { step, .. } if step % STEPS_PER_LINE != 0 => return Ok(()),
-            Event::Step { epoch, step, epoch_loss, norm, rate, tokens_per_second, seconds, .. } => json!({
+            Event::Step { step, .. } if step % STEPS_PER_LINE != 0 && !FIRST_LINES.contains(step) => return Ok(()),
+            Event::Step { epoch, step, epoch_loss, norm, rate, tokens_per_second, tokens, seconds, .. } => json!({
                 "step": step, "epoch": epoch + 1, "loss": epoch_loss, "norm": norm, "rate": rate,
+                "tokens": tokens.0, "epoch_tokens": tokens.1,
                 "tokens_per_second": tokens_per_second, "seconds": seconds,
             }),
+            Event::Gates { step, layers } => json!({ "step": step, "gates": layers }),
+            Event::Sampled { epoch, step, text } => json!({ "step": step, "epoch": epoch + 1, "sample": text }),
             Event::Validated { epoch, step, train, valid, best, seconds } => json!({
                 "step": step, "epoch": epoch + 1, "train": figure(*train),
                 "valid": valid.map(figure), "best": best, "seconds": seconds,

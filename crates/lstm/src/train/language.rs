@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::data::{Data, batches, sampler};
+use super::gates::{LayerGates, measure};
 use super::task::{self, Part, Task};
 use crate::evaluate::Evaluation;
 use crate::formats::FormatError;
+use crate::generate::{Generator, Rules, Sampling};
 use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
 use crate::nn::config::{ConfigError, Init};
 use crate::nn::dropout::Masks;
@@ -22,6 +24,11 @@ use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
 use crate::text::batch::{Batch, Batches};
 use crate::text::corpus::Corpus;
+use crate::text::tokenizer::TokenizerKind;
+
+/// The tokens of a text that a model writes while it trains: words, and pieces of them.
+const SAMPLED_WORDS: usize = 40;
+const SAMPLED_PIECES: usize = 160;
 
 /// A language model and its texts, which it has or borrows.
 #[derive(Debug)]
@@ -133,6 +140,23 @@ impl<D: Borrow<Data>> Task for Language<D> {
         gradients: &mut Gradients,
     ) -> Loss {
         self.model.train_step(params, batch, state, Some(masks), tape, gradients)
+    }
+
+    fn gates(&self, params: &Params, batch: &Batch, state: &State) -> Vec<LayerGates> {
+        measure(&self.model, params, batch, state)
+    }
+
+    fn sample(&self, params: &Params, number: u64) -> Option<String> {
+        let tokenizer = &self.data().tokenizer;
+        let rules = Rules::of_settings(&self.config, tokenizer);
+        let (sampling, seed) = (Sampling::default(), self.config.training.seed);
+        // A vocabulary of which nothing may be written has no sample.
+        let generator = Generator::new(&self.model, params, rules, sampling, seed, number).ok()?;
+        let tokens = if tokenizer.kind() == TokenizerKind::Words { SAMPLED_WORDS } else { SAMPLED_PIECES };
+        let mut decoder = tokenizer.decoder("");
+        let mut text: Vec<u8> = generator.take(tokens).flat_map(|token| decoder.push(token)).collect();
+        text.extend(decoder.finish());
+        Some(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// A shorter segment has a noisier gradient, and there are more of them (Merity 2017).

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub mod data;
 pub mod event;
+pub mod gates;
 pub mod language;
 mod length;
 pub mod new_run;

@@ -9,6 +9,7 @@ use crate::nn::gradients::Gradients;
 use crate::optim::averaging::Averaging;
 use crate::run::checkpoint::Progress;
 use crate::run::settings::Settings as _;
+use crate::train::gates::LayerGates;
 
 /// Takes training steps of a task. It holds what they work with, sized at the first and reused.
 pub(crate) struct TrainStep<'a, T: Task> {
@@ -60,6 +61,12 @@ impl<'a, T: Task> TrainStep<'a, T> {
     /// Brings the next steps to where the share `done` of the schedule is over.
     pub(crate) fn adjust(&mut self, done: f64) {
         self.task.adjust(done, &mut self.tape);
+    }
+
+    /// Measures the gates on the batch that is next. Nothing of the run changes.
+    pub(crate) fn gates(&mut self, progress: &Progress, batches: &T::Batches<'_>) -> Vec<LayerGates> {
+        batches.fill(progress.position.batch, &mut self.batch);
+        self.task.gates(&progress.params, &self.batch, &progress.state)
     }
 
     /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.

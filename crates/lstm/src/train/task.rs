@@ -15,6 +15,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings;
+use crate::train::gates::LayerGates;
 
 /// A model with its data and its loss. The loop ([`Trainer`](super::trainer::Trainer)), the step, the rate finder and the checkpoint
 /// work with any.
@@ -75,6 +76,16 @@ pub trait Task {
         tape: &mut Self::Tape,
         gradients: &mut Gradients,
     ) -> Loss;
+
+    /// The gates of every layer on a batch that is read from `state`, which stays as it is; none, where there are none to be shown.
+    fn gates(&self, _params: &Params, _batch: &Self::Batch, _state: &State) -> Vec<LayerGates> {
+        Vec::new()
+    }
+
+    /// What the model writes, where it writes; `number` says which text of all that it could.
+    fn sample(&self, _params: &Params, _number: u64) -> Option<String> {
+        None
+    }
 
     /// The length of a batch and the usual length: with their ratio the learning rate of its step is scaled.
     fn lengths(&self, _batch: &Self::Batch) -> (usize, usize) {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::data::Data;
 use super::event::{End, Event, Log, Outcome};
+use super::gates::is_due;
 use super::language::Language;
 pub use super::length::{Bound, Extension};
 use super::length::{evaluated, evaluation_seconds, has_spent, is_spent, rate_at, share_done, share_of_bounds};
@@ -221,6 +222,12 @@ impl<T: Task> Trainer<T> {
         let count = batches.count();
         let mut last = None;
         while progress.position.batch < count && !is_spent(training, evaluated, &progress.position) {
+            if is_due(progress.position.step) {
+                let layers = train_step.gates(progress, &batches);
+                if !layers.is_empty() {
+                    log.emit(&Event::Gates { step: progress.position.step, layers })?;
+                }
+            }
             let position = &progress.position;
             let done = share_done(training, evaluated, position, count);
             train_step.adjust(done);
@@ -251,6 +258,7 @@ impl<T: Task> Trainer<T> {
                 rate,
                 tokens_per_second: (position.tokens - tokens_before) as f64 / session,
                 progress: share_of_bounds(training, evaluated, position, count),
+                tokens: (position.tokens, position.epoch_loss.tokens),
                 seconds: position.seconds,
             })?;
             let stopped = is_set(stop);

@@ -55,7 +55,7 @@ impl Places {
                     ));
                 }
                 let is_both = matches!(layer.kind, Kind::Recurrent(Recurrent { both: true, .. }));
-                if is_both && all.len() % 2 == 0 {
+                if is_both && all.len().is_multiple_of(2) {
                     let backward = all.split_off(all.len() / 2);
                     return Ok(vec![all, backward]);
                 }

@@ -85,6 +85,9 @@ impl<T: Task> Trainer<T> {
         }
         let triggered = whole_epoch && self.begins_to_average(valid);
         log.emit(&event)?;
+        if let Some(text) = self.task.sample(self.progress.evaluated(), epoch as u64) {
+            log.emit(&Event::Sampled { epoch, step: self.step(), text })?;
+        }
         if triggered {
             log.emit(&Event::Averaging { step: self.step() })?;
         }
