@@ -11,6 +11,8 @@ mod find_rate;
 mod flags;
 mod generate;
 mod given;
+mod inspect;
+mod inspect_shown;
 mod measured;
 mod notes;
 mod output;
@@ -66,6 +68,8 @@ enum Command {
     Convert(convert::Convert),
     /// Show what a trained model is, or what a file of another program holds
     Show(show::Show),
+    /// Look inside a model while it reads a text: gates, states, cause and effect
+    Inspect(Box<inspect::Inspect>),
     /// Lay runs over one another on a page, or write one run's page anew
     Report(report::Report),
     /// Measure this machine's peak, and how fast it trains and runs models
@@ -118,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),
         Command::Show(command) => show::run(command),
+        Command::Inspect(command) => inspect::run(*command),
         Command::Report(command) => report::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {

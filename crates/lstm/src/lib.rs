@@ -20,6 +20,7 @@
 //! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
 //! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
 //! | [`report`] | pages: a run while it trains and after, several runs over one another |
+//! | [`inspect`] | the inside of a model: states, cause and effect, what units follow |
 //! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
@@ -58,6 +59,7 @@ pub mod evaluate;
 pub mod formats;
 mod free_memory;
 pub mod generate;
+pub mod inspect;
 mod mapped;
 pub mod model;
 mod named;

@@ -15,6 +15,8 @@ mod fine_tuning;
 mod foreign;
 /// What generation writes and says.
 mod generating;
+/// Inside a model: pages, values, changes.
+mod inspect;
 /// Files of Keras: shown, written, read again, refused.
 mod keras;
 /// The life of a run folder: kills, full disks, two at once, signals, and what was changed behind its back.

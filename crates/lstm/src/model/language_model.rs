@@ -53,6 +53,16 @@ pub(crate) struct Predicted<'a> {
     pub(crate) nll: &'a [f32],
 }
 
+/// What a pass there and back from embeddings that are given leaves.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    pub(crate) loss: Loss,
+    /// The surprisal of each row's target.
+    pub(crate) nll: Vec<f32>,
+    /// `[T, B, output]`: the gradient of the LSTM's output.
+    pub(crate) d_output: Vec<f32>,
+}
+
 impl LanguageModel {
     /// A model of this shape.
     ///
@@ -212,6 +222,31 @@ impl LanguageModel {
             surprisal.extend_from_slice(tape.readout.nll());
         }
         loss
+    }
+
+    /// Forward and backward from embeddings `[T, B, E]` that are given in place of the batch's tokens: the gradients of the layers are the
+    /// tape's ([`LanguageTape::lstm`]), of the mean nll of the targets. `between` sees what the way forward left, of which the way back
+    /// overwrites the gates.
+    pub(crate) fn trace(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        embedded: &[f32],
+        state: &mut State,
+        tape: &mut LanguageTape,
+        gradients: &mut Gradients,
+        between: &mut dyn FnMut(&Tape),
+    ) -> Traced {
+        self.begin(batch, state);
+        let (segment, LanguageTape { lstm, readout, .. }) = (segment(batch), tape);
+        self.lstm.forward(params, embedded, segment, state, None, lstm);
+        between(lstm);
+        self.readout.forward(params, lstm.output(), batch, None, readout);
+        let gradients = gradients.params_mut();
+        let loss = self.readout.loss(params, lstm.output(), Some(gradients), readout);
+        let d_output = self.readout.backward(params, lstm.output(), batch, gradients, readout).to_vec();
+        self.lstm.backward(params, embedded, segment, &d_output, None, lstm, gradients, Start::Zero);
+        Traced { loss, nll: readout.nll().to_vec(), d_output }
     }
 
     /// Reads one batch for the states and gates that it leaves on the tape ([`LanguageTape::lstm`]); nothing is dropped and

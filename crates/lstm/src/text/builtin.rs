@@ -147,6 +147,17 @@ impl Grammar {
         })
     }
 
+    /// The class of a word, such as `noun.many` or `verb.one`; `None` of the words that are in none.
+    pub fn class_of(&self, word: &str) -> Option<&str> {
+        let word = Piece::Word(self.words.iter().position(|known| known == word)?);
+        let is_class = |symbol: &Symbol| symbol.rules.iter().all(|(_, pieces)| matches!(pieces[..], [Piece::Word(_)]));
+        let found = self
+            .symbols
+            .iter()
+            .position(|symbol| is_class(symbol) && symbol.rules.iter().any(|(_, p)| p[0] == word))?;
+        Some(&self.names[found])
+    }
+
     /// The words of the language.
     pub fn words(&self) -> &[String] {
         &self.words

@@ -87,6 +87,13 @@ impl Tape {
         self.layers[layer].direction(direction).gates()
     }
 
+    /// The gradient of the hidden states that a layer gives on, after a backward pass: `[T, B, D·R]`. `output`: that of the stack's output,
+    /// which is the last layer's where its hidden states are read.
+    pub(crate) fn d_hidden<'a>(&'a self, layer: usize, output: Option<&'a [f32]>) -> &'a [f32] {
+        let own = &self.gradients[layer].hidden;
+        output.filter(|_| own.is_empty()).unwrap_or(own)
+    }
+
     /// The gradient of the input after a backward pass: `[T, B, I]`.
     pub fn d_input(&self) -> &[f32] {
         &self.d_input
