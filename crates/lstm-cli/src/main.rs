@@ -13,6 +13,7 @@ mod generate;
 mod given;
 mod inspect;
 mod inspect_shown;
+mod lab;
 mod measured;
 mod notes;
 mod output;
@@ -70,6 +71,8 @@ enum Command {
     Show(show::Show),
     /// Look inside a model while it reads a text: gates, states, cause and effect
     Inspect(Box<inspect::Inspect>),
+    /// Try the choices of the report that this project grew from, and write a page that explains what each costs
+    Lab(lab::Lab),
     /// Lay runs over one another on a page, or write one run's page anew
     Report(report::Report),
     /// Measure this machine's peak, and how fast it trains and runs models
@@ -123,6 +126,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Convert(command) => convert::run(command),
         Command::Show(command) => show::run(command),
         Command::Inspect(command) => inspect::run(*command),
+        Command::Lab(command) => lab::run(command),
         Command::Report(command) => report::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {

@@ -380,7 +380,7 @@ fn tokenizer_choice(text: &str) -> Result<TokenizerChoice, String> {
 const LONGEST: (f64, &str) = (365.0 * 86_400.0, "365d");
 
 /// Seconds of `60`, `90s`, `10m`, `1h30m`, `1d`.
-fn duration(text: &str) -> Result<f64, String> {
+pub fn duration(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 1h30m or 1d, or as seconds like 60");
     let number = |digits: &str| digits.parse::<f64>().ok().filter(|n| *n >= 0.0).ok_or_else(wrong);
     let (mut total, mut digits, mut smallest) = (0.0, String::new(), f64::INFINITY);

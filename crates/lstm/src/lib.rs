@@ -21,6 +21,7 @@
 //! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
 //! | [`report`] | pages: a run while it trains and after, several runs over one another |
 //! | [`inspect`] | the inside of a model: states, cause and effect, what units follow |
+//! | [`lab`] | the experiment that the project grew from |
 //! | [`adapt`] | one that follows the text it is measured on |
 //! | [`formats`] | files |
 //! | [`mod@bench`] | how fast all this is on this machine |
@@ -60,6 +61,7 @@ pub mod formats;
 mod free_memory;
 pub mod generate;
 pub mod inspect;
+pub mod lab;
 mod mapped;
 pub mod model;
 mod named;

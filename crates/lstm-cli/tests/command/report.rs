@@ -141,3 +141,25 @@ fn pages_open_in_a_browser_without_a_word_on_its_console() {
         assert!(console.is_empty(), "{console:?}");
     }
 }
+
+#[test]
+fn the_lab_compares_the_choices_of_the_report_on_a_page() {
+    let folder = folder();
+    let path = folder.path();
+    let said = line(path, "lab text.txt --seeds 1 --budget 0.1s");
+    assert!(
+        said.code == Some(2) && said.err.contains("--budget is 0 seconds") && !path.join("lab.html").exists(),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("seeds need at least"), "{}", said.err);
+    let said = line(path, "lab text.txt --seeds 1 --steps 12 --out page.html --json");
+    let results = said.json();
+    assert_eq!(results["tried"].as_array().unwrap().len(), 9);
+    assert!(results["tried"][0]["runs"][0]["valid"].as_array().unwrap().last().unwrap()[1].as_f64().unwrap() > 1.0);
+    let html = std::fs::read_to_string(path.join("page.html")).unwrap();
+    assert_alone(&html);
+    assert!(html.contains("gates that never move") && html.contains("against the standard model"));
+    let Some((document, console)) = seen(&path.join("page.html"), 375, true) else { return };
+    assert!(console.is_empty() && document.contains("How it was measured"), "{console:?}");
+}
