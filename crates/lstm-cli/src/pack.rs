@@ -18,7 +18,7 @@ const EXTENSION: &str = "packed";
 /// The options of `lstm pack`.
 #[derive(clap::Args)]
 pub struct Pack {
-    /// The run folder
+    /// The model: a run folder, or a model file
     run: PathBuf,
     /// The file to pack, - for standard input
     file: PathBuf,
@@ -29,7 +29,7 @@ pub struct Pack {
 /// The options of `lstm unpack`.
 #[derive(clap::Args)]
 pub struct Unpack {
-    /// The run folder whose model it was packed with
+    /// The model it was packed with: a run folder, or a model file
     run: PathBuf,
     /// The packed file, - for standard input
     file: PathBuf,

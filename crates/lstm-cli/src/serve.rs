@@ -117,7 +117,10 @@ fn named(model: &str) -> Result<(String, lstm::run::saved::LoadedRun)> {
     if name.is_empty() || name.contains('/') {
         bail!("a model cannot be named {name:?}; give it a name without slashes: NAME=MODEL");
     }
-    Ok((name, open(&path)?))
+    let mut run = open(&path)?;
+    // It runs for long: nobody who copies over the file meanwhile shall end it.
+    run.params.detach();
+    Ok((name, run))
 }
 
 fn address(host: &str, port: u16) -> Result<SocketAddr> {

@@ -29,8 +29,8 @@ const MAGIC: &[u8; 5] = b"LSTM\x01";
 pub enum PackError {
     /// A model that cannot say the first tokens of a text.
     #[error(
-        "a model with `batches = \"windows({0})\"` predicts a token from the {0} before it, so it says nothing of a line's first {0} \
-         and cannot pack a text; take a model of `stream` or `lines`"
+        "a model of `batches` windows({0}) predicts a token from the {0} before it, so it says nothing of a line's first {0} \
+         and cannot pack a text; take a model of stream or lines"
     )]
     Windows(usize),
     /// A model that cannot be run token by token.
