@@ -13,6 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import h5py
 import keras
 import numpy as np
 from keras import layers
@@ -87,10 +88,18 @@ def forms():
     )
 
 
+def named_often():
+    """An attribute of 3,000 texts, of which the first is long: the test makes every one that first."""
+    with h5py.File(HERE / "named_often.h5", "w") as file:
+        file.attrs["layer_names"] = np.array(["x" * 100_000, *["y"] * 2999], dtype=h5py.string_dtype())
+    pack(HERE / "named_often.h5")
+
+
 def main():
     keras.utils.set_random_seed(1)
     HERE.mkdir(exist_ok=True)
     if NEW:
+        named_often()
         save(random(keras.Sequential([keras.Input((None,)), *chain()])), "chain3", ["keras", "h5"])
         save(random(functional()), "functional3", ["keras"], tokens=False)
         model = forms()

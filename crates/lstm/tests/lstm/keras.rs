@@ -137,9 +137,13 @@ fn what_is_written_is_read_again_to_the_bit() {
     }
 }
 
-/// A `.keras` file with another text in its configuration.
+/// A golden `.keras` file with another text in its configuration.
 fn changed(name: &str, from: &str, to: &str) -> Vec<u8> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(bytes(name))).unwrap();
+    changed_bytes(bytes(name), from, to)
+}
+
+fn changed_bytes(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).unwrap();
@@ -189,6 +193,13 @@ fn layers_that_have_no_place_are_refused_by_name() {
     );
     let error = read_bytes("changed.keras", &shared).unwrap_err();
     assert!(error.contains("reads what comes of itself") || error.contains("beside the chain"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("twice.keras");
+    let network = read_bytes("functional3.keras", &bytes("functional3.keras")).unwrap().network;
+    foreign::write(&path, Format::Keras, &network, None).unwrap();
+    let twice = changed_bytes(std::fs::read(&path).unwrap(), r#""name":"lstm_1""#, r#""name":"lstm""#);
+    let error = read_bytes("twice.keras", &twice).unwrap_err();
+    assert!(error.contains("layers/lstm_1/cell/vars") && error.contains("another layer's"), "{error}");
     let masked = changed("chain3.keras", r#""mask_zero": false"#, r#""mask_zero": true"#);
     assert!(read_bytes("changed.keras", &masked).unwrap().network.notes[0].contains("table has mask_zero"));
 }
@@ -240,4 +251,17 @@ fn damaged_files_are_refused_in_a_sentence() {
             let _ = read_bytes("a.weights.h5", &damaged);
         }
     }
+}
+
+#[test]
+fn a_text_that_is_named_thousands_of_times_is_not_read_as_often() {
+    let mut file = bytes("named_often.h5");
+    // Layers without weights: nothing to read, but read.
+    assert!(read_bytes("a.h5", &file).unwrap_err().contains("there is no LSTM in it"));
+    // Every reference, its length first, becomes the first: 300 MB of a file of 223 kB.
+    let at = file.windows(4).position(|word| word == 100_000u32.to_le_bytes()).unwrap();
+    let first = file[at..at + 16].to_vec();
+    file[at..at + 16 * 3000].copy_from_slice(&first.repeat(3000));
+    let error = read_bytes("a.h5", &file).unwrap_err();
+    assert!(error.contains("Keras did not write it"), "{error}");
 }

@@ -1,8 +1,10 @@
 //! The tree of an HDF5 file: its arrays by path, the texts that are attributes of its groups.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, File, FloatingPointLayout, Group};
+use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, File, FloatingPointLayout, FormatError, Group, Source};
 
 use super::super::state_dict::Float;
 
@@ -39,7 +41,8 @@ impl Tree {
     /// A sentence on a file that is damaged.
     pub(super) fn open(bytes: Vec<u8>) -> Result<Self, String> {
         let size = bytes.len() as u64;
-        let file = File::from_bytes(bytes).map_err(damaged)?;
+        let left = AtomicU64::new(size.saturating_mul(GROWTH).saturating_add(16 * SLACK));
+        let file = File::from_source(Bounded { bytes, left }).map_err(damaged)?;
         let mut tree = Self { size, arrays: BTreeMap::new(), groups: BTreeMap::new(), file };
         let mut left = MOST;
         let mut open = vec![(String::new(), tree.file.root(), 0)];
@@ -125,6 +128,31 @@ impl Tree {
             let parts: Vec<_> = (0..).map_while(|part| list(&format!("{name}{part}"))).collect();
             (!parts.is_empty()).then(|| parts.concat())
         })
+    }
+}
+
+/// A file in memory of which only so much is read in all: a few bytes can name the same text thousands of times, or a group that is
+/// its own child.
+struct Bounded {
+    bytes: Vec<u8>,
+    left: AtomicU64,
+}
+
+impl Source for Bounded {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), FormatError> {
+        let wanted = buffer.len();
+        let read = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(wanted as u64));
+        let read =
+            read.map_err(|_| FormatError::Source("it names more bytes than a file of its size holds".to_owned()));
+        read?;
+        let rest = usize::try_from(offset).ok().and_then(|start| self.bytes.get(start..)).unwrap_or(&[]);
+        let there = rest.get(..wanted).ok_or(FormatError::UnexpectedEof { expected: wanted, available: rest.len() })?;
+        buffer.copy_from_slice(there);
+        Ok(())
     }
 }
 

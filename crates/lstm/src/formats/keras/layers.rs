@@ -191,9 +191,12 @@ impl Reading<'_> {
 
     /// The values of an array, which is `ours` here.
     fn take(&mut self, path: &str, ours: &str, recurrent: Option<usize>) -> Result<Vec<f32>, String> {
+        // A configuration can name the same weights any number of times.
+        if !self.taken.insert(path.to_owned()) {
+            return Err(format!("has the weights {path}, which are another layer's"));
+        }
         let (values, form) = self.tree.read(path).map_err(|why| format!("cannot be read: {why}"))?;
         self.forms.insert(form);
-        self.taken.insert(path.to_owned());
         let shape = self.tree.shape(path).unwrap_or(&[]).to_vec();
         self.found.push((recurrent, Found { theirs: path.to_owned(), ours: ours.to_owned(), shape }));
         Ok(values)

@@ -33,8 +33,9 @@ const GROWTH: u64 = 16;
 /// What small files may claim beyond that.
 const SLACK: u64 = 1 << 20;
 
-/// Room for the reader of HDF5, which follows types that lie in each other by calling itself. Only what is used of it is taken.
-const STACK: usize = 256 << 20;
+/// Room for the reader of HDF5, which follows types that lie in each other by calling itself: a type has at most 64 KiB, and each
+/// level 8 of them. Only what is used of the room is taken.
+const STACK: usize = 64 << 20;
 
 /// Whether an archive is Keras's and not PyTorch's, by what is in it.
 pub(crate) fn is_keras(path: &Path) -> bool {
