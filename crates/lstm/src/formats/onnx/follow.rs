@@ -647,7 +647,7 @@ impl<'a> Follower<'a> {
         if input as i64 != expected {
             return Err(format!("its weights take {input} values, but {expected} come"));
         }
-        let mut own = if turned { values.to_vec() } else { super::write::transposed(values, input, output) };
+        let mut own = if turned { values.to_vec() } else { super::graph::transposed(values, input, output) };
         let alpha = if is_gemm { node.float("alpha").unwrap_or(1.0) } else { 1.0 };
         own.iter_mut().for_each(|value| *value *= alpha);
         let mut linear = LinearPart {

@@ -7,7 +7,9 @@ use super::proto::{
     AttributeProto, DimensionProto, DimensionValue, GraphProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, TypeValue, ValueInfoProto, attribute, data,
 };
-use super::write::OPSET;
+
+/// The operators' version: LayerNormalization is of 17, and of version 17 OpenVINO 2026.4 reads no axes of ReduceLogSumExp.
+pub(super) const OPSET: i64 = 18;
 
 /// The size of an axis of an input or an output.
 #[derive(Clone, Copy)]
@@ -15,6 +17,10 @@ pub(super) enum Size {
     Known(usize),
     Named(&'static str),
 }
+
+/// The names of sizes that are known only when the network runs.
+pub(super) const TIME: Size = Size::Named("time");
+pub(super) const BATCH: Size = Size::Named("batch");
 
 /// A graph that grows at its end.
 #[derive(Default)]
@@ -154,4 +160,9 @@ pub(super) fn string(name: &str, value: &str) -> AttributeProto {
 /// A graph within a node.
 pub(super) fn graph(name: &str, value: GraphProto) -> AttributeProto {
     AttributeProto { g: Some(value), ..attribute(name, attribute::GRAPH) }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }

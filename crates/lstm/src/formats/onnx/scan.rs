@@ -2,9 +2,8 @@
 //! whose body is one step. The equations are those of [`crate::cell::variant`]; zoneout is its expectation, as in use.
 
 use super::super::network::Stack;
-use super::graph::{Graph, Size, float, graph, int, ints};
+use super::graph::{BATCH, Graph, Size, float, graph, int, ints, transposed};
 use super::proto::data;
-use super::write::{BATCH, transposed};
 use crate::nn::config::Readout;
 
 /// ε of layer normalisation.

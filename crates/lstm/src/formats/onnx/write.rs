@@ -10,20 +10,13 @@
 //! σ(−s) = 1 − σ(s): some programs ignore the attribute `input_forget`.
 
 use super::super::network::{Activation, Linear, Mixture, Network, NetworkError, Reads, Stack};
-use super::graph::{Graph, Size, int, ints, string};
+use super::graph::{BATCH, Graph, OPSET, Size, TIME, int, ints, string, transposed};
 use super::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto, data};
 use super::scan::{Direction, cell};
 use crate::nn::config::{LstmConfig, Readout, Wiring};
 
-/// The operators' version: LayerNormalization is of 17, and of version 17 OpenVINO 2026.4 reads no axes of ReduceLogSumExp.
-pub(super) const OPSET: i64 = 18;
-
 /// The version of the file's form that belongs to it.
 const IR: i64 = 8;
-
-/// The names of sizes that are known only when the network runs.
-pub(super) const TIME: Size = Size::Named("time");
-pub(super) const BATCH: Size = Size::Named("batch");
 
 /// The graph of a network.
 ///
@@ -350,9 +343,4 @@ fn write_mixture(graph: &mut Graph, mixture: &Mixture, readout: &Linear, network
     let weighed = graph.node("Add", &[&scores, &prior], "weighed", vec![]);
     let axis = graph.whole("axis_2", &[2]);
     graph.node("ReduceLogSumExp", &[&weighed, &axis], "mixed", vec![int("keepdims", 0)])
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
