@@ -189,6 +189,9 @@ def main():
                 by_keyboard(page)
                 print("the same by keyboard")
                 page.until(lambda: page.at("curve").is_displayed())
+                driver.find_element(By.CSS_SELECTOR, "[data-run]").send_keys(Keys.ENTER)
+                time.sleep(2.5)
+                assert page.focused().get_attribute("data-run"), "the table of runs was read again, and the focus was lost"
                 pictures = pathlib.Path(given.pictures or profile)
                 pictures.mkdir(exist_ok=True)
                 page.driver.execute_script("document.querySelectorAll('details').forEach((part) => part.open = true)")

@@ -311,17 +311,21 @@ async function watch() {
   try {
     const { runs } = await (await ask("/runs")).json();
     const figure = (value) => (value == null ? "–" : value.toFixed(2));
+    // Who stands on one of them stays there.
+    const here = document.activeElement?.dataset.run;
     at("runs-body").replaceChildren(...runs.map((run) => {
       const row = document.createElement("tr");
       const name = make("th", "", { scope: "row" });
       const button = make("button", run.name, { type: "button" });
       button.setAttribute("aria-pressed", String(run.name === watched));
+      button.dataset.run = run.name;
       button.addEventListener("click", () => { watched = run.name; curve(); });
       name.append(button);
       const ago = run.written ? `${Math.max(0, Math.round(Date.now() / 1000 - run.written))} s ago` : "–";
       row.append(name, make("td", ago), make("td", figure(run.valid), { className: "number" }), make("td", figure(run.test), { className: "number" }));
       return row;
     }));
+    if (here) [...document.querySelectorAll("[data-run]")].find((button) => button.dataset.run === here)?.focus();
     watched ??= runs[0]?.name ?? null;
     await curve();
   } catch (error) {
@@ -362,7 +366,7 @@ async function curve() {
     line(train, "train"), line(valid, "valid"), ...valid.map((point) => shape("circle", { cx: place(point)[0], cy: place(point)[1], r: 3 })),
   );
   const end = (points) => points.at(-1)?.[1].toFixed(2) ?? "none yet";
-  at("curve-said").textContent = `Perplexity over ${last} steps: training (grey) now ${end(train)}, validation (blue, dots) now ${end(valid)}.`;
+  at("curve-said").textContent = `Perplexity up to step ${last}: training (grey) now ${end(train)}, validation (blue, dots) now ${end(valid)}.`;
 }
 
 async function start() {

@@ -1,6 +1,6 @@
 //! The server of `lstm` models: OpenAI's completions, scores, and a page to talk to the models in a browser. No arithmetic is done here.
 //!
-//! A model has a thread of its own that writes all its texts side by side ([`engine`]): whoever asks waits for no other's end. The
+//! A model has a thread of its own that writes all its texts side by side (`engine.rs`): whoever asks waits for no other's end. The
 //! tasks that speak HTTP only hand requests in and pieces of text out.
 //!
 //! | file | what it is |
