@@ -174,7 +174,7 @@ h₁]\nscores    x₂ = [V h₁ + b, h₁]</div>",
 fn section(body: &mut String, title: &str, words: &str, verdict: &str, pictures: &str) {
     let _ = write!(
         body,
-        "<h2>{}</h2>\n{words}\n<p class=\"verdict\">{}</p>\n<div class=\"grid\"><div>{pictures}</div></div>\n",
+        "<h2>{}</h2>\n{words}\n<p class=\"verdict\">{}</p>\n<div class=\"pictures\">{pictures}</div>\n",
         escape(title),
         escape(verdict)
     );
