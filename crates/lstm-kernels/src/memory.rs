@@ -1,7 +1,8 @@
-//! Where values lie: from a cache line on, so that no vector lies on two; and many of them on large pages, as a pass over
+//! The caches that values pass, and where they lie: from a cache line on, so that no vector lies on two; and many of them on large pages, as a pass over
 //! the rows of a matrix touches a page a row, and the processor remembers only some thousand pages of 4 KiB.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
 use std::{fmt, slice};
 
 /// Buffers shorter than this gain nothing: 1 MiB.
@@ -122,9 +123,70 @@ fn prefer_large_pages(lines: &Vec<Line>) {
 #[cfg(not(target_os = "linux"))]
 fn prefer_large_pages(_: &Vec<Line>) {}
 
+/// The bytes of a core's second-level cache: what the system reports, the processor itself where that is silent, or the
+/// size of one that is small today.
+pub(crate) fn second_level_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| reported_by_system().or_else(reported_by_processor).unwrap_or(512 << 10))
+}
+
+/// Linux lists the caches of every processor, with their sizes as `1024K`.
+fn reported_by_system() -> Option<usize> {
+    (0..8).find_map(|index| {
+        let read = |name: &str| {
+            let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}");
+            std::fs::read_to_string(path).ok()
+        };
+        (read("level")?.trim() == "2").then(|| parse_size(&read("size")?)).flatten()
+    })
+}
+
+/// The bytes that `1024K` or `2M` says; nothing for what is no size of a cache.
+fn parse_size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, unit) = match text.strip_suffix('K') {
+        Some(digits) => (digits, 10),
+        None => (text.strip_suffix('M')?, 20),
+    };
+    digits.parse::<usize>().ok().filter(|count| (1..1 << 20).contains(count)).map(|count| count << unit)
+}
+
+/// The deterministic cache parameters: leaf 4 of Intel's processors, 0x8000001D of AMD's.
+#[cfg(target_arch = "x86_64")]
+fn reported_by_processor() -> Option<usize> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    [(0, 4), (0x8000_0000, 0x8000_001d)].into_iter().find_map(|(first, leaf)| {
+        if __cpuid(first).eax < leaf {
+            return None;
+        }
+        (0..8).map(|index| __cpuid_count(leaf, index)).take_while(|cache| cache.eax & 31 != 0).find_map(|cache| {
+            let is_second = cache.eax >> 5 & 7 == 2;
+            let field = |bit: u32, mask: u32| (cache.ebx >> bit & mask) as usize + 1;
+            let (ways, partitions, line) = (field(22, 0x3ff), field(12, 0x3ff), field(0, 0xfff));
+            is_second.then(|| ways * partitions * line * (cache.ecx as usize + 1))
+        })
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn reported_by_processor() -> Option<usize> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_of_caches_are_read_as_the_system_writes_them() {
+        assert_eq!(["1024K\n", "2M", "48K"].map(parse_size), [Some(1 << 20), Some(2 << 20), Some(48 << 10)]);
+        assert_eq!(["", "K", "0K", "12", "-1K", "99999999999M"].map(parse_size), [None; 6]);
+        assert!((64 << 10..1 << 30).contains(&second_level_bytes()));
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if let Some((system, processor)) = reported_by_system().zip(reported_by_processor()) {
+            assert_eq!(system, processor);
+        }
+    }
 
     #[test]
     fn values_begin_with_a_line_and_what_is_new_is_zero() {
