@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use lstm::bench::{self, Shape, Timing};
 use lstm::nn::config::{ConfigError, HiddenSizes};
+use lstm::nn::precision::{Precision, Weights};
 use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use serde_json::{Value, json};
@@ -40,6 +41,12 @@ pub struct Bench {
     /// Rows of a batch, independent streams [default: 20; decode: 1]
     #[arg(long)]
     batch: Option<usize>,
+    /// The precision of training's matrix products: f32, bf16 [default: f32]
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// The weights that a token of decode reads: f32, bf16, int8 [default: f32]
+    #[arg(long, value_name = "KIND")]
+    weights: Option<Weights>,
     /// Threads to use [default: all processors]
     #[arg(long)]
     threads: Option<usize>,
@@ -84,14 +91,15 @@ pub fn run(options: Bench) -> Result<ExitCode> {
     // What was measured is printed already; there is nothing to save.
     let _signals = Signals::watch()?;
     let sizes = [options.vocab, options.embedding, options.hidden, options.layers, options.segment, options.batch];
+    let bits = options.bits();
     if options.kind.is_none() && sizes.iter().all(Option::is_none) {
-        presets(budget, options.json)?;
+        presets(bits, budget, options.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let kind = options.kind.unwrap_or(Kind::Train);
     // Before the machine's peak, so that a shape that cannot be is refused at once.
-    let measured = Measured::new(kind, options.shape(kind), budget)?;
-    let machine = Machine::measure();
+    let measured = Measured::new(kind, options.shape(kind), bits, budget)?;
+    let machine = Machine::measure(bits.precision);
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", measured.json(&machine))?;
@@ -112,8 +120,18 @@ impl Bench {
             Some(Kind::Decode) if self.segment.is_some() => {
                 bail!("`decode` reads one token at a time; leave out --segment, or use `layer` for whole segments")
             }
+            Some(Kind::Decode) if self.precision.is_some() => {
+                bail!("`decode` reads one token at a time with --weights; leave out --precision, which is of training")
+            }
+            Some(Kind::Train | Kind::Layer) if self.weights.is_some() => {
+                bail!("--weights is of `decode`; --precision is that of training")
+            }
             _ => Ok(()),
         }
+    }
+
+    fn bits(&self) -> Bits {
+        Bits { precision: self.precision.unwrap_or_default(), weights: self.weights.unwrap_or_default() }
     }
 
     fn shape(&self, kind: Kind) -> Shape {
@@ -130,22 +148,42 @@ impl Bench {
     }
 }
 
-/// The peak of the machine with the chosen instruction set and threads.
+/// In how many bits products are made.
+#[derive(Clone, Copy, Debug)]
+struct Bits {
+    precision: Precision,
+    weights: Weights,
+}
+
+/// The peak of the machine with the chosen instruction set, precision and threads, and that of f32.
 struct Machine {
+    precision: Precision,
     peak: f64,
+    f32_peak: f64,
     threads: usize,
 }
 
 impl Machine {
-    fn measure() -> Self {
-        Self { peak: bench::peak_gflops(), threads: lstm::threads() }
+    fn measure(precision: Precision) -> Self {
+        let f32_peak = Precision::F32.peak_gflops();
+        let peak = if precision == Precision::F32 { f32_peak } else { precision.peak_gflops() };
+        Self { precision, peak, f32_peak, threads: lstm::threads() }
+    }
+
+    /// That of a kind of measurement: one token at a time is f32 but for its weights.
+    fn peak_of(&self, kind: Kind) -> f64 {
+        if kind == Kind::Decode { self.f32_peak } else { self.peak }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
-        write!(f, "peak {:.0} GFLOP/s in f32 ({}, {threads})", self.peak, lstm::isa())
+        write!(f, "peak {:.0} GFLOP/s in {} ({}, {threads})", self.peak, self.precision, self.precision.unit())?;
+        if self.precision != Precision::F32 {
+            write!(f, ", {:.0} in f32 ({})", self.f32_peak, lstm::isa())?;
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +197,7 @@ fn heading() -> String {
 struct Measured {
     kind: Kind,
     shape: Shape,
+    bits: Bits,
     peak_rss: Option<u64>,
     /// The measurement the shape is asked for, then its parts.
     parts: Vec<Part>,
@@ -179,14 +218,15 @@ impl Part {
         self.read.map(|(gigabytes, per_second)| gigabytes / per_second * 1e3)
     }
 
-    fn json(&self, machine: &Machine) -> Value {
+    fn json(&self, kind: Kind, machine: &Machine) -> Value {
         let timing = &self.timing;
         let mut json = json!({
             "milliseconds": timing.milliseconds,
             "rounds": timing.rounds,
             "tokens_per_second": timing.tokens_per_second(),
             "gflops": timing.gflops(),
-            "peak_share": timing.gflops() / machine.peak,
+            "peak_share": timing.gflops() / machine.peak_of(kind),
+            "f32_peaks": timing.gflops() / machine.f32_peak,
         });
         if let Some((_, per_second)) = self.read {
             json["floor_milliseconds"] = self.floor_milliseconds().into();
@@ -197,16 +237,16 @@ impl Part {
 }
 
 impl Measured {
-    fn new(kind: Kind, shape: Shape, budget: Duration) -> Result<Self, ConfigError> {
+    fn new(kind: Kind, shape: Shape, bits: Bits, budget: Duration) -> Result<Self, ConfigError> {
         bench::restart_peak_rss();
         let part = |name, timing| Part { name, timing, read: None };
         let (mut parts, check) = match kind {
             Kind::Train => {
-                let measured = bench::train(shape, budget)?;
+                let measured = bench::train(shape, bits.precision, budget)?;
                 (vec![part("", measured.step)], vec![("losses", measured.losses.into())])
             }
             Kind::Layer => {
-                let measured = bench::layer(shape, budget)?;
+                let measured = bench::layer(shape, bits.precision, budget)?;
                 let check = vec![
                     ("output_norm", measured.output_norm.into()),
                     ("gradient_norm", measured.gradient_norm.into()),
@@ -214,23 +254,25 @@ impl Measured {
                 (vec![part("", measured.both), part("forward", measured.forward)], check)
             }
             Kind::Decode => {
-                let measured = bench::decode(shape, budget)?;
+                let measured = bench::decode(shape, bits.weights, budget)?;
                 let parts = vec![part("", measured.model), part("stack", measured.stack)];
                 (parts, vec![("score_norm", measured.score_norm.into())])
             }
         };
         let peak_rss = bench::peak_rss_bytes();
         if kind == Kind::Decode {
-            for (part, bytes) in parts.iter_mut().zip([shape.model_bytes(), shape.stack_bytes()]) {
+            for (part, bytes) in
+                parts.iter_mut().zip([shape.model_bytes(bits.weights), shape.stack_bytes(bits.weights)])
+            {
                 part.read = Some((bytes as f64 * 1e-9, bench::read_gigabytes_per_second(bytes)));
             }
         }
-        Ok(Self { kind, shape, peak_rss, parts, check })
+        Ok(Self { kind, shape, bits, peak_rss, parts, check })
     }
 
     fn json(&self, machine: &Machine) -> Value {
         let shape = &self.shape;
-        let mut json = self.parts[0].json(machine);
+        let mut json = self.parts[0].json(self.kind, machine);
         for (key, value) in [
             ("kind", self.kind.name().into()),
             ("embedding", shape.embedding.into()),
@@ -239,7 +281,7 @@ impl Measured {
             ("batch", shape.batch.into()),
             ("isa", lstm::isa().into()),
             ("threads", machine.threads.into()),
-            ("peak_gflops", machine.peak.into()),
+            ("peak_gflops", machine.peak_of(self.kind).into()),
             ("peak_rss_bytes", self.peak_rss.into()),
         ] {
             json[key] = value;
@@ -247,11 +289,16 @@ impl Measured {
         // What a kind does not have is null, as its option is refused.
         json["vocab"] = if self.kind == Kind::Layer { Value::Null } else { shape.vocabulary.into() };
         json["segment"] = if self.kind == Kind::Decode { Value::Null } else { shape.segment.into() };
+        let is_decode = self.kind == Kind::Decode;
+        let Bits { precision, weights } = self.bits;
+        json["precision"] = if is_decode { Value::Null } else { precision.to_string().into() };
+        json["unit"] = if is_decode { lstm::isa() } else { precision.unit() }.into();
+        json["weights"] = if is_decode { weights.to_string().into() } else { Value::Null };
         for (key, value) in &self.check {
             json[key] = value.clone();
         }
         for part in &self.parts[1..] {
-            json[part.name] = part.json(machine);
+            json[part.name] = part.json(self.kind, machine);
         }
         json
     }
@@ -278,7 +325,7 @@ impl Measured {
                 part.floor_milliseconds().map_or(String::new(), |floor| format!("{floor:.4}")),
                 grouped(timing.tokens_per_second() as u64),
                 timing.gflops(),
-                100.0 * timing.gflops() / machine.peak
+                100.0 * timing.gflops() / machine.peak_of(self.kind)
             )?;
         }
         Ok(())
@@ -286,8 +333,8 @@ impl Measured {
 }
 
 /// Every kind at the presets' sizes, row by row as they are measured.
-fn presets(budget: Duration, as_json: bool) -> Result<()> {
-    let machine = Machine::measure();
+fn presets(bits: Bits, budget: Duration, as_json: bool) -> Result<()> {
+    let machine = Machine::measure(bits.precision);
     let mut out = std::io::stdout().lock();
     if !as_json {
         writeln!(out, "{machine}\n\n{}", heading())?;
@@ -299,7 +346,7 @@ fn presets(budget: Duration, as_json: bool) -> Result<()> {
                 talk(format_args!("{} {name} is left out: its layers have different sizes", kind.name()));
                 continue;
             };
-            match Measured::new(kind, shape, budget) {
+            match Measured::new(kind, shape, bits, budget) {
                 Ok(measured) if as_json => {
                     let mut result = measured.json(&machine);
                     result["preset"] = name.into();

@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 57] = [
+pub const SETTINGS: [Setting; 58] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -64,6 +64,7 @@ pub const SETTINGS: [Setting; 57] = [
     fixed("batches", "/batching", ""),
     planned("batch", "/batch", ""),
     planned("segment", "/segment", ""),
+    fixed("precision", "/training/precision", ""),
     fixed("accumulate", "/accumulate", ""),
     fixed("variable-segment", "/variable_segment", ""),
     planned("candidates", "/candidates", "all"),

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use lstm::evaluate::Evaluation;
+use lstm::evaluate::{Evaluation, by_steps};
+use lstm::model::Loss;
+use lstm::nn::precision::Weights;
 use lstm::run::saved::{LoadedRun, Origin};
 use lstm::text::corpus::Corpus;
 use lstm::text::ngram::Ngram;
@@ -36,6 +38,10 @@ pub struct Eval {
     baseline: bool,
     #[command(flatten)]
     adapt: Adapt,
+    /// Read the text one token at a time, as `lstm generate --weights` does: with weights of f32, bf16 or int8
+    /// [default: whole segments, in f32]
+    #[arg(long, value_name = "KIND", conflicts_with_all = ["adapt", "tune"])]
+    weights: Option<Weights>,
     /// Print one JSON object [default: a sentence]
     #[arg(long)]
     json: bool,
@@ -59,14 +65,19 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     let ready = options.adapt.prepare(&run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.training.batch);
-    let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
     let mut progress = Progress::new();
-    while evaluation.advance() {
-        let total = evaluation.total();
-        progress.pass("evaluating", total.tokens, corpus.tokens(), Some(total));
-    }
+    let mut show = |total: Loss| progress.pass("evaluating", total.tokens, corpus.tokens(), Some(total));
+    let loss = match options.weights {
+        Some(weights) => by_steps(&run, &corpus, weights, &mut show)?,
+        None => {
+            let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
+            while evaluation.advance() {
+                show(evaluation.total());
+            }
+            evaluation.total()
+        }
+    };
     progress.finish();
-    let loss = evaluation.total();
     let seconds = started.elapsed().as_secs_f64();
     let (epoch, step) = (run.card.epoch, run.card.step);
     if options.file.is_none() && run.card.test.is_some_and(|test| test.tokens != loss.tokens) {

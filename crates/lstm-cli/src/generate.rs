@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
+use lstm::nn::precision::Weights;
 use lstm::run::saved::LoadedRun;
 use serde_json::{Value, json};
 
@@ -34,6 +35,10 @@ pub struct Generate {
     /// Print one JSON object a text [default: the texts, an empty line between them]
     #[arg(long)]
     json: bool,
+    /// The weights that every token reads: f32, bf16 (half the bytes), int8 (a quarter, with a scale a row)
+    /// [default: as the run's model has them]
+    #[arg(long, value_name = "KIND")]
+    weights: Option<Weights>,
     #[command(flatten)]
     sampling: SamplingOptions,
     /// Search for the likeliest text instead of sampling, this many at a time; --samples then gives the best of them
@@ -89,8 +94,9 @@ fn unescaped(given: &str) -> Result<String, String> {
 }
 
 /// The rules of a run; of one that did not note what its training text has, that text is asked.
-fn rules(run: &LoadedRun) -> Rules {
-    let rules = Rules::of(run);
+fn rules(run: &LoadedRun, weights: Option<Weights>) -> Rules {
+    let own = Rules::of(run);
+    let rules = Rules { weights: weights.unwrap_or(own.weights), ..own };
     if run.tokenizer.unseen().is_some() {
         return rules;
     }
@@ -147,7 +153,7 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
     sampling.top_p = given.top_p.unwrap_or(sampling.top_p);
     sampling.min_p = given.min_p.unwrap_or(sampling.min_p);
     sampling.repetition_penalty = given.repetition_penalty.unwrap_or(sampling.repetition_penalty);
-    let (seed, rules) = (given.seed.unwrap_or(DEFAULT_SEED), rules(run));
+    let (seed, rules) = (given.seed.unwrap_or(DEFAULT_SEED), rules(run, options.weights));
     sampling.validate()?;
     if sampling.temperature > 0.0 {
         talk(format_args!("seed {seed}"));
@@ -187,7 +193,7 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
 
 /// Searches and shows the best.
 fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
-    let mut beam = Beam::new(&run.model, &run.params, rules(run), width)?;
+    let mut beam = Beam::new(&run.model, &run.params, rules(run, options.weights), width)?;
     if options.samples > width {
         bail!("--samples {} is more than --beam {width} finds; give a wider beam", options.samples);
     }

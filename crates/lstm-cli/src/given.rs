@@ -255,6 +255,7 @@ mod tests {
             "wiring" => &["skip"],
             "residual" | "tied" | "variable-segment" | "lazy" => &["true", "false"],
             "readout" => &["output-gate", "hidden"],
+            "precision" => &["bf16"],
             "softmaxes" | "accumulate" => &["2"],
             "horizon" => &["3"],
             "init" => &["uniform(0.02)"],

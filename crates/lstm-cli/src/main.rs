@@ -19,6 +19,7 @@ mod notes;
 mod output;
 mod pack;
 mod progress;
+mod quantize;
 mod regularisation_options;
 mod repeat;
 mod report;
@@ -67,6 +68,8 @@ enum Command {
     Data(data::Data),
     /// Turn a model into another program's file, or such a file into a model
     Convert(convert::Convert),
+    /// Make a model a quarter the size: its weights bytes, with a scale a row
+    Quantize(quantize::Quantize),
     /// Show what a trained model is, or what a file of another program holds
     Show(show::Show),
     /// Look inside a model while it reads a text: gates, states, cause and effect
@@ -124,6 +127,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "download")]
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),
+        Command::Quantize(command) => quantize::run(command),
         Command::Show(command) => show::run(command),
         Command::Inspect(command) => inspect::run(*command),
         Command::Lab(command) => lab::run(command),

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use lstm::model::Loss;
+use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
 use lstm::run::config::RunConfig;
 use lstm::run::training::Training;
@@ -100,10 +101,14 @@ pub fn source(config: &RunConfig) -> String {
 
 /// The batches of a training step.
 pub fn batches(config: &RunConfig) -> String {
-    let RunConfig { batching, segment, training: Training { batch, accumulate, .. }, .. } = config;
+    let RunConfig { batching, segment, training: Training { batch, accumulate, precision, .. }, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
     let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
-    format!("{batching}, {} of {about}{}{joined}", count(*batch as u64, "row"), count(*segment as u64, "step"))
+    let precise = match precision {
+        Precision::F32 => String::new(),
+        rounded => format!(", products in {rounded} ({})", rounded.unit()),
+    };
+    format!("{batching}, {} of {about}{}{joined}{precise}", count(*batch as u64, "row"), count(*segment as u64, "step"))
 }
 
 /// How a run learns from it.

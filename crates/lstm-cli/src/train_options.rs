@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::nn::config::{ConfigError, HiddenSizes, InitScheme, Readout, Wiring};
+use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::parts::Frozen;
@@ -188,6 +189,10 @@ struct TrainingOptions {
     /// Steps of truncated back-propagation
     #[arg(long)]
     segment: Option<usize>,
+    /// The precision of a step's matrix products: f32; bf16, up to twice as fast on a processor with AVX512-BF16. Parameters and
+    /// sums are f32 in both, and so are validation and the saved model
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
@@ -661,6 +666,7 @@ impl TrainingOptions {
             bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
         }
         set(&mut config.segment, self.segment);
+        set(&mut config.training.precision, self.precision);
         set(&mut config.training.accumulate, self.accumulate);
         set(&mut config.variable_segment, self.variable_segment);
         config.candidates = self.candidates.or(config.candidates);

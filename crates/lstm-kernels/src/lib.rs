@@ -25,7 +25,9 @@ mod team;
 #[cfg(test)]
 mod testing;
 
+pub use gemm::arithmetic::{Precision, with_precision};
 pub use gemm::matrix::{Matrix, MatrixMut, Start};
+pub use gemm::narrow::{Weights, row_scale, to_int8};
 pub use gemm::product::{product, product_with_bias, products};
 pub use memory::Aligned;
 pub use ops::activation::{tanh_backward, tanh_of as tanh};
@@ -38,6 +40,6 @@ pub use recurrence::{
     Cell, CellNorm, CellParameter, CellWeights, Columns, Reaching, Recurrence, RecurrenceTape, RecurrentWeights,
     Sequence, StepPlan, ZoneoutRates,
 };
-pub use simd::{check_isa, isa};
+pub use simd::{check_isa, isa, pairs_isa};
 pub use team::chunks::for_each_chunk;
 pub use team::{after_fork, set_threads, threads, with_threads};

@@ -1,12 +1,14 @@
-//! The most that this machine can do: f32 multiply-adds, and bytes read, in a second. The measure of every kernel.
+//! The most that this machine can do: multiply-adds, and bytes read, in a second. The measure of every kernel.
 //!
 //! Both use the chosen instruction set and as many threads as kernels do, and both take the best of several bursts: a
 //! peak is what the machine can reach, and anything that disturbs it only makes it look lower.
 
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
 
@@ -17,13 +19,20 @@ const BURST: Duration = Duration::from_millis(4);
 /// The bursts of which the best counts.
 const BURSTS: usize = 50;
 
-/// The most f32 operations a second, in GFLOP/s; a multiply-add is two.
+/// The most operations a second with factors of a precision, in GFLOP/s; a multiply-add is two.
 ///
 /// Independent chains of multiply-adds on registers alone: no load, no store, nothing to wait for.
-pub fn peak_gflops() -> f64 {
-    let operations = 2 * dispatch(MultiplyAdds { rounds: 1 });
+pub fn peak_gflops(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => peak_of::<Values>(),
+        Precision::Bf16 => peak_of::<Pairs>(),
+    }
+}
+
+fn peak_of<A: Arithmetic>() -> f64 {
+    let operations = 2 * A::VALUES * A::dispatch(MultiplyAdds::<A> { rounds: 1, of: PhantomData });
     let rate = best_rate(|rounds, _, _| {
-        dispatch(MultiplyAdds { rounds });
+        A::dispatch(MultiplyAdds::<A> { rounds, of: PhantomData });
     });
     rate * operations as f64 * 1e-9
 }
@@ -63,24 +72,26 @@ fn best_rate(work: impl Fn(usize, usize, usize) + Sync) -> f64 {
 }
 
 /// `rounds` of one multiply-add in every lane of every chain; gives the multiply-adds of a round.
-struct MultiplyAdds {
+struct MultiplyAdds<A> {
     rounds: usize,
+    of: PhantomData<A>,
 }
 
-impl Kernel for MultiplyAdds {
+impl<A: Arithmetic> Kernel for MultiplyAdds<A> {
     type Output = usize;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
         // Two units times a latency of four to five cycles need ten chains in flight, four units twenty; a register is
         // left for the factor. An instruction set with small tiles has 16 registers, the others 32.
-        if S::TILE_ROWS < 8 { chains::<S, 12>(simd, self.rounds) } else { chains::<S, 24>(simd, self.rounds) }
+        if S::TILE_ROWS < 8 { chains::<S, A, 12>(simd, self.rounds) } else { chains::<S, A, 24>(simd, self.rounds) }
     }
 }
 
 #[inline(always)]
-fn chains<S: Simd, const CHAINS: usize>(simd: S, rounds: usize) -> usize {
-    // x ← x · factor + factor stays near factor / (1 − factor), far from infinities and subnormals.
+fn chains<S: Simd, A: Arithmetic, const CHAINS: usize>(simd: S, rounds: usize) -> usize {
+    // x ← x · factor + factor stays near factor / (1 − factor), and sums of pairs grow until they stay as they are, far from
+    // infinities and subnormals.
     let factor = simd.splat(black_box(0.75));
     // Different starts, or the chains would be one to the compiler.
     let mut chains: [S::V; CHAINS] = [factor; CHAINS];
@@ -89,7 +100,9 @@ fn chains<S: Simd, const CHAINS: usize>(simd: S, rounds: usize) -> usize {
     }
     for _ in 0..rounds {
         for chain in &mut chains {
-            *chain = simd.mul_add(*chain, factor, factor);
+            // Of pairs a sum is no factor.
+            let (a, b, c) = if A::VALUES == 1 { (*chain, factor, factor) } else { (factor, factor, *chain) };
+            *chain = A::add_product(simd, a, b, c);
         }
     }
     black_box(chains);
@@ -128,7 +141,7 @@ mod tests {
 
     #[test]
     fn peaks_are_rates_of_a_machine() {
-        assert!(peak_gflops() > 0.01);
+        assert!([Precision::F32, Precision::Bf16].iter().all(|precision| peak_gflops(*precision) > 0.01));
         assert!(read_gigabytes_per_second(1 << 20) > 0.01);
     }
 }

@@ -15,6 +15,7 @@ use crate::free_memory::{check_memory, sum, times};
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::{ConfigError, LstmConfig, at_least_one};
 use crate::nn::params::Params;
+use crate::nn::precision::{Precision, Weights};
 use crate::nn::segment::Segment;
 use crate::nn::stack::Lstm;
 use crate::nn::stream::Stream;
@@ -22,7 +23,7 @@ use crate::optim::optimizer::{Optimizer, OptimizerKind};
 use crate::text::batch::Batch;
 
 use lstm_kernels::Start;
-pub use lstm_kernels::{peak_gflops, read_gigabytes_per_second};
+pub use lstm_kernels::read_gigabytes_per_second;
 
 /// The passes before the clock starts: buffers are sized, caches and predictors warm.
 const WARM_UP: usize = 4;
@@ -66,13 +67,13 @@ impl Shape {
     }
 
     /// The bytes of the layers' weights, all of which a pass must read.
-    pub fn stack_bytes(&self) -> usize {
-        4 * self.stack_products() as usize
+    pub fn stack_bytes(&self, weights: Weights) -> usize {
+        weights.bytes() * self.stack_products() as usize
     }
 
     /// The same with the readout.
-    pub fn model_bytes(&self) -> usize {
-        self.stack_bytes() + 4 * self.readout_products() as usize
+    pub fn model_bytes(&self, weights: Weights) -> usize {
+        self.stack_bytes(weights) + weights.bytes() * self.readout_products() as usize
     }
 
     /// The values of the layers' parameters.
@@ -220,7 +221,7 @@ pub struct TrainTiming {
 ///
 /// # Errors
 /// Sizes that cannot be built or do not fit the memory.
-pub fn train(shape: Shape, budget: Duration) -> Result<TrainTiming, ConfigError> {
+pub fn train(shape: Shape, precision: Precision, budget: Duration) -> Result<TrainTiming, ConfigError> {
     let tokens = shape.segment.saturating_mul(shape.batch);
     shape.check(shape.model_parameters().saturating_mul(2).saturating_add(shape.kept(tokens)))?;
     let (model, mut params) = shape.model()?;
@@ -238,7 +239,7 @@ pub fn train(shape: Shape, budget: Duration) -> Result<TrainTiming, ConfigError>
         restarts: Vec::new(),
     };
     let mut step = || {
-        let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
+        let loss = precision.within(|| model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients));
         optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 1.0, Some(CLIP));
         loss.mean()
     };
@@ -267,7 +268,7 @@ pub struct LayerTiming {
 ///
 /// # Errors
 /// Sizes that cannot be built or do not fit the memory.
-pub fn layer(shape: Shape, budget: Duration) -> Result<LayerTiming, ConfigError> {
+pub fn layer(shape: Shape, precision: Precision, budget: Duration) -> Result<LayerTiming, ConfigError> {
     let tokens = shape.segment.saturating_mul(shape.batch);
     shape.check(shape.stack_parameters().saturating_mul(2).saturating_add(shape.kept(tokens)))?;
     let (lstm, params) = shape.stack()?;
@@ -281,8 +282,10 @@ pub fn layer(shape: Shape, budget: Duration) -> Result<LayerTiming, ConfigError>
     let (mut state, mut tape) = (lstm.state(shape.batch), lstm.tape());
     let mut both = || {
         state.reset();
-        lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
-        lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Start::Zero);
+        precision.within(|| {
+            lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
+            lstm.backward(&params, &input, segment, &d_output, None, &mut tape, &mut gradients, Start::Zero);
+        });
     };
     for _ in 0..WARM_UP {
         both();
@@ -293,7 +296,7 @@ pub fn layer(shape: Shape, budget: Duration) -> Result<LayerTiming, ConfigError>
     let mut tape = lstm.frozen_tape();
     let mut forward = || {
         state.reset();
-        lstm.forward(&params, &input, segment, &mut state, None, &mut tape);
+        precision.within(|| lstm.forward(&params, &input, segment, &mut state, None, &mut tape));
     };
     for _ in 0..WARM_UP {
         forward();
@@ -317,7 +320,7 @@ pub struct DecodeTiming {
 ///
 /// # Errors
 /// Sizes that cannot be built or do not fit the memory.
-pub fn decode(shape: Shape, budget: Duration) -> Result<DecodeTiming, ConfigError> {
+pub fn decode(shape: Shape, weights: Weights, budget: Duration) -> Result<DecodeTiming, ConfigError> {
     let scores = shape.batch.saturating_mul(shape.vocabulary);
     let packed = shape.stack_parameters();
     let kept = shape.kept(shape.batch.saturating_mul(DECODED_TOKENS));
@@ -327,7 +330,7 @@ pub fn decode(shape: Shape, budget: Duration) -> Result<DecodeTiming, ConfigErro
 
     let tokens = shape.tokens(DECODED_TOKENS * batch);
     let (trained, params) = shape.model()?;
-    let mut stream = trained.stream(&params, batch)?;
+    let mut stream = trained.stream_with(&params, batch, weights)?;
     let mut turns = tokens.chunks_exact(batch).cycle();
     let mut next = || norm(stream.step(turns.next().unwrap_or(&[])));
     let score_norm = (0..WARM_UP).fold(0.0, |_, _| next());
@@ -339,7 +342,7 @@ pub fn decode(shape: Shape, budget: Duration) -> Result<DecodeTiming, ConfigErro
     drop(stream);
 
     let (lstm, params) = shape.stack()?;
-    let mut stream = Stream::new(&lstm, &params, batch)?;
+    let mut stream = Stream::with_weights(&lstm, &params, batch, weights)?;
     let width = batch * shape.embedding;
     let input: Vec<f32> = (0..(DECODED_TOKENS * width) as u64).map(|i| numbered(Numbers::Input, i)).collect();
     let mut turns = input.chunks_exact(width).cycle();
@@ -407,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_measured_training_learns_and_counts() {
-        let timing = train(SHAPE, Duration::ZERO).unwrap();
+        let timing = train(SHAPE, Precision::F32, Duration::ZERO).unwrap();
         assert_eq!((timing.losses.len(), timing.step.rounds, timing.step.tokens), (WARM_UP, FEWEST_ROUNDS, 8));
         assert!(timing.losses[WARM_UP - 1] < timing.losses[0]);
         assert_eq!(timing.step.operations, 6.0 * 8.0 * (4.0 * 5.0 * (3.0 + 5.0 + 2.0 * 10.0) + 55.0));
@@ -416,17 +419,17 @@ mod tests {
 
     #[test]
     fn the_layers_and_single_tokens_compute_something() {
-        let layers = layer(SHAPE, Duration::ZERO).unwrap();
+        let layers = layer(SHAPE, Precision::F32, Duration::ZERO).unwrap();
         assert!(layers.output_norm > 0.0 && layers.gradient_norm > 0.0);
         assert_eq!(layers.both.operations, 3.0 * layers.forward.operations);
-        let decoded = decode(SHAPE, Duration::ZERO).unwrap();
+        let decoded = decode(SHAPE, Weights::F32, Duration::ZERO).unwrap();
         assert!(decoded.score_norm > 0.0);
         assert_eq!(decoded.model.operations - decoded.stack.operations, 2.0 * 2.0 * 55.0);
     }
 
     #[test]
     fn sizes_that_cannot_be_are_sentences() {
-        let said = |shape: Shape| train(shape, Duration::ZERO).unwrap_err().to_string();
+        let said = |shape: Shape| train(shape, Precision::F32, Duration::ZERO).unwrap_err().to_string();
         assert!(said(Shape { hidden: 0, ..SHAPE }).contains("`hidden` is 0"));
         assert!(said(Shape { layers: 0, ..SHAPE }).contains("`layers` is 0"));
         for huge in [1 << 40, usize::MAX] {
@@ -438,10 +441,10 @@ mod tests {
                 Shape { batch: huge, ..SHAPE },
             ] {
                 assert!(said(shape).contains("are free"));
-                assert!(layer(shape, Duration::ZERO).is_err());
+                assert!(layer(shape, Precision::F32, Duration::ZERO).is_err());
             }
             assert!(said(Shape { vocabulary: huge, ..SHAPE }).contains("`vocab`"));
-            assert!(decode(Shape { batch: huge, ..SHAPE }, Duration::ZERO).is_err());
+            assert!(decode(Shape { batch: huge, ..SHAPE }, Weights::F32, Duration::ZERO).is_err());
         }
     }
 }

@@ -1,8 +1,13 @@
 //! A trained model's loss on a text.
 
+use lstm_kernels::log_sum_exp;
+
 use crate::model::{LanguageModel, LanguageTape, Loss, Predicted};
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 use crate::nn::state::State;
+use crate::run::error::TrainError;
+use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::batch::{Batch, Batches, Batching, NO_TARGET};
 use crate::text::corpus::Corpus;
@@ -26,6 +31,38 @@ const LEAST_COLUMN: usize = 2048;
 /// of 512 on the Penn Treebank it was 0.19 for the first 64 tokens and halved with every 64, so that 500 tokens were read
 /// again and the mean of all came out right to 7 · 10⁻⁷ nats.
 const CONVERGED: f32 = 1e-3;
+
+/// The loss of a text that is read one token at a time, as texts are generated, with these weights. `each` is told the
+/// loss so far, now and then.
+///
+/// # Errors
+/// A text without anything to predict, a model that cannot be run token by token.
+pub fn by_steps(
+    run: &LoadedRun,
+    corpus: &Corpus,
+    weights: Weights,
+    each: &mut dyn FnMut(Loss),
+) -> Result<Loss, TrainError> {
+    let batches = Batches::evaluation(corpus, &run.tokenizer, run.config.batching, 1, SEGMENT)?;
+    let mut stream = run.model.stream_with(&run.params, 1, weights)?;
+    let (mut batch, mut total) = (Batch::default(), Loss::default());
+    for number in 0..batches.len() {
+        batches.get(number, &mut batch);
+        if batch.fresh || !batch.restarts.is_empty() {
+            stream.streams_mut().reset(0);
+        }
+        let steps = batch.lengths.as_ref().map_or(batch.steps, |lengths| lengths[0]);
+        for (&token, &target) in batch.tokens.iter().zip(&batch.targets).take(steps) {
+            let logits = stream.step(&[token]);
+            if target != NO_TARGET {
+                let nll = log_sum_exp(logits, 1.0) - f64::from(logits[target as usize]);
+                total.add(Loss { nll, tokens: 1 });
+            }
+        }
+        each(total);
+    }
+    Ok(total)
+}
 
 /// A pass over a whole text, batch by batch: every token is predicted once. Windows and lines start from a zero state
 /// each. Of a stream the state is carried from the first token to the last; how it is read in columns all the same is

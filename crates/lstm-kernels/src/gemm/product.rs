@@ -8,10 +8,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values, precision};
 use crate::gemm::matrix::{Initial, Matrix, MatrixMut, Out, Source, Start};
 use crate::gemm::pack::{pack_panel, pack_tiles};
+use crate::gemm::pairs::{pair_panel, pair_rows, pair_tiles};
 use crate::gemm::tile::{self, Ahead, PANEL, Region, Rows};
-use crate::memory::{Aligned, second_level_bytes};
+use crate::memory::{Aligned, LINE, second_level_bytes};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
 use crate::team::chunks::share;
@@ -74,11 +76,17 @@ fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix);
     let product = Product { m, k, left: a.source(), sides: &sides };
     let columns: usize = sides.iter().map(|side| side.n).sum();
     let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
+    // The team's other members have none of their own.
+    let precision = precision();
     let tasks = dispatch(Cut { product: &product, threads });
     team::for_each(tasks.down * tasks.across, |task| {
         let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
         let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
-        dispatch(Block { product: &product, rows, panels: share(tasks.panels, tasks.across, panels) });
+        let panels = share(tasks.panels, tasks.across, panels);
+        match precision {
+            Precision::F32 => Values::dispatch(Block { product: &product, rows, panels }),
+            Precision::Bf16 => Pairs::dispatch(PairBlock { product: &product, rows, panels }),
+        }
     });
 }
 
@@ -177,6 +185,13 @@ struct Block<'a> {
     panels: Range<usize>,
 }
 
+/// The same in pairs of bf16: both factors are packed as words, block by block.
+struct PairBlock<'a> {
+    product: &'a Product<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
 thread_local! {
     /// A packed panel, and a packed block of rows.
     static PACKED: RefCell<[Aligned; 2]> = const { RefCell::new([Aligned::new(), Aligned::new()]) };
@@ -244,7 +259,76 @@ impl Kernel for Block<'_> {
                 unsafe {
                     pack_panel(simd, right, ks.clone(), columns.clone(), panel);
                     let left = if across { Rows::Tiles(tiles) } else { Rows::Strided(block_left) };
-                    tile::panel(simd, height, depth, columns.len(), left, panel, out, Ahead::Regions(ahead));
+                    tile::panel::<S, Values>(
+                        simd,
+                        height,
+                        depth,
+                        columns.len(),
+                        left,
+                        panel,
+                        out,
+                        Ahead::Regions(ahead),
+                    );
+                }
+            }
+        }
+        PACKED.set(packed);
+    }
+}
+
+impl Kernel for PairBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { product, rows, panels } = self;
+        let &Product { k, left, .. } = product;
+        let width = PANEL * S::LANES;
+        let mut packed = PACKED.take();
+        // Blocks of K end at even k, so that a pair is never cut.
+        let words = Pairs::words(k);
+        let blocks = words.div_ceil(DEPTH).max(1);
+        let most_depth = words.div_ceil(blocks);
+        let panel = packed[0].at_least(most_depth * width);
+        // Words are half of the values they are read from, which pass beside them.
+        let most = second_level_bytes() / 4 / 4;
+        let row_blocks = rows.len().div_ceil((most / most_depth.max(1)).max(S::TILE_ROWS)).max(1);
+        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        for block in 0..row_blocks {
+            let own = share(tiles, row_blocks, block);
+            let at = |tile: usize| rows.end.min(rows.start + tile * S::TILE_ROWS);
+            let own = at(own.start)..at(own.end);
+            for number in 0..blocks {
+                let depth = share(words, blocks, number);
+                let ks = 2 * depth.start..k.min(2 * depth.end);
+                let (height, depth) = (own.len(), depth.len());
+                let block_left = left.at(own.start, ks.start);
+                // SAFETY: rows and ks lie inside the left factor; the buffer was just grown. The rest as in `Block`.
+                unsafe {
+                    let left = if left.row == 1 && left.column != 1 {
+                        let to = packed[1].at_least(height * depth);
+                        pair_tiles(simd, block_left.data, left.column, height, ks.len(), to);
+                        Rows::Tiles(to)
+                    } else {
+                        let stride = (depth.div_ceil(LINE) | 1) * LINE;
+                        let to = packed[1].at_least(height * stride);
+                        pair_rows(simd, block_left, height, ks.len(), to, stride);
+                        Rows::Strided(Source { data: to, row: stride, column: 1 })
+                    };
+                    for index in panels.clone() {
+                        let PanelOf { side: &Side { right, out, .. }, columns } = product.panel(index, width);
+                        let mut out = out.at(own.start, columns.start);
+                        if number > 0 {
+                            out.initial = Initial::Out;
+                        }
+                        let next = product.panel(if index + 1 < panels.end { index + 1 } else { panels.start }, width);
+                        let right_next = next.side.right;
+                        let transposed = Source { row: right_next.column, column: right_next.row, ..right_next };
+                        let next = region(transposed.at(next.columns.start, ks.start), next.columns.len(), ks.len());
+                        pair_panel(simd, right, ks.clone(), columns.clone(), panel);
+                        let ahead = Ahead::Regions([Region::NONE, next]);
+                        tile::panel::<S, Pairs>(simd, height, depth, columns.len(), left, panel, out, ahead);
+                    }
                 }
             }
         }
@@ -270,7 +354,8 @@ fn region(left: Source, rows: usize, depth: usize) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::available;
+    use crate::gemm::arithmetic::with_precision;
+    use crate::simd::{available, available_pairs, dot_of_words, word};
     use crate::testing::{close, values};
 
     /// (M, K, N): odd sizes, more than one block of k and of rows, nothing at all.
@@ -338,6 +423,83 @@ mod tests {
             }
             let (scalar, others) = results.split_last().unwrap();
             others.iter().for_each(|other| close(other, scalar, 1e-4));
+        }
+    }
+
+    /// Products of pairs are sums of [`dot_of_words`] in order, blocks of K apart: the same bits on every instruction set.
+    #[test]
+    fn pairs_give_the_bits_of_their_definition_everywhere() {
+        for (m, k, n) in SHAPES {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let a_transposed: Vec<f32> = (0..m * k).map(|i| a[(i % m) * k + i / m]).collect();
+            let b_transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+            let words = k.div_ceil(2);
+            let blocks = words.div_ceil(DEPTH).max(1);
+            let sum = |i: usize| {
+                let pair = |from: &dyn Fn(usize) -> f32, w: usize| {
+                    word(from(2 * w), if 2 * w + 1 < k { from(2 * w + 1) } else { 0.0 })
+                };
+                let (left, right) = (|k_at: usize| a[i / n * k + k_at], |k_at: usize| b[k_at * n + i % n]);
+                (0..blocks).map(|block| share(words, blocks, block)).fold(0.0, |total: f32, ws| {
+                    total + ws.fold(0.0, |sum, w| dot_of_words(pair(&left, w), pair(&right, w), sum))
+                })
+            };
+            let expected: Vec<f32> = (0..m * n).map(sum).collect();
+            for (isa, name) in available_pairs() {
+                for across in [false, true] {
+                    let mut out = vec![f32::NAN; m * n];
+                    let (left, right) = match across {
+                        false => (Matrix::new(&a, m, k), Matrix::new(&b_transposed, n, k).transposed()),
+                        true => (Matrix::new(&a_transposed, k, m).transposed(), Matrix::new(&b, k, n)),
+                    };
+                    let out_view = Out { data: out.as_mut_ptr(), row: n, initial: Initial::Zero };
+                    let sides = [Side { n, right: right.source(), out: out_view }];
+                    let product = Product { m, k, left: left.source(), sides: &sides };
+                    let panels = n.div_ceil(PANEL * isa.run(WidthOf));
+                    isa.run(PairBlock { product: &product, rows: 0..m, panels: 0..panels });
+                    assert_eq!(out, expected, "{name}: {m} {k} {n}, across: {across}");
+                }
+            }
+            for threads in [1, 2, 3] {
+                let mut out = vec![f32::NAN; m * n];
+                let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                team::with_threads(threads, || {
+                    with_precision(Precision::Bf16, || product(MatrixMut::new(&mut out, m, n), Start::Zero, a, b));
+                });
+                assert_eq!(out, expected, "{m} {k} {n}, {threads} threads");
+            }
+        }
+    }
+
+    struct WidthOf;
+
+    impl Kernel for WidthOf {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+
+    /// What is no number in one row of either factor reaches that row or column alone; tails of K and of tiles included.
+    #[test]
+    fn rows_of_pairs_do_not_touch() {
+        for (m, k, n) in [(13, 33, 35), (1, 1, 1), (26, 700, 3)] {
+            let (mut a, b) = (values(m * k, 1), values(n * k, 2));
+            a[m / 2 * k + k - 1] = f32::NAN;
+            let mut out = vec![0.0; m * n];
+            with_precision(Precision::Bf16, || {
+                product(
+                    MatrixMut::new(&mut out, m, n),
+                    Start::Zero,
+                    Matrix::new(&a, m, k),
+                    Matrix::new(&b, n, k).transposed(),
+                );
+            });
+            for (row, out) in out.chunks_exact(n).enumerate() {
+                assert!(out.iter().all(|x| x.is_nan() == (row == m / 2)), "{m} {k} {n}: row {row}");
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Products whose right factor streams: weights that are packed once and met at every step, from the second-level cache or
 //! beyond, by too few rows to hide it. How members of a team share such a product.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::pack::Panels;
 use crate::gemm::tile::{self, Ahead, FEW_ROWS, PANEL, Rows};
@@ -10,19 +12,20 @@ use crate::simd::{MOST_LANES, Simd};
 use crate::team;
 use crate::team::chunks::share;
 
-/// The most k of a panel that rows go through before its next k: 128 KiB.
+/// The most words of k of a panel that rows go through before its next k: 128 KiB.
 const DEPTH: usize = 1024;
 
 /// A product whose right factor streams: left `[rows, depth]` · weights `[depth, ·]`.
-pub(crate) struct Streamed {
+pub(crate) struct Streamed<A> {
     pub(crate) rows: usize,
     pub(crate) left: Source,
     pub(crate) weights: Panels,
     /// In which order they are passed; the columns of few rows take no notice of it.
     pub(crate) sweep: Sweep,
+    pub(crate) of: PhantomData<A>,
 }
 
-impl Streamed {
+impl<A: Arithmetic> Streamed<A> {
     /// out `[rows, columns]` = the product, for a range of columns that begins with a whole vector; `out` begins at the
     /// first of them.
     ///
@@ -30,14 +33,14 @@ impl Streamed {
     /// The factors are readable and `out` is writable for `rows` rows and those columns, and nobody else writes there.
     #[inline(always)]
     pub(crate) unsafe fn columns<S: Simd>(&self, simd: S, columns: Range<usize>, out: Out) {
-        let &Self { rows, left, weights, sweep } = self;
+        let &Self { rows, left, weights, sweep, .. } = self;
         let width = PANEL * S::LANES;
         let mut first = columns.start;
         if rows <= FEW_ROWS && first.is_multiple_of(width) {
             let whole = columns.len() / width;
             // SAFETY: whole panels, as the caller promises.
             unsafe {
-                few_rows(simd, rows, whole, left, weights.skip(simd, first / width), out);
+                few_rows::<S, A>(simd, rows, whole, left, weights.skip(simd, first / width), out);
             }
             first += whole * width;
         }
@@ -50,7 +53,15 @@ impl Streamed {
             unsafe {
                 let panel = weights.row(simd, index, 0).add(from - index * width);
                 let next = weights.row(simd, sweep.after(index, &range), 0);
-                streamed(simd, rows, weights.depth(), count, left, (panel, next), out.at(0, from - columns.start));
+                streamed::<S, A>(
+                    simd,
+                    rows,
+                    weights.depth(),
+                    count,
+                    left,
+                    (panel, next),
+                    out.at(0, from - columns.start),
+                );
             }
         }
     }
@@ -62,7 +73,7 @@ impl Streamed {
 /// # Safety
 /// As for [`tile::panel`], whose panels follow each other.
 #[inline(always)]
-pub(crate) unsafe fn streamed<S: Simd>(
+pub(crate) unsafe fn streamed<S: Simd, A: Arithmetic>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -79,7 +90,7 @@ pub(crate) unsafe fn streamed<S: Simd>(
             let at = |k: usize| panel.add(k * PANEL * S::LANES);
             let next = Ahead::Stream(if ks.end < depth { at(ks.end) } else { next });
             let left = Rows::Strided(left.at(0, ks.start));
-            tile::panel(simd, rows, ks.len(), columns, left, at(ks.start), out, next);
+            tile::panel::<S, A>(simd, rows, ks.len(), columns, left, at(ks.start), out, next);
         }
         out.initial = Initial::Out;
     }
@@ -90,7 +101,7 @@ pub(crate) unsafe fn streamed<S: Simd>(
 /// # Safety
 /// As for [`tile::few_rows`].
 #[inline(always)]
-pub(crate) unsafe fn few_rows<S: Simd>(
+pub(crate) unsafe fn few_rows<S: Simd, A: Arithmetic>(
     simd: S,
     rows: usize,
     panels: usize,
@@ -106,7 +117,7 @@ pub(crate) unsafe fn few_rows<S: Simd>(
         // SAFETY: as the caller promises.
         unsafe {
             let weights = (weights.row(simd, 0, ks.start), weights.stride(simd));
-            tile::few_rows(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
+            tile::few_rows::<S, A>(simd, rows, ks.len(), panels, left.at(0, ks.start), weights, out);
         }
         out.initial = Initial::Out;
     }

@@ -4,8 +4,11 @@
 //! 24 multiply-adds, less than the two loads a cycle the first-level cache gives. The left factor is read where it lies: a
 //! broadcast value needs no neighbours. The right one is packed into panels two vectors wide, `[panel][k][2 · lanes]`, so that it
 //! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
-//! among tiles and threads changes no bits.
+//! among tiles and threads changes no bits. Factors are words, values or pairs of bf16, and K is counted in words.
 
+use std::marker::PhantomData;
+
+use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::memory::LINE;
 use crate::simd::{Kernel, Simd};
@@ -35,7 +38,7 @@ pub(crate) enum Rows {
 /// `left` is readable for `[rows, depth]`, `panel` for `depth` rows of two vectors; `out` is writable for
 /// `[rows, columns]` and overlaps neither; a bias is readable for `columns`.
 #[inline(always)]
-pub(crate) unsafe fn panel<S: Simd>(
+pub(crate) unsafe fn panel<S: Simd, A: Arithmetic>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -48,14 +51,14 @@ pub(crate) unsafe fn panel<S: Simd>(
     // A call, not inlined: the tiles of every shape are many instructions.
     match ahead {
         Ahead::Regions(regions) => {
-            simd.call(Panel::<0> { rows, depth, columns, left, panel, out, regions, next: panel })
+            simd.call(Panel::<A, 0> { rows, depth, columns, left, panel, out, regions, next: panel, of: PhantomData })
         }
         Ahead::Stream(next) => {
             let regions = [Region::NONE; 2];
             if rows > S::TILE_ROWS {
-                simd.call(Panel::<1> { rows, depth, columns, left, panel, out, regions, next });
+                simd.call(Panel::<A, 1> { rows, depth, columns, left, panel, out, regions, next, of: PhantomData });
             } else {
-                simd.call(Panel::<2> { rows, depth, columns, left, panel, out, regions, next });
+                simd.call(Panel::<A, 2> { rows, depth, columns, left, panel, out, regions, next, of: PhantomData });
             }
         }
     }
@@ -103,7 +106,7 @@ impl Region {
 }
 
 /// A panel; `LINES` of what comes next are asked for at every k.
-struct Panel<const LINES: usize> {
+struct Panel<A, const LINES: usize> {
     rows: usize,
     depth: usize,
     columns: usize,
@@ -112,14 +115,15 @@ struct Panel<const LINES: usize> {
     out: Out,
     regions: [Region; 2],
     next: *const f32,
+    of: PhantomData<A>,
 }
 
-impl<const LINES: usize> Kernel for Panel<LINES> {
+impl<A: Arithmetic, const LINES: usize> Kernel for Panel<A, LINES> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, columns, left, panel, out, regions, next } = self;
+        let Self { rows, depth, columns, left, panel, out, regions, next, .. } = self;
         let mut row = 0;
         let (mut turn, turns) = (0, rows.div_ceil(S::TILE_ROWS));
         // Each tile asks for its share of the stream.
@@ -132,13 +136,29 @@ impl<const LINES: usize> Kernel for Panel<LINES> {
             let ahead = next.wrapping_add(turn * depth * step);
             turn += 1;
             let tile = tile_rows(rows - row, S::TILE_ROWS);
-            let left = match left {
-                Rows::Strided(left) => left.at(row, 0),
-                Rows::Tiles(tiles) => Source { data: tiles.wrapping_add(row * depth), row: 1, column: tile },
-            };
+            let (out, ahead) = (out.at(row, 0), (ahead, step));
             // SAFETY: as the caller of `panel` promises; rows below `rows`.
             unsafe {
-                rows_of_panel::<S, LINES>(simd, tile, depth, columns, left, panel, out.at(row, 0), (ahead, step));
+                match left {
+                    // Rows that meet weights from memory are never packed.
+                    Rows::Tiles(tiles) if LINES == 0 => {
+                        let left = Source { data: tiles.wrapping_add(row * depth), row: 1, column: tile };
+                        rows_of_panel::<S, A, LINES, true>(simd, tile, depth, columns, left, panel, out, ahead);
+                    }
+                    Rows::Strided(left) => {
+                        rows_of_panel::<S, A, LINES, false>(
+                            simd,
+                            tile,
+                            depth,
+                            columns,
+                            left.at(row, 0),
+                            panel,
+                            out,
+                            ahead,
+                        );
+                    }
+                    Rows::Tiles(_) => unreachable!("packed rows of a stream"),
+                }
             }
             row += tile;
         }
@@ -146,7 +166,7 @@ impl<const LINES: usize> Kernel for Panel<LINES> {
 }
 
 #[inline(always)]
-unsafe fn rows_of_panel<S: Simd, const LINES: usize>(
+unsafe fn rows_of_panel<S: Simd, A: Arithmetic, const LINES: usize, const PACKED: bool>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -160,7 +180,7 @@ unsafe fn rows_of_panel<S: Simd, const LINES: usize>(
         ($vectors:literal: $($rows:literal)*) => {
             match rows {
                 $($rows if $rows <= S::TILE_ROWS => {
-                    tile::<S, $rows, $vectors, LINES>(simd, depth, columns, left, panel, out, ahead)
+                    tile::<S, A, $rows, $vectors, LINES, PACKED>(simd, depth, columns, left, panel, out, ahead)
                 })*
                 _ => unreachable!("a tile has 1 to {} rows, not {rows}", S::TILE_ROWS),
             }
@@ -173,7 +193,14 @@ unsafe fn rows_of_panel<S: Simd, const LINES: usize>(
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: usize>(
+unsafe fn tile<
+    S: Simd,
+    A: Arithmetic,
+    const ROWS: usize,
+    const VECTORS: usize,
+    const LINES: usize,
+    const PACKED: bool,
+>(
     simd: S,
     depth: usize,
     columns: usize,
@@ -187,6 +214,8 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
         Region { data: out.data, rows: ROWS, stride: out.row, len: VECTORS * S::LANES }.prefetch(simd);
     }
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+    // The strides of a packed factor are constants: displacements from one pointer.
+    let left = if PACKED { Source { data: left.data, row: 1, column: ROWS } } else { left };
     // Three rows share a pointer (base, base + row, base + 2 · row are addressing modes), so twelve rows take four.
     let group = 3 * left.row;
     let second = left.data.wrapping_add(group);
@@ -202,7 +231,7 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize, const LINES: us
             for r in 0..ROWS {
                 let factor = simd.splat(*rows[r / 3].add(r % 3 * left.row));
                 for v in 0..VECTORS {
-                    sums[r][v] = simd.mul_add(factor, vectors[v], sums[r][v]);
+                    sums[r][v] = A::add_product(simd, factor, vectors[v], sums[r][v]);
                 }
             }
         }
@@ -284,7 +313,7 @@ pub(crate) const FEW_ROWS: usize = 3;
 /// # Safety
 /// As for [`panel`], for whole panels; at most [`FEW_ROWS`] rows.
 #[inline(always)]
-pub(crate) unsafe fn few_rows<S: Simd>(
+pub(crate) unsafe fn few_rows<S: Simd, A: Arithmetic>(
     simd: S,
     rows: usize,
     depth: usize,
@@ -294,16 +323,16 @@ pub(crate) unsafe fn few_rows<S: Simd>(
     out: Out,
 ) {
     if panels * stride > STREAM {
-        simd.call(FewRows::<true> { rows, depth, panels, left, weights, stride, out });
+        simd.call(FewRows::<A, true> { rows, depth, panels, left, weights, stride, out, of: PhantomData });
     } else {
-        simd.call(FewRows::<false> { rows, depth, panels, left, weights, stride, out });
+        simd.call(FewRows::<A, false> { rows, depth, panels, left, weights, stride, out, of: PhantomData });
     }
 }
 
 /// Weights beyond these do not stay in the second-level cache until the next step.
 const STREAM: usize = 192 << 10;
 
-struct FewRows<const ASK: bool> {
+struct FewRows<A, const ASK: bool> {
     rows: usize,
     depth: usize,
     panels: usize,
@@ -311,14 +340,15 @@ struct FewRows<const ASK: bool> {
     weights: *const f32,
     stride: usize,
     out: Out,
+    of: PhantomData<A>,
 }
 
-impl<const ASK: bool> Kernel for FewRows<ASK> {
+impl<A: Arithmetic, const ASK: bool> Kernel for FewRows<A, ASK> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, panels, left, weights, stride, out } = self;
+        let Self { rows, depth, panels, left, weights, stride, out, .. } = self;
         let width = PANEL * S::LANES;
         let mut first = 0;
         while first < panels {
@@ -333,14 +363,14 @@ impl<const ASK: bool> Kernel for FewRows<ASK> {
             // SAFETY: as the caller of `few_rows` promises.
             unsafe {
                 match (rows, together) {
-                    (1, 4) => wide::<S, 1, 4, ASK>(simd, depth, left, (weights, stride), out),
-                    (1, 3) => wide::<S, 1, 3, ASK>(simd, depth, left, (weights, stride), out),
-                    (1, 2) => wide::<S, 1, 2, ASK>(simd, depth, left, (weights, stride), out),
-                    (2, 2) => wide::<S, 2, 2, ASK>(simd, depth, left, (weights, stride), out),
-                    (3, 2) => wide::<S, 3, 2, ASK>(simd, depth, left, (weights, stride), out),
-                    (1, _) => wide::<S, 1, 1, ASK>(simd, depth, left, (weights, stride), out),
-                    (2, _) => wide::<S, 2, 1, ASK>(simd, depth, left, (weights, stride), out),
-                    _ => wide::<S, 3, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, 4) => wide::<S, A, 1, 4, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, 3) => wide::<S, A, 1, 3, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, 2) => wide::<S, A, 1, 2, ASK>(simd, depth, left, (weights, stride), out),
+                    (2, 2) => wide::<S, A, 2, 2, ASK>(simd, depth, left, (weights, stride), out),
+                    (3, 2) => wide::<S, A, 3, 2, ASK>(simd, depth, left, (weights, stride), out),
+                    (1, _) => wide::<S, A, 1, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    (2, _) => wide::<S, A, 2, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    _ => wide::<S, A, 3, 1, ASK>(simd, depth, left, (weights, stride), out),
                 }
             }
             first += together;
@@ -349,7 +379,7 @@ impl<const ASK: bool> Kernel for FewRows<ASK> {
 }
 
 #[inline(always)]
-unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>(
+unsafe fn wide<S: Simd, A: Arithmetic, const ROWS: usize, const PANELS: usize, const ASK: bool>(
     simd: S,
     depth: usize,
     left: Source,
@@ -371,7 +401,7 @@ unsafe fn wide<S: Simd, const ROWS: usize, const PANELS: usize, const ASK: bool>
                     let vector = simd.load(weights.add(p * stride + (k * PANEL + v) * S::LANES));
                     for r in 0..ROWS {
                         let factor = simd.splat(*left.data.add(r * left.row + k * left.column));
-                        sums[r][p][v] = simd.mul_add(factor, vector, sums[r][p][v]);
+                        sums[r][p][v] = A::add_product(simd, factor, vector, sums[r][p][v]);
                     }
                 }
             }

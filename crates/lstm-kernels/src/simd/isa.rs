@@ -59,7 +59,7 @@ pub fn check_isa() -> Result<(), String> {
 #[derive(Clone, Copy)]
 pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<false>),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
@@ -82,6 +82,80 @@ impl Isa {
     }
 }
 
+/// An instruction set for products of bf16, which compute the same bits on each: those of `vdpbf16ps`.
+#[derive(Clone, Copy)]
+pub(crate) enum PairIsa {
+    /// With the instruction itself.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<true>),
+    /// By multiply-adds of f32, as those below.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    Scalar,
+}
+
+impl PairIsa {
+    /// Runs a kernel on it.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.run(kernel),
+            Self::Scalar => kernel.run(Scalar),
+        }
+    }
+}
+
+/// Runs a kernel of pairs of bf16 on the chosen instruction set. Vectors have as many lanes as those of [`dispatch`].
+pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
+    chosen_pairs().0.run(kernel)
+}
+
+/// The name of what computes products of bf16: `avx512bf16` where the processor has an instruction for them, else as
+/// [`isa`], by multiply-adds of f32.
+pub fn pairs_isa() -> &'static str {
+    chosen_pairs().1
+}
+
+fn chosen_pairs() -> &'static (PairIsa, &'static str) {
+    static CHOSEN: OnceLock<(PairIsa, &'static str)> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let all = available_pairs();
+        let chosen = isa();
+        *all.iter().find(|(_, name)| name.starts_with(chosen)).unwrap_or(&all[all.len() - 1])
+    })
+}
+
+/// The instruction sets of this processor for products of bf16, best first; scalar always.
+pub(crate) fn available_pairs() -> Vec<(PairIsa, &'static str)> {
+    let mut all = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = Avx512::<true>::detect() {
+            all.push((PairIsa::Avx512Bf16(simd), "avx512bf16"));
+        }
+        if let Some(simd) = Avx512::<false>::detect() {
+            all.push((PairIsa::Avx512(simd), "avx512"));
+        }
+        if let Some(simd) = Avx2::detect() {
+            all.push((PairIsa::Avx2(simd), "avx2"));
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    all.push((PairIsa::Neon(Neon::new()), "neon"));
+    all.push((PairIsa::Scalar, "scalar"));
+    all
+}
+
 fn chosen() -> &'static (Isa, &'static str) {
     static CHOSEN: OnceLock<(Isa, &'static str)> = OnceLock::new();
     CHOSEN.get_or_init(|| {
@@ -96,7 +170,7 @@ pub(crate) fn available() -> Vec<(Isa, &'static str)> {
     let mut all = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(simd) = Avx512::detect() {
+        if let Some(simd) = Avx512::<false>::detect() {
             all.push((Isa::Avx512(simd), "avx512"));
         }
         if let Some(simd) = Avx2::detect() {

@@ -71,6 +71,14 @@ impl Simd for Neon {
         unsafe { vdivq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn load_halves(self, at: *const u32) -> [float32x4_t; 2] {
+        unsafe {
+            let words = vld1q_u32(at);
+            let high = vandq_u32(words, vdupq_n_u32(0xffff_0000));
+            [vreinterpretq_f32_u32(vshlq_n_u32::<16>(words)), vreinterpretq_f32_u32(high)]
+        }
+    }
+    #[inline(always)]
     fn sqrt(self, a: float32x4_t) -> float32x4_t {
         unsafe { vsqrtq_f32(a) }
     }

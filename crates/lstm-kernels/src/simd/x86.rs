@@ -2,29 +2,42 @@
 
 use std::arch::x86_64::*;
 
-use super::vector::{Kernel, Simd};
+use super::vector::{Kernel, Simd, pair_along_by_lane, pair_by_lane};
 
-/// Proof of AVX-512 F, BW, DQ and VL.
+/// Proof of AVX-512 F, BW, DQ and VL, and with `BF16` of `vdpbf16ps` and its conversions.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl Avx512<true> {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512bf16") && Avx512::<false>::detect().is_some()).then_some(Self(()))
+    }
+}
+
+impl<const BF16: bool> Avx512<BF16> {
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn with_features<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        fn with_bf16<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the value proves that the processor has these features.
+        unsafe { if BF16 { with_bf16(Avx512(()), kernel) } else { with_features(Avx512(()), kernel) } }
+    }
+}
+
+impl Avx512<false> {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
         (all && Avx2::detect().is_some()).then_some(Self(()))
-    }
-
-    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[inline(never)]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: the value proves that the processor has these features.
-        unsafe { with_features(self, kernel) }
     }
 }
 
@@ -55,7 +68,7 @@ fn first(count: usize) -> u16 {
 
 // SAFETY, for every intrinsic below: `self` proves the instruction set, and memory is accessible as the caller promises.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
     const TILE_ROWS: usize = 12;
@@ -111,6 +124,52 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, at: *const u32) -> [__m512; 2] {
+        unsafe {
+            let words = _mm512_loadu_si512(at.cast());
+            let high = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(high)]
+        }
+    }
+    #[inline(always)]
+    fn pair(self, low: __m512, high: __m512) -> __m512 {
+        if !BF16 {
+            return pair_by_lane(self, low, high);
+        }
+        unsafe {
+            let halves = |x| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)));
+            _mm512_castsi512_ps(_mm512_or_si512(halves(low), _mm512_slli_epi32::<16>(halves(high))))
+        }
+    }
+    #[inline(always)]
+    fn pair_along(self, first: __m512, second: __m512) -> __m512 {
+        if !BF16 {
+            return pair_along_by_lane(self, first, second);
+        }
+        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe {
+            if BF16 {
+                let [a, b] = [a, b].map(|x| std::mem::transmute::<__m512, __m512bh>(x));
+                return _mm512_dpbf16_ps(c, a, b);
+            }
+            let halves = |x: __m512| {
+                let words = _mm512_castps_si512(x);
+                let high = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+                (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(high))
+            };
+            let flush = |x: __m512| {
+                let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(x), _mm512_set1_ps(f32::MIN_POSITIVE));
+                _mm512_mask_and_ps(x, small, x, _mm512_set1_ps(-0.0))
+            };
+            let ((a_low, a_high), (b_low, b_high)) = (halves(a), halves(b));
+            let c = flush(_mm512_fmadd_ps(a_high, b_high, flush(c)));
+            flush(_mm512_fmadd_ps(a_low, b_low, c))
+        }
     }
     #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
@@ -232,6 +291,33 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, at: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, at: *const u32) -> [__m256; 2] {
+        unsafe {
+            let words = _mm256_loadu_si256(at.cast());
+            let high = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(high)]
+        }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe {
+            let halves = |x: __m256| {
+                let words = _mm256_castps_si256(x);
+                let high = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+                (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(high))
+            };
+            let flush = |x: __m256| {
+                let sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0));
+                let size = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+                let small = _mm256_cmp_ps::<_CMP_LT_OQ>(size, _mm256_set1_ps(f32::MIN_POSITIVE));
+                _mm256_blendv_ps(x, sign, small)
+            };
+            let ((a_low, a_high), (b_low, b_high)) = (halves(a), halves(b));
+            let c = flush(_mm256_fmadd_ps(a_high, b_high, flush(c)));
+            flush(_mm256_fmadd_ps(a_low, b_low, c))
+        }
     }
     #[inline(always)]
     fn sqrt(self, a: __m256) -> __m256 {

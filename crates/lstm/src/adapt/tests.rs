@@ -41,6 +41,7 @@ fn run(batching: Batching) -> LoadedRun {
         model,
         params,
         card: ModelCard::default(),
+        weights: crate::nn::precision::Weights::F32,
     }
 }
 

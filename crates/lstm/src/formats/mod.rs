@@ -7,6 +7,7 @@ mod keras;
 pub mod network;
 mod onnx;
 mod pytorch;
+pub(crate) mod quantized;
 pub mod safetensors;
 mod state_dict;
 pub mod tensorboard;

@@ -14,7 +14,7 @@ use lstm_kernels::Aligned;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::{Value, json};
 
-use super::{FormatError, open, write_bytes};
+use super::{FormatError, open, quantized, write_bytes};
 use crate::free_memory::free_memory;
 use crate::mapped::Mapped;
 use crate::nn::params::{Entry, Layout, Params, Values};
@@ -46,9 +46,14 @@ pub struct Contents {
     /// Texts by their keys.
     pub texts: BTreeMap<String, String>,
     /// Where tensors lie among the values.
-    places: HashMap<String, (Vec<usize>, Range<usize>)>,
+    places: Places,
     values: Values,
+    /// Whether matrices are bytes with a scale a row in the file. The values are those that they stand for.
+    pub quantized: bool,
 }
+
+/// The shape of each tensor, and where it lies among the values.
+pub(super) type Places = HashMap<String, (Vec<usize>, Range<usize>)>;
 
 fn checksum(document: &Value, tensors: &[Tensor]) -> String {
     let mut tensors = tensors.to_vec();
@@ -126,10 +131,25 @@ pub(crate) fn to_bytes(
     document: Value,
     texts: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, FormatError> {
-    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let crc32 = checksum(&document, tensors);
+    let parts = tensors.iter().map(|(name, shape, values)| (*name, *shape, "F32", bytemuck::cast_slice(values)));
+    file_bytes(path, VERSION, &crc32, &parts.collect::<Vec<_>>(), document, texts)
+}
+
+/// A tensor as it lies in a file: name, shape, type, bytes.
+pub(super) type Part<'a> = (&'a str, &'a [usize], &'static str, &'a [u8]);
+
+pub(super) fn file_bytes(
+    path: &Path,
+    version: u64,
+    crc32: &str,
+    parts: &[Part],
+    document: Value,
+    texts: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, FormatError> {
+    let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
     let sums: BTreeMap<&String, String> = texts.iter().map(|(key, text)| (key, text_checksum(key, text))).collect();
-    let mut ours = json!({ "version": VERSION, "crc32": crc32, "document": document });
+    let mut ours = json!({ "version": version, "crc32": crc32, "document": document });
     // Files without texts are those of before there were any, byte for byte in what they say.
     if !sums.is_empty() {
         ours["texts"] = json!(sums);
@@ -139,10 +159,10 @@ pub(crate) fn to_bytes(
         texts.iter().map(|(key, text)| (key.as_str(), text.as_str())).chain([(KEY, ours.as_str())]).collect();
     let mut header = format!("{{\"__metadata__\":{}", json!(metadata));
     let mut end = 0;
-    for (name, shape, values) in tensors {
+    for (name, shape, dtype, part) in parts {
         let start = end;
-        end += size_of_val(*values);
-        let info = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        end += part.len();
+        let info = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
         header.push_str(&format!(",{}:{info}", json!(name)));
     }
     header.push('}');
@@ -154,7 +174,7 @@ pub(crate) fn to_bytes(
     let mut bytes = Vec::with_capacity(8 + length + end);
     bytes.extend_from_slice(&(length as u64).to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
-    tensors.iter().for_each(|(.., values)| bytes.extend_from_slice(bytemuck::cast_slice(values)));
+    parts.iter().for_each(|(.., part)| bytes.extend_from_slice(part));
     Ok(bytes)
 }
 
@@ -208,6 +228,7 @@ struct Header {
     texts: BTreeMap<String, String>,
     /// The bytes before the tensors.
     length: u64,
+    quantized: bool,
 }
 
 /// Whether a file is one of this program, by its header; `false` for what is not.
@@ -232,7 +253,7 @@ pub(crate) fn document(path: &Path) -> Option<Value> {
     header(path, &mut file, length).ok().map(|mut header| header.ours["document"].take())
 }
 
-fn damaged(path: &Path, what: &str) -> FormatError {
+pub(super) fn damaged(path: &Path, what: &str) -> FormatError {
     let why = format!("{what}: the file is truncated or damaged; restore it from a copy, or train again");
     FormatError::Unusable { path: path.to_owned(), why }
 }
@@ -257,13 +278,14 @@ fn header(path: &Path, file: &mut std::fs::File, length: u64) -> Result<Header, 
     let ours = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let ours = ours.ok_or_else(|| unusable("it was not written by this program".to_owned()))?;
     let ours: Value = serde_json::from_str(ours).map_err(|e| damaged(&e.to_string()))?;
-    match ours["version"].as_u64() {
-        Some(version) if version > VERSION => {
-            return Err(unusable(format!("its version {version} is newer than {VERSION}; update the program")));
+    let quantized = match ours["version"].as_u64() {
+        Some(version) if version > quantized::VERSION => {
+            let newest = quantized::VERSION;
+            return Err(unusable(format!("its version {version} is newer than {newest}; update the program")));
         }
-        Some(VERSION) => {}
+        Some(version @ (VERSION | quantized::VERSION)) => version == quantized::VERSION,
         _ => return Err(damaged("it names no version")),
-    }
+    };
     let known = ["version", "crc32", "document", "texts"];
     if let Some(key) = ours.as_object().and_then(|ours| ours.keys().find(|key| !known.contains(&key.as_str()))) {
         return Err(damaged(&format!("its header has a {key}")));
@@ -272,7 +294,8 @@ fn header(path: &Path, file: &mut std::fs::File, length: u64) -> Result<Header, 
     if data != length - 8 - size {
         return Err(damaged(&format!("its tensors have {data} bytes, in a file of {length}")));
     }
-    if let Some((name, _)) = metadata.tensors().iter().find(|(_, info)| info.dtype != Dtype::F32) {
+    let is_known = |dtype| dtype == Dtype::F32 || quantized && dtype == Dtype::I8;
+    if let Some((name, _)) = metadata.tensors().iter().find(|(_, info)| !is_known(info.dtype)) {
         return Err(damaged(&format!("{name} is not of 32-bit floating-point numbers")));
     }
     // Every text has its checksum, and every checksum its text; keys that others added are theirs.
@@ -284,7 +307,7 @@ fn header(path: &Path, file: &mut std::fs::File, length: u64) -> Result<Header, 
             None => return Err(damaged(&format!("its {key} is not the one it was written with"))),
         };
     }
-    Ok(Header { metadata, ours, texts, length: 8 + size })
+    Ok(Header { metadata, ours, texts, length: 8 + size, quantized })
 }
 
 /// Reads a file and proves its checksum. By its header it is known what it is and how long it has to be, before the rest
@@ -308,8 +331,13 @@ fn contents(path: &Path, maps: bool) -> Result<Contents, FormatError> {
     let trouble = |source| FormatError::Read { path: path.to_owned(), source };
     let mut file = open(path)?;
     let length = file.metadata().map_err(trouble)?.len();
-    let Header { metadata, mut ours, texts, length: before } = header(path, &mut file, length)?;
+    let Header { metadata, mut ours, texts, length: before, quantized } = header(path, &mut file, length)?;
     let data = length - before;
+    let document = ours["document"].take();
+    if quantized {
+        let (places, values) = quantized::read(path, &mut file, data, &metadata, &document, &ours["crc32"])?;
+        return Ok(Contents { document, texts, places, values: Values::Own(values), quantized });
+    }
     let mapped = match maps && data >= WORTH_A_MAP {
         true => Mapped::open(&file, before as usize, length as usize).map_err(trouble)?,
         false => None,
@@ -319,28 +347,34 @@ fn contents(path: &Path, maps: bool) -> Result<Contents, FormatError> {
         None => Values::Own(read_values(path, &mut file, data)?),
     };
     let place = |range: (usize, usize)| range.0 / size_of::<f32>()..range.1 / size_of::<f32>();
-    let places: HashMap<_, _> = metadata
+    let places: Places = metadata
         .tensors()
         .into_iter()
         .map(|(name, info)| (name, (info.shape.clone(), place(info.data_offsets))))
         .collect();
-    let contents = Contents { document: ours["document"].take(), texts, places, values };
+    let contents = Contents { document, texts, places, values, quantized };
     if ours["crc32"] != checksum(&contents.document, &contents.tensors()).as_str() {
         return Err(damaged(path, "its checksum is wrong"));
     }
     Ok(contents)
 }
 
-/// Reads the `data` bytes of the values, if there is memory for them.
-fn read_values(path: &Path, file: &mut std::fs::File, data: u64) -> Result<Aligned, FormatError> {
-    if let Some(free) = free_memory().filter(|free| data > *free) {
-        let [needed, free] = [data, free].map(|bytes| bytes >> 20);
+/// Refuses a file of which there is no memory for what is `needed`.
+pub(super) fn check_free(path: &Path, needed: u64) -> Result<(), FormatError> {
+    if let Some(free) = free_memory().filter(|free| needed > *free) {
+        let [needed, free] = [needed, free].map(|bytes| bytes >> 20);
         let why = format!(
             "its tensors take {needed} MiB of memory to read, but {free} MiB are free; close other programs, or use a \
              machine with more"
         );
         return Err(FormatError::Unusable { path: path.to_owned(), why });
     }
+    Ok(())
+}
+
+/// Reads the `data` bytes of the values, if there is memory for them.
+fn read_values(path: &Path, file: &mut std::fs::File, data: u64) -> Result<Aligned, FormatError> {
+    check_free(path, data)?;
     let mut values = Aligned::zeros(data as usize / size_of::<f32>());
     let read = file.read_exact(bytemuck::cast_slice_mut(&mut values));
     read.map_err(|source| FormatError::Read { path: path.to_owned(), source })?;

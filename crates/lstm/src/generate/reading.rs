@@ -4,6 +4,7 @@ use super::documents::{DocumentEnds, End, Place};
 use crate::model::{LanguageModel, TokenStream};
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 use crate::run::config::RunConfig;
 use crate::run::saved::LoadedRun;
 use crate::text::batch::Batching;
@@ -23,13 +24,15 @@ pub struct Rules {
     pub window: Option<usize>,
     /// Tokens that are never written.
     pub banned: Vec<u32>,
+    /// How the weights are kept that every token reads.
+    pub weights: Weights,
 }
 
 impl Rules {
     /// The rules of a run: those of its training; never written are `<unk>`, `<pad>`, `<sos>` and, where that was noted, what
     /// its training text has not: scores of tokens that were never there to be predicted say little.
     pub fn of(run: &LoadedRun) -> Self {
-        Self::of_settings(&run.config, &run.tokenizer)
+        Self { weights: run.weights, ..Self::of_settings(&run.config, &run.tokenizer) }
     }
 
     /// The same of a run that is still training.
@@ -48,6 +51,7 @@ impl Rules {
                 .map(|documents| DocumentEnds::of(documents, tokenizer, config.data.inline_documents == Some(true))),
             window,
             banned: [tokenizer.unknown(), tokenizer.pad(), tokenizer.sos()].into_iter().flatten().collect(),
+            weights: Weights::F32,
         }
         .without(tokenizer.unseen().unwrap_or_default())
     }
@@ -125,7 +129,7 @@ impl<'a> Readers<'a> {
         let start = vec![rules.start; rows];
         let windows = vec![Vec::new(); rows];
         let allowed = rules.allowed(model.config().vocabulary);
-        let (stream, places) = (model.stream(params, rows)?, vec![Place::default(); rows]);
+        let (stream, places) = (model.stream_with(params, rows, rules.weights)?, vec![Place::default(); rows]);
         let mut readers = Self { rules, allowed, stream, places, windows, scores: Vec::new() };
         readers.read(&start);
         Ok(readers)

@@ -178,7 +178,7 @@ impl<'a> Writers<'a> {
         let vocabulary = model.config().vocabulary;
         Ok(Self {
             fallback: rules.first_allowed(vocabulary)?,
-            stream: model.clampable_stream(params, rows)?,
+            stream: model.clampable_stream(params, rows, rules.weights)?,
             rules,
             vocabulary,
             rows: Vec::new(),

@@ -8,6 +8,7 @@ use crate::model::language_model::LanguageModel;
 use crate::model::readout::mixed_logits;
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 use crate::nn::stream::Stream;
 
 /// B independent streams of tokens through a language model: each step takes one token a row and gives the logits of the
@@ -100,7 +101,20 @@ impl LanguageModel {
     /// # Errors
     /// A model that cannot be run token by token.
     pub fn stream<'a>(&'a self, params: &'a Params, batch: usize) -> Result<TokenStream<'a>, ConfigError> {
-        self.planned_stream(params, batch, false)
+        self.stream_with(params, batch, Weights::F32)
+    }
+
+    /// The same with weights of fewer bits; the embedding, of which a token reads one row, is as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::stream`].
+    pub fn stream_with<'a>(
+        &'a self,
+        params: &'a Params,
+        batch: usize,
+        weights: Weights,
+    ) -> Result<TokenStream<'a>, ConfigError> {
+        self.planned_stream(params, batch, weights, false)
     }
 
     /// The same, with hidden states that can be clamped.
@@ -111,17 +125,19 @@ impl LanguageModel {
         &'a self,
         params: &'a Params,
         batch: usize,
+        weights: Weights,
     ) -> Result<TokenStream<'a>, ConfigError> {
-        self.planned_stream(params, batch, true)
+        self.planned_stream(params, batch, weights, true)
     }
 
     fn planned_stream<'a>(
         &'a self,
         params: &'a Params,
         batch: usize,
+        weights: Weights,
         clamps: bool,
     ) -> Result<TokenStream<'a>, ConfigError> {
-        let (stream, readout) = Stream::extended(self.lstm(), params, batch, clamps, |plan, stack| {
+        let (stream, readout) = Stream::extended(self.lstm(), params, batch, weights, clamps, |plan, stack| {
             self.readout().plan_step(params, plan, stack.output)
         })?;
         let (vocabulary, size) = (self.config().vocabulary, self.config().embedding());

@@ -5,6 +5,7 @@ pub mod dropout;
 pub mod gradients;
 mod layer;
 pub mod params;
+pub mod precision;
 mod recurrent;
 pub mod segment;
 pub mod stack;

@@ -6,6 +6,7 @@ use lstm_kernels::StepPlan;
 
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 use crate::nn::stack::{Lstm, StepColumns};
 use crate::nn::state::State;
 
@@ -42,11 +43,25 @@ impl Stream {
     /// # Errors
     /// A bidirectional LSTM, which cannot be run step by step.
     pub fn new(lstm: &Lstm, params: &Params, batch: usize) -> Result<Self, ConfigError> {
-        Self::planned(lstm, params, batch, false)
+        Self::with_weights(lstm, params, batch, Weights::F32)
     }
 
-    fn planned(lstm: &Lstm, params: &Params, batch: usize, clamps: bool) -> Result<Self, ConfigError> {
-        let mut plan = StepPlan::new(batch);
+    /// The same with weights of fewer bits.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_weights(lstm: &Lstm, params: &Params, batch: usize, weights: Weights) -> Result<Self, ConfigError> {
+        Self::planned(lstm, params, batch, weights, false)
+    }
+
+    fn planned(
+        lstm: &Lstm,
+        params: &Params,
+        batch: usize,
+        weights: Weights,
+        clamps: bool,
+    ) -> Result<Self, ConfigError> {
+        let mut plan = StepPlan::with_weights(batch, weights.kernel());
         let columns = lstm.plan_step(params.into(), &mut plan, clamps)?;
         let mut stream = Self { plan, columns };
         (0..batch).for_each(|row| stream.free(row));
@@ -59,10 +74,11 @@ impl Stream {
         lstm: &Lstm,
         params: &Params,
         batch: usize,
+        weights: Weights,
         clamps: bool,
         extend: impl FnOnce(&mut StepPlan, &StepColumns) -> T,
     ) -> Result<(Self, T), ConfigError> {
-        let mut stream = Self::planned(lstm, params, batch, clamps)?;
+        let mut stream = Self::planned(lstm, params, batch, weights, clamps)?;
         stream.plan.begin_results();
         let extension = extend(&mut stream.plan, &stream.columns);
         Ok((stream, extension))

@@ -9,6 +9,7 @@ use super::rules::TOKENS_PER_WEIGHT;
 use super::tokens::Sample;
 use crate::bench::{Shape, train};
 use crate::nn::config::ConfigError;
+use crate::nn::precision::Precision;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
@@ -51,7 +52,7 @@ impl Machine {
     pub fn measured(seconds: f64) -> Result<Self, ConfigError> {
         // Small, so that a slow machine is not kept long; the model that is chosen is measured itself.
         let shape = Shape { vocabulary: 512, embedding: 128, hidden: 128, layers: 1, segment: 16, batch: 16 };
-        let timing = train(shape, Duration::from_secs_f64(seconds_to_measure(seconds)))?.step;
+        let timing = train(shape, Precision::F32, Duration::from_secs_f64(seconds_to_measure(seconds)))?.step;
         // Three passes of two operations each, see the module `bench`.
         Ok(Self { rate: timing.gflops() * 1e9 / 6.0, bandwidth: read_gigabytes_per_second(1 << 24) * 1e9 })
     }

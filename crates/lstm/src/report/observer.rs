@@ -88,7 +88,7 @@ impl Report {
             && session.machine.peak.is_none()
             && self.began.elapsed() > WORTH_A_PEAK
         {
-            session.machine.peak = Some(crate::bench::peak_gflops());
+            session.machine.peak = Some(crate::nn::precision::Precision::F32.peak_gflops());
         }
         let written = write_run_page(&self.folder, &self.facts);
         self.wait = SHORTEST.max(TIMES_OF_WRITING * started.elapsed());

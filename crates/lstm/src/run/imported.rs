@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::formats::FormatError;
 use crate::formats::network::Language;
+use crate::nn::precision::Weights;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
@@ -22,7 +23,8 @@ pub fn imported(language: Language, source: &Path) -> LoadedRun {
         ..Preset::Default.config()
     };
     let card = ModelCard { tokenizer: tokenizer.fingerprint(), config: config.lasting(), ..ModelCard::default() };
-    LoadedRun { origin: Origin::File(source.to_owned()), config, tokenizer, model, params, card }
+    let weights = Weights::F32;
+    LoadedRun { origin: Origin::File(source.to_owned()), config, tokenizer, model, params, card, weights }
 }
 
 /// Writes the run folder of a model, over a run that is there if that is to be replaced. Where the model does not say what it was

@@ -4,6 +4,7 @@ use crate::model::LanguageModelConfig;
 use crate::model::penalty::Penalties;
 use crate::nn::config::{Init, InitScheme, LstmConfig, Readout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
+use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
@@ -53,6 +54,7 @@ impl Preset {
         let training = Training {
             seed: 1,
             batch: 20,
+            precision: Precision::F32,
             accumulate: 1,
             epochs: Some(13),
             steps: None,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
+use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
@@ -15,6 +16,9 @@ pub struct Training {
     pub seed: u64,
     /// B.
     pub batch: usize,
+    /// The precision of a step's matrix products.
+    #[serde(default)]
+    pub precision: Precision,
     /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
     #[serde(default = "one")]
     pub accumulate: usize,

@@ -6,6 +6,7 @@ use super::task::{Batches, Task};
 use crate::model::Loss;
 use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
+use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::run::checkpoint::Progress;
 use crate::run::settings::Settings as _;
@@ -29,6 +30,7 @@ struct Settings {
     seed: u64,
     /// The batches of a step.
     accumulate: usize,
+    precision: Precision,
     clip: Option<f32>,
     average: Averaging,
 }
@@ -51,6 +53,7 @@ impl<'a, T: Task> TrainStep<'a, T> {
         let settings = Settings {
             seed: training.seed,
             accumulate: training.accumulate,
+            precision: training.precision,
             clip: training.clip,
             average: training.average,
         };
@@ -112,7 +115,8 @@ impl<'a, T: Task> TrainStep<'a, T> {
             let masks = Masks { seed: self.settings.seed, step };
             let Self { task, batch, tape, gradients, latest, .. } = self;
             let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| task.gradients()) };
-            let loss = task.train_step(params, batch, state, masks, tape, target);
+            let precision = self.settings.precision;
+            let loss = precision.within(|| task.train_step(params, batch, state, masks, tape, target));
             all.add(loss);
             let (length, usual) = task.lengths(batch);
             lengths = (lengths.0 + length, lengths.1 + usual);

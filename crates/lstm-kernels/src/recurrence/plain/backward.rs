@@ -1,17 +1,21 @@
 //! The loop backward of the plain cell.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::packed::PackedRecurrence;
+use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
 use crate::gemm::matrix::{Initial, Out, Source, Start};
 use crate::gemm::pack::{Panels, column_share, panels_before};
+use crate::gemm::pairs::{LeftFactor, LeftWords};
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::gemm::tile::{self, PANEL};
 use crate::ops::reduce::column_sums;
 use crate::recurrence::cell::Cell;
 use crate::recurrence::segment::{Reaching, Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
-use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector, dispatch};
+use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
@@ -63,7 +67,14 @@ pub(crate) fn backward(
         chosen if chosen.columns == units => chosen,
         _ => grid,
     };
-    team::run(grid.members(), |member| dispatch(BackwardTask { recurrence, packed, arrays, grid, member }));
+    team::run(grid.members(), |member| match packed.precision {
+        Precision::F32 => {
+            Values::dispatch(BackwardTask::<Values> { recurrence, packed, arrays, grid, member, of: PhantomData });
+        }
+        Precision::Bf16 => {
+            Pairs::dispatch(BackwardTask::<Pairs> { recurrence, packed, arrays, grid, member, of: PhantomData });
+        }
+    });
     column_sums(bias, Start::Zero, gates);
 }
 
@@ -80,20 +91,21 @@ struct BackwardArrays {
     projected: Option<(Shared, Shared)>,
 }
 
-struct BackwardTask<'a> {
+struct BackwardTask<'a, A> {
     recurrence: &'a Recurrence<'a>,
     packed: &'a PackedRecurrence,
     arrays: BackwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
+    of: PhantomData<A>,
 }
 
-impl Kernel for BackwardTask<'_> {
+impl<A: LeftFactor> Kernel for BackwardTask<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, packed, arrays, grid, member } = self;
+        let Self { recurrence, packed, arrays, grid, member, .. } = self;
         let (share_of_rows, parts) = if member.count == grid.members() {
             let part = member.index % grid.columns;
             ((grid.rows, member.index / grid.columns), part..part + 1)
@@ -106,13 +118,14 @@ impl Kernel for BackwardTask<'_> {
         let others = parts.len() < grid.columns;
         // Of a packed segment every step has other rows, which other members had before.
         let others_had_rows = recurrence.packed.is_some() && share_of_rows.0 > 1;
+        let words = WORDS.take();
+        let mut backward = Backward::<A> { recurrence, packed, arrays: &arrays, rows: 0..0, words, of: PhantomData };
         let part = |part| Part::new(recurrence, grid.columns, part, PANEL * S::LANES);
         // Made once: a step of one row takes not much longer.
         let own = part(parts.start);
         for n in (0..recurrence.steps).rev() {
-            let rows = share(recurrence.count(recurrence.step(n).0), share_of_rows.0, share_of_rows.1);
-            let backward = Backward { recurrence, packed, arrays: &arrays, rows };
-            for phase in 0..Backward::PHASES {
+            backward.rows = share(recurrence.count(recurrence.step(n).0), share_of_rows.0, share_of_rows.1);
+            for phase in 0..Backward::<A>::PHASES {
                 // SAFETY: members take different rows or different parts, and meet after every phase that others read.
                 let mut shared = unsafe { backward.phase(simd, phase, n, &own) };
                 for other in parts.clone().skip(1) {
@@ -127,7 +140,13 @@ impl Kernel for BackwardTask<'_> {
                 member.meet();
             }
         }
+        WORDS.set(backward.words);
     }
+}
+
+thread_local! {
+    /// Gradients as pairs of bf16, before the product that they go into.
+    static WORDS: RefCell<LeftWords> = const { RefCell::new(LeftWords::new()) };
 }
 
 /// The units and columns of one of the members that share rows.
@@ -155,19 +174,21 @@ impl Part {
 }
 
 /// A step backward in phases; after each, what its parts wrote may be read by all.
-struct Backward<'a> {
+struct Backward<'a, A> {
     recurrence: &'a Recurrence<'a>,
     packed: &'a PackedRecurrence,
     arrays: &'a BackwardArrays,
     rows: Range<usize>,
+    words: LeftWords,
+    of: PhantomData<A>,
 }
 
-impl Backward<'_> {
+impl<A: LeftFactor> Backward<'_, A> {
     const PHASES: usize = 3;
 
     /// Runs one phase of the n-th step for one part; gives whether other parts read what it wrote.
     #[inline(always)]
-    unsafe fn phase<S: Simd>(&self, simd: S, phase: usize, n: usize, part: &Part) -> bool {
+    unsafe fn phase<S: Simd>(&mut self, simd: S, phase: usize, n: usize, part: &Part) -> bool {
         // SAFETY: as the caller promises.
         unsafe {
             match (phase, self.arrays.projected) {
@@ -218,17 +239,19 @@ impl Backward<'_> {
 
     /// d_raw `[rows, H]` = d_projected `[rows, P]` · weight_hr, for this part's units.
     #[inline(always)]
-    unsafe fn unproject<S: Simd>(&self, simd: S, n: usize, part: &Part, d_projected: Shared, d_raw: Shared) {
+    unsafe fn unproject<S: Simd>(&mut self, simd: S, n: usize, part: &Part, d_projected: Shared, d_raw: Shared) {
         let Recurrence { cell: Cell { hidden, .. }, recurrent, .. } = *self.recurrence;
         let (t, ..) = self.recurrence.step(n);
         let at = self.recurrence.first(t) + self.rows.start;
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
-            let product = Streamed {
+            let left = Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 };
+            let product = Streamed::<A> {
                 rows: self.rows.len(),
-                left: Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 },
-                weights: Panels::new(&self.packed.projection, recurrent).skip(simd, part.projection),
+                left: A::rows(simd, &mut self.words, left, self.rows.len(), recurrent),
+                weights: Panels::new(&self.packed.projection, A::words(recurrent)).skip(simd, part.projection),
                 sweep: Sweep::of_pass(n),
+                of: PhantomData,
             };
             let out = Out { data: d_raw.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
             product.columns(simd, 0..part.units.len(), out);
@@ -299,7 +322,7 @@ impl Backward<'_> {
 
     /// dh `[rows, R]` = d_gates `[rows, 4H]` · weight_hh, for this part's columns.
     #[inline(always)]
-    unsafe fn carry<S: Simd>(&self, simd: S, n: usize, part: &Part) {
+    unsafe fn carry<S: Simd>(&mut self, simd: S, n: usize, part: &Part) {
         let Recurrence { cell: Cell { hidden, .. }, batch, recurrent, .. } = *self.recurrence;
         let columns = part.columns.clone();
         let (t, ..) = self.recurrence.step(n);
@@ -317,13 +340,14 @@ impl Backward<'_> {
             }
             if !cut {
                 let gates = self.arrays.gates.at((self.recurrence.first(t) + self.rows.start) * 4 * hidden);
-                let weights = Panels::new(&self.packed.recurrent, 4 * hidden).skip(simd, part.recurrent);
-                if batch == 1 {
+                let weights = Panels::new(&self.packed.recurrent, A::words(4 * hidden)).skip(simd, part.recurrent);
+                if batch == 1 && A::VALUES == 1 {
                     tile::one_row(simd, hidden, columns.len(), gates, weights.row(simd, 0, 0), out);
                 } else {
                     let left = Source { data: gates, row: 4 * hidden, column: 1 };
                     let (rows, sweep) = (self.rows.len(), Sweep::of_pass(n));
-                    let product = Streamed { rows, left, weights, sweep };
+                    let left = A::rows(simd, &mut self.words, left, rows, 4 * hidden);
+                    let product = Streamed::<A> { rows, left, weights, sweep, of: PhantomData };
                     product.columns(simd, 0..columns.len(), out);
                 }
             }

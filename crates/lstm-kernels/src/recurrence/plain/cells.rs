@@ -1,6 +1,7 @@
 //! The cells of a step: the product of the hidden states with the recurrent weights, and the gates and states of its units.
 
 use super::units::{Block, OwnBlocks};
+use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out};
 use crate::gemm::streamed::{Streamed, few_rows, streamed};
 use crate::gemm::tile::{FEW_ROWS, PANEL};
@@ -37,14 +38,14 @@ pub(crate) struct Cells {
     pub(crate) hidden: usize,
 }
 
-impl Streamed {
+impl<A: Arithmetic> Streamed<A> {
     /// The product, the non-linearities and the state update for some blocks of units.
     ///
     /// # Safety
     /// The factors and the arrays of `cells` are accessible for `rows` rows and those blocks, and nobody else writes there.
     #[inline(always)]
     pub(crate) unsafe fn cells<S: Simd>(&self, simd: S, own: &OwnBlocks, cells: &Cells, scratch: &mut Scratch) {
-        let &Self { rows, left, weights, sweep } = self;
+        let &Self { rows, left, weights, sweep, .. } = self;
         let width = PANEL * S::LANES;
         let OwnBlocks { blocks, own, .. } = own;
         let scratch = scratch.0.as_mut_ptr();
@@ -58,7 +59,7 @@ impl Streamed {
                     let begin = blocks.at(first).panel;
                     let panels = blocks.at(group.end).panel - begin;
                     let out = Out { data: scratch, row: panels * width, initial: Initial::Zero };
-                    few_rows(simd, rows, panels, left, weights.skip(simd, begin), out);
+                    few_rows::<S, A>(simd, rows, panels, left, weights.skip(simd, begin), out);
                     for block in group.clone().map(|index| blocks.at(index)) {
                         let scratch = scratch.add((block.panel - begin) * width);
                         cell_states(simd, rows, block, scratch, panels * width, cells);
@@ -82,7 +83,7 @@ impl Streamed {
                     };
                     let own_panel = at(block.panel + panel);
                     let out = Out { data: scratch.add(panel * width), row: columns, initial: Initial::Zero };
-                    streamed(simd, rows, weights.depth(), columns.min(width), left, (own_panel, next), out);
+                    streamed::<S, A>(simd, rows, weights.depth(), columns.min(width), left, (own_panel, next), out);
                 }
                 cell_states(simd, rows, block, scratch, columns, cells);
                 hidden_states(simd, rows, block, cells);

@@ -1,14 +1,19 @@
 //! The loop forward of the plain cell.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
 use super::cells::{Cells, ROWS, Scratch};
 use super::packed::PackedRecurrence;
 use super::units::own_blocks;
+use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::pack::{Panels, column_share};
+use crate::gemm::pairs::{LeftFactor, LeftWords};
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::recurrence::segment::{Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
@@ -39,7 +44,14 @@ pub(crate) fn forward(recurrence: &Recurrence, packed: &PackedRecurrence, sequen
     team::run(grid.members(), |member| {
         // A team of another size than asked for shares in one direction only; the result is the same.
         let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
-        dispatch(ForwardTask { recurrence, packed, arrays, grid, member });
+        match packed.precision {
+            Precision::F32 => {
+                Values::dispatch(ForwardTask::<Values> { recurrence, packed, arrays, grid, member, of: PhantomData });
+            }
+            Precision::Bf16 => {
+                Pairs::dispatch(ForwardTask::<Pairs> { recurrence, packed, arrays, grid, member, of: PhantomData });
+            }
+        }
     });
 }
 
@@ -52,25 +64,27 @@ struct ForwardArrays {
     raw: Option<Shared>,
 }
 
-struct ForwardTask<'a> {
+struct ForwardTask<'a, A> {
     recurrence: &'a Recurrence<'a>,
     packed: &'a PackedRecurrence,
     arrays: ForwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
+    of: PhantomData<A>,
 }
 
-impl Kernel for ForwardTask<'_> {
+impl<A: LeftFactor> Kernel for ForwardTask<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, packed, arrays, grid, member } = self;
+        let Self { recurrence, packed, arrays, grid, member, .. } = self;
         let (hidden, recurrent) = (recurrence.cell.hidden, recurrence.recurrent);
         let part = member.index % grid.columns;
         let own = own_blocks(hidden, S::LANES, grid.columns, part);
         let projected = column_share(recurrent, grid.columns, part);
         let mut scratch = Scratch::zero();
+        let mut words = WORDS.take();
         let mut pass = 0;
         for n in 0..recurrence.steps {
             let (t, ..) = recurrence.step(n);
@@ -97,11 +111,13 @@ impl Kernel for ForwardTask<'_> {
                             hidden,
                         };
                         let h_before = arrays.h.at((before + first) * recurrent);
-                        let product = Streamed {
+                        let left = Source { data: h_before, row: recurrent, column: 1 };
+                        let product = Streamed::<A> {
                             rows: count,
-                            left: Source { data: h_before, row: recurrent, column: 1 },
-                            weights: Panels::new(&packed.recurrent, recurrent),
+                            left: A::rows(simd, &mut words, left, count, recurrent),
+                            weights: Panels::new(&packed.recurrent, A::words(recurrent)),
                             sweep: Sweep::of_pass(pass),
+                            of: PhantomData,
                         };
                         product.cells(simd, &own, &cells, &mut scratch);
                     }
@@ -114,12 +130,14 @@ impl Kernel for ForwardTask<'_> {
                 }
                 // SAFETY: as above; the columns of `h` are this member's.
                 unsafe {
-                    let product = Streamed {
+                    let left = Source { data: raw.at((now + rows.start) * hidden), row: hidden, column: 1 };
+                    let product = Streamed::<A> {
                         rows: rows.len(),
-                        left: Source { data: raw.at((now + rows.start) * hidden), row: hidden, column: 1 },
+                        left: A::rows(simd, &mut words, left, rows.len(), hidden),
                         // Shares begin at whole vectors; the forward panels are cut as one share.
-                        weights: Panels::new(&packed.projection, hidden),
+                        weights: Panels::new(&packed.projection, A::words(hidden)),
                         sweep: Sweep::of_pass(n),
+                        of: PhantomData,
                     };
                     let h = arrays.h.at((after + rows.start) * recurrent + projected.start);
                     let out = Out { data: h, row: recurrent, initial: Initial::Zero };
@@ -153,5 +171,11 @@ impl Kernel for ForwardTask<'_> {
                 member.meet();
             }
         }
+        WORDS.set(words);
     }
+}
+
+thread_local! {
+    /// Hidden states as pairs of bf16, before the product that they go into.
+    static WORDS: RefCell<LeftWords> = const { RefCell::new(LeftWords::new()) };
 }

@@ -1,8 +1,10 @@
 //! The recurrent weights, laid out for the loops.
 
 use super::units::{Block, Blocks};
+use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, precision};
 use crate::gemm::matrix::Source;
 use crate::gemm::pack::{pack_columns, pack_vectors};
+use crate::gemm::pairs::pair_factor;
 use crate::gemm::streamed::Grid;
 use crate::gemm::tile::PANEL;
 use crate::memory::Aligned;
@@ -18,6 +20,10 @@ pub(crate) struct PackedRecurrence {
     pub(super) projection: Aligned,
     /// The shares of units the backward loop's panels are cut into.
     pub(super) units: usize,
+    /// That of the products that were asked for when they were packed.
+    pub(super) precision: Precision,
+    /// Of pairs, the weights as words before they are cut into blocks and panels.
+    words: Aligned,
 }
 
 impl PackedRecurrence {
@@ -25,11 +31,23 @@ impl PackedRecurrence {
     pub(crate) fn pack_forward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
         let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
-        pack_blocks(&mut self.recurrent, &[(weight_hh, recurrent)], hidden);
-        self.units = 1;
-        if let Some(weight_hr) = weight_hr {
-            let source = Source { data: weight_hr.as_ptr(), row: 1, column: hidden };
-            pack_columns(&mut self.projection, source, hidden, recurrent, 1);
+        (self.units, self.precision) = (1, precision());
+        let projection = weight_hr.map(|weight| Source { data: weight.as_ptr(), row: 1, column: hidden });
+        let Self { recurrent: packed, projection: packed_projection, words, .. } = self;
+        match self.precision {
+            Precision::F32 => {
+                pack_blocks(packed, &[(weight_hh, recurrent)], hidden);
+                projection.map(|source| pack_columns(packed_projection, source, hidden, recurrent, 1));
+            }
+            Precision::Bf16 => {
+                let source = Source { data: weight_hh.as_ptr(), row: 1, column: recurrent };
+                pair_factor(words, source, recurrent, 4 * hidden);
+                pack_blocks(packed, &[(words, Pairs::words(recurrent))], hidden);
+                if let Some(source) = projection {
+                    let source = pair_factor(words, source, hidden, recurrent);
+                    pack_columns(packed_projection, source, Pairs::words(hidden), recurrent, 1);
+                }
+            }
         }
     }
 
@@ -38,11 +56,21 @@ impl PackedRecurrence {
         let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
         self.units = Grid::choose(recurrence.batch, 4 * hidden, recurrent).columns;
-        let source = Source { data: weight_hh.as_ptr(), row: recurrent, column: 1 };
-        pack_columns(&mut self.recurrent, source, 4 * hidden, recurrent, self.units);
+        self.precision = precision();
+        let Self { recurrent: packed, projection, units, precision, words } = self;
+        let mut pack = |packed: &mut Aligned, weight: &[f32], depth: usize, columns: usize| {
+            let source = Source { data: weight.as_ptr(), row: columns, column: 1 };
+            match precision {
+                Precision::F32 => pack_columns(packed, source, depth, columns, *units),
+                Precision::Bf16 => {
+                    let source = pair_factor(words, source, depth, columns);
+                    pack_columns(packed, source, Pairs::words(depth), columns, *units);
+                }
+            }
+        };
+        pack(packed, weight_hh, 4 * hidden, recurrent);
         if let Some(weight_hr) = weight_hr {
-            let source = Source { data: weight_hr.as_ptr(), row: hidden, column: 1 };
-            pack_columns(&mut self.projection, source, recurrent, hidden, self.units);
+            pack(projection, weight_hr, recurrent, hidden);
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) enum Phase {
     Cells { packed: usize, bias: Columns, joined: Columns, gates: Columns, c: Columns, tanh_c: Columns, out: Columns },
     /// out = input · Wᵀ + bias, of whole buffers if a row is `parts` rows of the product.
     Linear { packed: usize, bias: Option<Columns>, input: Columns, out: Columns, parts: usize },
+    /// The same product with a weight of fewer bits; added to `out` where it is `added`.
+    Narrow { factor: usize, bias: Option<Columns>, added: bool, input: Columns, out: Columns, parts: usize },
     /// values = tanh(values).
     Tanh { values: Columns },
     /// gates, c, out of a variant's cell from its pre-activations and the cell state before; where it is normalised, from

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::phase::{Buffer, Columns, Form, Phase};
 use super::run::{Plan, Step};
 use crate::gemm::matrix::Source;
+use crate::gemm::narrow::{NarrowFactor, Weights};
 use crate::gemm::pack::pack_columns;
 use crate::memory::Aligned;
 use crate::recurrence::cell::Cell;
@@ -40,18 +41,31 @@ pub struct StepPlan {
     buffers: Vec<Buffer>,
     /// Packed weights, and gains and biases as they are. Shared by clones.
     packed: Vec<Arc<Aligned>>,
+    /// Weights of fewer bits, likewise.
+    narrow: Vec<Arc<NarrowFactor>>,
+    kind: Weights,
     phases: Vec<Phase>,
     /// Where the phases begin that are run for the rows alone whose results are asked for.
     results: Option<usize>,
-    /// The weights read by a step.
+    /// The weights read by a step, in words of 4 bytes.
     weights: usize,
 }
 
 impl StepPlan {
     /// A plan for B rows side by side.
     pub fn new(batch: usize) -> Self {
-        let (values, buffers, packed, phases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { batch, values, buffers, packed, phases, results: None, weights: 0 }
+        Self::with_weights(batch, Weights::F32)
+    }
+
+    /// The same with weights of fewer bits. Products with them begin a phase of their own, before the cells.
+    pub fn with_weights(batch: usize, kind: Weights) -> Self {
+        let (values, buffers, packed, narrow, phases) = Default::default();
+        Self { batch, values, buffers, packed, narrow, kind, phases, results: None, weights: 0 }
+    }
+
+    /// The bytes of the weights that a step reads.
+    pub fn weight_bytes(&self) -> usize {
+        4 * self.weights
     }
 
     /// B.
@@ -108,7 +122,7 @@ impl StepPlan {
         assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
         let raw = if weights.weight_hr.is_some() { self.buffer(hidden) } else { out };
         let bias: Vec<f32> = weights.bias_ih.iter().zip(weights.bias_hh).map(|(a, b)| a + b).collect();
-        let gates = match cell.is_plain() {
+        let gates = match cell.is_plain() && self.kind == Weights::F32 {
             true => self.plain_cells(hidden, weights, bias, joined, c, raw),
             false => self.variant_cells(cell, weights, bias, joined, c, raw),
         };
@@ -161,6 +175,12 @@ impl StepPlan {
         let [input, recurrent] = [weight_ih, weight_hh].map(|weight| weight.len() / width);
         let gates = self.buffer(width);
         let sums = match cell.norm {
+            // A scale for each of them: inputs and hidden states are of different sizes.
+            None if self.kind != Weights::F32 => {
+                self.linear(weight_ih, Some(&bias), joined.part(0..input), gates);
+                self.add_linear(weight_hh, None, 1, true, joined.part(input..input + recurrent), gates);
+                None
+            }
             None => {
                 let rows = weight_ih.chunks_exact(input).zip(weight_hh.chunks_exact(recurrent));
                 let weight: Vec<f32> = rows.flat_map(|(x, h)| [x, h].concat()).collect();
@@ -217,6 +237,20 @@ impl StepPlan {
         input: Columns,
         out: Columns,
     ) {
+        self.add_linear(weight, bias, parts, false, input, out);
+    }
+
+    /// [`Self::linear_of_parts`], or where it is `added` a product on top of what is there, which only weights of fewer bits
+    /// have.
+    fn add_linear(
+        &mut self,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        parts: usize,
+        added: bool,
+        input: Columns,
+        out: Columns,
+    ) {
         let is_whole = |columns: Columns| self.buffers[columns.buffer].width == columns.width;
         assert!(parts == 1 || is_whole(input) && is_whole(out), "parts are a whole buffer's");
         assert_eq!([input.width % parts, out.width % parts], [0; 2], "parts of one size");
@@ -226,6 +260,13 @@ impl StepPlan {
             assert_eq!(bias.len(), columns, "a bias has a value for every column");
             self.shared_row(bias.iter().copied())
         });
+        if self.kind != Weights::F32 {
+            let factor = NarrowFactor::pack(weight, depth, self.kind);
+            self.weights += factor.bytes() / 4;
+            self.narrow.push(Arc::new(factor));
+            self.phases.push(Phase::Narrow { factor: self.narrow.len() - 1, bias, added, input, out, parts });
+            return;
+        }
         let mut packed = Aligned::new();
         pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
         self.weights += packed.len();
@@ -342,7 +383,7 @@ impl StepPlan {
         let values = Shared::new(&mut self.values);
         let (body, head) = self.phases.split_at(self.results.unwrap_or(self.phases.len()));
         let phases = [(0, rows, body), (results.start, results.len(), head)];
-        let plan = Plan { buffers: &self.buffers, packed: &self.packed, phases, values };
+        let plan = Plan { buffers: &self.buffers, packed: &self.packed, narrow: &self.narrow, phases, values };
         team::run(wanted, |member| dispatch(Step { plan, member }));
     }
 }

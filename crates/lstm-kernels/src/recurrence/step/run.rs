@@ -1,10 +1,13 @@
 //! The run of a step: every member of a team takes its share of each phase, and all meet before anyone reads what another
 //! wrote.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::phase::{Buffer, Columns, Phase};
+use crate::gemm::arithmetic::Values;
 use crate::gemm::matrix::{Initial, Out, Source};
+use crate::gemm::narrow::NarrowFactor;
 use crate::gemm::pack::{Panels, column_share};
 use crate::gemm::streamed::{Streamed, Sweep};
 use crate::memory::Aligned;
@@ -22,6 +25,7 @@ use crate::team::shared::Shared;
 pub(super) struct Plan<'a> {
     pub(super) buffers: &'a [Buffer],
     pub(super) packed: &'a [Arc<Aligned>],
+    pub(super) narrow: &'a [Arc<NarrowFactor>],
     /// The first row, the number of rows, and the phases that are run for them.
     pub(super) phases: [(usize, usize, &'a [Phase]); 2],
     pub(super) values: Shared,
@@ -37,7 +41,7 @@ impl Kernel for Step<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { plan: Plan { buffers, packed, phases, values }, member } = self;
+        let Self { plan: Plan { buffers, packed, narrow, phases, values }, member } = self;
         let mut scratch = Scratch::zero();
         let phases = phases.into_iter().filter(|(_, rows, _)| *rows > 0);
         let phases = phases.flat_map(|(first, rows, phases)| phases.iter().map(move |phase| (first, rows, phase)));
@@ -69,7 +73,7 @@ impl Kernel for Step<'_> {
                                 hidden: c.width,
                             };
                             let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
-                            let product = Streamed { rows, left, weights, sweep: Sweep::Up };
+                            let product = Streamed::<Values> { rows, left, weights, sweep: Sweep::Up, of: PhantomData };
                             product.cells(simd, &own, &cells, &mut scratch);
                             row += rows;
                         }
@@ -82,8 +86,19 @@ impl Kernel for Step<'_> {
                         let out = Out { data: at(out, 0).add(first), row: stride(out) / parts, initial };
                         let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
                         let weights = Panels::new(&packed[*weights], input.width / parts);
-                        let product = Streamed { rows: batch * parts, left, weights, sweep: Sweep::Up };
+                        let (rows, sweep) = (batch * parts, Sweep::Up);
+                        let product = Streamed::<Values> { rows, left, weights, sweep, of: PhantomData };
                         product.columns(simd, columns, out);
+                    }
+                    Phase::Narrow { factor, bias, added, input, out, parts } => {
+                        let initial = match bias {
+                            Some(bias) => Initial::Bias(at(bias, 0).cast_const()),
+                            None if *added => Initial::Out,
+                            None => Initial::Zero,
+                        };
+                        let out = Out { data: at(out, 0), row: stride(out) / parts, initial };
+                        let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
+                        narrow[*factor].product(simd, batch * parts, left, out, (member.count, member.index));
                     }
                     Phase::Tanh { values } => {
                         for row in share(batch, member.count, member.index) {

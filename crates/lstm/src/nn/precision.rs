@@ -1,0 +1,78 @@
+//! In how many bits products are made: those of training, and those of one token at a time.
+
+use crate::named::{named, stored_as_text};
+
+/// The precision of the factors of a training step's matrix products. Parameters, gradients, moments and all sums are f32 in
+/// each, so a model trained in one is a model like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 24 bits.
+    #[default]
+    F32,
+    /// bf16, 8 bits with the range of f32: up to twice as fast on a processor with AVX512-BF16. The bits of a result are the same
+    /// on every processor whose other operations are.
+    Bf16,
+}
+
+named!(Precision, "precision", "f32" => F32, "bf16" => Bf16);
+stored_as_text!(Precision);
+
+impl Precision {
+    /// Runs `work` with every matrix product that it asks for in this precision.
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        lstm_kernels::with_precision(self.kernel(), work)
+    }
+
+    /// The name of what computes such products on this machine.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::F32 => lstm_kernels::isa(),
+            Self::Bf16 => lstm_kernels::pairs_isa(),
+        }
+    }
+
+    /// The most operations a second that this machine does in it, in GFLOP/s.
+    pub fn peak_gflops(self) -> f64 {
+        lstm_kernels::peak_gflops(self.kernel())
+    }
+
+    fn kernel(self) -> lstm_kernels::Precision {
+        match self {
+            Self::F32 => lstm_kernels::Precision::F32,
+            Self::Bf16 => lstm_kernels::Precision::Bf16,
+        }
+    }
+}
+
+/// How the weights of a model that reads one token at a time are kept; a token costs the bytes of the weights it reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// 4 bytes each.
+    #[default]
+    F32,
+    /// Rounded to bf16: 2 bytes.
+    Bf16,
+    /// Whole multiples of a scale, one for every row of a weight: 1 byte. What is multiplied with them is rounded likewise.
+    Int8,
+}
+
+named!(Weights, "weights", "f32" => F32, "bf16" => Bf16, "int8" => Int8);
+
+impl Weights {
+    pub(crate) fn kernel(self) -> lstm_kernels::Weights {
+        match self {
+            Self::F32 => lstm_kernels::Weights::F32,
+            Self::Bf16 => lstm_kernels::Weights::Bf16,
+            Self::Int8 => lstm_kernels::Weights::Int8,
+        }
+    }
+
+    /// The bytes of a weight.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+}
