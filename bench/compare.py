@@ -3,6 +3,8 @@
     python3 bench/compare.py                              # everything: about half an hour
     python3 bench/compare.py --only train,decode          # some of the sections
     python3 bench/compare.py --only layer --rounds 3 --threads 1
+    python3 bench/compare.py --only train --precision bf16        # beside PyTorch in bf16, the faster of its ways
+    python3 bench/compare.py --only model,decode --weights int8   # beside ONNX Runtime's dynamic quantization
 
 The first run makes a virtual environment under `target/` and installs the Python peers into it (`--venv` names another
 one), and builds `lstm` and the Rust peers in release mode. In every round each program measures the same shape for
@@ -26,6 +28,8 @@ import shapes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-3
+# Of products whose factors are rounded, each program's in its own way.
+ROUNDED_TOLERANCE = 3e-2
 OURS = "lstm"
 # A section: what it is called, the kind of measurement, the part of it that counts, the shapes, the peers.
 SECTIONS = {
@@ -80,6 +84,11 @@ def measure(command, program, kind, shape, args):
     options = ["--threads", threads, "--seconds", args.seconds]
     if program in (OURS, "one thread"):
         options.append("--json")
+    if kind == "train" and args.precision != "f32":
+        options += ["--precision", args.precision]
+    # A peer without weights of so many bits is measured in f32.
+    if kind == "decode" and args.weights != "f32" and (program == OURS or (program, args.weights) == ("onnxruntime", "int8")):
+        options += ["--weights", args.weights]
     sizes = shape.arguments()
     if program in ("candle", "burn") and shape.vocab is not None:
         sys.exit(f"{program} is measured without a vocabulary")
@@ -95,10 +104,10 @@ def found(result):
     return {name: [result[name]] for name in names if result.get(name) is not None}
 
 
-def agree(ours, theirs):
+def agree(ours, theirs, tolerance):
     """Whether all that both computed is the same within the tolerance."""
     pairs = [pair for name in ours.keys() & theirs.keys() for pair in zip(ours[name], theirs[name], strict=True)]
-    return bool(pairs) and all(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
+    return bool(pairs) and all(abs(a - b) <= tolerance * max(abs(a), abs(b)) for a, b in pairs)
 
 
 def compare(kind, part, shape, peers, commands, args):
@@ -117,7 +126,7 @@ def chosen(result, part):
     return result if part is None else result[part]
 
 
-def table(title, part, measured, lock):
+def table(title, part, measured, lock, tolerance):
     """The Markdown of a section, and whether every program computed the same."""
     lines = [f"\n## {title}\n"]
     floor = any("floor_milliseconds" in chosen(results[OURS][0], part) for _, results in measured)
@@ -135,7 +144,7 @@ def table(title, part, measured, lock):
             a, b = found(results[OURS][0]), found(results[peer][0])
             names = [name for name in a if name in b]
             said = ", ".join(f"{name.split('_')[0]} {a[name][-1]:.5g} / {b[name][-1]:.5g}" for name in names)
-            if not agree(a, b):
+            if not agree(a, b, tolerance):
                 same, said = False, f"**not the same**: {said or 'nothing to compare'}"
             limit = f"{middle('floor_milliseconds', ours):.4g} | " if floor else ""
             lines.append(
@@ -200,6 +209,8 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of training steps; the layers alone are f32")
+    parser.add_argument("--weights", choices=["f32", "bf16", "int8"], default="f32", help="of one token at a time")
     parser.add_argument("--target-dir", type=pathlib.Path, default=ROOT / "target")
     parser.add_argument("--venv", type=pathlib.Path, help="default: bench-venv in the target directory")
     parser.add_argument("--out", type=pathlib.Path, help="default: bench.md in the target directory")
@@ -233,7 +244,10 @@ def main():
             if key not in cache:
                 cache[key] = compare(kind, part, shape, peers, commands, args)
             measured.append((shape, cache[key]))
-        section, same = table(title, part, measured, locked_versions())
+        bits = {"train": args.precision, "decode": args.weights}.get(kind, "f32")
+        tolerance = TOLERANCE if bits == "f32" else ROUNDED_TOLERANCE
+        title = title if bits == "f32" else f"{title}, in {bits}"
+        section, same = table(title, part, measured, locked_versions(), tolerance)
         all_same = all_same and same
         if kind == "train" and "pytorch" in peers:
             section += memory(measured)

@@ -64,6 +64,8 @@ def arguments(kinds):
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of training's products")
+    parser.add_argument("--weights", choices=["f32", "bf16", "int8"], default="f32", help="of one token at a time")
     return parser.parse_args()
 
 

@@ -4,9 +4,12 @@ The graphs are made node by node. Inputs, outputs and states lie in buffers that
 or allocates for them.
 """
 
+import tempfile
+
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import measuring
 
@@ -57,13 +60,19 @@ class Graph:
             x = self.node("Squeeze", [f"y{layer}", axes], [f"x{layer + 1}"])
         return x
 
-    def session(self, threads):
+    def session(self, threads, weights="f32"):
         graph = helper.make_graph(self.nodes, "lstm", self.inputs, self.outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        if weights == "int8":
+            # Its dynamic quantization, as its documentation has it; scales of each row where it can.
+            with tempfile.TemporaryDirectory() as folder:
+                path = f"{folder}/model.onnx"
+                quantize_dynamic(model, path, weight_type=QuantType.QInt8, per_channel=True)
+                return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
@@ -92,7 +101,7 @@ def segments(args):
 def one_token(args, graph, source, turns, last, width):
     """Times a graph of one step whose states go in and out; `turns` holds the input of each of the steps."""
     graph.output(last, [1, args.batch, width])
-    session = graph.session(args.threads)
+    session = graph.session(args.threads, args.weights)
     value = onnxruntime.OrtValue.ortvalue_from_numpy
     inputs = [value(turn) for turn in turns]
     output = value(np.zeros((1, args.batch, width), np.float32))
@@ -145,8 +154,11 @@ def decode(args):
 
 def main():
     args = measuring.arguments(["layer", "decode"])
+    if args.precision != "f32" or args.weights == "bf16":
+        raise SystemExit("ONNX Runtime's peer has f32, and int8 for one token at a time")
     result = {"layer": segments, "decode": decode}[args.kind](args)
-    measuring.report(f"ONNX Runtime {onnxruntime.__version__}", result)
+    weights = "" if args.weights == "f32" else f" {args.weights}"
+    measuring.report(f"ONNX Runtime {onnxruntime.__version__}{weights}", result)
 
 
 main()

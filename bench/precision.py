@@ -1,0 +1,100 @@
+"""Whether learning is unharmed by training in bf16: the same runs in every precision, several seeds each.
+
+    cargo build --release
+    python3 bench/precision.py                               # everything: some hours on two cores
+    python3 bench/precision.py --only textlstm --epochs 3    # a first look, in minutes
+    python3 bench/precision.py --weights target/precision    # what weights of fewer bits cost the models that were trained
+
+The corpora are those of `--data` (ptb, tinyshakespeare, penn_small). Every run is `lstm train` with a preset; results are kept in
+`--work`, from where a second call goes on. The Markdown table goes to stdout: the test perplexities of each precision, their mean
+beside f32's and the spread of f32's seeds. The exit code is 1 where the mean in bf16 is more than 0.5 % above that of f32.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Name: the corpus and the options of the run.
+RUNS = {
+    "textlstm": ("penn_small", ["--preset", "textlstm"]),
+    "small": ("ptb", ["--preset", "small"]),
+    "char": ("tinyshakespeare", ["--preset", "char"]),
+}
+PRECISIONS = ["f32", "bf16"]
+BOUND = 1.005
+
+
+def trained(args, name, precision, seed):
+    """The test perplexity of one run, trained now or before, and its tokens a second."""
+    corpus, options = RUNS[name]
+    folder = args.work / f"{name}-{precision}-{seed}"
+    kept = folder.with_suffix(".json")
+    if not kept.exists():
+        length = ["--epochs", str(args.epochs)] if args.epochs else []
+        command = [args.lstm, "train", args.data / corpus, *options, *length, "--precision", precision, "--seed", seed,
+                   "--out", folder, "--force", "--json"]
+        print(" ".join(map(str, command)), file=sys.stderr)
+        said = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        kept.write_text(said.stdout.decode())
+    result = json.loads(kept.read_text())
+    return result["test"]["perplexity"], result["tokens_per_second"]
+
+
+def learning(args):
+    print("| run | precision | test perplexity, a seed each | mean | of f32 | spread of f32's seeds | tokens/s |")
+    print("|---|---|---|---:|---:|---:|---:|")
+    unharmed = True
+    for name in args.only.split(","):
+        means = {}
+        for precision in PRECISIONS:
+            found = [trained(args, name, precision, seed) for seed in range(1, args.seeds + 1)]
+            perplexities = [perplexity for perplexity, _ in found]
+            means[precision] = statistics.mean(perplexities)
+            ratio = means[precision] / means["f32"]
+            if precision == "f32":
+                spread = (max(perplexities) - min(perplexities)) / means["f32"]
+            unharmed = unharmed and ratio <= BOUND
+            each, speed = ", ".join(f"{p:.2f}" for p in perplexities), statistics.median(speed for _, speed in found)
+            print(f"| {name} | {precision} | {each} | {means[precision]:.2f} | {ratio:.4f} | {100 * spread:.2f} % | {speed:,.0f} |",
+                  flush=True)
+    return unharmed
+
+
+def weights(args):
+    """The perplexity of every f32 model on its own test text, read one token at a time."""
+    print("| model | f32 | bf16 | int8 |\n|---|---:|---:|---:|")
+    for folder in sorted(path for path in args.weights.iterdir() if (path / "config.toml").exists() and "-f32-" in path.name):
+        found = []
+        for kind in ("f32", "bf16", "int8"):
+            command = [str(args.lstm), "eval", str(folder), "--weights", kind, "--json"]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            found.append(json.loads(said.stdout)["perplexity"])
+        print(f"| {folder.name} | " + " | ".join(f"{p:.3f} ({100 * (p / found[0] - 1):+.3f} %)" for p in found) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(RUNS), help="runs, with commas between: " + ", ".join(RUNS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="default: the preset's")
+    parser.add_argument("--lstm", type=pathlib.Path, default=ROOT / "target" / "release" / "lstm")
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "precision")
+    parser.add_argument("--weights", type=pathlib.Path, help="measure the models of a finished --work instead")
+    args = parser.parse_args()
+    unknown = [name for name in args.only.split(",") if name not in RUNS]
+    if unknown or args.seeds < 1:
+        parser.error(f"there is no run {', '.join(unknown)}; there are {', '.join(RUNS)}" if unknown else "--seeds is at least 1")
+    if args.weights:
+        weights(args)
+        return 0
+    args.work.mkdir(parents=True, exist_ok=True)
+    return 0 if learning(args) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
