@@ -112,7 +112,7 @@ impl Lstm {
 
     /// Runs a segment.
     ///
-    /// `params`: a [`Params`](crate::nn::params::Params), or arrays that lie apart ([`ParamsRef::apart`]), so memory of
+    /// `params`: a [`Params`], or arrays that lie apart ([`ParamsRef::apart`]), so memory of
     /// another program is used where it is; input: `[T, B, I]`; `state`: in the initial state, out the final; `dropout`: on what each layer but the last
     /// gives to the next, and on recurrent weights, in training, where zoneout draws masks; without it zoneout is its
     /// expectation. The outputs are the tape's.
