@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::{CellOptions, Init, InitScheme, Readout, Wiring};
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 use crate::run::preset::Preset;
 use crate::run::saved::{ModelCard, Origin};
 use crate::text::builtin::Grammar;
@@ -23,7 +24,8 @@ fn run(change: impl FnOnce(&mut LanguageModelConfig)) -> LoadedRun {
     change(&mut config.model);
     let model = LanguageModel::new(config.model.clone()).unwrap();
     let params = model.initialise(&Init { scheme: InitScheme::Uniform(0.7), forget_bias: None }, 1);
-    LoadedRun { origin: Origin::File("model".into()), config, tokenizer, model, params, card: ModelCard::default() }
+    let (card, weights) = (ModelCard::default(), Weights::F32);
+    LoadedRun { origin: Origin::File("model".into()), config, tokenizer, model, params, card, weights }
 }
 
 const TEXT: &str = "the dog near the cats sees a bird .\n";
@@ -183,6 +185,7 @@ fn run_with(run: &LoadedRun, change: impl FnOnce(&LoadedRun) -> Params) -> Loade
         model: run.model.clone(),
         params,
         card: ModelCard::default(),
+        weights: Weights::F32,
     }
 }
 
