@@ -8,7 +8,7 @@ use lstm::nn::params::{ParamsMut, ParamsRef};
 use lstm::nn::stack::Tape;
 use lstm::nn::state::State;
 use lstm::{Lstm, LstmConfig, Segment, Start};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Given, Read, array, values};
@@ -40,7 +40,7 @@ pub(crate) struct Pass {
 }
 
 struct Kept {
-    /// `None` once it is given back.
+    /// `None` while a way back has it.
     tape: Option<Tape>,
     /// Whether a way back has overwritten what it needs.
     spent: bool,
@@ -158,7 +158,7 @@ impl Layers {
         let arrays = self.arrays(&parameters)?;
         let input = values(&input, "input", &course.shape(self.lstm.config().input))?;
         let mut state = self.state(course.batch, state.as_ref())?;
-        let mut tape = locked(&self.spare).pop().unwrap_or_else(|| self.lstm.tape());
+        let mut tape = self.spare_tape();
         let output = py.detach(|| {
             self.run(&arrays, input, &course, &mut state, &mut tape);
             tape.output().to_vec()
@@ -213,27 +213,31 @@ impl Layers {
         let entries = self.lstm.layout().entries();
         let mut gradients: Vec<Vec<f32>> =
             entries.iter().map(|entry| vec![0.0; entry.shape.iter().product()]).collect();
-        let mut kept = locked(&pass_.kept);
-        let Kept { tape, spent } = &mut *kept;
-        let tape = tape.as_mut().ok_or_else(|| PyRuntimeError::new_err("this pass was given back"))?;
+        // Taken out, so that nobody waits for it with the interpreter's lock in hand.
+        let found = {
+            let mut kept = locked(&pass_.kept);
+            let is_ready = !kept.spent;
+            kept.tape.take().map(|tape| (tape, is_ready))
+        };
+        let (mut tape, is_ready) = found.unwrap_or_else(|| (self.spare_tape(), false));
         let d_input = py.detach(|| {
-            if *spent {
-                // The way back needs the gates, which the one before overwrote.
-                self.run(&arrays, input, course, &mut again, tape);
+            if !is_ready {
+                // The way back needs the gates, which the one before overwrote, or overwrites now.
+                self.run(&arrays, input, course, &mut again, &mut tape);
             }
-            *spent = true;
             lstm::with_threads(course.threads, || {
                 let layout = self.lstm.layout();
                 let to = ParamsMut::apart(layout, gradients.iter_mut().map(|values| &mut values[..]).collect());
                 let params = ParamsRef::apart(layout, &arrays);
                 let segment = course.segment();
-                self.lstm.backward(params, input, segment, d_output, d_final.as_ref(), tape, to, Start::Zero);
+                self.lstm.backward(params, input, segment, d_output, d_final.as_ref(), &mut tape, to, Start::Zero);
             });
             tape.d_input().to_vec()
         });
         let d_input = array(py, d_input, &input_shape)?;
         let State { h, c, .. } = tape.d_initial();
         let (d_h, d_c) = (array(py, h.clone(), &[h.len()])?, array(py, c.clone(), &[c.len()])?);
+        *locked(&pass_.kept) = Kept { tape: Some(tape), spent: true };
         let present = gradients.into_iter().zip(entries).zip(&self.absent).filter(|(_, absent)| !**absent);
         let gradients = present.map(|((values, entry), _)| array(py, values, &entry.shape)).collect::<PyResult<_>>()?;
         Ok((d_input, d_h, d_c, gradients))
@@ -245,6 +249,11 @@ impl Layers {
     fn present(&self) -> impl Iterator<Item = &lstm::nn::params::Entry> {
         let entries = self.lstm.layout().entries().iter().zip(&self.absent);
         entries.filter(|(_, absent)| !**absent).map(|(entry, _)| entry)
+    }
+
+    /// A tape for a pass.
+    fn spare_tape(&self) -> Tape {
+        locked(&self.spare).pop().unwrap_or_else(|| self.lstm.tape())
     }
 
     /// The segment of a pass, checked.

@@ -135,7 +135,19 @@ fn parsed<T: FromStr<Err: ToString>>(name: &str) -> PyResult<T> {
 fn of_event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     match event {
-        Event::Step { epoch, step, of_epoch, loss, epoch_loss, norm, rate, tokens_per_second, progress, seconds } => {
+        Event::Step {
+            epoch,
+            step,
+            of_epoch,
+            loss,
+            epoch_loss,
+            norm,
+            rate,
+            tokens_per_second,
+            progress,
+            tokens,
+            seconds,
+        } => {
             dict.set_item("event", "step")?;
             dict.set_item("epoch", epoch + 1)?;
             dict.set_item("step", step)?;
@@ -146,7 +158,18 @@ fn of_event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>>
             dict.set_item("rate", rate)?;
             dict.set_item("tokens_per_second", tokens_per_second)?;
             dict.set_item("progress", progress)?;
+            dict.set_item("tokens", tokens)?;
             dict.set_item("seconds", seconds)?;
+        }
+        Event::Gates { step, .. } => {
+            dict.set_item("event", "gates")?;
+            dict.set_item("step", step)?;
+        }
+        Event::Sampled { epoch, step, text } => {
+            dict.set_item("event", "sampled")?;
+            dict.set_item("epoch", epoch + 1)?;
+            dict.set_item("step", step)?;
+            dict.set_item("text", text)?;
         }
         Event::Started { step } => {
             dict.set_item("event", "started")?;

@@ -164,6 +164,18 @@ def test_threads_side_by_side():
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
 
 
+def test_one_graph_backward_from_several_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    layer = lstm_cpu.LSTM(8, 64)
+    x = torch.randn(60, 8, 8, requires_grad=True)
+    loss = layer(x)[0].square().sum()
+    (expected,) = torch.autograd.grad(loss, x, retain_graph=True)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: torch.autograd.grad(loss, x, retain_graph=True)[0], range(16)))
+    assert all(torch.equal(gradient, expected) for gradient in found)
+
+
 def test_the_loader_of_tensors_trains():
     model = nn.LSTM(4, 8, batch_first=True)
     lstm_cpu.accelerate(model)
