@@ -196,7 +196,7 @@ fn layers_that_have_no_place_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("twice.keras");
     let network = read_bytes("functional3.keras", &bytes("functional3.keras")).unwrap().network;
-    foreign::write(&path, Format::Keras, &network, None).unwrap();
+    foreign::write(&path, Format::Keras, &network, Wishes::default()).unwrap();
     let twice = changed_bytes(std::fs::read(&path).unwrap(), r#""name":"lstm_1""#, r#""name":"lstm""#);
     let error = read_bytes("twice.keras", &twice).unwrap_err();
     assert!(error.contains("layers/lstm_1/cell/vars") && error.contains("another layer's"), "{error}");
