@@ -38,6 +38,8 @@ mod scoring;
 mod serving;
 /// How texts come in: folders, lines, documents.
 mod texts;
+/// Products of fewer bits: a model's weights, a measurement's precision.
+mod weights;
 
 use std::io::Write;
 use std::path::Path;

@@ -7,6 +7,7 @@ use lstm::Start;
 use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
 use lstm::nn::params::{Params, ParamsMut, ParamsRef};
+use lstm::nn::precision::Precision;
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
@@ -18,6 +19,11 @@ use crate::reference::{Outcome, Reference, Values};
 const FORWARD: f64 = 1e-5;
 /// Of a tensor's largest gradient.
 const GRADIENT: f64 = 1e-4;
+
+/// The same with products of bf16, whose factors are off by 2⁻⁹ of themselves.
+const FORWARD_BF16: f64 = 4e-2;
+/// See [`FORWARD_BF16`].
+const GRADIENT_BF16: f64 = 8e-2;
 
 /// One computation, its random numbers and the random linear loss over what comes out.
 struct Case {
@@ -158,23 +164,30 @@ impl Case {
     fn check_forward(&self) {
         let expected = self.reference().forward(&self.values, None);
         let (got, _) = self.run();
-        self.compare_outcome(&got, &expected);
+        self.compare_outcome(&got, &expected, FORWARD);
     }
 
     fn check(&self) {
         let expected = self.reference().forward(&self.values, None);
         let slopes = self.slopes(&expected);
         let (got, gradients) = self.run();
-        self.compare_outcome(&got, &expected);
+        self.compare_outcome(&got, &expected, FORWARD);
         for (name, slope) in &slopes {
             self.close(&format!("gradient of {name}"), &gradients[name], slope, GRADIENT);
         }
+        let (rounded, gradients) = Precision::Bf16.within(|| self.run());
+        // Whatever is chosen runs in it, and falls back to nothing else.
+        assert_ne!(rounded, got, "bf16 of {:?}", self.config);
+        self.compare_outcome(&rounded, &expected, FORWARD_BF16);
+        for (name, slope) in &slopes {
+            self.close(&format!("bf16 gradient of {name}"), &gradients[name], slope, GRADIENT_BF16);
+        }
     }
 
-    fn compare_outcome(&self, got: &[Vec<f64>; 3], expected: &Outcome) {
-        self.close("output", &got[0], &expected.output, FORWARD);
-        self.close("final h", &got[1], &expected.h, FORWARD);
-        self.close("final c", &got[2], &expected.c, FORWARD);
+    fn compare_outcome(&self, got: &[Vec<f64>; 3], expected: &Outcome, tolerance: f64) {
+        self.close("output", &got[0], &expected.output, tolerance);
+        self.close("final h", &got[1], &expected.h, tolerance);
+        self.close("final c", &got[2], &expected.c, tolerance);
     }
 
     fn close(&self, what: &str, got: &[f64], expected: &[f64], tolerance: f64) {

@@ -9,6 +9,7 @@ use lstm::formats::safetensors::{Contents, Tensor, read, write};
 use lstm::model::penalty::Penalties;
 use lstm::nn::config::{Init, InitScheme, Readout, Wiring};
 use lstm::nn::dropout::{DropoutKind, DropoutRates};
+use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::{AdamSettings, OptimizerKind};
 use lstm::optim::schedule::{Schedule, ScheduleKind, Warmup};
@@ -358,6 +359,36 @@ fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
             ],
         );
     }
+}
+
+/// A run in bf16 goes on with the bits it has for any number of threads; its model is one of f32 like any other, which learned as
+/// much.
+#[test]
+fn a_run_in_bf16_goes_on_with_its_bits_and_learns_as_much() {
+    let texts = texts(3000);
+    let exact = config(&texts);
+    let mut config = exact.clone();
+    config.training.precision = Precision::Bf16;
+    let one = lstm::with_threads(1, || assert_same_bits(&config, &[]));
+    let broken = lstm::with_threads(3, || {
+        assert_same_bits(
+            &config,
+            &[
+                |event| matches!(event, Event::Step { step: 7, .. }),
+                |event| matches!(event, Event::Validated { epoch: 0, .. }),
+            ],
+        )
+    });
+    assert_eq!(one, broken);
+    let valid = |config: &RunConfig| {
+        let folder = tempfile::tempdir().unwrap();
+        finish(&mut create(config, &folder.path().join("run")).unwrap());
+        let run = LoadedRun::open(&folder.path().join("run")).unwrap();
+        (run.card.valid.unwrap().mean(), run.params.values().to_vec())
+    };
+    let ((in_f32, exact), (in_bf16, rounded)) = (valid(&exact), valid(&config));
+    assert_ne!(exact, rounded);
+    assert!((in_bf16 - in_f32).abs() < 0.02, "{in_bf16} nats in bf16, {in_f32} in f32");
 }
 
 #[test]

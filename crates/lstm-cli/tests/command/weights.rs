@@ -1,0 +1,63 @@
+use crate::{line, trained};
+
+/// Weights of fewer bits change a perplexity little, and what is written in them is read as the same bytes.
+#[test]
+fn weights_of_fewer_bits_cost_little_and_a_quarter_of_the_bytes() {
+    let folder = trained("");
+    let loss = |arguments: &str| {
+        let said = line(folder.path(), &format!("eval {arguments} --json"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.json()["nll"].as_f64().unwrap()
+    };
+    let exact = loss("run text.txt");
+    let near = |found: f64, bound: f64| assert!((found - exact).abs() < bound, "{found} and {exact} nats");
+    near(loss("run text.txt --weights f32"), 1e-5);
+    near(loss("run text.txt --weights bf16"), 1e-3);
+    let bytes = loss("run text.txt --weights int8");
+    near(bytes, 5e-3);
+    assert_ne!(bytes, exact);
+
+    let said = line(folder.path(), "quantize run small.safetensors");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(loss("small.safetensors text.txt --weights int8"), bytes, "the same bytes again");
+    let written = |arguments: &str| line(folder.path(), &format!("generate {arguments} --length 30 --seed 3")).out;
+    assert_eq!(written("small.safetensors"), written("run --weights int8"));
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size("small.safetensors") < size("run/model.safetensors"));
+    for (arguments, why) in [
+        ("quantize run small.safetensors", "is there already"),
+        ("quantize small.safetensors other.safetensors", "quantized already"),
+        ("quantize run model.bin", "extension"),
+        ("eval run text.txt --weights int4", "f32, bf16, int8"),
+    ] {
+        let said = line(folder.path(), arguments);
+        assert!(said.code == Some(2) && said.err.contains(why), "{arguments}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_measurement_says_in_how_many_bits_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = "--vocab 30 --hidden 8 --layers 1 --batch 2 --seconds 0 --json";
+    let of = |arguments: &str| line(folder.path(), &format!("bench {arguments} {sizes}")).json();
+    let (train, exact) = (of("train --segment 3 --precision bf16"), of("train --segment 3"));
+    assert_eq!((&train["precision"], &exact["precision"]), (&"bf16".into(), &"f32".into()));
+    // The same numbers, rounded.
+    assert_ne!(train["losses"], exact["losses"]);
+    assert!((train["losses"][3].as_f64().unwrap() - exact["losses"][3].as_f64().unwrap()).abs() < 1e-2);
+    let share = train["gflops"].as_f64().unwrap() / train["peak_gflops"].as_f64().unwrap();
+    assert!((share / train["peak_share"].as_f64().unwrap() - 1.0).abs() < 1e-6);
+    let norms = ["f32", "bf16", "int8"].map(|weights| {
+        let measured = of(&format!("decode --weights {weights}"));
+        assert_eq!(measured["weights"], weights);
+        measured["score_norm"].as_f64().unwrap()
+    });
+    assert!(norms.iter().all(|norm| (norm / norms[0] - 1.0).abs() < 1e-2), "{norms:?}");
+    assert!(norms[0] != norms[1] && norms[1] != norms[2]);
+    for (arguments, why) in
+        [("bench decode --precision bf16", "--weights"), ("bench train --weights int8", "--precision")]
+    {
+        let said = line(folder.path(), arguments);
+        assert!(said.code == Some(2) && said.err.contains(why), "{arguments}: {}", said.err);
+    }
+}
