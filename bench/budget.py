@@ -30,7 +30,7 @@ def sweep(args):
                 last = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
                 epochs = max(record.get("epoch", 0) for record in last)
                 record = {
-                    "text": args.name or Path(args.text).name, "budget": budget, "hidden": int(hidden), "layers": model["layers"],
+                    "text": args.name or Path(args.text).name, "budget": budget, "hidden": int(hidden), "layers": model["lstm"]["layers"],
                     "dropout": model["dropout"]["input"], "parameters": result["parameters"], "epochs": epochs,
                     "seconds": round(result["seconds"], 1), "tokens_per_second": round(result["tokens_per_second"]),
                     "valid": result["valid"]["perplexity"], "test": result["test"]["perplexity"],

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use lstm::formats::write_bytes;
 use lstm::pack::Packer;
 
@@ -88,7 +88,7 @@ pub fn unpack(Unpack { run, file, common }: Unpack) -> Result<ExitCode> {
     let progress = Progress::new();
     let text = packer.unpack(&packed, &mut |done, of| progress.bytes("unpacking", done, of));
     progress.finish();
-    let text = text.with_context(|| file.display().to_string())?;
+    let text = text.map_err(|error| anyhow!("{}: {error}", file.display()))?;
     write_bytes(&out, &text)?;
     talk(format_args!("wrote {}: {} bytes", out.display(), grouped(text.len() as u64)));
     Ok(ExitCode::SUCCESS)
@@ -111,8 +111,8 @@ impl Common {
 fn read(file: &Path) -> Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context("standard input cannot be read")?;
-        return Ok(bytes);
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
+        return read.map(|_| bytes).map_err(|error| anyhow!("standard input cannot be read: {error}"));
     }
-    std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+    std::fs::read(file).map_err(|error| anyhow!("{} cannot be read: {error}", file.display()))
 }

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn tokens_behind_a_stop_are_not_handed_out() {
-        let tokenizer = tokenizer(TokenizerKind::Words, "the cat sees a dog .\n");
+        let tokenizer = tokenizer(TokenizerKind::Words, &"the cat sees a dog .\n".repeat(2));
         let ids = tokenizer.encode("the cat sees a dog").unwrap();
         let stops = Stops::new(&["cat sees a".to_owned()]).unwrap();
         let mut text = Text::new(&tokenizer, "", stops, false, true);

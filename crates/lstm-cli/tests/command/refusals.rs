@@ -417,7 +417,7 @@ fn absurd_numbers_in_the_files_of_a_run() {
         ("layers = 2", "layers = 4294967296"),
         ("layers = 2", "layers = 9223372036854775807"),
         ("hidden = 8", "hidden = 9223372036854775807"),
-        ("embedding = 6", "embedding = 9223372036854775807"),
+        ("input = 6", "input = 9223372036854775807"),
         ("softmaxes = 1", "softmaxes = 9223372036854775807"),
         ("batch = 4", "batch = 0"),
         ("learning_rate = ", "learning_rate = -"),

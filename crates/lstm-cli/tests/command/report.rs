@@ -110,7 +110,7 @@ fn runs_are_laid_over_one_another_with_what_differs() {
     let lines: Vec<Vec<&str>> = said.out.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!((lines.len(), lines[0].len()), (3, lines[2].len()), "{}", said.out);
     let column = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();
-    assert_eq!([1, 2].map(|run| lines[run][column("seed")]), ["1", "2"]);
+    assert_eq!([1, 2].map(|run| lines[run][column("training.seed")]), ["1", "2"]);
     assert!(lines[1][column("test")].parse::<f64>().unwrap() > 1.0);
     // What is no page of this program stays.
     std::fs::write(path.join("mine.html"), "mine").unwrap();

@@ -275,7 +275,7 @@ unsafe fn bf16_panel<S: Simd>(simd: S, depth: usize, x: *const f32, words: *cons
                 unsafe { add_words(simd, &mut totals[odd], *x.add(k), words.add(k * HALF + first), step) };
             }
         }
-        if depth % 2 > 0 {
+        if !depth.is_multiple_of(2) {
             let k = depth - 1;
             // SAFETY: as above.
             unsafe { add_words(simd, &mut totals[0], *x.add(k), words.add(k * HALF + first), step) };

@@ -56,8 +56,8 @@ impl Kernel for Panel {
             let count = columns.saturating_sub(first).min(S::LANES);
             let from = source.data.wrapping_add(first * source.column);
             let to = panel.wrapping_add(first);
-            // SAFETY, for every access below: as the caller of `pair_panel` promises.
             if source.column == 1 {
+                // SAFETY: rows below `depth` of `columns` values are readable, as the caller of `pair_panel` promises.
                 let row = |k: usize| unsafe {
                     match k < depth {
                         true if count == S::LANES => simd.load(from.add(k * source.row)),
@@ -66,6 +66,7 @@ impl Kernel for Panel {
                     }
                 };
                 for word in 0..words {
+                    // SAFETY: the panel holds `words` rows of `width` words, as the caller promises.
                     unsafe { simd.store(to.add(word * width), simd.pair(row(2 * word), row(2 * word + 1))) };
                 }
                 continue;
@@ -75,12 +76,14 @@ impl Kernel for Panel {
             for word in (0..words).step_by(S::LANES) {
                 let rest = depth - 2 * word;
                 for lane in 0..count {
+                    // SAFETY: column `first + lane` has `rest` values from row `2 * word` on; a square has a row a lane.
                     unsafe {
                         let at = from.add(2 * word + lane * source.column);
                         let words = pair_of(simd, at, rest);
                         simd.store(square.0.as_mut_ptr().add(lane * S::LANES), words);
                     }
                 }
+                // SAFETY: rows up to `words` of the panel are written, of `width` words, as the caller promises.
                 unsafe {
                     if word + S::LANES <= words {
                         simd.transpose(square.0.as_ptr(), S::LANES, to.add(word * width), width);

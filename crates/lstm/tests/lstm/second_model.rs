@@ -262,6 +262,7 @@ fn a_model_of_ones_own_trains_in_the_same_loop_and_goes_on_with_the_same_bits() 
     let mut trainer = go_on(&stopped).unwrap();
     assert_eq!((trainer.step(), trainer.task().config.period), (23, 9.0));
     assert_eq!(trainer.run(&mut |_| (), None).unwrap().valid, outcome.valid);
+    drop(trainer);
     for file in ["model.safetensors", "checkpoint.safetensors"] {
         let [once, again] = [&whole, &stopped].map(|folder| read(&folder.join(file)).unwrap());
         assert_eq!(once.tensors(), again.tensors(), "{file}");

@@ -37,7 +37,9 @@ impl PackedRecurrence {
         match self.precision {
             Precision::F32 => {
                 pack_blocks(packed, &[(weight_hh, recurrent)], hidden);
-                projection.map(|source| pack_columns(packed_projection, source, hidden, recurrent, 1));
+                if let Some(source) = projection {
+                    pack_columns(packed_projection, source, hidden, recurrent, 1);
+                }
             }
             Precision::Bf16 => {
                 let source = Source { data: weight_hh.as_ptr(), row: 1, column: recurrent };
