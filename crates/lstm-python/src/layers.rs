@@ -20,6 +20,9 @@ const MOST_SPARE: usize = 64;
 /// The tapes that wait for the next pass: its memory is there already, page by page.
 type Spare = Arc<Mutex<Vec<Tape>>>;
 
+/// The output, the final h and c, the pass for a way back, and where they were asked for the cells of each layer.
+type Outcome<'py> = (Given<'py>, Given<'py>, Given<'py>, Option<Pass>, Vec<Given<'py>>);
+
 /// The layers of an LSTM, without parameters.
 #[pyclass(frozen, module = "lstm_cpu._native")]
 pub(crate) struct Layers {
@@ -153,7 +156,7 @@ impl Layers {
         keep: bool,
         cells: bool,
         threads: usize,
-    ) -> PyResult<(Given<'py>, Given<'py>, Given<'py>, Option<Pass>, Vec<Given<'py>>)> {
+    ) -> PyResult<Outcome<'py>> {
         let course = self.course(shape, lengths, batch_sizes, dropout, threads)?;
         let arrays = self.arrays(&parameters)?;
         let input = values(&input, "input", &course.shape(self.lstm.config().input))?;

@@ -19,7 +19,8 @@ fn weights_of_fewer_bits_cost_little_and_a_quarter_of_the_bytes() {
 
     let said = line(folder.path(), "quantize run small.safetensors");
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert_eq!(loss("small.safetensors text.txt --weights int8"), bytes, "the same bytes again");
+    // The same bytes again; a sum of f32 may differ in its last bit.
+    assert!((loss("small.safetensors text.txt --weights int8") - bytes).abs() < 1e-8 * bytes);
     let written = |arguments: &str| line(folder.path(), &format!("generate {arguments} --length 30 --seed 3")).out;
     assert_eq!(written("small.safetensors"), written("run --weights int8"));
     let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
