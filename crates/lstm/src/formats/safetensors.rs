@@ -270,6 +270,12 @@ fn header(path: &Path, file: &mut std::fs::File, length: u64) -> Result<Header, 
     file.read_exact(&mut size).map_err(trouble)?;
     let size = u64::from_le_bytes(size);
     if size > MOST_HEADER || size > length - 8 {
+        // What begins otherwise never was one: a text, an archive.
+        let mut first = [0];
+        if file.read_exact(&mut first).is_ok() && first != *b"{" {
+            let why = "it is no model; give a run folder or a model file that `lstm train` made";
+            return Err(unusable(why.to_owned()));
+        }
         return Err(damaged(&format!("its header says that it has {size} bytes itself, in a file of {length}")));
     }
     let mut header = vec![0; size as usize];
