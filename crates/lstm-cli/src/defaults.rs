@@ -105,6 +105,17 @@ pub fn shown(train: clap::Command) -> clap::Command {
     })
 }
 
+/// The command `train` of another task with the defaults of its options in their help: `settings` says where each is in `config`.
+pub fn shown_by(train: clap::Command, config: &Value, settings: &[(&str, &str)]) -> clap::Command {
+    train.mut_args(|argument| {
+        let place = argument.get_long().and_then(|long| settings.iter().find(|(option, _)| *option == long));
+        let Some((_, at)) = place else { return argument };
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let default = config.pointer(at).filter(|value| !value.is_null()).map_or("none".to_owned(), written);
+        argument.help(format!("{help} [default: {default}]"))
+    })
+}
+
 /// The configurations without options: with a text, without one, and with each preset.
 struct Configurations {
     text: Value,
@@ -194,7 +205,8 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 21] = [
+    const OTHERS: [&str; 22] = [
+        "task",
         "from",
         "tensorboard",
         "non-monotone",

@@ -26,10 +26,10 @@ const BASELINE_ORDER: usize = 5;
 #[derive(clap::Args)]
 pub struct Eval {
     /// The model: a run folder, or a model file
-    run: PathBuf,
+    pub run: PathBuf,
     /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it;
     /// where none is given the run's own test text
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
     #[arg(long, requires = "file")]
     lossy: bool,
@@ -44,10 +44,10 @@ pub struct Eval {
     weights: Option<Weights>,
     /// Print one JSON object [default: a sentence]
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
-    threads: Option<usize>,
+    pub threads: Option<usize>,
 }
 
 /// Evaluates and prints.

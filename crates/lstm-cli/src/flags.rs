@@ -1,5 +1,7 @@
 //! The library names settings, the command flags: `batch` in a sentence of the library is --batch here.
 
+use std::sync::LazyLock;
+
 use lstm::formats::FormatError;
 use lstm::run::error::TrainError;
 
@@ -34,7 +36,9 @@ fn with_flags(said: &str, commands: &clap::Command) -> String {
 
 /// Whether a subcommand has a flag of this name.
 fn is_flag(name: &str, commands: &clap::Command) -> bool {
-    commands.get_subcommands().flat_map(clap::Command::get_arguments).any(|flag| flag.get_long() == Some(name))
+    static OF_TASKS: LazyLock<Vec<clap::Command>> = LazyLock::new(crate::tasks::train_commands);
+    let all = commands.get_subcommands().chain(OF_TASKS.iter());
+    all.flat_map(clap::Command::get_arguments).any(|flag| flag.get_long() == Some(name))
 }
 
 #[cfg(test)]

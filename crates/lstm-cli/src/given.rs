@@ -2,11 +2,13 @@
 //! reason, before anything is read.
 
 use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::ArgMatches;
 use clap::error::ContextKind;
 use clap::parser::ValueSource;
+use lstm::run::TaskKind;
 
 /// Options that change nothing with an option, or without it.
 struct Idle {
@@ -37,7 +39,37 @@ const SAMPLING: Which = Which::These(&["temperature", "top-k", "top-p", "min-p",
 const CACHE_AND_DYNAMIC: [&str; 6] =
     ["cache-theta", "cache-weight", "cache-window", "dynamic-rate", "dynamic-decay", "dynamic-segment"];
 
-const IDLE: [Idle; 11] = [
+/// `lstm train` of a task beside language.
+const TRAIN_TASK: &str = "train --task";
+
+const IDLE: [Idle; 14] = [
+    Idle {
+        command: TRAIN_TASK,
+        when: When::With("resume"),
+        options: Which::AllBut(&[
+            "resume",
+            "learning-rate",
+            "epochs",
+            "steps",
+            "budget",
+            "patience",
+            "threads",
+            "json",
+        ]),
+        why: "a run goes on as its config.toml says, in its own folder; leave it out, or start a new run",
+    },
+    Idle {
+        command: TRAIN_TASK,
+        when: When::With("split"),
+        options: Which::These(&["valid", "test"]),
+        why: "--split holds validation and test out of the training data; leave one of them out",
+    },
+    Idle {
+        command: TRAIN_TASK,
+        when: When::Without("out"),
+        options: Which::These(&["force"]),
+        why: "a run that is not given a folder takes a free one and replaces none; name the one to replace",
+    },
     Idle {
         command: "train",
         when: When::With("resume"),
@@ -160,8 +192,50 @@ const IDLE: [Idle; 11] = [
     },
 ];
 
-/// Refuses the first option of a subcommand that has no part in what is asked for.
-pub fn refuse_idle(command: &clap::Command, matches: &ArgMatches) -> Result<()> {
+/// Options that only models of one task have.
+struct OfTask {
+    /// The subcommand.
+    command: &'static str,
+    task: TaskKind,
+    options: &'static [&'static str],
+}
+
+const OF_TASK: [OfTask; 1] = [OfTask {
+    command: "eval",
+    task: TaskKind::Language,
+    options: &[
+        "lossy",
+        "baseline",
+        "adapt",
+        "tune",
+        "cache-theta",
+        "cache-weight",
+        "cache-window",
+        "dynamic-rate",
+        "dynamic-decay",
+        "dynamic-segment",
+        "weights",
+    ],
+}];
+
+/// Refuses an option that is of models of another task than the one that is given as `run`.
+fn refuse_of_task(command: &clap::Command, matches: &ArgMatches, is_given: impl Fn(&str) -> bool) -> Result<()> {
+    let of_command: Vec<&OfTask> = OF_TASK.iter().filter(|of| of.command == command.get_name()).collect();
+    let any = of_command.iter().any(|of| of.options.iter().any(|option| is_given(option)));
+    let Some(run) = matches.try_get_one::<PathBuf>("run").ok().flatten().filter(|_| any) else { return Ok(()) };
+    let task = TaskKind::of(run)?;
+    for OfTask { task: of, options, .. } in of_command.into_iter().filter(|of| of.task != task) {
+        if let Some(option) = options.iter().find(|option| is_given(option)) {
+            bail!(
+                "--{option} has no part in a model of the task {task}: it is of models of the task {of}; leave it out"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the first option of a subcommand that has no part in what is asked for. `task`: that of `lstm train`.
+pub fn refuse_idle(task: TaskKind, command: &clap::Command, matches: &ArgMatches) -> Result<()> {
     let given: Vec<String> = command
         .get_arguments()
         .filter(|argument| matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine))
@@ -171,7 +245,12 @@ pub fn refuse_idle(command: &clap::Command, matches: &ArgMatches) -> Result<()> 
         })
         .collect();
     let is_given = |name: &str| given.iter().any(|given| given == name);
-    for Idle { when, options, why, .. } in IDLE.iter().filter(|idle| idle.command == command.get_name()) {
+    refuse_of_task(command, matches, is_given)?;
+    let name = match command.get_name() {
+        "train" if task != TaskKind::Language => TRAIN_TASK,
+        name => name,
+    };
+    for Idle { when, options, why, .. } in IDLE.iter().filter(|idle| idle.command == name) {
         let (applies, decides, with) = match when {
             When::With(option) => (is_given(option), option, "with"),
             When::Without(option) => (!is_given(option), option, "without"),
@@ -223,7 +302,8 @@ mod tests {
     fn every_option_of_the_table_exists() {
         for Idle { command, when, options, .. } in &IDLE {
             let root = Cli::command();
-            let command = root.find_subcommand(command).unwrap();
+            let tasks = crate::tasks::train_commands();
+            let command = if *command == TRAIN_TASK { &tasks[0] } else { root.find_subcommand(command).unwrap() };
             let (When::With(decides) | When::Without(decides)) = when;
             let (Which::These(these) | Which::AllBut(these)) = options;
             for name in these.iter().chain([decides]) {
@@ -298,13 +378,14 @@ mod tests {
             "resume" => &["run"],
             "tensorboard" => &["curves"],
             "threads" => &["1"],
+            "task" => &["language"],
             _ => &[],
         }
     }
 
     /// Options that change where a run lies and how it is shown.
-    const OF_THE_COMMAND: [&str; 9] =
-        ["from", "vocabulary", "out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
+    const OF_THE_COMMAND: [&str; 10] =
+        ["task", "from", "vocabulary", "out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
 
     fn options_of_train() -> Vec<(String, bool)> {
         let command = Cli::command();
@@ -334,7 +415,7 @@ mod tests {
             .chain(line)
             .map(|word| word.replace("text.txt", folder.join("text.txt").to_str().unwrap()));
         let matches = command.clone().try_get_matches_from(line).map_err(|error| error.to_string())?;
-        refuse_idle(command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1)
+        refuse_idle(TaskKind::Language, command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1)
             .map_err(|error| error.to_string())?;
         let Command::Train(options) = Cli::from_arg_matches(&matches).unwrap().command else { unreachable!() };
         let checked = || -> Result<RunConfig> {
@@ -404,7 +485,11 @@ mod tests {
                 };
                 let matches =
                     command.clone().get_matches_from([&["lstm", "train", "--resume=run"], &line[..]].concat());
-                let said = refuse_idle(command.find_subcommand("train").unwrap(), matches.subcommand().unwrap().1);
+                let said = refuse_idle(
+                    TaskKind::Language,
+                    command.find_subcommand("train").unwrap(),
+                    matches.subcommand().unwrap().1,
+                );
                 let lasting = ["resume", "valid", "test", "learning-rate", "tensorboard", "threads", "json"];
                 let taken = lasting.iter().chain(&["epochs", "steps", "budget", "patience"]).any(|one| *one == option);
                 match said {

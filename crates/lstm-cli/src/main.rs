@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod defaults;
 mod eval;
+mod eval_sequence;
 mod find_rate;
 mod flags;
 mod generate;
@@ -18,18 +19,25 @@ mod measured;
 mod notes;
 mod output;
 mod pack;
+mod predict;
+mod predict_sequence;
 mod progress;
 mod quantize;
 mod regularisation_options;
 mod repeat;
 mod report;
 mod score;
+mod sequence_train;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
 mod show_file;
+mod show_sequence;
 mod signals;
 mod stdin;
+mod task_options;
+mod task_train;
+mod tasks;
 mod train;
 mod train_options;
 
@@ -37,8 +45,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use lstm::run::TaskKind;
 
-/// LSTM language models: train on a text, evaluate, generate, look inside.
+/// LSTM networks: train on a text or on labelled data, evaluate, predict, generate, look inside.
 #[derive(Parser)]
 #[command(name = "lstm", version, max_term_width = 110)]
 struct Cli {
@@ -50,8 +59,10 @@ struct Cli {
 enum Command {
     /// Train a model on a text, or on the built-in language
     Train(Box<train_options::Train>),
-    /// Measure a trained model's perplexity on a text
+    /// Measure a trained model: a language model's perplexity on a text, a classifier's accuracy
     Eval(eval::Eval),
+    /// Say what a model that is no language model makes of data: labels and probabilities, as CSV or JSON lines
+    Predict(predict::Predict),
     /// Write with a trained model
     Generate(generate::Generate),
     /// Show how surprising each token of a text is to a model, in nats, and each line's perplexity
@@ -88,28 +99,34 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let mut known = described();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let task = tasks::of_train(&arguments);
+    let mut known = described(task);
     let matches =
         known.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|error| given::plainly(error).exit());
-    let command = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     lstm::check_isa()
         .map_err(anyhow::Error::msg)
         .and_then(|()| match matches.subcommand() {
-            Some((name, given)) => known.find_subcommand(name).map_or(Ok(()), |known| given::refuse_idle(known, given)),
+            Some((name, given)) => {
+                known.find_subcommand(name).map_or(Ok(()), |known| given::refuse_idle(task, known, given))
+            }
             None => Ok(()),
         })
-        .and_then(|()| run(command))
+        .and_then(|()| match matches.subcommand() {
+            Some(("train", given)) if task != TaskKind::Language => tasks::train(task, given),
+            _ => run(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command),
+        })
         .unwrap_or_else(|error| output::failure(&error, &known))
 }
 
-/// The command with all its subcommands, and with the defaults of `train` in its help. A negative number is an option's value, which says
+/// The command with all its subcommands, with the `train` of a task, and with the defaults of that in its help. A negative number is an option's value, which says
 /// itself what it has to be, and no option of its own.
-fn described() -> clap::Command {
+fn described(task: TaskKind) -> clap::Command {
     let numbers = |option: clap::Arg| {
         let takes_values = option.get_long().is_some() && option.get_action().takes_values();
         option.allow_negative_numbers(takes_values)
     };
-    let command = Cli::command().mut_subcommand("train", defaults::shown);
+    let command = Cli::command().mut_subcommand("train", |train| tasks::train_command(task, train));
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     names.iter().fold(command, |command, name| command.mut_subcommand(name, |command| command.mut_args(numbers)))
 }
@@ -117,7 +134,8 @@ fn described() -> clap::Command {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(command) => train::run(*command),
-        Command::Eval(command) => eval::run(command),
+        Command::Eval(command) => tasks::evaluate(command),
+        Command::Predict(command) => tasks::predict(command),
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),
         Command::Pack(command) => pack::pack(command),
@@ -128,7 +146,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Convert(command) => convert::run(command),
         Command::Quantize(command) => quantize::run(command),
-        Command::Show(command) => show::run(command),
+        Command::Show(command) => tasks::show(command),
         Command::Inspect(command) => inspect::run(*command),
         Command::Lab(command) => lab::run(command),
         Command::Report(command) => report::run(command),
@@ -136,7 +154,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions { shell } => {
             // Into memory first: what writes them takes a reader that has seen enough for a defect.
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut described(), "lstm", &mut script);
+            clap_complete::generate(shell, &mut described(TaskKind::Language), "lstm", &mut script);
             std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }

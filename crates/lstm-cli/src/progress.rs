@@ -31,7 +31,12 @@ pub struct Progress {
     first_step: Option<(f64, f64)>,
     /// The text that is being evaluated, while one is.
     evaluated: &'static str,
+    /// What a loss is shown as: a name, and its value.
+    figure: Figure,
 }
+
+/// The name of what a loss is shown as, and its value.
+pub type Figure = (&'static str, fn(Loss) -> f64);
 
 /// The stage that is going on.
 struct Shown {
@@ -82,8 +87,13 @@ fn watch(shown: &(Mutex<Shown>, Condvar)) {
 }
 
 impl Progress {
-    /// A live line if standard error is a terminal.
+    /// A live line if standard error is a terminal, that shows perplexities.
     pub fn new() -> Self {
+        Self::of(("perplexity", |loss| loss.perplexity()))
+    }
+
+    /// The same that shows losses as this figure.
+    pub fn of(figure: Figure) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1000);
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {wide_msg}") {
@@ -98,7 +108,7 @@ impl Progress {
         let watched = shown.clone();
         // Where the system gives no thread, the lines that stay are all there are.
         let _ = std::thread::Builder::new().spawn(move || watch(&watched));
-        Self { shown, started: now, done: 0, first_step: None, evaluated: "" }
+        Self { shown, started: now, done: 0, first_step: None, evaluated: "", figure }
     }
 
     /// Something begins that may take more than a moment.
@@ -115,12 +125,17 @@ impl Progress {
                 let (spent_before, before) = *self.first_step.get_or_insert((*spent, *progress));
                 self.evaluated = "validation";
                 let line = format!(
-                    "epoch {} step {}/{}  loss {epoch_loss:.4}  perplexity {}  {} tokens/s  {} left",
+                    "epoch {} step {}/{}  loss {epoch_loss:.4}{}  {} {}/s  {} left",
                     epoch + 1,
                     of_epoch.0,
                     of_epoch.1,
-                    perplexity(epoch_loss.exp()),
+                    if self.is_language() {
+                        format!("  perplexity {}", perplexity(epoch_loss.exp()))
+                    } else {
+                        String::new()
+                    },
                     grouped(*tokens_per_second as u64),
+                    self.positions(),
                     left(spent - spent_before, progress - before, 1.0 - progress),
                 );
                 let wait = Duration::from_secs_f64(SHARE_OF_TRAINING * spent).clamp(SILENCE, SILENCE_OF_TRAINING);
@@ -130,17 +145,14 @@ impl Progress {
             Event::Evaluating { tokens, of } => self.pass(self.evaluated, *tokens, *of, None),
             Event::Validated { epoch, train, valid, best, .. } => {
                 self.evaluated = "test";
-                let valid = valid
-                    .map_or("no validation text".to_owned(), |loss| format!("valid {}", perplexity(loss.perplexity())));
+                let without = if self.is_language() { "no validation text" } else { "nothing to watch" };
+                let valid = valid.map_or(without.to_owned(), |loss| format!("valid {}", self.value(loss)));
                 let best = if *best { "  best, saved" } else { "" };
-                self.say(&format!(
-                    "epoch {:>3}  perplexity: train {}  {valid}{best}",
-                    epoch + 1,
-                    perplexity(train.perplexity())
-                ));
+                let (name, train) = (self.figure.0, self.value(*train));
+                self.say(&format!("epoch {:>3}  {name}: train {train}  {valid}{best}", epoch + 1));
             }
             Event::EpochEnded { epoch, train, .. } => {
-                self.say(&format!("epoch {:>3}  perplexity: train {}", epoch + 1, perplexity(train.perplexity())));
+                self.say(&format!("epoch {:>3}  {}: train {}", epoch + 1, self.figure.0, self.value(*train)));
             }
             Event::Averaging { step } => {
                 self.say(&format!("averaging the weights from step {} on", grouped(*step)));
@@ -148,6 +160,21 @@ impl Progress {
             // The final table says it.
             Event::Tested { .. } | Event::Gates { .. } | Event::Sampled { .. } => {}
         }
+    }
+
+    fn is_language(&self) -> bool {
+        self.figure.0 == "perplexity"
+    }
+
+    /// What is predicted.
+    fn positions(&self) -> &'static str {
+        if self.is_language() { "tokens" } else { "predictions" }
+    }
+
+    /// A loss as it is shown.
+    fn value(&self, loss: Loss) -> String {
+        let value = (self.figure.1)(loss);
+        if self.is_language() { perplexity(value) } else { format!("{value:.4}") }
     }
 
     /// Shows how far a pass over a text is, now and then.
@@ -160,7 +187,7 @@ impl Progress {
         let spent = self.started.elapsed().as_secs_f64();
         let loss = loss.map_or(String::new(), |loss| format!("  perplexity {}", perplexity(loss.perplexity())));
         let (done, of, left) = (grouped(tokens as u64), grouped(of as u64), left(spent, share, 1.0 - share));
-        self.live(share, format!("{what}  {done}/{of} tokens{loss}  {left} left"), SILENCE);
+        self.live(share, format!("{what}  {done}/{of} {}{loss}  {left} left", self.positions()), SILENCE);
     }
 
     /// Shows how many bytes are done.

@@ -22,10 +22,10 @@ use crate::show_file::show_file;
 pub struct Show {
     /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .keras, .h5); where none is given, the
     /// runs in runs/ are listed
-    run: Option<PathBuf>,
+    pub run: Option<PathBuf>,
     /// Print one JSON object [default: a table]
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// The run, for machines.

@@ -12,11 +12,11 @@ use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::parts::Frozen;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
 use lstm::plan::{Basis, Decided, optimizer_of_rate};
-use lstm::run::Length;
 use lstm::run::config::RunConfig;
 use lstm::run::fine_tuning::VocabularyChange;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
+use lstm::run::{Length, TaskKind};
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
 use lstm::text::shuffle::Shuffle;
@@ -32,6 +32,10 @@ pub struct Train {
     /// A text file, also compressed (.gz, .zst), or a folder of them, or - for standard input, which is then kept in the run
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
+    /// What is learned: language, the next token of a text; classify, a label for each text. Each has options of its own, which
+    /// --task classify --help shows [default: language]
+    #[arg(long, default_value = "language", hide_default_value = true, value_name = "TASK")]
+    task: TaskKind,
     /// A named bundle of choices: textlstm (of the word after five, by the hand-built LSTM of the report that this project grew
     /// from, which reads out its output gate), small, medium, large (Zaremba et al. 2014), awd (Merity et al. 2017), char (a
     /// character model) [default: a text's run is planned for it, the time and this machine, and explained]
@@ -264,7 +268,7 @@ struct TrainingOptions {
 /// How long: the first bound that is reached ends the run.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Length")]
-struct LengthOptions {
+pub struct LengthOptions {
     /// Most epochs
     #[arg(long)]
     epochs: Option<usize>,
@@ -355,9 +359,9 @@ fn mebibytes(text: &str) -> Result<u64, String> {
 
 /// The percentages of a split.
 #[derive(Clone)]
-struct Shares(Vec<u32>);
+pub struct Shares(pub Vec<u32>);
 
-fn shares(text: &str) -> Result<Shares, String> {
+pub fn shares(text: &str) -> Result<Shares, String> {
     let shares: Result<Vec<u32>, _> = text.split('/').map(str::parse).collect();
     shares
         .ok()
@@ -422,7 +426,7 @@ pub fn duration(text: &str) -> Result<f64, String> {
     }
 }
 
-fn set<T: Copy>(target: &mut T, value: Option<T>) {
+pub fn set<T: Copy>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *target = value;
     }
@@ -746,7 +750,8 @@ impl TrainingOptions {
 }
 
 impl LengthOptions {
-    fn length(&self) -> Length {
+    /// The bounds that are given.
+    pub fn length(&self) -> Length {
         let Self { epochs, steps, budget, patience } = *self;
         Length { epochs, steps, budget, patience }
     }

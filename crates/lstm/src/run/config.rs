@@ -10,6 +10,7 @@ use crate::nn::config::{ConfigError, at_least_one, within};
 use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
+use crate::run::task_kind::TaskKind;
 use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::documents::{Documents, LineEnds, Reading};
@@ -146,6 +147,8 @@ impl RunConfig {
 }
 
 impl Settings for RunConfig {
+    const TASKS: &'static [TaskKind] = &[TaskKind::Language];
+
     fn training(&self) -> &Training {
         &self.training
     }

@@ -12,6 +12,8 @@ pub mod preset;
 pub mod saved;
 pub mod settings;
 pub mod summary;
+pub mod task_kind;
 pub mod training;
 
+pub use task_kind::TaskKind;
 pub use training::Length;

@@ -18,6 +18,7 @@ use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
+use crate::run::task_kind::TaskKind;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::texts::{test_text, training_text, validation_text};
@@ -52,7 +53,7 @@ pub struct ModelCard {
 }
 
 /// The metadata key of the tokenizer: the text of its `tokenizer.json`.
-const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// Writes a model file.
 pub(crate) fn save_model(path: &Path, params: &Params, card: &ModelCard, texts: &Texts) -> Result<(), FormatError> {
@@ -88,7 +89,7 @@ pub(crate) fn load_model(path: &Path, layout: &Arc<Layout>) -> Result<(Params, M
     Ok((model_params(layout, contents, path)?, card))
 }
 
-fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
+pub(crate) fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
     serde_json::from_value(contents.document.clone()).map_err(|e| {
         let why = match contents.document.get("epoch_loss") {
             Some(_) => "it is a checkpoint, from which a run goes on, and no model; give the model.safetensors beside it, or the \
@@ -101,7 +102,7 @@ fn card(contents: &Contents, path: &Path) -> Result<ModelCard, FormatError> {
 }
 
 /// The parameters of a model file, of which nothing may be left over.
-fn model_params(layout: &Arc<Layout>, contents: Contents, path: &Path) -> Result<Params, FormatError> {
+pub(crate) fn model_params(layout: &Arc<Layout>, contents: Contents, path: &Path) -> Result<Params, FormatError> {
     check_shapes(layout, &contents, path)?;
     contents.refuse_others(path, |name| layout.entries().iter().any(|entry| entry.name == name))?;
     Ok(contents.into_params(layout))
@@ -263,6 +264,7 @@ impl LoadedRun {
         }
         let contents = map(path)?;
         let card = card(&contents, path)?;
+        TaskKind::of_settings(&card.config, path)?.check(RunConfig::TASKS, path)?;
         let Some(text) = contents.texts.get(TOKENIZER).filter(|_| !card.config.is_null()) else {
             let why = "it says nothing of its tokenizer, as model files of earlier versions, and those of some million tokens, do; \
                        give the run folder that it lies in, or put it back into it";

@@ -12,6 +12,7 @@ use crate::formats::{FormatError, read_bounded, write_bytes};
 use crate::nn::config::ConfigError;
 use crate::run::earlier::{as_now, without_nt_asgd};
 use crate::run::folder::RunFolder;
+use crate::run::task_kind::TaskKind;
 use crate::run::training::Training;
 
 /// The version of the `config.toml` this program writes.
@@ -21,13 +22,16 @@ const VERSION: i64 = 2;
 const FIRST: i64 = 1;
 
 /// The most bytes of a `config.toml`, which has some two thousand.
-const MOST_BYTES: u64 = 1 << 20;
+pub(crate) const MOST_BYTES: u64 = 1 << 20;
 
 /// The settings that say how long a run is.
 const BOUNDS: [&str; 4] = ["epochs", "steps", "budget", "patience"];
 
 /// Everything that decides a run's bits: the settings of the loop, and those of what it trains beside them.
 pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
+    /// The tasks whose settings these can be, by the `task` of `config.toml`; none for a model of one's own, which is not asked for it.
+    const TASKS: &'static [TaskKind] = &[];
+
     /// The settings of the loop.
     fn training(&self) -> &Training;
 
@@ -144,11 +148,12 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
         #[derive(Deserialize)]
         struct Versioned {
             version: Option<toml::Spanned<i64>>,
+            task: Option<String>,
         }
         let damaged = |e: String| {
             unusable(format!("it is no configuration of this program; undo the change, or restore it from a copy\n{e}"))
         };
-        let Versioned { version } = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        let Versioned { version, task } = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
         let version =
             version.ok_or_else(|| unusable(format!("it should say version = {VERSION}; restore it from a copy")))?;
         let number = *version.get_ref();
@@ -157,6 +162,9 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
         }
         if number < FIRST {
             return Err(unusable(format!("it should say version = {VERSION}; restore it from a copy")));
+        }
+        if !Self::TASKS.is_empty() {
+            TaskKind::of_settings(&json!({ "task": task }), &path)?.check(Self::TASKS, &path)?;
         }
         // Every other key is one of a setting; blanks in the version's place keep the numbers of the lines.
         let line = text[..version.span().start].rfind('\n').map_or(0, |at| at + 1);

@@ -22,7 +22,7 @@ fn packed(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// The bytes of a line as text. offset: where they begin in the file.
-pub(super) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>, TextError> {
+pub(crate) fn as_text<'a>(path: &Path, offset: u64, bytes: &'a [u8], lossy: bool) -> Result<Cow<'a, str>, TextError> {
     // A byte-order mark is no part of the first word.
     let (offset, bytes) = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
         Some(rest) if offset == 0 => (3, rest),

@@ -4,7 +4,7 @@ mod archive;
 pub mod batch;
 pub mod builtin;
 pub mod corpus;
-mod decode;
+pub(crate) mod decode;
 pub mod documents;
 mod file_kind;
 pub mod folder;

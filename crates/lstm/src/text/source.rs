@@ -85,6 +85,16 @@ impl Source {
         Self { parts, reading: self.reading.clone() }
     }
 
+    /// All of it, unpacked: of a file that is a list of examples, which are in memory anyway.
+    pub(crate) fn read_whole(&self) -> Result<Vec<u8>, TextError> {
+        let mut bytes = Vec::new();
+        for part in &self.parts {
+            let mut reader = part.reader(0)?.take(part.bytes());
+            reader.read_to_end(&mut bytes).map_err(|error| part.trouble(error))?;
+        }
+        Ok(bytes)
+    }
+
     /// The files that it is of.
     pub(crate) fn files(&self) -> usize {
         let mut paths: Vec<&Path> = self.parts.iter().map(Part::path).collect();

@@ -56,7 +56,7 @@ impl Extension {
     }
 
     /// Puts the bounds that are given in the place of those there are.
-    pub(super) fn lengthen(&self, training: &mut Training) {
+    pub(crate) fn lengthen(&self, training: &mut Training) {
         training.epochs = self.epochs.or(training.epochs);
         training.steps = self.steps.or(training.steps);
         training.budget = self.budget.or(training.budget);

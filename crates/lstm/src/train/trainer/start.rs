@@ -149,6 +149,16 @@ impl<S: Settings> Stopped<S> {
         Ok(Self { claim, settings, checkpoint })
     }
 
+    /// The folder.
+    pub(crate) fn folder(&self) -> &RunFolder {
+        self.claim.folder()
+    }
+
+    /// The checksum of the tokenizer's file that its checkpoint notes; empty where there was none.
+    pub(crate) fn tokenizer_file(&self) -> &str {
+        &self.checkpoint.position.tokenizer_file
+    }
+
     /// Its settings, to read the data with.
     pub fn settings(&self) -> &S {
         &self.settings

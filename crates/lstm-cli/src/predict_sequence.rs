@@ -1,0 +1,157 @@
+//! `lstm predict` with a model over sequences: the label of each text, and the probability of each label.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lstm::sequence::Pooling;
+use lstm::sequence::read::{Form, Wanted, read_file, read_line};
+use lstm::sequence::saved::{LoadedSequence, Prediction};
+use serde_json::{Map, json};
+
+use crate::output::{talk, use_threads};
+use crate::predict::Predict;
+
+/// The texts that are predicted together.
+const TOGETHER: usize = 4096;
+
+/// Predicts and prints.
+pub fn run(options: &Predict) -> Result<ExitCode> {
+    use_threads(options.threads)?;
+    let run = LoadedSequence::open(&options.model)?;
+    if options.attention && run.config.model.pooling != Pooling::Attention {
+        bail!("--attention is of a model that is pooled by attention, and this one is by {}", run.config.model.pooling);
+    }
+    let out = std::io::stdout().lock();
+    let mut writer = Answers { run: &run, options, out };
+    writer.begin()?;
+    if options.file == Path::new("-") {
+        stream(&mut writer)?;
+    } else {
+        file(&mut writer)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file: many texts at once.
+fn file(writer: &mut Answers<impl Write>) -> Result<()> {
+    let (run, options) = (writer.run, writer.options);
+    let form = Form::of(&options.file);
+    if form == Form::Lines && options.text.is_some() {
+        bail!(
+            "--text names a column, and {} is read as lines of text, which have none; leave it out",
+            options.file.display()
+        );
+    }
+    let wanted = Wanted {
+        text: options.text.as_deref().or(run.config.data.text.as_deref()),
+        lossy: options.lossy,
+        ..Wanted::default()
+    };
+    let mut texts: Vec<String> = read_file(&options.file, wanted)?.into_iter().map(|record| record.text).collect();
+    if form == Form::Lines && has_labels(run, &texts) {
+        talk("note     every line begins with a label of the model, which is not read as text");
+        let second = |text: &String| text.split_once(char::is_whitespace).map_or("", |(_, text)| text).to_owned();
+        texts = texts.iter().map(second).collect();
+    }
+    for texts in texts.chunks(TOGETHER) {
+        writer.answer(texts)?;
+    }
+    Ok(())
+}
+
+/// Whether every line begins with one of the labels, and goes on.
+fn has_labels(run: &LoadedSequence, texts: &[String]) -> bool {
+    texts.iter().all(|text| {
+        let label = text.split_once(char::is_whitespace).map(|(label, _)| label);
+        label.is_some_and(|label| run.config.labels.iter().any(|known| known == label))
+    })
+}
+
+/// Standard input: a line, an answer.
+fn stream(writer: &mut Answers<impl Write>) -> Result<()> {
+    let mut input = std::io::stdin().lock();
+    let (mut bytes, mut number) = (Vec::new(), 0);
+    loop {
+        bytes.clear();
+        if input.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(());
+        }
+        number += 1;
+        let line = match std::str::from_utf8(&bytes) {
+            Ok(line) => line.to_owned(),
+            Err(_) if writer.options.lossy => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(_) => bail!("line {number} of standard input is not UTF-8; --lossy replaces such bytes"),
+        };
+        let line = line.trim_end_matches(['\n', '\r']);
+        // A key makes lines of standard input JSON objects.
+        let form = if writer.options.text.is_some() { Form::JsonLines } else { Form::Lines };
+        let text = read_line(line, form, writer.options.text.as_deref())?;
+        writer.answer(&[text])?;
+        writer.out.flush()?;
+    }
+}
+
+/// Where answers go, in one form.
+struct Answers<'a, W> {
+    run: &'a LoadedSequence,
+    options: &'a Predict,
+    out: W,
+}
+
+impl<W: Write> Answers<'_, W> {
+    /// The header of CSV.
+    fn begin(&mut self) -> Result<()> {
+        if !self.options.json {
+            let labels = self.run.config.labels.iter().map(|label| field(label));
+            writeln!(self.out, "label,{}", labels.collect::<Vec<_>>().join(","))?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, texts: &[String]) -> Result<()> {
+        let predictions = self.run.predict(texts)?;
+        for (text, prediction) in texts.iter().zip(&predictions) {
+            if self.options.json { self.object(text, prediction)? } else { self.row(prediction)? }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, prediction: &Prediction) -> Result<()> {
+        let labels = &self.run.config.labels;
+        let label = if self.run.config.several {
+            let said = prediction.likely().into_iter().map(|at| labels[at].as_str());
+            said.collect::<Vec<_>>().join(self.run.config.data.separator.as_deref().unwrap_or(","))
+        } else {
+            labels[prediction.best()].clone()
+        };
+        let shares = prediction.probabilities.iter().map(|share| format!("{share:.4}"));
+        writeln!(self.out, "{},{}", field(&label), shares.collect::<Vec<_>>().join(","))?;
+        Ok(())
+    }
+
+    fn object(&mut self, text: &str, prediction: &Prediction) -> Result<()> {
+        let labels = &self.run.config.labels;
+        let shares: Map<_, _> =
+            labels.iter().zip(&prediction.probabilities).map(|(label, share)| (label.clone(), json!(share))).collect();
+        let mut object = json!({ "probabilities": shares });
+        if self.run.config.several {
+            object["labels"] = prediction.likely().into_iter().map(|at| labels[at].as_str()).collect();
+        } else {
+            object["label"] = labels[prediction.best()].as_str().into();
+        }
+        if self.options.attention {
+            let tokens = self.run.tokens(text)?;
+            object["attention"] =
+                tokens.iter().zip(&prediction.attention).map(|(token, weight)| json!([token, weight])).collect();
+        }
+        writeln!(self.out, "{object}")?;
+        Ok(())
+    }
+}
+
+/// A field as RFC 4180 has it.
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

@@ -1,0 +1,409 @@
+//! `lstm train --task classify`: from labelled texts to a trained model.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lstm::nn::config::{HiddenSizes, InitScheme, Wiring};
+use lstm::run::TaskKind;
+use lstm::sequence::Pooling;
+use lstm::sequence::config::{ClassWeights, SequenceConfig};
+use lstm::sequence::data::SequenceDataset;
+use lstm::sequence::saved::LoadedSequence;
+use lstm::sequence::task::SequenceTask;
+use lstm::text::tokenizer::TokenizerKind;
+use lstm::train::event::{End, Outcome};
+use lstm::train::task::Task as _;
+use lstm::train::trainer::Trainer;
+use serde_json::{Value, json};
+
+use crate::eval_sequence::{Measured, measure};
+use crate::output::{best, count, grouped, talk, use_threads};
+use crate::progress::during;
+use crate::signals::Signals;
+use crate::task_options::{TaskRun, TaskTraining, extension};
+use crate::task_train::{absolute, describe, drive};
+use crate::train_options::{LengthOptions, Shares, set, shares};
+
+/// The options of `lstm train` of a task over sequences.
+#[derive(clap::Args)]
+#[command(about = "Train a model that gives each text a label")]
+pub struct TrainSequence {
+    /// The labelled texts: CSV or TSV with a header, JSON lines, lines of a label and a text, each also compressed (.gz, .zst); or a
+    /// folder with a folder for each class
+    file: Option<PathBuf>,
+    /// What is learned: classify
+    #[arg(long, value_name = "TASK")]
+    task: Option<TaskKind>,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    regularisation: RegularisationOptions,
+    #[command(flatten)]
+    training: TaskTraining,
+    #[command(flatten)]
+    length: LengthOptions,
+    #[command(flatten)]
+    run: TaskRun,
+}
+
+/// What is read.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Data")]
+struct DataOptions {
+    /// The data to watch the training with [default: a tenth of the training data, of each label the same share]
+    #[arg(long)]
+    valid: Option<PathBuf>,
+    /// The data to measure the result with [default: none; of a folder with parts its test folder]
+    #[arg(long)]
+    test: Option<PathBuf>,
+    /// Percentages for training, validation and test [default: 90/10/0]
+    #[arg(long, value_parser = shares, value_name = "A/B/C")]
+    split: Option<Shares>,
+    /// The column, or the key, of the text [default: text]
+    #[arg(long, value_name = "COL")]
+    text: Option<String>,
+    /// The column, or the key, of the label [default: label]
+    #[arg(long, value_name = "COL")]
+    label: Option<String>,
+    /// Let an example have several labels, or none, with this between them, and predict each by itself [default: exactly one]
+    #[arg(long, value_name = "STRING")]
+    separator: Option<String>,
+    /// What a token is: words, chars, bytes, or subwords that are trained on the texts: bpe, unigram, wordpiece
+    #[arg(long, value_name = "KIND")]
+    tokenizer: Option<TokenizerKind>,
+    /// Rarer tokens become <unk>
+    #[arg(long)]
+    min_count: Option<u64>,
+    /// Keep only the most frequent tokens; make so many subwords
+    #[arg(long)]
+    vocab_size: Option<usize>,
+    /// Read capital letters as small ones; --lower-case=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    lower_case: Option<bool>,
+    /// Make the punctuation around words words of their own; --split-punctuation=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    split_punctuation: Option<bool>,
+    /// Read at most so many tokens of a text, its first
+    #[arg(long, value_name = "TOKENS")]
+    longest: Option<usize>,
+    /// Replace bytes that are not UTF-8 [default: refuse them]
+    #[arg(long)]
+    lossy: bool,
+}
+
+/// What the model is.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Model")]
+struct ModelOptions {
+    /// Number of layers
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Hidden size of each direction, or one for each layer such as 200,100
+    #[arg(long)]
+    hidden: Option<HiddenSizes>,
+    /// Embedding size
+    #[arg(long)]
+    embedding: Option<usize>,
+    /// Let every layer also run from the last token to the first; --bidirectional=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    bidirectional: Option<bool>,
+    /// What a layer takes from the one below: stacked, skip
+    #[arg(long)]
+    wiring: Option<Wiring>,
+    /// How the steps of a text become one vector: last, mean, max, attention, or concat, the first three one behind the other
+    #[arg(long)]
+    pooling: Option<Pooling>,
+    /// Initial values: torch, uniform(a), ones-bias
+    #[arg(long)]
+    init: Option<InitScheme>,
+    /// Sum of the forget gate's biases at the start
+    #[arg(long)]
+    forget_bias: Option<f32>,
+}
+
+/// What keeps it from learning by heart.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Regularisation")]
+struct RegularisationOptions {
+    /// Read so many of the tokens as <unk>, each where it stands
+    #[arg(long, value_name = "RATE")]
+    dropout_words: Option<f32>,
+    /// Drop of the embedding's values
+    #[arg(long, value_name = "RATE")]
+    dropout_input: Option<f32>,
+    /// Drop of what each layer but the last gives to the next
+    #[arg(long, value_name = "RATE")]
+    dropout_hidden: Option<f32>,
+    /// Drop of what is pooled
+    #[arg(long, value_name = "RATE")]
+    dropout_output: Option<f32>,
+    /// Drop of the hidden-to-hidden weights
+    #[arg(long, value_name = "RATE")]
+    dropout_weights: Option<f32>,
+    /// Spread this share of the target over all labels
+    #[arg(long, value_name = "SHARE")]
+    label_smoothing: Option<f32>,
+    /// How much labels weigh: none, every example the same; balanced, every label the same
+    #[arg(long, value_name = "HOW")]
+    class_weights: Option<ClassWeights>,
+}
+
+/// The options whose default is a value of the settings, and where.
+const SETTINGS: [(&str, &str); 24] = [
+    ("tokenizer", "/tokenizer"),
+    ("min-count", "/vocabulary/min_count"),
+    ("vocab-size", "/vocabulary/max_size"),
+    ("lower-case", "/lower_case"),
+    ("split-punctuation", "/split_punctuation"),
+    ("longest", "/longest"),
+    ("layers", "/model/lstm/layers"),
+    ("hidden", "/model/lstm/hidden"),
+    ("embedding", "/model/lstm/input"),
+    ("bidirectional", "/model/lstm/bidirectional"),
+    ("wiring", "/model/lstm/wiring"),
+    ("pooling", "/model/pooling"),
+    ("init", "/training/init/scheme"),
+    ("forget-bias", "/training/init/forget_bias"),
+    ("dropout-words", "/model/dropout/words"),
+    ("dropout-input", "/model/dropout/input"),
+    ("dropout-hidden", "/model/dropout/hidden"),
+    ("dropout-output", "/model/dropout/output"),
+    ("dropout-weights", "/model/dropout/weights"),
+    ("label-smoothing", "/label_smoothing"),
+    ("class-weights", "/class_weights"),
+    ("epochs", "/training/epochs"),
+    ("patience", "/training/patience"),
+    ("clip", "/training/clip"),
+];
+
+/// The command with the defaults of its options in their help.
+pub fn shown(train: clap::Command) -> clap::Command {
+    let settings: Vec<(&str, &str)> = SETTINGS.into_iter().chain(TaskTraining::SETTINGS).collect();
+    crate::defaults::shown_by(train, &json!(SequenceConfig::usual(TaskKind::Classify)), &settings)
+}
+
+impl TrainSequence {
+    /// The settings that the options come to, before the data are read.
+    fn config(&self, task: TaskKind) -> Result<SequenceConfig> {
+        let mut config = SequenceConfig::usual(task);
+        let DataOptions { text, label, separator, split, lossy, .. } = &self.data;
+        if separator.as_ref().is_some_and(String::is_empty) {
+            bail!("--separator is empty; give what stands between labels, such as , or ;");
+        }
+        config.several = separator.is_some();
+        config.data.train = absolute(self.file.as_deref())?;
+        config.data.valid = absolute(self.data.valid.as_deref())?;
+        config.data.test = absolute(self.data.test.as_deref())?;
+        config.data.split = split.clone().map(|shares| shares.0);
+        (config.data.text, config.data.label) = (text.clone(), label.clone());
+        (config.data.separator, config.data.lossy) = (separator.clone(), *lossy);
+        set(&mut config.tokenizer, self.data.tokenizer);
+        let (cuts, why) = config.tokenizer.cuts();
+        let given = [("--min-count", self.data.min_count.is_some()), ("--vocab-size", self.data.vocab_size.is_some())];
+        if let Some(((option, _), _)) = given.into_iter().zip(cuts).find(|((_, given), cuts)| *given && !cuts) {
+            bail!("{option} and --tokenizer {} contradict each other: {why}", config.tokenizer);
+        }
+        if self.data.vocab_size == Some(0) {
+            bail!("--vocab-size is 0; it must be at least 1");
+        }
+        config.vocabulary.min_count = self.data.min_count.or(config.vocabulary.min_count);
+        config.vocabulary.max_size = self.data.vocab_size.or(config.vocabulary.max_size);
+        set(&mut config.lower_case, self.data.lower_case);
+        set(&mut config.split_punctuation, self.data.split_punctuation);
+        if self.data.split_punctuation.is_some() && config.tokenizer != TokenizerKind::Words {
+            bail!("--split-punctuation and --tokenizer {} contradict each other: it is of words", config.tokenizer);
+        }
+        set(&mut config.longest, self.data.longest);
+        self.model.lay_over(&mut config)?;
+        self.regularisation.lay_over(&mut config)?;
+        self.training.lay_over(&mut config.training)?;
+        config.training.set_length(self.length.length());
+        Ok(config)
+    }
+}
+
+impl ModelOptions {
+    fn lay_over(&self, config: &mut SequenceConfig) -> Result<()> {
+        let lstm = &mut config.model.lstm;
+        let sizes = match &self.hidden {
+            Some(HiddenSizes::Each(sizes)) => Some(sizes.len()),
+            _ => None,
+        };
+        set(&mut lstm.layers, self.layers.or(sizes));
+        if let Some(hidden) = &self.hidden {
+            lstm.hidden = hidden.clone();
+        }
+        set(&mut lstm.input, self.embedding);
+        set(&mut lstm.bidirectional, self.bidirectional);
+        set(&mut lstm.wiring, self.wiring);
+        if lstm.layers == 1 && lstm.wiring != Wiring::Stacked {
+            bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", lstm.wiring);
+        }
+        set(&mut config.model.pooling, self.pooling);
+        set(&mut config.training.init.scheme, self.init);
+        config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
+        Ok(())
+    }
+}
+
+impl RegularisationOptions {
+    fn lay_over(&self, config: &mut SequenceConfig) -> Result<()> {
+        let dropout = &mut config.model.dropout;
+        set(&mut dropout.words, self.dropout_words);
+        set(&mut dropout.input, self.dropout_input);
+        set(&mut dropout.hidden, self.dropout_hidden);
+        set(&mut dropout.output, self.dropout_output);
+        set(&mut dropout.weights, self.dropout_weights);
+        if self.dropout_hidden.is_some_and(|rate| rate > 0.0) && config.model.lstm.layers == 1 {
+            bail!("--dropout-hidden is of what a layer gives to the next; it needs --layers of at least 2");
+        }
+        set(&mut config.label_smoothing, self.label_smoothing);
+        set(&mut config.class_weights, self.class_weights);
+        Ok(())
+    }
+}
+
+/// Trains and prints.
+pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
+    use_threads(options.run.threads)?;
+    let signals = Signals::watch()?;
+    let mut trainer = match &options.run.resume {
+        Some(folder) => {
+            let extension = extension(&options.length, &options.training);
+            let trainer =
+                during("reading the data and the checkpoint", || Trainer::resume_sequences(folder, &extension))?;
+            if let Some(note) = trainer.note() {
+                talk(format_args!("note     {note}"));
+            }
+            trainer
+        }
+        None => begin(task, &options, &signals)?,
+    };
+    say_data(&trainer);
+    describe(&trainer);
+    let Some(outcome) = drive(&mut trainer, &signals, ("loss", |loss| loss.mean()))? else {
+        return Ok(ExitCode::from(signals.exit_code()));
+    };
+    report(&trainer, &outcome, options.run.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Begins a run: its folder is this process's before the data are read.
+fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<Trainer<SequenceTask>> {
+    let Some(file) = &options.file else {
+        bail!("--task {task} needs data: give a file of labelled texts, or a folder with a folder for each class");
+    };
+    let mut config = options.config(task)?;
+    let claim = options.run.claim(file)?;
+    let leftovers = claim.leftovers();
+    signals.tidy(move || leftovers.remove());
+    talk(format_args!("data     {}", file.display()));
+    let data = during("reading the data", || SequenceDataset::read(&mut config, None))?;
+    if config.training.patience.is_some()
+        && options.length.length().patience.is_some_and(|patience| patience > 0)
+        && data.valid.is_none()
+    {
+        bail!("--patience waits for a better validation, but there are no data for one; give them by --valid");
+    }
+    signals.begin();
+    Ok(Trainer::begin_sequences(config, data, claim)?)
+}
+
+/// Says what the data are, and what the model is.
+fn say_data(trainer: &Trainer<SequenceTask>) {
+    let (data, config) = (trainer.task().data(), trainer.task().settings());
+    let tokens = data.train.sequences.total_tokens();
+    let parts =
+        [("to train on", Some(&data.train)), ("to watch", data.valid.as_ref()), ("to measure", data.test.as_ref())];
+    let parts =
+        parts.into_iter().filter_map(|(what, part)| Some(format!("{} {what}", grouped(part?.sequences.len() as u64))));
+    talk(format_args!("examples {}", parts.collect::<Vec<_>>().join(", ")));
+    if data.held_out {
+        talk("note     there are no data to watch, so a tenth of the training data is held out; --valid gives others");
+    }
+    talk(format_args!(
+        "tokens   {} {}, {:.1} an example; vocabulary {}",
+        grouped(tokens as u64),
+        config.tokenizer.noun(),
+        tokens as f64 / data.train.sequences.len() as f64,
+        grouped(config.model.vocabulary as u64)
+    ));
+    if data.train.cut > 0 {
+        talk(format_args!(
+            "note     of {} only the first {} tokens are read; --longest reads more",
+            count(data.train.cut as u64, "text"),
+            grouped(config.longest as u64)
+        ));
+    }
+    let labels = config.labels.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
+    let more = if config.labels.len() > 12 { ", …" } else { "" };
+    talk(format_args!("labels   {}: {labels}{more}", config.labels.len()));
+    talk(format_args!(
+        "model    {}: {} parameters",
+        shape(config),
+        grouped(trainer.task().model().layout().len() as u64)
+    ));
+}
+
+/// A model in words.
+pub fn shape(config: &SequenceConfig) -> String {
+    let lstm = &config.model.lstm;
+    let directions = if lstm.bidirectional { "two directions" } else { "one direction" };
+    format!(
+        "embedding {}, {} of {} in {directions}, pooled by {}",
+        lstm.input,
+        count(lstm.layers as u64, "layer"),
+        lstm.hidden,
+        config.model.pooling
+    )
+}
+
+/// The results, on standard output, with the baselines beside them.
+fn report(trainer: &Trainer<SequenceTask>, outcome: &Outcome, as_json: bool) -> Result<()> {
+    let run = LoadedSequence::open(trainer.folder())?;
+    let data = trainer.task().data();
+    let mut parts: Vec<(&str, Measured)> = Vec::new();
+    for (name, examples) in [("valid", &data.valid), ("test", &data.test)] {
+        if let Some(examples) = examples {
+            parts.push((name, during("measuring beside the baselines", || measure(&run, examples, Some(data)))));
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let mut result = json!({
+            "run": trainer.folder(),
+            "task": trainer.task().settings().task,
+            "seconds": outcome.seconds,
+            "examples_per_second": outcome.tokens_per_second,
+            "parameters": trainer.task().model().layout().len(),
+            "best": outcome.best.map(|(epoch, step)| json!({"epoch": epoch, "step": step})),
+            "train": json!({"loss": outcome.train.mean(), "examples": outcome.train.tokens}),
+        });
+        for (name, measured) in &parts {
+            result[*name] = measured.json(&run.config);
+        }
+        for name in ["valid", "test"] {
+            if result[name].is_null() {
+                result[name] = Value::Null;
+            }
+        }
+        writeln!(out, "{result}")?;
+        return Ok(());
+    }
+    for (name, measured) in &parts {
+        measured.print(&mut out, name, &run.config)?;
+    }
+    if let Some((epoch, step)) = outcome.best {
+        writeln!(out, "model    {}", best(epoch, step))?;
+    }
+    writeln!(out, "{:.1} s, {} examples/s", outcome.seconds, grouped(outcome.tokens_per_second as u64))?;
+    if outcome.end == End::Patience {
+        talk("stopped early: validation no longer improved");
+    }
+    talk(format_args!("try: lstm predict {} FILE", trainer.folder().display()));
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! `lstm show` of a model over sequences.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use lstm::model::Loss;
+use lstm::run::saved::Origin;
+use lstm::sequence::saved::LoadedSequence;
+use serde_json::json;
+
+use crate::output::{best, count, grouped};
+use crate::sequence_train::shape;
+
+/// Shows the model.
+pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
+    let run = LoadedSequence::open(path)?;
+    let (config, card, layout) = (&run.config, &run.card, run.model.layout());
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let loss = |loss: Option<Loss>| loss.map(|loss| json!({"loss": loss.mean(), "examples": loss.tokens}));
+        let results = json!({
+            "epoch": card.epoch, "step": card.step,
+            "train": loss(Some(card.train)), "valid": loss(card.valid), "test": loss(card.test),
+        });
+        let tensors: Vec<_> =
+            layout.entries().iter().map(|entry| json!({"name": entry.name, "shape": entry.shape})).collect();
+        let shown = json!({"config": config, "results": results, "parameters": layout.len(), "tensors": tensors});
+        writeln!(out, "{shown}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
+    row("task", config.task.to_string())?;
+    row("labels", format!("{}: {}", config.labels.len(), config.labels.join(", ")))?;
+    row("layers", shape(config))?;
+    row("vocabulary", format!("{} {}", grouped(config.model.vocabulary as u64), config.tokenizer.noun()))?;
+    row(
+        "trained on",
+        match (&run.origin, &config.data.train) {
+            (Origin::Run(_), Some(path)) => path.display().to_string(),
+            _ => "data that the model file does not name".to_owned(),
+        },
+    )?;
+    let training = &config.training;
+    row(
+        "optimizer",
+        format!("{} at {}, {} a step", training.optimizer, training.schedule, count(training.batch as u64, "sequence")),
+    )?;
+    let dropout = &config.model.dropout;
+    row(
+        "dropout",
+        format!(
+            "words {}, input {}, hidden {}, output {}, recurrent weights {}",
+            dropout.words, dropout.input, dropout.hidden, dropout.output, dropout.weights
+        ),
+    )?;
+    row("model", best(card.epoch, card.step))?;
+    let trained = Some(card.train).filter(|loss| loss.tokens > 0);
+    for (name, loss) in [("train", trained), ("valid", card.valid), ("test", card.test)] {
+        let said = loss.map_or("not measured".to_owned(), |loss| {
+            format!("loss {:.4} on {}", loss.mean(), count(loss.tokens as u64, "example"))
+        });
+        row(name, said)?;
+    }
+    row("parameters", grouped(layout.len() as u64))?;
+    for entry in layout.entries() {
+        writeln!(out, "  {:<26} {:?}", entry.name, entry.shape)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

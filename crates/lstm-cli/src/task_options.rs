@@ -1,0 +1,155 @@
+//! The options that training has for every task beside language: how it learns, and where its run lies.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use lstm::nn::precision::Precision;
+use lstm::optim::averaging::Averaging;
+use lstm::optim::optimizer::OptimizerKind;
+use lstm::optim::schedule::{ScheduleKind, Warmup};
+use lstm::run::folder::{Claim, Existing};
+use lstm::run::training::Training;
+use lstm::train::trainer::Extension;
+
+use crate::train_options::{LengthOptions, set};
+
+/// How it learns.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Training")]
+pub struct TaskTraining {
+    /// Sequences of a step
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// The precision of a step's matrix products: f32; bf16, up to twice as fast on a processor with AVX512-BF16
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Join the gradients of so many batches into one step
+    #[arg(long, value_name = "BATCHES")]
+    accumulate: Option<usize>,
+    /// sgd, adam, adamw
+    #[arg(long)]
+    optimizer: Option<OptimizerKind>,
+    /// The learning rate
+    #[arg(long, visible_alias = "lr", value_name = "RATE")]
+    pub learning_rate: Option<f32>,
+    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down; step, plateau
+    #[arg(long)]
+    schedule: Option<ScheduleKind>,
+    /// Let the rate rise at first, for so many steps or such a share of the run below 1
+    #[arg(long, value_name = "STEPS|SHARE")]
+    warmup: Option<Warmup>,
+    /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share
+    #[arg(long)]
+    average: Option<Averaging>,
+    /// Clip the gradient's norm to this; 0 for never
+    #[arg(long)]
+    clip: Option<f32>,
+    /// Weight decay
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// One seed for everything
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl TaskTraining {
+    /// The options and their places in the settings of a run, for the defaults in help.
+    pub const SETTINGS: [(&'static str, &'static str); 11] = [
+        ("batch", "/training/batch"),
+        ("precision", "/training/precision"),
+        ("accumulate", "/training/accumulate"),
+        ("optimizer", "/training/optimizer"),
+        ("learning-rate", "/training/schedule/learning_rate"),
+        ("schedule", "/training/schedule/kind"),
+        ("warmup", "/training/schedule/warmup"),
+        ("average", "/training/average"),
+        ("clip", "/training/clip"),
+        ("weight-decay", "/training/weight_decay"),
+        ("seed", "/training/seed"),
+    ];
+
+    /// Lays the options over a task's own settings.
+    ///
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn lay_over(&self, training: &mut Training) -> Result<()> {
+        set(&mut training.batch, self.batch);
+        set(&mut training.precision, self.precision);
+        set(&mut training.accumulate, self.accumulate);
+        if let Some(optimizer) = self.optimizer {
+            if optimizer.has_moments() != training.optimizer.has_moments() && self.learning_rate.is_none() {
+                bail!("--optimizer {optimizer} needs a --learning-rate of its own: those of SGD are far from Adam's");
+            }
+            training.optimizer = optimizer;
+        }
+        set(&mut training.schedule.learning_rate, self.learning_rate);
+        if let Some(schedule) = self.schedule {
+            training.set_schedule(schedule);
+        }
+        set(&mut training.schedule.warmup, self.warmup);
+        if let Some(average) = self.average {
+            training.set_average(average);
+        }
+        match self.clip {
+            Some(0.0) => training.clip = None,
+            clip => training.clip = clip.or(training.clip),
+        }
+        set(&mut training.weight_decay, self.weight_decay);
+        set(&mut training.seed, self.seed);
+        Ok(())
+    }
+}
+
+/// Where the run lies and how it is shown.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Run")]
+pub struct TaskRun {
+    /// The run folder [default: runs/NAME of the data]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Replace a run that exists [default: refuse]
+    #[arg(long)]
+    pub force: bool,
+    /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it, --learning-rate is what a
+    /// schedule that has come down to 0 then comes down from once more
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Threads to use; the result is the same for any number [default: all processors]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// End with one JSON object on standard output [default: a table]
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TaskRun {
+    /// The run folder, now this process's: the one given, or runs/NAME of the data, or the first of runs/NAME-2, … that is free.
+    ///
+    /// # Errors
+    /// A folder that cannot be used.
+    pub fn claim(&self, data: &Path) -> Result<Claim> {
+        if let Some(folder) = &self.out {
+            let existing = if self.force { Existing::Replace } else { Existing::Refuse };
+            return Ok(Claim::new(folder, existing)?);
+        }
+        let mut name = data.canonicalize().unwrap_or_else(|_| data.to_owned());
+        if name.extension().is_some_and(|extension| extension == "gz" || extension == "zst") {
+            name.set_extension("");
+        }
+        let name = name.file_stem().map_or("run".into(), |name| name.to_string_lossy());
+        Ok(Claim::first_free(&Path::new("runs").join(name.as_ref()))?)
+    }
+}
+
+/// What `--resume` may change.
+pub fn extension(length: &LengthOptions, training: &TaskTraining) -> Extension {
+    let bounds = length.length();
+    Extension {
+        learning_rate: training.learning_rate,
+        epochs: bounds.epochs,
+        steps: bounds.steps,
+        budget: bounds.budget,
+        patience: bounds.patience,
+        ..Extension::default()
+    }
+}

@@ -1,0 +1,88 @@
+//! The tasks beside language: which one a command is about, and where its subcommands go on. This is the one list of them.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{ArgMatches, Args, FromArgMatches};
+use lstm::run::TaskKind;
+
+use crate::sequence_train::TrainSequence;
+use crate::{eval, eval_sequence, predict_sequence, sequence_train, show, show_sequence};
+
+/// The task of `lstm train`: that of `--task`, or of the run that `--resume` names. What cannot be found out is left to who parses the
+/// arguments or opens the run.
+pub fn of_train(arguments: &[OsString]) -> TaskKind {
+    if arguments.get(1).is_none_or(|command| command != "train") {
+        return TaskKind::Language;
+    }
+    let value = |option: &str| {
+        let joined = format!("{option}=");
+        arguments.iter().enumerate().skip(2).find_map(|(at, argument)| {
+            let argument = argument.to_str()?;
+            if argument == option {
+                return arguments.get(at + 1)?.to_str();
+            }
+            argument.strip_prefix(&joined)
+        })
+    };
+    match (value("--task"), value("--resume")) {
+        (Some(name), _) => name.parse().unwrap_or_default(),
+        (None, Some(run)) => TaskKind::of(Path::new(run)).unwrap_or_default(),
+        (None, None) => TaskKind::Language,
+    }
+}
+
+/// The command `train` of a task beside language; `train`: that of language.
+pub fn train_command(task: TaskKind, train: clap::Command) -> clap::Command {
+    match task {
+        TaskKind::Language => crate::defaults::shown(train),
+        TaskKind::Classify => sequence_train::shown(TrainSequence::augment_args(clap::Command::new("train"))),
+    }
+}
+
+/// The commands `train` of all tasks beside language, by whose flags sentences name settings.
+pub fn train_commands() -> Vec<clap::Command> {
+    let others = TaskKind::ALL.into_iter().filter(|task| *task != TaskKind::Language);
+    others.map(|task| train_command(task, clap::Command::new("train"))).collect()
+}
+
+/// Trains a model of a task beside language.
+pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
+    match task {
+        TaskKind::Language => bail!("a language model is trained by its own options"),
+        TaskKind::Classify => sequence_train::run(task, TrainSequence::from_arg_matches(given)?),
+    }
+}
+
+/// Evaluates a model by its task.
+pub fn evaluate(options: eval::Eval) -> Result<ExitCode> {
+    match TaskKind::of(&options.run)? {
+        TaskKind::Language => eval::run(options),
+        TaskKind::Classify => eval_sequence::run(&options),
+    }
+}
+
+/// Predicts with a model by its task.
+pub fn predict(options: crate::predict::Predict) -> Result<ExitCode> {
+    match TaskKind::of(&options.model)? {
+        TaskKind::Language => bail!(
+            "{} is a language model, which writes and scores texts: lstm generate, lstm score; lstm train --task classify makes one that \
+             predicts",
+            options.model.display()
+        ),
+        TaskKind::Classify => predict_sequence::run(&options),
+    }
+}
+
+/// Shows a run or a model by its task; a file of another program, and the list of all runs, by `lstm show` itself.
+pub fn show(options: show::Show) -> Result<ExitCode> {
+    let Some(run) = options.run.as_deref().filter(|run| lstm::run::saved::is_trained(run)) else {
+        return show::run(options);
+    };
+    match TaskKind::of(run)? {
+        TaskKind::Language => show::run(options),
+        TaskKind::Classify => show_sequence::run(run, options.json),
+    }
+}

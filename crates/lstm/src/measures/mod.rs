@@ -1,0 +1,4 @@
+//! What models are measured by, and the baselines beside them.
+
+pub mod bag_of_words;
+pub mod classes;

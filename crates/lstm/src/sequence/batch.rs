@@ -1,0 +1,230 @@
+//! Examples and the batches made of them: packed, longest first, so that nothing is computed of rows that are over.
+
+use super::head::{Objective, Targets};
+use crate::nn::segment::Segment;
+use crate::rng::{Purpose, Rng};
+use crate::train::task;
+
+/// Examples in memory: sequences of tokens, each with its label or labels.
+#[derive(Clone, Debug, Default)]
+pub struct Sequences {
+    /// The tokens of all, one behind the other.
+    tokens: Vec<u32>,
+    /// Where each begins, and where the last ends.
+    starts: Vec<usize>,
+    /// The labels of each, as numbers below C, ascending.
+    labels: Vec<Vec<u32>>,
+}
+
+impl Sequences {
+    /// Adds an example of at least one token.
+    pub(crate) fn push(&mut self, tokens: &[u32], labels: Vec<u32>) {
+        debug_assert!(!tokens.is_empty());
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.tokens.extend_from_slice(tokens);
+        self.starts.push(self.tokens.len());
+        self.labels.push(labels);
+    }
+
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The tokens of an example.
+    pub fn tokens(&self, example: usize) -> &[u32] {
+        &self.tokens[self.starts[example]..self.starts[example + 1]]
+    }
+
+    /// The labels of an example.
+    pub fn labels(&self, example: usize) -> &[u32] {
+        &self.labels[example]
+    }
+
+    /// The tokens of all.
+    pub fn total_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The most tokens of one.
+    pub fn longest(&self) -> usize {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    fn length(&self, example: usize) -> usize {
+        self.starts[example + 1] - self.starts[example]
+    }
+
+    /// A checksum of all of it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(bytemuck::cast_slice(&self.tokens));
+        self.starts.iter().for_each(|start| hasher.update(&(*start as u64).to_le_bytes()));
+        for labels in &self.labels {
+            hasher.update(&(labels.len() as u32).to_le_bytes());
+            hasher.update(bytemuck::cast_slice(labels));
+        }
+        format!("{:08x}", hasher.finalize())
+    }
+}
+
+/// A batch of sequences, packed: N steps of B rows altogether, those of step t before those of step t + 1, the longest row first.
+#[derive(Clone, Debug, Default)]
+pub struct SequenceBatch {
+    /// The examples of the rows.
+    pub examples: Vec<usize>,
+    /// The length of each row, falling.
+    pub lengths: Vec<usize>,
+    /// Where the rows of each step begin, and where the last's end: T + 1 numbers.
+    pub starts: Vec<usize>,
+    /// `[N]`.
+    pub tokens: Vec<u32>,
+    /// What the rows shall give.
+    pub targets: Targets,
+}
+
+impl SequenceBatch {
+    /// Makes it these examples, whose labels are those of `outputs` classes.
+    pub(crate) fn fill(&mut self, data: &Sequences, examples: &[usize], objective: Objective, outputs: usize) {
+        self.examples.clear();
+        self.examples.extend_from_slice(examples);
+        self.examples.sort_by_key(|example| std::cmp::Reverse(data.length(*example)));
+        self.lengths.clear();
+        self.lengths.extend(self.examples.iter().map(|example| data.length(*example)));
+        self.tokens.clear();
+        self.starts.clear();
+        self.starts.push(0);
+        let mut rows = self.examples.len();
+        for step in 0..self.lengths.first().copied().unwrap_or(0) {
+            while rows > 0 && self.lengths[rows - 1] <= step {
+                rows -= 1;
+            }
+            self.tokens.extend(self.examples[..rows].iter().map(|example| data.tokens(*example)[step]));
+            self.starts.push(self.tokens.len());
+        }
+        let Targets { classes, values } = &mut self.targets;
+        classes.clear();
+        values.clear();
+        for example in &self.examples {
+            let labels = data.labels(*example);
+            match objective {
+                // What is only predicted has none.
+                Objective::Class => classes.push(labels.first().copied().unwrap_or(0)),
+                Objective::Classes => {
+                    let at = values.len();
+                    values.resize(at + outputs, 0.0);
+                    labels.iter().for_each(|label| values[at + *label as usize] = 1.0);
+                }
+            }
+        }
+    }
+
+    /// The shape that the layers run over.
+    pub(crate) fn segment(&self) -> Segment<'_> {
+        let (steps, batch) = (self.starts.len() - 1, self.examples.len());
+        Segment { steps, batch, lengths: None, packed: Some(&self.starts) }
+    }
+}
+
+/// The batches whose rows are sorted by length among themselves: so few rows of a batch are over before its last step.
+const POOL: usize = 32;
+
+/// The batches of an epoch, or of a pass over all of it in order of length.
+#[derive(Clone, Debug)]
+pub struct SequenceBatches<'a> {
+    data: &'a Sequences,
+    objective: Objective,
+    outputs: usize,
+    /// The examples of each batch.
+    batches: Vec<Vec<usize>>,
+}
+
+impl<'a> SequenceBatches<'a> {
+    /// Those of `epoch` by this `seed`: shuffled, and of about the same length within a batch.
+    pub(crate) fn of_epoch(
+        data: &'a Sequences,
+        rows: usize,
+        (objective, outputs): (Objective, usize),
+        seed: u64,
+        epoch: usize,
+    ) -> Self {
+        let mut rng = Rng::new(seed, Purpose::Shuffle, epoch as u64);
+        let mut order: Vec<usize> = (0..data.len()).collect();
+        rng.shuffle(&mut order);
+        for pool in order.chunks_mut(POOL * rows) {
+            pool.sort_by_key(|example| data.length(*example));
+        }
+        let mut batches: Vec<Vec<usize>> = order.chunks(rows).map(<[usize]>::to_vec).collect();
+        rng.shuffle(&mut batches);
+        Self { data, objective, outputs, batches }
+    }
+
+    /// All examples once, sorted by length.
+    pub(crate) fn of_all(data: &'a Sequences, rows: usize, (objective, outputs): (Objective, usize)) -> Self {
+        let mut order: Vec<usize> = (0..data.len()).collect();
+        order.sort_by_key(|example| data.length(*example));
+        let batches = order.chunks(rows).map(<[usize]>::to_vec).collect();
+        Self { data, objective, outputs, batches }
+    }
+}
+
+impl task::Batches<SequenceBatch> for SequenceBatches<'_> {
+    fn count(&self) -> usize {
+        self.batches.len()
+    }
+
+    fn fill(&self, number: usize, batch: &mut SequenceBatch) {
+        batch.fill(self.data, &self.batches[number], self.objective, self.outputs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::task::Batches as _;
+
+    fn sequences() -> Sequences {
+        let mut data = Sequences::default();
+        for example in 0..23_u32 {
+            let tokens: Vec<u32> = (0..1 + example * 7 % 5).map(|step| 100 * example + step).collect();
+            data.push(&tokens, vec![example % 3]);
+        }
+        data
+    }
+
+    #[test]
+    fn a_batch_is_packed_longest_first_and_every_token_stands_where_its_step_is() {
+        let data = sequences();
+        let mut batch = SequenceBatch::default();
+        batch.fill(&data, &[3, 4, 0, 7], Objective::Class, 3);
+        assert_eq!(batch.lengths, [5, 4, 2, 1]);
+        assert_eq!((&batch.examples[..], &batch.targets.classes[..]), (&[7, 4, 3, 0][..], &[1, 1, 0, 0][..]));
+        assert_eq!(batch.starts, [0, 4, 7, 9, 11, 12]);
+        assert_eq!(batch.tokens, [700, 400, 300, 0, 701, 401, 301, 702, 402, 703, 403, 704]);
+        batch.fill(&data, &[5, 1], Objective::Classes, 3);
+        assert_eq!(batch.targets.values, [0., 0., 1., 0., 1., 0.]);
+    }
+
+    #[test]
+    fn an_epoch_has_every_example_once_in_an_order_of_its_own() {
+        let data = sequences();
+        let of = |epoch| SequenceBatches::of_epoch(&data, 4, (Objective::Class, 3), 1, epoch).batches;
+        assert_eq!(of(0), of(0));
+        assert_ne!(of(0), of(1));
+        let all = SequenceBatches::of_all(&data, 4, (Objective::Class, 3));
+        for batches in [of(0), all.batches.clone()] {
+            let mut seen = batches.concat();
+            assert_eq!(batches.len(), 6);
+            seen.sort_unstable();
+            assert_eq!(seen, (0..23).collect::<Vec<_>>());
+        }
+        assert_eq!(all.count(), 6);
+    }
+}

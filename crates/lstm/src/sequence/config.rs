@@ -1,0 +1,235 @@
+//! The settings of a run over sequences: what is read, the model, and `config.toml`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::pooling::Pooling;
+use crate::formats::FormatError;
+use crate::named::{named, stored_as_text};
+use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate, within};
+use crate::nn::precision::Precision;
+use crate::optim::averaging::Averaging;
+use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::schedule::{Schedule, ScheduleKind};
+use crate::run::folder::RunFolder;
+use crate::run::settings::Settings;
+use crate::run::task_kind::TaskKind;
+use crate::run::training::Training;
+use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
+
+/// Everything that decides the bits of a run over sequences; written to `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceConfig {
+    /// What is learned.
+    pub task: TaskKind,
+    /// The labels, in the order of the model's outputs: those of the training data, sorted.
+    pub labels: Vec<String>,
+    /// Whether an example has any number of labels, each predicted by itself, and not exactly one.
+    #[serde(default)]
+    pub several: bool,
+    /// How much the classes weigh in the loss.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
+    /// The share of the target that is spread over all classes (Szegedy 2016).
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// The kind of tokens.
+    pub tokenizer: TokenizerKind,
+    /// Whether capital letters are read as small ones.
+    #[serde(default)]
+    pub lower_case: bool,
+    /// Whether punctuation around a word is a word of its own.
+    #[serde(default)]
+    pub split_punctuation: bool,
+    /// The most tokens of a text that are read, its first.
+    pub longest: usize,
+    /// How it is trained.
+    pub training: Training,
+    /// How the vocabulary is cut.
+    pub vocabulary: VocabularyOptions,
+    /// The model.
+    pub model: SequenceModelConfig,
+    /// Where the data are.
+    pub data: SequenceData,
+}
+
+/// The shape of a model over sequences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceModelConfig {
+    /// V, the tokens; set by the data.
+    pub vocabulary: usize,
+    /// C, the outputs: the number of labels; set by the data.
+    pub outputs: usize,
+    /// What becomes of the steps of a sequence.
+    pub pooling: Pooling,
+    /// What is dropped while it trains.
+    pub dropout: SequenceDropout,
+    /// The layers. Their input is the embedding.
+    pub lstm: LstmConfig,
+}
+
+/// The rates of dropout, each in `[0, 1)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceDropout {
+    /// Of tokens, each where it stands: it is read as the unknown one, or where there is none as nothing.
+    pub words: f32,
+    /// Of the embedding's values.
+    pub input: f32,
+    /// Of what each layer but the last gives to the next.
+    pub hidden: f32,
+    /// Of what is pooled, before the head.
+    pub output: f32,
+    /// Of the hidden-to-hidden weights (Wan 2013; Merity 2017).
+    pub weights: f32,
+}
+
+/// Where the data of a run are, and what of them is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SequenceData {
+    /// Trained on: a file, or a folder with a folder for each class.
+    pub train: Option<PathBuf>,
+    /// Watched; where there is none a part of the training data is held out.
+    pub valid: Option<PathBuf>,
+    /// Measured at the end.
+    pub test: Option<PathBuf>,
+    /// The column or the key of the text.
+    pub text: Option<String>,
+    /// The column or the key of the label.
+    pub label: Option<String>,
+    /// What stands between several labels of one example.
+    pub separator: Option<String>,
+    /// The percentages of the training data that are trained on, watched and measured; `None` for a tenth to watch, if no other data are.
+    pub split: Option<Vec<u32>>,
+    /// Whether bytes that are no UTF-8 are replaced.
+    pub lossy: bool,
+}
+
+/// How much the classes weigh in the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClassWeights {
+    /// Every example weighs the same.
+    #[default]
+    None,
+    /// Every class weighs the same: an example by the inverse of how often its label occurs.
+    Balanced,
+}
+
+named!(ClassWeights, "weighting of classes", "none" => None, "balanced" => Balanced);
+stored_as_text!(ClassWeights);
+
+impl SequenceConfig {
+    /// The settings of a run of this task where nothing else is said. What the data decide, they have yet to.
+    pub fn usual(task: TaskKind) -> Self {
+        let training = Training {
+            seed: 1,
+            batch: 32,
+            precision: Precision::F32,
+            accumulate: 1,
+            epochs: Some(12),
+            steps: None,
+            budget: None,
+            patience: Some(4),
+            clip: Some(1.0),
+            optimizer: OptimizerKind::Adam,
+            average: Averaging::None,
+            weight_decay: 0.0,
+            adam: AdamSettings::default(),
+            schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(1e-3, 1.0, 1) },
+            init: Init::default(),
+            lengthened: None,
+        };
+        let lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(128, 128) };
+        let dropout = SequenceDropout { words: 0.1, input: 0.3, hidden: 0.0, output: 0.5, weights: 0.0 };
+        Self {
+            task,
+            labels: Vec::new(),
+            several: false,
+            class_weights: ClassWeights::None,
+            label_smoothing: 0.0,
+            tokenizer: TokenizerKind::Words,
+            lower_case: true,
+            split_punctuation: true,
+            longest: 400,
+            training,
+            vocabulary: VocabularyOptions::default(),
+            model: SequenceModelConfig { vocabulary: 1, outputs: 0, pooling: Pooling::Max, dropout, lstm },
+            data: SequenceData::default(),
+        }
+    }
+}
+
+impl SequenceDropout {
+    fn validate(&self) -> Result<(), ConfigError> {
+        rate("dropout-words", self.words)?;
+        rate("dropout-input", self.input)?;
+        rate("dropout-hidden", self.hidden)?;
+        rate("dropout-output", self.output)?;
+        rate("dropout-weights", self.weights)
+    }
+}
+
+impl SequenceModelConfig {
+    /// Checks every setting; what the layers themselves cannot be, they say when they are made.
+    ///
+    /// # Errors
+    /// A sentence naming the setting.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("embedding", self.lstm.input)?;
+        self.dropout.validate()?;
+        let LstmConfig { wiring, readout, horizon, variant, .. } = &self.lstm;
+        if *wiring == Wiring::Scores || *readout != Readout::Hidden || horizon.is_some() || !variant.is_plain() {
+            let why = "a model over sequences has plain cells, whose hidden states are read and whose layers are joined by the wiring \
+                       stacked or skip; leave out what differs";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Settings for SequenceConfig {
+    const TASKS: &'static [TaskKind] = &[TaskKind::Classify];
+
+    fn training(&self) -> &Training {
+        &self.training
+    }
+
+    fn training_mut(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.training.validate()?;
+        at_least_one("longest", self.longest)?;
+        rate("label-smoothing", self.label_smoothing)?;
+        if self.several && self.label_smoothing > 0.0 {
+            let why = "several labels are predicted each by itself, so there is nothing to spread; leave `label-smoothing` out";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if let Some(split) = &self.data.split {
+            within("split", split.iter().sum(), 100..=100, "three percentages that add up to 100, such as 80/10/10")?;
+        }
+        self.model.validate()
+    }
+
+    fn without_places(&self) -> Self {
+        let data = SequenceData { train: None, valid: None, test: None, ..self.data.clone() };
+        Self { data, ..self.clone() }
+    }
+
+    fn read_from(self, folder: &RunFolder) -> Result<Self, FormatError> {
+        if self.labels.len() != self.model.outputs {
+            let why = format!(
+                "it names {} labels, but its model has {} outputs; restore it from a copy",
+                self.labels.len(),
+                self.model.outputs
+            );
+            return Err(FormatError::Unusable { path: folder.config(), why });
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,349 @@
+//! The data of a run over sequences, read into tokens and labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use super::batch::Sequences;
+use super::config::{ClassWeights, SequenceConfig};
+use super::read::{Parts, Record, Wanted, read, read_file};
+use crate::rng::{Purpose, Rng};
+use crate::text::TextError;
+use crate::text::source::Source;
+use crate::text::tokenizer::{Tokenizer, TokenizerKind};
+
+/// A part of the data.
+#[derive(Clone, Debug, Default)]
+pub struct Examples {
+    /// The tokens and the labels.
+    pub sequences: Sequences,
+    /// The texts that they are of, as they are cut into words.
+    pub texts: Vec<String>,
+    /// The texts of which only the first tokens are read.
+    pub cut: usize,
+    /// The tokens that the vocabulary has not.
+    pub unknown: usize,
+}
+
+/// The data of a run, read.
+#[derive(Clone, Debug)]
+pub struct SequenceDataset {
+    /// The tokenizer, of the training data.
+    pub tokenizer: Tokenizer,
+    /// Trained on.
+    pub train: Examples,
+    /// Watched.
+    pub valid: Option<Examples>,
+    /// Measured at the end.
+    pub test: Option<Examples>,
+    /// Whether what is watched was held out of the training data without being asked for.
+    pub held_out: bool,
+    /// How long reading took, in seconds.
+    pub seconds: f64,
+}
+
+/// The share of the training data that is held out to be watched, if nothing else is said.
+const HELD_OUT: u32 = 10;
+
+/// The most labels: those of a file whose columns were confused are as many as its lines.
+const MOST_LABELS: usize = 1_000;
+
+fn unusable<T>(why: String) -> Result<T, TextError> {
+    Err(TextError::Unusable(why))
+}
+
+impl SequenceConfig {
+    /// What of a file is read: with its labels, if they are wanted.
+    pub(crate) fn wanted(&self, labels: bool) -> Wanted<'_> {
+        let data = &self.data;
+        Wanted {
+            text: data.text.as_deref(),
+            label: data.label.as_deref(),
+            separator: data.separator.as_deref().filter(|_| self.several),
+            labels,
+            lossy: data.lossy,
+        }
+    }
+
+    /// A text as it is cut into tokens.
+    pub(crate) fn prepared(&self, text: &str) -> String {
+        // A text is one line to a tokenizer.
+        let mut text: String = text.split(['\n', '\r']).collect::<Vec<_>>().join(" ");
+        if self.lower_case {
+            text = text.to_lowercase();
+        }
+        if self.split_punctuation && self.tokenizer == TokenizerKind::Words {
+            text = text.split_whitespace().map(split_word).collect::<Vec<_>>().join(" ");
+        }
+        text
+    }
+
+    /// The first tokens of a prepared text, at least one; and whether there are more, and how many are unknown.
+    pub(crate) fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<(Vec<u32>, bool, usize), TextError> {
+        let (mut tokens, mut unknown) = (Vec::new(), 0);
+        tokenizer.encode_line(text.as_bytes(), text, false, &mut |token, without| {
+            tokens.push(token);
+            unknown += usize::from(without.is_some());
+        })?;
+        let is_cut = tokens.len() > self.longest;
+        tokens.truncate(self.longest);
+        if tokens.is_empty() {
+            tokens.push(tokenizer.start());
+        }
+        Ok((tokens, is_cut, unknown))
+    }
+}
+
+/// A word with the punctuation around it set apart. What is within a word stays, and so do apostrophes: don't, 's, o'clock.
+fn split_word(word: &str) -> String {
+    let opens = |c: char| "([{<\"“«„¿¡".contains(c);
+    let closes = |c: char| ".,;:!?)]}>\"”»…".contains(c);
+    let rest = word.trim_start_matches(opens);
+    let before = &word[..word.len() - rest.len()];
+    let core = rest.trim_end_matches(closes);
+    // A word of nothing but punctuation, such as an ellipsis or a face, is a word.
+    if core.is_empty() {
+        return word.to_owned();
+    }
+    let after = &rest[core.len()..];
+    let before = before.chars().map(String::from);
+    let after = after.chars().map(String::from);
+    before.chain([core.to_owned()]).chain(after).collect::<Vec<_>>().join(" ")
+}
+
+impl SequenceDataset {
+    /// Reads the data. The labels and the tokenizer of a run that has them stay as they are; else they are those of the training data, and
+    /// `config` has them and what depends on them afterwards.
+    ///
+    /// # Errors
+    /// Data that cannot be used, with line and column.
+    pub fn read(config: &mut SequenceConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        let started = Instant::now();
+        let Some(train) = config.data.train.clone() else {
+            return unusable(
+                "there are no data to train on; give a file, or a folder with a folder for each class".to_owned(),
+            );
+        };
+        let wanted = config.wanted(true);
+        let mut parts = read(&train, wanted)?;
+        for (given, part) in [(&config.data.valid, &mut parts.valid), (&config.data.test, &mut parts.test)] {
+            if let Some(path) = given {
+                *part = Some(read_part(path, wanted)?);
+            }
+        }
+        if config.labels.is_empty() {
+            config.labels = labels(&parts.train, &train)?;
+        }
+        let held_out = parts.valid.is_none() && config.data.split.is_none();
+        hold_out(&mut parts, config);
+        check_held_out(&parts, config, &train)?;
+        let tokenizer = match tokenizer {
+            Some(tokenizer) => tokenizer,
+            None => build(config, &parts.train)?,
+        };
+        config.model.vocabulary = tokenizer.vocabulary_size();
+        config.model.outputs = config.labels.len();
+        let examples = |records: &[Record]| examples(config, &tokenizer, records);
+        Ok(Self {
+            train: examples(&parts.train)?,
+            valid: parts.valid.as_deref().map(examples).transpose()?,
+            test: parts.test.as_deref().map(examples).transpose()?,
+            held_out,
+            seconds: started.elapsed().as_secs_f64(),
+            tokenizer,
+        })
+    }
+
+    /// One checksum of all data.
+    pub fn fingerprint(&self) -> String {
+        let part =
+            |part: Option<&Examples>| part.map_or("none".to_owned(), |examples| examples.sequences.fingerprint());
+        [part(Some(&self.train)), part(self.valid.as_ref()), part(self.test.as_ref())].join("-")
+    }
+
+    /// The weights of the classes in the loss; empty where all weigh the same.
+    pub(crate) fn class_weights(&self, config: &SequenceConfig) -> Vec<f32> {
+        if config.class_weights == ClassWeights::None {
+            return Vec::new();
+        }
+        let sequences = &self.train.sequences;
+        let mut counts = vec![0_usize; config.labels.len()];
+        (0..sequences.len()).flat_map(|at| sequences.labels(at)).for_each(|label| counts[*label as usize] += 1);
+        let weight = |count: &usize| match *count {
+            0 => 1.0,
+            // Of several labels each is a question of its own: its yes weighs as much as its no.
+            count if config.several => (sequences.len() - count).max(1) as f32 / count as f32,
+            count => sequences.len() as f32 / (config.labels.len() * count) as f32,
+        };
+        counts.iter().map(weight).collect()
+    }
+}
+
+/// A file, or the part of a folder, that is given to watch or to measure with.
+fn read_part(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
+    if path.is_dir() { Ok(read(path, wanted)?.train) } else { read_file(path, wanted) }
+}
+
+/// The examples of a file to measure a model on, whose labels are the model's.
+pub(crate) fn read_labelled(
+    config: &SequenceConfig,
+    tokenizer: &Tokenizer,
+    path: &Path,
+) -> Result<Examples, TextError> {
+    let records = if path.is_dir() {
+        let parts = read(path, config.wanted(true))?;
+        parts.test.unwrap_or(parts.train)
+    } else {
+        read_file(path, config.wanted(true))?
+    };
+    examples(config, tokenizer, &records)
+}
+
+/// The labels of the training data, sorted: as numbers where they all are.
+fn labels(records: &[Record], path: &Path) -> Result<Vec<String>, TextError> {
+    let labels: BTreeSet<&String> = records.iter().flat_map(|record| &record.labels).collect();
+    let mut labels: Vec<String> = labels.into_iter().cloned().collect();
+    let number = |label: &String| label.parse::<f64>().ok().filter(|number| number.is_finite());
+    if labels.iter().all(|label| number(label).is_some()) {
+        labels.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)).then(a.cmp(b)));
+    }
+    match labels.len() {
+        0 => unusable(format!("{} has no labels, so there is nothing to learn", path.display())),
+        1 => unusable(format!(
+            "every example of {} has the label {}, so there is nothing to tell apart; give data of two classes at least",
+            path.display(),
+            labels[0]
+        )),
+        count if count > MOST_LABELS => unusable(format!(
+            "{} has {count} different labels, and at most {MOST_LABELS} can be told apart; is another column the label?",
+            path.display()
+        )),
+        _ => Ok(labels),
+    }
+}
+
+/// Holds out of the training data what is to be watched and measured: of each label the same share, by the seed.
+fn hold_out(parts: &mut Parts, config: &SequenceConfig) {
+    let shares = match (&config.data.split, &parts.valid) {
+        (Some(split), _) => [split.get(1).copied().unwrap_or(0), split.get(2).copied().unwrap_or(0)],
+        (None, None) => [HELD_OUT, 0],
+        (None, Some(_)) => return,
+    };
+    let records = std::mem::take(&mut parts.train);
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    Rng::new(config.training.seed, Purpose::Lines, 0).shuffle(&mut order);
+    order.sort_by(|a, b| records[*a].labels.cmp(&records[*b].labels));
+    let mut held: Vec<Option<usize>> = vec![None; records.len()];
+    let (mut owed, mut before) = ([0; 2], None);
+    for at in order {
+        // One of each label stays to be learned.
+        if before.replace(&records[at].labels) != Some(&records[at].labels) {
+            continue;
+        }
+        for (part, share) in shares.into_iter().enumerate() {
+            owed[part] += share;
+        }
+        if let Some(part) = (0..2).find(|part| owed[*part] >= 100) {
+            owed[part] -= 100;
+            held[at] = Some(part);
+        }
+    }
+    let mut others = [Vec::new(), Vec::new()];
+    for (record, held) in records.into_iter().zip(held) {
+        match held {
+            None => parts.train.push(record),
+            Some(part) => others[part].push(record),
+        }
+    }
+    let [valid, test] = others;
+    if shares[0] > 0 {
+        parts.valid = Some(valid);
+    }
+    if shares[1] > 0 {
+        parts.test = Some(test);
+    }
+}
+
+/// Refuses parts of which nothing is left.
+fn check_held_out(parts: &Parts, config: &SequenceConfig, path: &Path) -> Result<(), TextError> {
+    let empty = |part: &Option<Vec<Record>>| part.as_ref().is_some_and(Vec::is_empty);
+    if empty(&parts.valid) || empty(&parts.test) || parts.train.len() < 2 {
+        let count = parts.train.len() + parts.valid.as_ref().map_or(0, Vec::len);
+        return unusable(format!(
+            "{} has {count} examples, of which none would be left to train on or to watch; give more, or the data to watch by `valid`",
+            path.display()
+        ));
+    }
+    let trained: BTreeSet<&String> = parts.train.iter().flat_map(|record| &record.labels).collect();
+    if let Some(missing) = config.labels.iter().find(|label| !trained.contains(label)) {
+        return unusable(format!(
+            "the label {missing} of {} is in none of the examples that are left to train on; give more of it, or the data to watch by `valid`",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+fn build(config: &SequenceConfig, records: &[Record]) -> Result<Tokenizer, TextError> {
+    if config.tokenizer == TokenizerKind::File {
+        return unusable(
+            "a tokenizer from a file is of language models; choose words, chars, bytes, bpe, unigram or wordpiece"
+                .to_owned(),
+        );
+    }
+    let texts: Vec<String> = records.iter().map(|record| config.prepared(&record.text)).collect();
+    Tokenizer::build(config.tokenizer, &Source::from_text(&texts.join("\n")), config.vocabulary, false)
+}
+
+/// The tokens and the numbers of the labels of records.
+fn examples(config: &SequenceConfig, tokenizer: &Tokenizer, records: &[Record]) -> Result<Examples, TextError> {
+    let numbers: BTreeMap<&str, u32> = config.labels.iter().map(String::as_str).zip(0..).collect();
+    let mut examples = Examples::default();
+    for record in records {
+        let text = config.prepared(&record.text);
+        let (tokens, cut, unknown) = config.tokens(tokenizer, &text)?;
+        let number = |label: &String| match numbers.get(label.as_str()) {
+            Some(number) => Ok(*number),
+            None => unusable(format!(
+                "{}: the label {label} is none of the training data, which have {}; remove the line, or train on data that have it",
+                record.place,
+                some_of(&config.labels)
+            )),
+        };
+        let mut labels = record.labels.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
+        labels.sort_unstable();
+        examples.sequences.push(&tokens, labels);
+        examples.texts.push(text);
+        examples.cut += usize::from(cut);
+        examples.unknown += unknown;
+    }
+    Ok(examples)
+}
+
+/// Labels, the first of many.
+fn some_of(labels: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = labels.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if labels.len() > SHOWN { format!("{shown} and {} more", labels.len() - SHOWN) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn punctuation_around_a_word_is_set_apart_and_within_it_stays() {
+        for (word, split) in [
+            ("good.", "good ."),
+            ("(\"well\"),", "( \" well \" ) ,"),
+            ("don't", "don't"),
+            ("n't", "n't"),
+            ("...", "..."),
+            (":)", ":)"),
+            ("state-of-the-art!", "state-of-the-art !"),
+            ("3.5", "3.5"),
+        ] {
+            assert_eq!(split_word(word), split);
+        }
+    }
+}

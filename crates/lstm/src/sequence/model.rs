@@ -1,0 +1,262 @@
+//! A model over sequences: embedding, layers, pooling, head. Forward and backward over a packed batch.
+
+use std::sync::Arc;
+
+use lstm_kernels::{Aligned, Start};
+
+use super::batch::SequenceBatch;
+use super::config::{SequenceConfig, SequenceDropout};
+use super::head::{Head, Objective};
+use super::pooling::{Packed, Pool, PoolTape};
+use crate::model::Loss;
+use crate::nn::config::{ConfigError, Init, InitScheme};
+use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
+use crate::nn::gradients::Gradients;
+use crate::nn::params::{Layout, Params, Slot, gather};
+use crate::nn::stack::{Lstm, Tape};
+use crate::nn::state::State;
+
+/// The bound of the embedding's initial values, uniform (Kim 2014), where nothing else is said.
+const EMBEDDING_BOUND: f32 = 0.25;
+
+/// An embedding, an LSTM of any number of layers, pooling and a linear head. It holds no values: parameters and tape are the caller's.
+#[derive(Clone, Debug)]
+pub struct SequenceModel {
+    layout: Arc<Layout>,
+    /// `embedding.weight [V, E]`.
+    embedding: Slot,
+    size: usize,
+    lstm: Lstm,
+    pool: Pool,
+    head: Head,
+    dropout: SequenceDropout,
+    /// The token that a dropped one is read as; where there is none, its vector is zero.
+    unknown: Option<u32>,
+}
+
+/// The values that a pass leaves, sized at its first use and reused.
+#[derive(Debug)]
+pub struct SequenceTape {
+    tokens: Vec<u32>,
+    /// `[N, E]`.
+    embedded: Aligned,
+    word_mask: Vec<f32>,
+    input_mask: Vec<f32>,
+    state: State,
+    lstm: Tape,
+    pool: PoolTape,
+    output_mask: Vec<f32>,
+    /// `[M, C]`: the scores; after a training step their gradient.
+    scores: Vec<f32>,
+    d_pooled: Vec<f32>,
+    d_states: Vec<f32>,
+}
+
+impl SequenceTape {
+    /// The scores of the last pass: `[B, C]`.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// The weights of attention of the last pass, each step's where its token stands in the batch; none where nothing attends.
+    pub fn attention(&self) -> &[f32] {
+        &self.pool.weights
+    }
+}
+
+impl SequenceModel {
+    /// The model of settings that were fitted to its data.
+    ///
+    /// # Errors
+    /// A model that cannot be built.
+    pub fn new(config: &SequenceConfig, unknown: Option<u32>) -> Result<Self, ConfigError> {
+        let model = &config.model;
+        model.validate()?;
+        let mut layout = Layout::default();
+        let size = model.lstm.input;
+        let embedding = layout.add("embedding.weight", &[model.vocabulary, size]);
+        let lstm = Lstm::in_layout(model.lstm.clone(), "lstm.", &mut layout)?;
+        let pool = Pool::in_layout(model.pooling, lstm.output_size(), model.lstm.directions(), &mut layout);
+        let objective = if config.several { Objective::Classes } else { Objective::Class };
+        let head = Head::in_layout(objective, pool.size(), model.outputs, config.label_smoothing, &mut layout);
+        Ok(Self { layout: Arc::new(layout), embedding, size, lstm, pool, head, dropout: model.dropout, unknown })
+    }
+
+    /// Lets the classes weigh so much in the loss.
+    pub(crate) fn weigh(&mut self, class_weights: Vec<f32>) {
+        self.head.weigh(class_weights);
+    }
+
+    /// The parameters' names, shapes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// What its scores are of, and how many there are.
+    pub fn outputs(&self) -> (Objective, usize) {
+        (self.head.objective(), self.head.outputs())
+    }
+
+    /// Fresh parameters.
+    pub fn initialise(&self, init: &Init, seed: u64) -> Params {
+        let mut params = Params::zeros(self.layout.clone());
+        let bound = if let InitScheme::Uniform(a) = init.scheme { a } else { EMBEDDING_BOUND };
+        params.fill_uniform(self.embedding, bound, seed);
+        self.lstm.initialise(&mut params, init, seed);
+        self.pool.initialise(&mut params, init, seed);
+        self.head.initialise(&mut params, init, seed);
+        params
+    }
+
+    /// Gradients for [`Self::train_step`].
+    pub fn gradients(&self) -> Gradients {
+        Gradients::zeros(self.layout.clone(), self.embedding, self.size)
+    }
+
+    /// A tape for training.
+    pub fn tape(&self) -> SequenceTape {
+        self.tape_of(self.lstm.tape())
+    }
+
+    /// A tape for parameters that stay as they are.
+    pub fn frozen_tape(&self) -> SequenceTape {
+        self.tape_of(self.lstm.frozen_tape())
+    }
+
+    fn tape_of(&self, lstm: Tape) -> SequenceTape {
+        SequenceTape {
+            tokens: Vec::new(),
+            embedded: Aligned::new(),
+            word_mask: Vec::new(),
+            input_mask: Vec::new(),
+            state: State::none(),
+            lstm,
+            pool: PoolTape::default(),
+            output_mask: Vec::new(),
+            scores: Vec::new(),
+            d_pooled: Vec::new(),
+            d_states: Vec::new(),
+        }
+    }
+
+    /// The scores of a batch, which are the tape's; `masks` say what is dropped, without them nothing is.
+    pub fn forward(&self, params: &Params, batch: &SequenceBatch, masks: Option<Masks>, tape: &mut SequenceTape) {
+        self.embed(params, batch, masks, tape);
+        let segment = batch.segment();
+        if tape.state.batch() != segment.batch {
+            tape.state = self.lstm.state(segment.batch);
+        }
+        tape.state.h.fill(0.0);
+        tape.state.c.fill(0.0);
+        let between = masks.map(|masks| self.between(masks));
+        self.lstm.forward(params, &tape.embedded, segment, &mut tape.state, between, &mut tape.lstm);
+        self.pool.forward(params, tape.lstm.output(), packed(batch), &mut tape.pool);
+        tape.output_mask.clear();
+        if let Some(masks) = masks.filter(|_| self.dropout.output > 0.0) {
+            masks.fill(OUTPUT, self.dropout.output, &mut tape.output_mask, tape.pool.pooled.len());
+            dropout::apply(&mut tape.pool.pooled, &tape.output_mask);
+        }
+        self.head.scores(params, &tape.pool.pooled, &mut tape.scores);
+    }
+
+    /// What is dropped within the stack.
+    fn between(&self, masks: Masks) -> Dropout {
+        let SequenceDropout { hidden: rate, weights, .. } = self.dropout;
+        Dropout { kind: DropoutKind::Standard, rate, weights, masks }
+    }
+
+    /// tokens `[N]` → `tape.embedded: [N, E]`.
+    fn embed(&self, params: &Params, batch: &SequenceBatch, masks: Option<Masks>, tape: &mut SequenceTape) {
+        let SequenceTape { tokens, embedded, word_mask, input_mask, .. } = tape;
+        tokens.clone_from(&batch.tokens);
+        word_mask.clear();
+        input_mask.clear();
+        if let Some(masks) = masks.filter(|_| self.dropout.words > 0.0) {
+            masks.fill(WORDS, self.dropout.words, word_mask, tokens.len());
+            if let Some(unknown) = self.unknown {
+                let dropped = tokens.iter_mut().zip(&*word_mask).filter(|(_, factor)| **factor == 0.0);
+                dropped.for_each(|(token, _)| *token = unknown);
+                word_mask.clear();
+            } else {
+                // Nothing takes the place of what is gone, so what stays need not be more.
+                word_mask.iter_mut().for_each(|factor| *factor = factor.min(1.0));
+            }
+        }
+        gather(params.get(self.embedding), tokens, self.size, embedded);
+        drop_steps(embedded, word_mask, self.size);
+        if let Some(masks) = masks.filter(|_| self.dropout.input > 0.0) {
+            masks.fill(INPUT, self.dropout.input, input_mask, embedded.len());
+            dropout::apply(embedded, input_mask);
+        }
+    }
+
+    /// The loss of a batch without dropout; the tape's scores are gone then.
+    pub fn loss(&self, params: &Params, batch: &SequenceBatch, tape: &mut SequenceTape) -> Loss {
+        self.forward(params, batch, None, tape);
+        self.head.loss(&mut tape.scores, &batch.targets)
+    }
+
+    /// Forward and backward: `gradients` receives the gradient of the mean loss over the rows.
+    pub fn train_step(
+        &self,
+        params: &Params,
+        batch: &SequenceBatch,
+        masks: Option<Masks>,
+        tape: &mut SequenceTape,
+        gradients: &mut Gradients,
+    ) -> Loss {
+        self.forward(params, batch, masks, tape);
+        gradients.touch(tape.tokens.iter().copied());
+        let gradients = gradients.params_mut();
+        let SequenceTape {
+            tokens,
+            embedded,
+            word_mask,
+            input_mask,
+            state: _,
+            lstm,
+            pool,
+            output_mask,
+            scores,
+            d_pooled,
+            d_states,
+        } = tape;
+        let loss = self.head.loss(scores, &batch.targets);
+        self.head.backward(params, &pool.pooled, scores, d_pooled, gradients);
+        dropout::apply(d_pooled, output_mask);
+        d_states.resize(lstm.output().len(), 0.0);
+        self.pool.backward(params, lstm.output(), packed(batch), d_pooled, d_states, pool, gradients);
+        self.lstm.backward(params, embedded, batch.segment(), d_states, None, lstm, &mut *gradients, Start::Zero);
+        let d_embedded = lstm.d_input_mut();
+        dropout::apply(d_embedded, input_mask);
+        drop_steps(d_embedded, word_mask, self.size);
+        let d_table = gradients.get_mut(self.embedding);
+        for (source, &token) in d_embedded.chunks_exact(self.size).zip(&*tokens) {
+            let target = &mut d_table[token as usize * self.size..][..self.size];
+            target.iter_mut().zip(source).for_each(|(d, s)| *d += s);
+        }
+        loss
+    }
+
+    /// Scores `[B, C]` become probabilities.
+    pub fn probabilities(&self, scores: &mut [f32]) {
+        self.head.probabilities(scores);
+    }
+
+    /// The bytes of a tape in training over batches of so many steps and rows.
+    pub(crate) fn bytes(&self, steps: usize, rows: usize) -> usize {
+        self.lstm.bytes(steps, rows, self.dropout.weights > 0.0)
+    }
+}
+
+/// The places of a batch's steps.
+fn packed(batch: &SequenceBatch) -> Packed<'_> {
+    Packed { starts: &batch.starts, lengths: &batch.lengths }
+}
+
+/// Multiplies each step's vector by its factor; an empty mask drops nothing.
+fn drop_steps(values: &mut [f32], mask: &[f32], size: usize) {
+    for (values, factor) in values.chunks_exact_mut(size.max(1)).zip(mask) {
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+}

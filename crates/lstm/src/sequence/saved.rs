@@ -1,0 +1,197 @@
+//! A trained model over sequences, opened to be used.
+
+use std::path::{Path, PathBuf};
+
+use super::batch::{SequenceBatch, SequenceBatches, Sequences};
+use super::config::SequenceConfig;
+use super::data::{Examples, SequenceDataset, read_labelled};
+use super::model::SequenceModel;
+use crate::formats::FormatError;
+use crate::formats::safetensors::map;
+use crate::nn::params::Params;
+use crate::run::error::TrainError;
+use crate::run::folder::RunFolder;
+use crate::run::saved::{ModelCard, Origin, TOKENIZER, card, load_tokenizer, model_params};
+use crate::run::settings::Settings as _;
+use crate::run::task_kind::TaskKind;
+use crate::text::tokenizer::Tokenizer;
+use crate::train::task::Batches as _;
+
+/// A trained model over sequences, to use.
+#[derive(Debug)]
+pub struct LoadedSequence {
+    /// Where it is from.
+    pub origin: Origin,
+    /// The settings; of a model file without where the data lie.
+    pub config: SequenceConfig,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The model.
+    pub model: SequenceModel,
+    /// Its best parameters.
+    pub params: Params,
+    /// The facts about them.
+    pub card: ModelCard,
+}
+
+/// What a model says of an example: the probability of each label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// `[C]`.
+    pub probabilities: Vec<f32>,
+    /// The weight of each token, where the model attends.
+    pub attention: Vec<f32>,
+}
+
+impl Prediction {
+    /// The likeliest label, the first of equals.
+    pub fn best(&self) -> usize {
+        let best = (0..self.probabilities.len())
+            .rev()
+            .max_by(|a, b| self.probabilities[*a].total_cmp(&self.probabilities[*b]));
+        best.unwrap_or(0)
+    }
+
+    /// The labels that are likelier than not.
+    pub fn likely(&self) -> Vec<usize> {
+        (0..self.probabilities.len()).filter(|at| self.probabilities[*at] >= 0.5).collect()
+    }
+}
+
+impl LoadedSequence {
+    /// Opens a run folder or a model file.
+    ///
+    /// # Errors
+    /// What is neither, or of another task; damaged files, or files that do not fit each other.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if path.is_file() { Self::of_file(path) } else { Self::of_folder(path) }
+    }
+
+    fn of_file(path: &Path) -> Result<Self, TrainError> {
+        let contents = map(path)?;
+        let card = card(&contents, path)?;
+        TaskKind::of_settings(&card.config, path)?.check(SequenceConfig::TASKS, path)?;
+        let config = SequenceConfig::noted(&card.config, path)?;
+        let Some(text) = contents.texts.get(TOKENIZER) else {
+            let why = "it says nothing of its tokenizer; give the run folder that it lies in".to_owned();
+            return Err(FormatError::Unusable { path: path.to_owned(), why }.into());
+        };
+        let tokenizer = Tokenizer::from_bytes(path, text.as_bytes())?;
+        let origin = Origin::File(path.to_owned());
+        Self::assemble(origin, config, tokenizer, contents, card, path)
+    }
+
+    fn of_folder(folder: &Path) -> Result<Self, TrainError> {
+        let folder = RunFolder::open(folder)?;
+        let config = SequenceConfig::load(&folder)?;
+        let path = folder.model();
+        if !path.exists() && folder.checkpoint().exists() {
+            return Err(TrainError::NoModel { folder: folder.path().to_owned() });
+        }
+        let contents = map(&path)?;
+        let card = card(&contents, &path)?;
+        let (tokenizer, _) = load_tokenizer(&folder, &card.tokenizer_file, &path)?;
+        config.check_against(&card.config, SequenceConfig::lasting, &folder, &path)?;
+        Self::assemble(Origin::Run(folder), config, tokenizer, contents, card, &path)
+    }
+
+    fn assemble(
+        origin: Origin,
+        config: SequenceConfig,
+        tokenizer: Tokenizer,
+        contents: crate::formats::safetensors::Contents,
+        card: ModelCard,
+        path: &Path,
+    ) -> Result<Self, TrainError> {
+        if card.tokenizer != tokenizer.fingerprint() || config.model.vocabulary != tokenizer.vocabulary_size() {
+            let why = "its tokenizer is not the one that it was trained with; restore it from a copy".to_owned();
+            return Err(FormatError::Unusable { path: path.to_owned(), why }.into());
+        }
+        let model = SequenceModel::new(&config, tokenizer.unknown())?;
+        let params = model_params(model.layout(), contents, path)?;
+        Ok(Self { origin, config, tokenizer, model, params, card })
+    }
+
+    /// The data that it was trained on, read again.
+    ///
+    /// # Errors
+    /// A model file, which does not say where its data lie; data that are no longer there or no longer the same.
+    pub fn data(&self) -> Result<SequenceDataset, TrainError> {
+        if let Origin::File(path) = &self.origin {
+            return Err(TrainError::Unusable(format!(
+                "{} is a model by itself, and does not say where its data lie; give the folder of its run",
+                path.display()
+            )));
+        }
+        let data = SequenceDataset::read(&mut self.config.clone(), Some(self.tokenizer.clone()))?;
+        if !self.card.text.is_empty() && data.train.sequences.fingerprint() != self.card.text {
+            let why = "the training data changed since the model was trained on them, so nothing can be compared; restore them, or train \
+                       again";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
+        Ok(data)
+    }
+
+    /// The examples of a file or a folder, with labels that are the model's.
+    ///
+    /// # Errors
+    /// A file that cannot be used, with line and column.
+    pub fn read(&self, path: &Path) -> Result<Examples, TrainError> {
+        Ok(read_labelled(&self.config, &self.tokenizer, path)?)
+    }
+
+    /// The predictions for texts, in their order.
+    ///
+    /// # Errors
+    /// A text that a tokenizer has no tokens for.
+    pub fn predict(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Prediction>, TrainError> {
+        let mut sequences = Sequences::default();
+        for text in texts {
+            let (tokens, ..) = self.config.tokens(&self.tokenizer, &self.config.prepared(text.as_ref()))?;
+            sequences.push(&tokens, Vec::new());
+        }
+        Ok(self.predict_sequences(&sequences))
+    }
+
+    /// The tokens of a text, as they are written; those that attention is over.
+    ///
+    /// # Errors
+    /// A text that a tokenizer has no tokens for.
+    pub fn tokens(&self, text: &str) -> Result<Vec<String>, TrainError> {
+        let (tokens, ..) = self.config.tokens(&self.tokenizer, &self.config.prepared(text))?;
+        Ok(tokens.iter().map(|token| self.tokenizer.text(*token)).collect())
+    }
+
+    /// The predictions for sequences, in their order.
+    pub fn predict_sequences(&self, sequences: &Sequences) -> Vec<Prediction> {
+        let outputs = self.model.outputs();
+        let batches = SequenceBatches::of_all(sequences, self.config.training.batch, outputs);
+        let (mut batch, mut tape) = (SequenceBatch::default(), self.model.frozen_tape());
+        let mut predictions = vec![Prediction { probabilities: Vec::new(), attention: Vec::new() }; sequences.len()];
+        for number in 0..batches.count() {
+            batches.fill(number, &mut batch);
+            self.model.forward(&self.params, &batch, None, &mut tape);
+            let mut probabilities = tape.scores().to_vec();
+            self.model.probabilities(&mut probabilities);
+            for (row, (example, probabilities)) in
+                batch.examples.iter().zip(probabilities.chunks_exact(outputs.1)).enumerate()
+            {
+                let prediction = &mut predictions[*example];
+                prediction.probabilities = probabilities.to_vec();
+                if !tape.attention().is_empty() {
+                    let steps = batch.starts[..batch.lengths[row]].iter();
+                    prediction.attention = steps.map(|start| tape.attention()[start + row]).collect();
+                }
+            }
+        }
+        predictions
+    }
+
+    /// The file or folder that it was opened from.
+    pub fn path(&self) -> PathBuf {
+        match &self.origin {
+            Origin::Run(folder) => folder.path().to_owned(),
+            Origin::File(file) => file.clone(),
+        }
+    }
+}

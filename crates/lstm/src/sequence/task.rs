@@ -1,0 +1,243 @@
+//! A model over sequences and its data, as a task of the loop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{SequenceBatch, SequenceBatches};
+use super::config::SequenceConfig;
+use super::data::{Examples, SequenceDataset};
+use super::model::{SequenceModel, SequenceTape};
+use crate::formats::FormatError;
+use crate::free_memory::{check_memory, sum, times};
+use crate::model::Loss;
+use crate::nn::config::Init;
+use crate::nn::dropout::Masks;
+use crate::nn::gradients::Gradients;
+use crate::nn::params::{Layout, Params};
+use crate::nn::state::State;
+use crate::run::error::TrainError;
+use crate::run::folder::{Claim, Pending};
+use crate::run::saved::{ModelCard, Texts, file_checksum, load_tokenizer, tokenizer_text};
+use crate::run::settings::Settings as _;
+use crate::train::task::{Batches as _, Evaluation, Part, Task};
+use crate::train::trainer::start::Stopped;
+use crate::train::trainer::{Extension, Trainer};
+
+/// A model over sequences and its data.
+#[derive(Debug)]
+pub struct SequenceTask {
+    config: SequenceConfig,
+    model: SequenceModel,
+    data: SequenceDataset,
+    /// The checksum of the whole `tokenizer.json`.
+    tokenizer_file: String,
+}
+
+impl SequenceTask {
+    /// The model of settings that were fitted to these data.
+    ///
+    /// # Errors
+    /// A model that cannot be built, or that does not fit the memory.
+    pub fn new(config: SequenceConfig, data: SequenceDataset) -> Result<Self, TrainError> {
+        config.validate()?;
+        let mut model = SequenceModel::new(&config, data.tokenizer.unknown())?;
+        model.weigh(data.class_weights(&config));
+        let task = Self { config, model, data, tokenizer_file: String::new() };
+        task.check_memory()?;
+        Ok(task)
+    }
+
+    /// Refuses what does not fit the memory: parameters, gradients, moments, and the longest batch.
+    fn check_memory(&self) -> Result<(), TrainError> {
+        let (parameters, rows) = (self.model.layout().len(), self.config.training.batch);
+        let longest = self.data.train.sequences.longest();
+        let bytes = sum([times(&[parameters, 5, size_of::<f32>()]), self.model.bytes(longest, rows) as u128]);
+        let what = || format!("training on {rows} sequences of {longest} tokens");
+        Ok(check_memory(what, bytes, "`batch`, `longest`, `hidden` or `embedding`")?)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &SequenceModel {
+        &self.model
+    }
+
+    /// The data.
+    pub fn data(&self) -> &SequenceDataset {
+        &self.data
+    }
+
+    fn examples(&self, part: Part) -> Option<&Examples> {
+        match part {
+            Part::Validation => self.data.valid.as_ref(),
+            Part::Test => self.data.test.as_ref(),
+        }
+    }
+}
+
+impl Trainer<SequenceTask> {
+    /// Starts a run over sequences in a folder that was claimed for it.
+    ///
+    /// # Errors
+    /// A setting or data that cannot be used; nothing is left behind.
+    pub fn begin_sequences(
+        mut config: SequenceConfig,
+        data: SequenceDataset,
+        claim: Claim,
+    ) -> Result<Self, TrainError> {
+        let started = Instant::now();
+        config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
+        let seconds = data.seconds;
+        let path = claim.folder().tokenizer();
+        let tokenizer_file = file_checksum(&data.tokenizer.to_bytes(&path)?);
+        let task = SequenceTask { tokenizer_file, ..SequenceTask::new(config, data)? };
+        Self::begin_task(task, claim, seconds + started.elapsed().as_secs_f64())
+    }
+
+    /// Goes on with the run over sequences in `folder` from its last checkpoint, with the same bits as if it had never stopped.
+    ///
+    /// # Errors
+    /// A folder that is no run, files that are damaged, or data that changed.
+    pub fn resume_sequences(folder: &Path, extension: &Extension) -> Result<Self, TrainError> {
+        let stopped = Stopped::<SequenceConfig>::open(folder)?;
+        let (tokenizer, tokenizer_file) = stopped.tokenizer()?;
+        let mut config = stopped.settings().clone();
+        extension.lengthen(&mut config.training);
+        config.validate()?;
+        let data = SequenceDataset::read(&mut config, Some(tokenizer))?;
+        let task = SequenceTask { tokenizer_file, ..SequenceTask::new(config, data)? };
+        stopped.go_on(task, extension.learning_rate)
+    }
+}
+
+impl Stopped<SequenceConfig> {
+    fn tokenizer(&self) -> Result<(crate::text::tokenizer::Tokenizer, String), TrainError> {
+        let folder = self.folder();
+        let found = load_tokenizer(folder, self.tokenizer_file(), &folder.checkpoint())?;
+        if found.0.vocabulary_size() != self.settings().model.vocabulary {
+            let why = "it is not the tokenizer that the run was trained with; put that beside it".to_owned();
+            return Err(FormatError::Unusable { path: folder.tokenizer(), why }.into());
+        }
+        Ok(found)
+    }
+}
+
+impl Task for SequenceTask {
+    type Settings = SequenceConfig;
+    type Batch = SequenceBatch;
+    type Batches<'a> = SequenceBatches<'a>;
+    type Tape = SequenceTape;
+    type Evaluation<'a> = SequenceEvaluation<'a>;
+
+    fn settings(&self) -> &SequenceConfig {
+        &self.config
+    }
+
+    fn settings_mut(&mut self) -> &mut SequenceConfig {
+        &mut self.config
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        self.model.layout()
+    }
+
+    fn initialise(&self, init: &Init, seed: u64) -> Params {
+        self.model.initialise(init, seed)
+    }
+
+    fn gradients(&self) -> Gradients {
+        self.model.gradients()
+    }
+
+    fn tape(&self) -> SequenceTape {
+        self.model.tape()
+    }
+
+    fn train_step(
+        &self,
+        params: &Params,
+        batch: &SequenceBatch,
+        _state: &mut State,
+        masks: Masks,
+        tape: &mut SequenceTape,
+        gradients: &mut Gradients,
+    ) -> Loss {
+        self.model.train_step(params, batch, Some(masks), tape, gradients)
+    }
+
+    fn fingerprint(&self) -> String {
+        self.data.fingerprint()
+    }
+
+    fn batches(&self, epoch: usize) -> Result<SequenceBatches<'_>, TrainError> {
+        let training = &self.config.training;
+        let (train, outputs) = (&self.data.train.sequences, self.model.outputs());
+        Ok(SequenceBatches::of_epoch(train, training.batch, outputs, training.seed, epoch))
+    }
+
+    fn positions(&self, part: Part) -> Option<usize> {
+        self.examples(part).map(|examples| examples.sequences.len())
+    }
+
+    fn evaluation<'a>(&'a self, params: &'a Params, part: Part) -> Result<SequenceEvaluation<'a>, TrainError> {
+        let missing = || TrainError::Unusable("there are no such data to evaluate on".to_owned());
+        let examples = self.examples(part).ok_or_else(missing)?;
+        let batches = SequenceBatches::of_all(&examples.sequences, self.config.training.batch, self.model.outputs());
+        Ok(SequenceEvaluation::new(&self.model, params, batches))
+    }
+
+    fn describe(&self, card: &mut ModelCard) {
+        card.tokenizer = self.data.tokenizer.fingerprint();
+        card.tokenizer_file = self.tokenizer_file.clone();
+        card.text = self.data.train.sequences.fingerprint();
+    }
+
+    fn texts(&self, path: &Path) -> Result<Texts, FormatError> {
+        tokenizer_text(&self.data.tokenizer, path)
+    }
+
+    fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
+        let path = claim.folder().tokenizer();
+        first.add(&path, &self.data.tokenizer.to_bytes(&path)?)
+    }
+}
+
+/// A pass over examples.
+#[derive(Debug)]
+pub struct SequenceEvaluation<'a> {
+    model: &'a SequenceModel,
+    params: &'a Params,
+    batches: SequenceBatches<'a>,
+    batch: SequenceBatch,
+    tape: SequenceTape,
+    next: usize,
+    total: Loss,
+}
+
+impl<'a> SequenceEvaluation<'a> {
+    /// Over these batches.
+    pub(crate) fn new(model: &'a SequenceModel, params: &'a Params, batches: SequenceBatches<'a>) -> Self {
+        let (batch, tape) = (SequenceBatch::default(), model.frozen_tape());
+        Self { model, params, batches, batch, tape, next: 0, total: Loss::default() }
+    }
+}
+
+impl Evaluation for SequenceEvaluation<'_> {
+    fn advance(&mut self) -> bool {
+        if self.next == self.batches.count() {
+            return false;
+        }
+        self.batches.fill(self.next, &mut self.batch);
+        self.total.add(self.model.loss(self.params, &self.batch, &mut self.tape));
+        self.next += 1;
+        true
+    }
+
+    fn positions(&self) -> usize {
+        self.batch.examples.len()
+    }
+
+    fn total(&self) -> Loss {
+        self.total
+    }
+}
