@@ -1,6 +1,6 @@
 """Fuzzes every reader of this program, one after the other, and says what came of it.
 
-    python bench/fuzz.py [--seconds 600] [TARGET ...]
+    python bench/fuzz.py [--seconds 600] [--jobs 1] [TARGET ...]
 
 Needs a C++ compiler (libFuzzer is built from the crate `libfuzzer-sys`) and nothing else: the stable toolchain instruments by flags of its own,
 as `cargo fuzz --sanitizer none` would. Targets lie in fuzz/targets; each is seeded with the golden files of the tests and with a small
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", help="[default: all]")
     parser.add_argument("--seconds", type=int, default=600, help="of each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets that run at once")
     parser.add_argument("--lstm", type=Path, help="the command, in place of a build")
     options = parser.parse_args()
     built = build()
@@ -118,8 +120,10 @@ def main():
     finally:
         shutil.rmtree(run.parent)
     there = sorted(path.stem for path in (FUZZ / "targets").glob("*.rs"))
-    for name in options.targets or there:
-        print(fuzz(built / name, name, inputs[name], options.seconds), flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        done = [pool.submit(fuzz, built / name, name, inputs[name], options.seconds) for name in options.targets or there]
+        for said in as_completed(done):
+            print(said.result(), flush=True)
 
 
 main()

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use lstm::formats::foreign::{self, Hints};
+use lstm::formats::foreign;
+use lstm::formats::import::Hints;
 
 /// Gives `read` a file of these bytes with that name.
 pub fn with_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
