@@ -277,10 +277,10 @@ fn hold_cells(run: &LoadedRun, changes: &[Change], holds: &[usize], state: &mut 
     }
 }
 
-impl Scores {
+impl Scores<'_> {
     /// The Kullback–Leibler divergence of other scores from these, in nats.
     fn divergence(&self, other: &Self) -> f32 {
-        let pairs = self.logits.iter().zip(&other.logits);
+        let pairs = self.logits.iter().zip(other.logits);
         let sum: f64 = pairs
             .map(|(a, b)| {
                 let (a, b) = (f64::from(*a) - self.total, f64::from(*b) - other.total);

@@ -14,7 +14,6 @@ mod tests;
 use serde::Serialize;
 
 use crate::model::Loss;
-use crate::nn::config::ConfigError;
 use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
@@ -134,10 +133,7 @@ pub(crate) fn row(start: u32, ids: &[u32]) -> Batch {
 
 impl Inspection {
     /// Reads the tokens `ids`. A model that reads lines or windows begins each line with a zero state.
-    ///
-    /// # Errors
-    /// A model that cannot be read token by token.
-    pub fn of(run: &LoadedRun, ids: &[u32]) -> Result<Self, ConfigError> {
+    pub fn of(run: &LoadedRun, ids: &[u32]) -> Self {
         let (model, params) = (&run.model, &run.params);
         let config = model.config();
         let start = start(run);
@@ -149,7 +145,6 @@ impl Inspection {
                 ..Layer::default()
             })
             .collect();
-        let mut stream = model.stream(params, 1)?;
         let mut tape = model.frozen_tape();
         for part in parts(run, ids) {
             let ids = &ids[part];
@@ -161,18 +156,18 @@ impl Inspection {
                 layer.c.extend_from_slice(tape.lstm().cell(number, 0));
                 layer.h.extend_from_slice(tape.lstm().hidden(number, 0));
             }
-            stream.streams_mut().reset(0);
-            let mut expected = None;
-            for (place, &id) in batch.tokens.iter().enumerate() {
-                let nats = expected.as_ref().map(|scores: &Scores| scores.nats(id));
-                let scores = Scores::of(stream.step(&[id]));
+            let mut tokens = batch.tokens.iter().enumerate();
+            let mut nats = None;
+            model.logits(params, &mut tape, &mut |logits| {
+                let Some((place, &id)) = tokens.next() else { return };
+                let scores = Scores::of(logits);
                 let best = scores.best(BEST).into_iter().map(|(id, p)| (run.tokenizer.text(id), p)).collect();
                 let text = if place == 0 { "⟨start⟩".to_owned() } else { run.tokenizer.text(id) };
                 read.push(Read { id, text, nats, begins: place == 0, best });
-                expected = Some(scores);
-            }
+                nats = batch.tokens.get(place + 1).map(|&next| scores.nats(next));
+            });
         }
-        Ok(Self { read, layers })
+        Self { read, layers }
     }
 
     /// The loss of the tokens.
@@ -209,17 +204,17 @@ impl Layer {
 }
 
 /// The scores of every token to come next, and the logarithm of the sum of their exponentials.
-#[derive(Clone, Debug)]
-pub(crate) struct Scores {
-    logits: Vec<f32>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scores<'a> {
+    logits: &'a [f32],
     total: f64,
 }
 
-impl Scores {
-    pub(crate) fn of(logits: &[f32]) -> Self {
+impl<'a> Scores<'a> {
+    pub(crate) fn of(logits: &'a [f32]) -> Self {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|logit| f64::from((logit - most).exp())).sum();
-        Self { logits: logits.to_vec(), total: f64::from(most) + sum.ln() }
+        Self { logits, total: f64::from(most) + sum.ln() }
     }
 
     /// The surprisal of a token, in nats.
@@ -230,7 +225,7 @@ impl Scores {
     /// The likeliest tokens with their probabilities.
     pub(crate) fn best(&self, most: usize) -> Vec<(u32, f32)> {
         let mut best: Vec<(u32, f32)> = Vec::with_capacity(most + 1);
-        for (id, &logit) in (0..).zip(&self.logits) {
+        for (id, &logit) in (0..).zip(self.logits) {
             if best.len() < most || best.last().is_some_and(|(_, least)| logit > *least) {
                 let at = best.partition_point(|(_, known)| *known >= logit);
                 best.insert(at, (id, logit));
@@ -275,7 +270,7 @@ pub struct Looked {
 /// # Errors
 /// A token or a unit that is not there, or a model that cannot be read token by token.
 pub fn look(run: &LoadedRun, ids: &[u32], wanted: &Wanted) -> Result<Looked, TrainError> {
-    let inspection = Inspection::of(run, ids)?;
+    let inspection = Inspection::of(run, ids);
     let causes = cause::explain(run, ids, &inspection, &wanted.explain)?;
     let effect = if wanted.changes.is_empty() { None } else { Some(effect::effect(run, ids, &wanted.changes)?) };
     let ablated = if wanted.ablate { effect::ablate_all(run, ids)? } else { Vec::new() };

@@ -94,7 +94,7 @@ fn gradients_by_cells_are_those_behind_the_candidates() {
     for projection in [None, Some(4)] {
         let run = run(|config| config.lstm.projection = projection);
         let ids = tokens(&run, TEXT).unwrap();
-        let inspection = Inspection::of(&run, &ids[..6]).unwrap();
+        let inspection = Inspection::of(&run, &ids[..6]);
         let embedded = embeddings(&run, &row(start(&run), &ids[..6]).tokens);
         let found = gradient(&run, &embedded, ids[6]).unwrap();
         let mut compared = 0;
@@ -129,7 +129,7 @@ fn integrated_gradients_add_up_to_the_difference() {
 fn what_is_read_is_what_the_model_scores() {
     let run = run(|_| ());
     let ids = tokens(&run, TEXT).unwrap();
-    let inspection = Inspection::of(&run, &ids).unwrap();
+    let inspection = Inspection::of(&run, &ids);
     let mut state = run.model.state(1);
     let loss = run.model.evaluate(&run.params, &row(start(&run), &ids), &mut state, &mut run.model.tape(), None);
     assert!((inspection.loss().nll - loss.nll).abs() < 1e-3 && inspection.loss().tokens == loss.tokens);
@@ -218,7 +218,7 @@ fn the_brackets_and_the_number_of_the_subject_are_found_by_name() {
     let run = LoadedRun::open(&folder.path().join("run")).unwrap();
     let text = Grammar::standard().sample(9, 7, 4_000);
     let ids = tokens(&run, &text).unwrap();
-    let inspection = Inspection::of(&run, &ids).unwrap();
+    let inspection = Inspection::of(&run, &ids);
     let followed = super::follow::follow(&run, &inspection, None).unwrap();
     for name in ["inside brackets", "inside double quotes", "number agreement"] {
         let found = followed.iter().find(|found| found.name.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));

@@ -257,6 +257,12 @@ impl LanguageModel {
         self.lstm.forward(params, tape.embedding.embedded(), segment(batch), state, None, &mut tape.lstm);
     }
 
+    /// Hands the logits `[V]` of what follows each position that the tape has read ([`Self::read`]) to `each`, in order; of a mixture of
+    /// softmaxes the logarithms of its probabilities.
+    pub(crate) fn logits(&self, params: &Params, tape: &mut LanguageTape, each: &mut dyn FnMut(&[f32])) {
+        self.readout.logits(params, tape.lstm.output(), &mut tape.readout, each);
+    }
+
     /// Gives a batch the states it begins with: those carried, or zeros.
     fn begin(&self, batch: &Batch, state: &mut State) {
         match batch.fresh {

@@ -267,6 +267,11 @@ impl MixtureTape {
 }
 
 impl MixtureTape {
+    /// ln π of every position, `[positions, K]`.
+    pub(super) fn prior(&self) -> &[f32] {
+        &self.prior
+    }
+
     /// The logits of the softmaxes of some positions that were weighed into those of their mixture, ln p.
     ///
     /// logits: `[positions, K, V]`; targets: `[positions · K]`; rows: which of all; out: `[positions, V]`.
@@ -296,7 +301,7 @@ impl MixtureTape {
 
 /// The logits of a mixture's softmaxes into those of the mixture, ln p, for every row of a stream.
 ///
-/// prior: P o, `[B, K]`; logits: `[B, K, V]`; offsets: scratch, `[B, K]`; out: `[B, V]`.
+/// prior: P o, or its ln π, `[B, K]`; logits: `[B, K, V]`; offsets: scratch, `[B, K]`; out: `[B, V]`.
 pub(in crate::model) fn mixed_logits(
     prior: &[f32],
     logits: &[f32],

@@ -10,7 +10,7 @@ mod softmax;
 
 use std::sync::Arc;
 
-use lstm_kernels::{Columns, StepPlan};
+use lstm_kernels::{Columns, Matrix, MatrixMut, StepPlan, product_with_bias};
 
 use crate::model::config::LanguageModelConfig;
 use crate::model::loss::Loss;
@@ -23,7 +23,7 @@ use crate::text::batch::Batch;
 use candidates::Candidates;
 pub use candidates::Sampler;
 pub(super) use mixture::mixed_logits;
-use mixture::{Head, HeadTape};
+use mixture::{Head, HeadTape, Rows};
 use positions::{Positions, PositionsTape};
 #[cfg(test)]
 pub(super) use softmax::SLAB;
@@ -159,6 +159,42 @@ impl Readout {
         self.head.backward(params, outputs, self.output, &mut tape.head, d_outputs, gradients);
         penalty::activation(self.activation, outputs, d_outputs);
         self.positions.backward(batch, &mut tape.positions)
+    }
+
+    /// Hands the logits `[V]` after each of the outputs `[rows, O]` to `each`, in order; of a mixture the logarithms of its
+    /// probabilities.
+    pub(super) fn logits(
+        &self,
+        params: &Params,
+        outputs: &[f32],
+        tape: &mut ReadoutTape,
+        each: &mut dyn FnMut(&[f32]),
+    ) {
+        /// The positions of a slab: their logits are still in the cache when they are looked at.
+        const POSITIONS: usize = 64;
+        let Softmax { weight, bias, width, vocabulary, .. } = self.softmax;
+        let (weight, bias) = (params.get(weight), params.get(bias));
+        let weight = Matrix::new(weight, vocabulary, width);
+        let softmaxes = self.head.softmaxes();
+        let (mut offsets, mut mixed) = (Vec::new(), Vec::new());
+        for outputs in outputs.chunks(POSITIONS * self.output) {
+            let positions = outputs.len() / self.output;
+            self.head.forward(params, outputs, self.output, &vec![0; positions], &mut tape.head);
+            let Rows { values, mixture, .. } = self.head.rows(outputs, &mut tape.positions.d_outputs, &mut tape.head);
+            let (logits, rows) = (&mut tape.softmax.logits, positions * softmaxes);
+            logits.resize(rows * vocabulary);
+            let x = Matrix::new(values, rows, width);
+            product_with_bias(MatrixMut::new(logits, rows, vocabulary), bias, x, weight.transposed());
+            let logits: &[f32] = match mixture {
+                None => logits,
+                Some(mixture) => {
+                    mixed.resize(positions * vocabulary, 0.0);
+                    mixed_logits(mixture.prior(), logits, &mut offsets, &mut mixed, vocabulary);
+                    &mixed
+                }
+            };
+            logits.chunks_exact(vocabulary).for_each(&mut *each);
+        }
     }
 
     /// Appends one step to `plan`, from the LSTM's output `[B, O]`.
