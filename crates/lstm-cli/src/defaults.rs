@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 58] = [
+pub const SETTINGS: [Setting; 59] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -67,6 +67,7 @@ pub const SETTINGS: [Setting; 58] = [
     fixed("precision", "/training/precision", ""),
     fixed("accumulate", "/training/accumulate", ""),
     fixed("variable-segment", "/variable_segment", ""),
+    fixed("partial-shuffle", "/partial_shuffle", ""),
     planned("candidates", "/candidates", "all"),
     planned("candidates-until", "/candidates_until", ""),
     planned("optimizer", "/training/optimizer", ""),

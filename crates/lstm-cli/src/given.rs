@@ -333,7 +333,7 @@ mod tests {
             "embedding" => &["12"],
             "projection" => &["5"],
             "wiring" => &["skip"],
-            "residual" | "tied" | "variable-segment" | "lazy" => &["true", "false"],
+            "residual" | "tied" | "variable-segment" | "partial-shuffle" | "lazy" => &["true", "false"],
             "readout" => &["output-gate", "hidden"],
             "precision" => &["bf16"],
             "softmaxes" | "accumulate" => &["2"],
@@ -507,9 +507,10 @@ mod tests {
     #[test]
     fn no_option_makes_another_one_go_unheard() {
         /// The second is what the first means anyway, or all it changes is what the first says: of awd, sgd takes the average.
-        const SAME: [(&str, &str); 4] = [
+        const SAME: [(&str, &str); 5] = [
             ("--tokenizer=bytes", "--line-ends=keep"),
             ("--batches=lines", "--variable-segment=false"),
+            ("--batches=lines", "--partial-shuffle=false"),
             ("--average=ema(0.9)", "--optimizer=sgd"),
             ("--average=non-monotone(3)", "--optimizer=sgd"),
         ];

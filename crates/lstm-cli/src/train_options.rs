@@ -204,6 +204,10 @@ struct TrainingOptions {
     /// --variable-segment=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     variable_segment: Option<bool>,
+    /// Let the columns of a stream begin elsewhere in every epoch, so that other tokens stand side by side (Press 2019);
+    /// --partial-shuffle=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    partial_shuffle: Option<bool>,
     /// Score so many tokens in a step, drawn by their frequency and by what is to be predicted, instead of the whole
     /// vocabulary: a sampled softmax (Jean 2015)
     #[arg(long, value_name = "TOKENS")]
@@ -673,6 +677,7 @@ impl TrainingOptions {
         set(&mut config.training.precision, self.precision);
         set(&mut config.training.accumulate, self.accumulate);
         set(&mut config.variable_segment, self.variable_segment);
+        set(&mut config.partial_shuffle, self.partial_shuffle);
         config.candidates = self.candidates.or(config.candidates);
         set(&mut config.candidates_until, self.candidates_until);
         if let Some(NamedOptimizer { kind, average }) = self.optimizer {

@@ -29,6 +29,8 @@ pub enum Purpose {
     Zoneout = 8,
     /// The order of a text's lines.
     Lines = 9,
+    /// Where the columns of a stream begin, numbered by epoch.
+    Rotation = 10,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

@@ -18,6 +18,7 @@ impl RunConfig {
     pub fn set_batching(&mut self, batching: Batching) {
         self.batching = batching;
         self.variable_segment &= batching == Batching::Stream;
+        self.partial_shuffle &= batching == Batching::Stream;
     }
 
     /// Sets the number of layers of a run of `preset`. Those of the report are joined by their scores.

@@ -31,6 +31,11 @@ pub struct RunConfig {
     /// [`Batches::varied`]: crate::text::batch::Batches::varied
     #[serde(default)]
     pub variable_segment: bool,
+    /// Whether the columns of a stream begin elsewhere in every epoch, see [`Batches::rotated`].
+    ///
+    /// [`Batches::rotated`]: crate::text::batch::Batches::rotated
+    #[serde(default)]
+    pub partial_shuffle: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
     /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
@@ -105,6 +110,13 @@ impl RunConfig {
                 "segments of variable length are cut from a stream, not from {}; leave `variable-segment` out, or choose \
                  `batches` stream",
                 self.batching
+            )));
+        }
+        if self.partial_shuffle && (self.batching != Batching::Stream || self.data.documents.is_some()) {
+            let what = self.data.documents.as_ref().map_or(self.batching.to_string(), |_| "documents".to_owned());
+            return Err(ConfigError::Conflict(format!(
+                "the columns of a stream are rotated, and there are none where {what} are read, each from its start; leave \
+                 `partial-shuffle` out"
             )));
         }
         if let (Some(documents), Some(Shuffle::Lines)) = (&self.data.documents, self.data.shuffle)

@@ -76,6 +76,7 @@ impl Preset {
         let base = RunConfig {
             segment: 20,
             variable_segment: false,
+            partial_shuffle: false,
             batching: Batching::Stream,
             candidates: None,
             candidates_until: 0.8,

@@ -108,6 +108,8 @@ pub struct Batches<'a> {
     plan: Plan,
     batch: usize,
     predicted: usize,
+    /// The token that each column of a stream begins with; empty where all begin with their first.
+    rotation: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -153,7 +155,7 @@ impl<'a> Batches<'a> {
                 )));
             }
             let plan = Plan::Documents { rows: even_rows(pieces.len(), batch), pieces, segment };
-            return Ok(Self { corpus, tokenizer, plan, batch, predicted: corpus.ids.len() });
+            return Ok(Self { corpus, tokenizer, plan, batch, predicted: corpus.ids.len(), rotation: Vec::new() });
         }
         if batching == Batching::Stream {
             let column = corpus.ids.len() / batch;
@@ -166,7 +168,7 @@ impl<'a> Batches<'a> {
                 )));
             }
             let plan = Plan::Stream { column, segment };
-            return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch });
+            return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch, rotation: Vec::new() });
         }
         let batches = Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))?;
         let (rows, kind) = match &batches.plan {
@@ -207,6 +209,16 @@ impl<'a> Batches<'a> {
         self
     }
 
+    /// Lets each column of a stream begin anywhere and go on from its end with its start (Press 2019, "Partially shuffling the training
+    /// data"), so that other tokens stand side by side in every epoch and the text is cut elsewhere. `seed` and `epoch` give the places.
+    pub fn rotated(mut self, seed: u64, epoch: u64) -> Self {
+        if let Plan::Stream { column, .. } | Plan::Varied { column, .. } = self.plan {
+            let mut rng = Rng::new(seed, Purpose::Rotation, epoch);
+            self.rotation = (0..self.batch).map(|_| rng.below(column)).collect();
+        }
+        self
+    }
+
     /// Every token of a text predicted once: a stream in `batch` columns, of which the next goes on where one ends,
     /// windows and lines `batch` at a time. With `batch` 1 they come in the order of the text.
     ///
@@ -223,14 +235,28 @@ impl<'a> Batches<'a> {
             let pieces = pieces(corpus, &mut || segment);
             let rows = rows_of_documents(corpus, &pieces, batch);
             let (batch, predicted) = (rows.len() - 1, corpus.ids.len());
-            return Ok(Self { corpus, tokenizer, plan: Plan::Documents { pieces, rows, segment }, batch, predicted });
+            return Ok(Self {
+                corpus,
+                tokenizer,
+                plan: Plan::Documents { pieces, rows, segment },
+                batch,
+                predicted,
+                rotation: Vec::new(),
+            });
         }
         if batching == Batching::Stream {
             let predicted = corpus.ids.len();
             let column = predicted.div_ceil(batch);
             // Rounded up, so many tokens may fill fewer columns. An empty text has no batches of one.
             let batch = predicted.div_ceil(column.max(1)).max(1);
-            return Ok(Self { corpus, tokenizer, plan: Plan::Stream { column, segment }, batch, predicted });
+            return Ok(Self {
+                corpus,
+                tokenizer,
+                plan: Plan::Stream { column, segment },
+                batch,
+                predicted,
+                rotation: Vec::new(),
+            });
         }
         Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
     }
@@ -242,12 +268,20 @@ impl<'a> Batches<'a> {
         let ends = starts.iter().copied().chain([predicted]);
         let parts = std::iter::once(0).chain(starts.iter().copied()).zip(ends);
         let starts = parts.flat_map(|(start, end)| (start..end).step_by(segment).map(move |at| (at, at == start)));
-        Self { corpus, tokenizer, plan: Plan::Alone { starts: starts.collect() }, batch: 1, predicted }
+        Self {
+            corpus,
+            tokenizer,
+            plan: Plan::Alone { starts: starts.collect() },
+            batch: 1,
+            predicted,
+            rotation: Vec::new(),
+        }
     }
 
     /// A stream in one column, in segments of `segment` tokens.
     pub(crate) fn in_order(mut self, segment: usize) -> Self {
         self.plan = Plan::Stream { column: self.corpus.ids.len(), segment };
+        self.rotation.clear();
         self.batch = 1;
         self
     }
@@ -300,7 +334,7 @@ impl<'a> Batches<'a> {
             predicted = corpus.ids.len() + lines;
             Plan::Lines { order, passes, segment }
         };
-        Ok(Self { corpus, tokenizer, plan, batch, predicted })
+        Ok(Self { corpus, tokenizer, plan, batch, predicted, rotation: Vec::new() })
     }
 
     /// The number of batches.
@@ -424,9 +458,12 @@ impl<'a> Batches<'a> {
         out.shape(steps, self.batch, self.tokenizer.pad().unwrap_or(0));
         out.fresh = start == 0;
         for row in 0..self.batch {
-            let first = row * column + start;
-            for t in 0..steps.min(ids.len().saturating_sub(first)) {
-                let position = first + t;
+            let first = row * column;
+            let offset = self.rotation.get(row).copied().unwrap_or(0);
+            for t in 0..steps.min(ids.len().saturating_sub(first + start)) {
+                let place = start + t + offset;
+                // Both are less than a column.
+                let position = first + if place < column { place } else { place - column };
                 let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
                 out.tokens[t * self.batch + row] = before;
                 out.targets[t * self.batch + row] = ids.get(position);

@@ -171,7 +171,8 @@ impl Data {
 pub(crate) fn batches<'a>(config: &RunConfig, data: &'a Data, epoch: usize) -> Result<Batches<'a>, TextError> {
     let RunConfig { batching, segment, training: Training { batch, seed, .. }, .. } = *config;
     let batches = Batches::training(&data.train, &data.tokenizer, batching, batch, segment, seed, epoch as u64)?;
-    Ok(if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches })
+    let batches = if config.variable_segment { batches.varied(seed, epoch as u64) } else { batches };
+    Ok(if config.partial_shuffle { batches.rotated(seed, epoch as u64) } else { batches })
 }
 
 /// Draws the candidates of a sampled softmax, by how often tokens occur in the training text.

@@ -106,6 +106,46 @@ fn varied_segments_are_the_same_stream_cut_elsewhere_in_every_epoch() {
 }
 
 #[test]
+fn rotated_columns_have_every_token_of_theirs_once_after_the_one_before_it() {
+    // No word twice in a column, so that a token is its place.
+    let words: Vec<String> = (0..60).map(|number| format!("w{number}")).collect();
+    let (tokenizer, corpus) = read(&(words.join(" ") + "\n"), false);
+    let (mut batch, mut firsts) = (Batch::default(), Vec::new());
+    for (epoch, varied) in [(0, false), (1, false), (1, true)] {
+        let plain = Batches::training(&corpus, &tokenizer, Batching::Stream, 3, 7, 5, epoch).unwrap();
+        let column = corpus.ids.len() / 3;
+        let plain = if varied { plain.varied(5, epoch) } else { plain };
+        let rotated = plain.clone().rotated(5, epoch);
+        assert_eq!((rotated.len(), rotated.predicted()), (plain.len(), plain.predicted()));
+        for row in 0..3 {
+            let mut places = Vec::new();
+            // From the last to the first: any batch can be had at any time.
+            for index in (0..rotated.len()).rev() {
+                rotated.get(index, &mut batch);
+                assert_eq!(batch.fresh, index == 0);
+                let mut of_batch = Vec::new();
+                for t in 0..batch.steps {
+                    let target = batch.targets[t * 3 + row];
+                    let place = (0..corpus.ids.len()).find(|&at| corpus.ids.get(at) == target).unwrap();
+                    let before = place.checked_sub(1).map_or(tokenizer.start(), |at| corpus.ids.get(at));
+                    assert_eq!(batch.tokens[t * 3 + row], before);
+                    of_batch.push(place);
+                }
+                places.splice(0..0, of_batch);
+            }
+            firsts.push(places[0] - row * column);
+            let turned = |at: usize| row * column + (firsts[firsts.len() - 1] + at) % column;
+            assert!(
+                places.len() == column && places.iter().enumerate().all(|(at, &place)| place == turned(at)),
+                "{places:?}"
+            );
+        }
+    }
+    assert_ne!(firsts[..3], firsts[3..6]);
+    assert!(firsts[..3] != [firsts[0]; 3] && firsts[3..6] == firsts[6..]);
+}
+
+#[test]
 fn the_courses_windows_are_counted_as_published() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/penn_small");
     if !folder.exists() {
