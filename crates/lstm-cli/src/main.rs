@@ -35,6 +35,7 @@ mod show_file;
 mod show_sequence;
 mod signals;
 mod stdin;
+mod sweep;
 mod task_options;
 mod task_train;
 mod tasks;
@@ -89,6 +90,8 @@ enum Command {
     Lab(lab::Lab),
     /// Lay runs over one another on a page, or write one run's page anew
     Report(report::Report),
+    /// Print a training command for every combination of some settings, a line each, for whatever runs commands
+    Sweep(sweep::Sweep),
     /// Measure this machine's peak, and how fast it trains and runs models
     Bench(bench::Bench),
     /// Print a completion script for a shell
@@ -150,6 +153,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(command) => inspect::run(*command),
         Command::Lab(command) => lab::run(command),
         Command::Report(command) => report::run(command),
+        Command::Sweep(command) => sweep::run(&command),
         Command::Bench(command) => bench::run(command),
         Command::Completions { shell } => {
             // Into memory first: what writes them takes a reader that has seen enough for a defect.
