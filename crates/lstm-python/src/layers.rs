@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lstm::nn::config::{CellOptions, Zoneout};
 use lstm::nn::dropout::{Dropout, DropoutKind, Masks};
 use lstm::nn::params::{ParamsMut, ParamsRef};
+use lstm::nn::precision::Precision;
 use lstm::nn::stack::Tape;
 use lstm::nn::state::State;
 use lstm::{Lstm, LstmConfig, Segment, Start};
@@ -58,9 +59,15 @@ struct Course {
     packed: Option<Vec<usize>>,
     dropout: Option<Dropout>,
     threads: usize,
+    precision: Precision,
 }
 
 impl Course {
+    /// Runs `work` with the pass's threads and the precision of its products.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        lstm::with_threads(self.threads, || self.precision.within(work))
+    }
+
     fn segment(&self) -> Segment<'_> {
         Segment {
             steps: self.steps,
@@ -141,8 +148,9 @@ impl Layers {
     /// Runs a segment; with `keep`, gives what its way back needs.
     ///
     /// input: `[T, B, I]`, or `[N, I]` with `batch_sizes`, the rows at each step of a packed one; state: `h_0` and `c_0`, all layers'
-    /// one after the other; dropout: the rate between layers, that of recurrent weights, and a seed, in training.
-    #[pyo3(signature = (parameters, input, shape, state=None, lengths=None, batch_sizes=None, dropout=None, keep=true, cells=false, threads=0))]
+    /// one after the other; dropout: the rate between layers, that of recurrent weights, and a seed, in training; bf16: whether the factors of
+    /// products are rounded to bf16.
+    #[pyo3(signature = (parameters, input, shape, state=None, lengths=None, batch_sizes=None, dropout=None, keep=true, cells=false, threads=0, bf16=false))]
     fn forward<'py>(
         &self,
         py: Python<'py>,
@@ -156,8 +164,10 @@ impl Layers {
         keep: bool,
         cells: bool,
         threads: usize,
+        bf16: bool,
     ) -> PyResult<Outcome<'py>> {
-        let course = self.course(shape, lengths, batch_sizes, dropout, threads)?;
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let course = Course { precision, ..self.course(shape, lengths, batch_sizes, dropout, threads)? };
         let arrays = self.arrays(&parameters)?;
         let input = values(&input, "input", &course.shape(self.lstm.config().input))?;
         let mut state = self.state(course.batch, state.as_ref())?;
@@ -228,7 +238,7 @@ impl Layers {
                 // The way back needs the gates, which the one before overwrote, or overwrites now.
                 self.run(&arrays, input, course, &mut again, &mut tape);
             }
-            lstm::with_threads(course.threads, || {
+            course.within(|| {
                 let layout = self.lstm.layout();
                 let to = ParamsMut::apart(layout, gradients.iter_mut().map(|values| &mut values[..]).collect());
                 let params = ParamsRef::apart(layout, &arrays);
@@ -300,7 +310,7 @@ impl Layers {
             weights,
             masks: Masks { seed, step: 0 },
         });
-        Ok(Course { steps, batch, lengths, packed, dropout, threads })
+        Ok(Course { steps, batch, lengths, packed, dropout, threads, precision: Precision::F32 })
     }
 
     /// Every array of the layout where it lies.
@@ -335,7 +345,7 @@ impl Layers {
     /// The pass forward.
     fn run(&self, arrays: &[&[f32]], input: &[f32], course: &Course, state: &mut State, tape: &mut Tape) {
         let params = ParamsRef::apart(self.lstm.layout(), arrays);
-        lstm::with_threads(course.threads, || {
+        course.within(|| {
             self.lstm.forward(params, input, course.segment(), state, course.dropout, tape);
         });
     }

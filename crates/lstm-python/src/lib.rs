@@ -14,6 +14,7 @@
 // They are the keywords of Python functions.
 #![allow(clippy::too_many_arguments)]
 
+use lstm::nn::precision::Precision;
 use pyo3::prelude::*;
 
 mod arrays;
@@ -41,6 +42,12 @@ fn isa() -> &'static str {
     lstm::isa()
 }
 
+/// What computes products of bf16: `avx512bf16`, say, or an instruction set that has none and does so by f32.
+#[pyfunction]
+fn bf16_isa() -> &'static str {
+    Precision::Bf16.unit()
+}
+
 /// Forgets the threads that a process had which this one was forked from.
 #[pyfunction]
 fn after_fork() {
@@ -61,6 +68,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
     module.add_function(wrap_pyfunction!(get_threads, module)?)?;
     module.add_function(wrap_pyfunction!(isa, module)?)?;
+    module.add_function(wrap_pyfunction!(bf16_isa, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork, module)?)?;
     Ok(())
 }

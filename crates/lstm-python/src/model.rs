@@ -8,6 +8,7 @@ use lstm::formats::foreign::{self, Format, Wishes};
 use lstm::formats::import::Hints;
 use lstm::formats::network::Network;
 use lstm::generate::{Generator, Rules, Sampling};
+use lstm::inspect::{self, Inspection};
 use lstm::model::TokenStream;
 use lstm::run::imported::imported;
 use lstm::run::saved::LoadedRun;
@@ -16,8 +17,10 @@ use lstm::text::TextError;
 use lstm::text::corpus::Corpus;
 use lstm::text::source::Source;
 use lstm::text::tokenizer::{Tokenizer as NativeTokenizer, TokenizerKind};
+use numpy::PyArray1;
 use pyo3::exceptions::{PyFileNotFoundError, PyIndexError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use self_cell::self_cell;
 
 use crate::arrays::{Given, array};
@@ -187,6 +190,41 @@ impl Model {
             })
         })?;
         Ok(Tokens { run: Arc::clone(&self.run), state: Mutex::new((generator, length)) })
+    }
+
+    /// What the model does inside while it reads a text: arrays by the names that `lstm inspect --npz` gives them, the tokens' texts, and
+    /// for each prediction that is to be explained what each token read before it adds.
+    fn inspect<'py>(&self, py: Python<'py>, text: &str, explain: Vec<usize>) -> PyResult<Bound<'py, PyDict>> {
+        let run = &self.run;
+        let (inspection, causes) = py.detach(|| {
+            let ids = inspect::tokens(run, text).map_err(of_text)?;
+            let inspection = Inspection::of(run, &ids);
+            let causes = match explain.is_empty() {
+                true => Vec::new(),
+                false => inspect::cause::explain(run, &ids, &inspection, &explain).map_err(of_training)?,
+            };
+            Ok::<_, PyErr>((inspection, causes))
+        })?;
+        let (dict, tokens) = (PyDict::new(py), inspection.read.len());
+        let texts: Vec<&str> = inspection.read.iter().map(|read| &read.text[..]).collect();
+        let ids: Vec<u32> = inspection.read.iter().map(|read| read.id).collect();
+        let nats = inspection.read.iter().map(|read| read.nats.unwrap_or(f32::NAN)).collect();
+        dict.set_item("text", texts)?;
+        dict.set_item("ids", PyArray1::from_vec(py, ids))?;
+        dict.set_item("nats", array(py, nats, &[tokens])?)?;
+        for (number, layer) in inspection.layers.iter().enumerate() {
+            for (name, values, width) in layer.channels() {
+                dict.set_item(format!("layer{}_{name}", number + 1), array(py, values.to_vec(), &[tokens, width])?)?;
+            }
+        }
+        for cause in causes {
+            let read = cause.product.len();
+            let (token, integrated) = (cause.token, cause.integrated.len());
+            dict.set_item(format!("cause{token}_from"), cause.from)?;
+            dict.set_item(format!("cause{token}_product"), array(py, cause.product, &[read])?)?;
+            dict.set_item(format!("cause{token}_integrated"), array(py, cause.integrated, &[integrated])?)?;
+        }
+        Ok(dict)
     }
 
     /// Streams through the model, from zero states.

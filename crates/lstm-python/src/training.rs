@@ -17,7 +17,7 @@ use crate::errors::of_new_run;
 /// Trains a model on a text into a folder, from event to event. A signal or an error of `callback` ends it at the next step,
 /// with a checkpoint.
 #[pyfunction]
-#[pyo3(signature = (text, folder, callback=None, *, preset=None, replace=false, epochs=None, steps=None, budget=None, tokenizer=None, optimizer=None, learning_rate=None, hidden=None, layers=None, embedding=None, batch=None, segment=None, dropout=None, patience=None, seed=None))]
+#[pyo3(signature = (text, folder, callback=None, *, preset=None, replace=false, epochs=None, steps=None, budget=None, tokenizer=None, optimizer=None, learning_rate=None, hidden=None, layers=None, embedding=None, batch=None, segment=None, dropout=None, patience=None, seed=None, pretrained=None, settings=None))]
 pub(crate) fn train(
     py: Python<'_>,
     text: Option<PathBuf>,
@@ -39,6 +39,8 @@ pub(crate) fn train(
     dropout: Option<f32>,
     patience: Option<usize>,
     seed: Option<u64>,
+    pretrained: Option<(PathBuf, String)>,
+    settings: Option<&str>,
 ) -> PyResult<()> {
     let mut run = NewRun::new(text.as_deref());
     if let Some(preset) = preset {
@@ -70,6 +72,9 @@ pub(crate) fn train(
     if let Some(rate) = learning_rate {
         run = run.learning_rate(rate);
     }
+    if let Some((model, vocabulary)) = pretrained {
+        run = run.from(model, parsed(&vocabulary)?);
+    }
     let run = run.with(move |config| {
         if let Some(hidden) = &hidden {
             config.model.lstm.hidden = match &hidden[..] {
@@ -99,6 +104,10 @@ pub(crate) fn train(
             config.training.seed = seed;
         }
     });
+    let run = match settings {
+        Some(given) => run.settings(serde_json::from_str(given).map_err(|e| PyValueError::new_err(e.to_string()))?),
+        None => run,
+    };
     let stop = AtomicBool::new(false);
     let mut failed = None;
     let outcome = py.detach(|| {

@@ -103,8 +103,16 @@ def test_what_the_kernels_do_not_compute_goes_to_torch():
     x = torch.randn(5, 2, 4)
     assert torch.equal(model.double()(x.double())[0], expected.double()(x.double())[0])
     model.float(), expected.float()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(model(x)[0], expected(x)[0])
+
+    def of_float16(layer):
+        """Torch's layer computes with it on some processors alone."""
+        with torch.autocast("cpu", torch.float16):
+            try:
+                return layer(x)[0].tolist()
+            except RuntimeError as error:
+                return str(error)
+
+    assert of_float16(model) == of_float16(expected)
     # Second derivatives too.
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(model(x)[0].sum(), x, create_graph=True)

@@ -187,3 +187,53 @@ def test_there_and_back_with_torch(model, folder):
     np.testing.assert_allclose(np.concatenate([again.step([id]) for id in ids[:20]]), ours, rtol=1e-4, atol=1e-4)
     assert [type(m) for m in network.modules() if isinstance(m, torch.nn.LSTM)]
     assert lstm_cpu.accelerate(network).exchanged
+
+
+def test_an_inspected_text_keeps_the_equations(model):
+    looked = model.inspect(TEXT, explain=[4])
+    ids = model.tokenizer.encode(TEXT)
+    assert looked["ids"][1:].tolist() == ids and looked["text"][1:4] == ["the", "cat", "sat"]
+    nats = [token.nats for line in model.score(TEXT) for token in line]
+    np.testing.assert_allclose(looked["nats"][1:], nats, rtol=1e-4, atol=1e-5)
+    i, f, g, o, c, h = (looked[f"layer1_{name}"] for name in "ifgoch")
+    assert c.shape == h.shape == (len(ids) + 1, 16) and c.dtype == np.float32
+    np.testing.assert_allclose(c[1:], f[1:] * c[:-1] + i[1:] * g[1:], atol=1e-5)
+    np.testing.assert_allclose(h, o * np.tanh(c), atol=1e-5)
+    assert looked["cause4_product"].shape == looked["cause4_integrated"].shape == (4,) and looked["cause4_from"] == 0
+    with pytest.raises(ValueError, match="no tokens"):
+        model.inspect("")
+
+
+def test_arrays_of_other_libraries_are_taken_by_dlpack(model):
+    class Foreign:
+        """An array of a library that numpy does not know."""
+
+        def __init__(self, values):
+            self.values = values
+
+        def __dlpack__(self, **options):
+            return self.values.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.values.__dlpack_device__()
+
+    stream, other = model.stream(), model.stream()
+    stream.step(np.array([2]))
+    h, c = stream.state
+    other.state = Foreign(h), Foreign(c)
+    np.testing.assert_array_equal(stream.step([3]), other.step([3]))
+    np.testing.assert_array_equal(np.from_dlpack(h), h)
+
+
+def test_any_setting_of_a_run_is_one_of_train(folder, text, model):
+    given = {"training.weight_decay": 1e-5, "model": {"lstm": {"variant": {"peepholes": True}}}, "model.tied": True}
+    trained = lstm_cpu.train(text, folder / "settings", steps=2, hidden=8, embedding=8, layers=1, settings=given)
+    written = (folder / "settings" / "config.toml").read_text(encoding="utf-8")
+    assert "peepholes = true" in written and "tied = true" in written and "weight_decay = 0.00001" in written
+    assert "lstm.weight_peephole_l0" in trained.parameters()
+    for wrong, said in [({"training.wait_decay": 1.0}, "wait_decay"), ({"model.tied": 3}, "tied|bool")]:
+        with pytest.raises(ValueError, match=said):
+            lstm_cpu.train(text, folder / "refused", steps=1, settings=wrong)
+        assert not (folder / "refused").exists()
+    further = lstm_cpu.train(text, folder / "further", steps=1, pretrained=model.path, settings={"training.batch": 4})
+    assert "from" in (folder / "further" / "config.toml").read_text(encoding="utf-8") and len(further.tokenizer) == len(model.tokenizer)

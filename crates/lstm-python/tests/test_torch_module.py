@@ -275,3 +275,35 @@ def test_a_cell_is_torch_s_cell(bias):
     with pytest.raises(TypeError, match="float64"):
         ours(torch.randn(3, 4).double())
     assert torch.equal(copy.deepcopy(ours)(torch.ones(2, 4))[0], ours(torch.ones(2, 4))[0])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_autocast_gives_what_torch_gives_and_is_nearer_to_float32(packed):
+    torch.manual_seed(5)
+    ours, theirs = pair(24, 40, num_layers=2, bidirectional=True)
+    accelerated = copy.deepcopy(theirs)
+    lstm_cpu.accelerate(accelerated)
+    x = torch.randn(9, 6, 24)
+    pack = lambda x: pack_padded_sequence(x, [9, 9, 7, 4, 2, 1]) if packed else x  # noqa: E731
+
+    def results(layer, autocast):
+        given = x.clone().requires_grad_()
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output, (h, c) = layer(pack(given))
+        output = output.data if packed else output
+        (output.float().square().sum() + h.float().sum() + c.float().sum()).backward()
+        return [output, h, c, given.grad, *(p.grad.clone() for p in layer.parameters())]
+
+    exact, mine, others = results(theirs, False), results(ours, True), results(theirs, True)
+    for one, (a, b, e) in enumerate(zip(mine, others, exact)):
+        assert a.dtype == b.dtype and a.shape == b.shape, one
+        scale = e.abs().max()
+        mine_off, others_off = ((value.float() - e).abs().max() / scale for value in (a, b))
+        # Of packed input torch's layer computes in float32 under autocast.
+        assert mine_off <= (0.02 if packed else max(1.5 * others_off, 0.005)), (one, mine_off, others_off)
+    assert all(torch.equal(a, b) for a, b in zip(results(accelerated, True), mine))
+    # What came in as bfloat16 is taken too, with a state.
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        state = torch.zeros(4, 6, 40, dtype=torch.bfloat16)
+        assert ours(pack(x.bfloat16()), (state, state))[1][0].dtype == torch.bfloat16

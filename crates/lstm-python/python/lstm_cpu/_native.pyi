@@ -18,6 +18,9 @@ def get_threads() -> int:
 def isa() -> str:
     """The instruction set that the kernels use."""
 
+def bf16_isa() -> str:
+    """What computes products of bf16: an instruction set whose name ends in it has an instruction for them."""
+
 def after_fork() -> None: ...
 
 class Pass:
@@ -51,6 +54,7 @@ class Layers:
         keep: bool = True,
         cells: bool = False,
         threads: int = 0,
+        bf16: bool = False,
     ) -> tuple[_Floats, _Floats, _Floats, Pass | None, list[_Floats]]: ...
     def backward(
         self,
@@ -114,6 +118,7 @@ class Model:
         repetition_penalty: float,
         seed: int,
     ) -> Tokens: ...
+    def inspect(self, text: str, explain: list[int]) -> dict[str, Any]: ...
     def stream(self, batch: int) -> Stream: ...
     def save(self, path: Path) -> None: ...
     def write_torch(self, path: Path, module: Path) -> None: ...
@@ -140,4 +145,6 @@ def train(
     dropout: float | None = None,
     patience: int | None = None,
     seed: int | None = None,
+    pretrained: tuple[Path, str] | None = None,
+    settings: str | None = None,
 ) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import os
 import tempfile
@@ -44,7 +45,7 @@ class Stream:
 
     def step(self, ids: Sequence[int]) -> _Floats:
         """Takes a token for every stream; gives the logits of the next, ``[B, V]``."""
-        return self._native.step(list(ids))
+        return self._native.step([int(id) for id in ids])
 
     @property
     def state(self) -> tuple[_Floats, _Floats]:
@@ -52,8 +53,9 @@ class Stream:
         return self._native.state
 
     @state.setter
-    def state(self, state: tuple[_Floats, _Floats]) -> None:
-        self._native.state = state
+    def state(self, state: tuple[Any, Any]) -> None:
+        h, c = state
+        self._native.state = _array(h), _array(c)
 
 
 class Model:
@@ -109,6 +111,20 @@ class Model:
             prompt, length, temperature, top_k, top_p, min_p, repetition_penalty, seed
         )
 
+    def inspect(self, text: str | Path, *, explain: Sequence[int] = ()) -> dict[str, Any]:
+        """What the model does inside while it reads a text of at most 20,000 tokens, as ``lstm inspect --npz`` writes it.
+
+        Returns:
+            a dictionary of arrays: ``ids`` and ``nats`` ``[T]``, the surprisal of each token, not a number where it was given; for every
+            layer ``layer1_i``, ``_f``, ``_g``, ``_o``, ``_c`` ``[T, H]`` and ``_h`` ``[T, R]``; and ``text``, a list. T counts the start
+            before the first token. For each token to ``explain``, counted from 1: ``cause3_product`` and ``cause3_integrated``, what
+            the tokens read before it add to its log-probability, by gradient times embedding and by integrated gradients;
+            the first of them is at ``cause3_from``.
+        """
+        if isinstance(text, Path):
+            text = text.read_text(encoding="utf-8")
+        return self._native.inspect(text, list(explain))
+
     def stream(self, batch: int = 1) -> Stream:
         """B streams of tokens, from zero states."""
         return Stream(self._native.stream(batch))
@@ -152,6 +168,13 @@ class Model:
 
     def __repr__(self) -> str:
         return repr(self._native)
+
+
+def _array(values: Any) -> _Floats:
+    """Numbers of any library, where they lie: by DLPack, or as numpy takes them."""
+    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
+        values = np.from_dlpack(values)
+    return np.ascontiguousarray(values, np.float32).reshape(-1)
 
 
 def _text(text: str | Path) -> tuple[str | None, Path | None]:
@@ -222,6 +245,9 @@ def train(
     dropout: float | None = None,
     patience: int | None = None,
     seed: int | None = None,
+    pretrained: _Path | None = None,
+    pretrained_vocabulary: str = "keep",
+    settings: Mapping[str, Any] | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
     progress: bool = False,
 ) -> Model:
@@ -230,6 +256,8 @@ def train(
     Arguments:
         text: a file or a folder of files; ``None`` for the built-in language.
         folder: the run's, from which the command goes on too.
+        pretrained: a run folder or a model file to go on from, and what becomes of its vocabulary: ``"keep"``, ``"extend"`` or ``"match"``.
+        settings: any other setting by its name in ``config.toml``, such as ``{"training.weight_decay": 1e-6, "model.tied": True}``.
         callback: is called with every event, a dictionary whose ``"event"`` is ``"started"``, ``"step"``, ``"validated"``,
             ``"epoch ended"``, ``"averaging"``, ``"evaluating"`` or ``"tested"``. An exception that it raises ends the
             training as Ctrl-C does: a checkpoint is written first, and ``lstm train --resume`` goes on.
@@ -267,6 +295,8 @@ def train(
             dropout=dropout,
             patience=patience,
             seed=seed,
+            pretrained=None if pretrained is None else (Path(pretrained), pretrained_vocabulary),
+            settings=None if settings is None else json.dumps(dict(settings)),
         )
     finally:
         if bar is not None:

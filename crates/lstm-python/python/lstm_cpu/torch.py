@@ -29,6 +29,7 @@ class _Course(NamedTuple):
     dropout: tuple[float, float, int] | None
     cells: bool
     threads: int
+    bf16: bool
     # The arguments of torch's own pass, where it computes the same: for second derivatives.
     torch_options: tuple[bool, int, bool] | None
 
@@ -54,6 +55,7 @@ def _run(course: _Course, keep: bool, input: Tensor, state: State | None, parame
         keep,
         course.cells,
         course.threads,
+        course.bf16,
     )
 
 
@@ -167,6 +169,26 @@ def _why_not(name: str, tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
+#: Whether products of bf16 are faster than those of float32 here; where they are not, autocast computes with float32.
+_has_bf16 = _native.bf16_isa().endswith("bf16")
+
+
+def _casts() -> bool:
+    """Whether the caller asked for bfloat16 by ``torch.autocast``."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _each(values: Any, old: torch.dtype, new: torch.dtype) -> Any:
+    """The same with every tensor of one type in another."""
+    if isinstance(values, Tensor):
+        return values.to(new) if values.dtype == old else values
+    if isinstance(values, PackedSequence):
+        return values._replace(data=_each(values.data, old, new))
+    if isinstance(values, (list, tuple)):
+        return tuple(_each(value, old, new) for value in values)
+    return values
+
+
 class LSTM(nn.LSTM):
     """``torch.nn.LSTM`` on the kernels of this package: the same arguments, parameters, names and results.
 
@@ -188,6 +210,9 @@ class LSTM(nn.LSTM):
         ``h_0``, ``h_n`` ``[L·D, B, R]``; ``c_0``, ``c_n`` ``[L·D, B, H]``;
         with ``return_cells`` a tuple of the cell states of every layer, ``[T, B, D·H]`` as the output has it, which no
         gradient goes through.
+
+    Under ``torch.autocast("cpu", torch.bfloat16)`` products multiply bfloat16 where the processor has instructions for that, states and sums
+    stay float32, and results are bfloat16, as torch's are.
 
     >>> import torch, lstm_cpu
     >>> layer = lstm_cpu.LSTM(10, 20, num_layers=2)
@@ -326,10 +351,19 @@ class LSTM(nn.LSTM):
         return said
 
     def forward(self, input: Any, hx: Any = None) -> Any:
+        if _casts():
+            # As torch's layer under autocast: values of both types come in, bfloat16 goes out, or what came in where it is packed. States
+            # and sums are float32 here.
+            results = self._forward(_each(input, torch.bfloat16, torch.float32), _each(hx, torch.bfloat16, torch.float32))
+            given = input.data.dtype if isinstance(input, PackedSequence) else torch.bfloat16
+            return _each(results, torch.float32, given)
+        return self._forward(input, hx)
+
+    def _forward(self, input: Any, hx: Any) -> Any:
         packed = input if isinstance(input, PackedSequence) else None
         data: Tensor = input if packed is None else packed.data
         weights = cast("list[Tensor]", self._flat_weights)
-        if data.dtype != torch.float32 or data.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if data.dtype != torch.float32 or data.device.type != "cpu" or torch.is_autocast_enabled("cpu") and not _casts():
             if self._accelerated:
                 return super().forward(input, hx)
             weight = weights[0]
@@ -429,9 +463,8 @@ class LSTM(nn.LSTM):
                 # torch's generator, so that its seed decides.
                 dropout = (rate, self.recurrent_dropout, int(torch.randint(2**62, ())))
         options = (self.bias, self.num_layers, self.bidirectional) if self._is_plain else None
-        course = _Course(
-            layers, shape, lengths, batch_sizes, dropout, self.return_cells, torch.get_num_threads(), options
-        )
+        threads, bf16 = torch.get_num_threads(), _casts() and _has_bf16
+        course = _Course(layers, shape, lengths, batch_sizes, dropout, self.return_cells, threads, bf16, options)
         weights = cast("list[Tensor]", self._flat_weights)
         if dropout is not None and dropout[0] == 1.0:
             raise ValueError("dropout is 1, which leaves nothing of what a layer gives to the next; give less than 1")
@@ -542,7 +575,7 @@ class LSTMCell(nn.LSTMCell):
         if self._layers is None:
             self._layers = _native.Layers(self.input_size, [self.hidden_size], self.bias)
         options = (self.bias, 1, False)
-        course = _Course(self._layers, (1, batch), None, None, None, False, torch.get_num_threads(), options)
+        course = _Course(self._layers, (1, batch), None, None, None, False, torch.get_num_threads(), False, options)
         state = None if hx is None else cast(State, tuple(part.reshape(1, batch, self.hidden_size) for part in hx))
         _, h, c = _apply(course, data.unsqueeze(0), state, weights)
         return h.view(expected), c.view(expected)
@@ -586,8 +619,8 @@ def accelerate(model: nn.Module) -> Accelerated:
     """Makes every ``nn.LSTM`` and ``nn.LSTMCell`` of ``model`` run on the kernels of this package, in place.
 
     The modules stay the objects that they are, with their parameters, hooks and names: an optimizer that was made before keeps
-    working, and so do checkpoints. What the kernels do not compute, another type or device, autocast, goes to torch's own layer, call
-    by call. Gives what was exchanged, and what was left alone and why.
+    working, and so do checkpoints. What the kernels do not compute, another type or device, autocast of float16, goes to torch's own
+    layer, call by call. Gives what was exchanged, and what was left alone and why.
 
     >>> import torch, lstm_cpu
     >>> model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(4, 8), "gru": torch.nn.GRU(4, 8)})

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::formats::FormatError;
 use crate::model::LanguageModelConfig;
@@ -76,6 +77,30 @@ impl RunConfig {
     /// How the vocabulary is cut, and whether the batches put markers around lines.
     pub(crate) fn vocabulary_options(&self) -> VocabularyOptions {
         VocabularyOptions { line_markers: self.batching != Batching::Stream, ..self.vocabulary }
+    }
+
+    /// The same with other values for some settings: an object of names as `config.toml` has them, those of a table either as an object or
+    /// behind its name and a full stop, such as `{"training.batch": 20}`; `null` for a choice that is left open.
+    ///
+    /// # Errors
+    /// A name that no setting has, or a value that it cannot have.
+    pub fn with_settings(&self, given: &serde_json::Map<String, Value>) -> Result<Self, ConfigError> {
+        /// Lays `given` over the tables of `to`.
+        fn lay_over(to: &mut Value, given: &Value) {
+            match (to, given) {
+                (Value::Object(to), Value::Object(given)) => {
+                    given.iter().for_each(|(name, value)| lay_over(to.entry(name).or_insert(Value::Null), value));
+                }
+                (to, given) => *to = given.clone(),
+            }
+        }
+        let refused = |error: serde_json::Error| ConfigError::Conflict(format!("a setting cannot be used: {error}"));
+        let mut all = serde_json::to_value(self).map_err(refused)?;
+        for (path, value) in given {
+            let nested = path.rsplit('.').fold(value.clone(), |inner, name| serde_json::json!({ name: inner }));
+            lay_over(&mut all, &nested);
+        }
+        serde_json::from_value(all).map_err(refused)
     }
 
     /// Sets what depends on the text: the vocabulary, the steps of windows, and, where nothing bounds the run, the

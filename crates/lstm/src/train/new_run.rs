@@ -26,6 +26,7 @@ pub struct NewRun {
     learning_rate: Option<f32>,
     from: Option<(PathBuf, VocabularyChange)>,
     changes: Vec<Change>,
+    settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A change of any setting.
@@ -44,6 +45,7 @@ impl NewRun {
             learning_rate: None,
             from: None,
             changes: Vec::new(),
+            settings: serde_json::Map::new(),
         }
     }
 
@@ -108,6 +110,12 @@ impl NewRun {
         self
     }
 
+    /// Sets any settings by their names in `config.toml`, see [`RunConfig::with_settings`].
+    pub fn settings(mut self, settings: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+
     /// Reads the text, chooses what is not decided, and begins the run in `folder`.
     ///
     /// # Errors
@@ -133,7 +141,7 @@ impl NewRun {
             }
             config.training.set_length(self.length);
             self.changes.iter().for_each(|change| change(&mut config));
-            Ok::<_, TrainError>(config)
+            Ok::<_, TrainError>(config.with_settings(&self.settings)?)
         };
         let decided = Decided {
             tokens: self.tokenizer.is_some(),
