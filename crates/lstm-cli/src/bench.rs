@@ -41,7 +41,7 @@ pub struct Bench {
     /// Rows of a batch, independent streams [default: 20; decode: 1]
     #[arg(long)]
     batch: Option<usize>,
-    /// The precision of training's matrix products: f32, bf16 [default: f32]
+    /// The precision of training's matrix products: f32, bf16x3, bf16 [default: f32]
     #[arg(long)]
     precision: Option<Precision>,
     /// The weights that a token of decode reads: f32, bf16, int8 [default: f32]

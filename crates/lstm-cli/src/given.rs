@@ -335,7 +335,7 @@ mod tests {
             "wiring" => &["skip"],
             "residual" | "tied" | "variable-segment" | "partial-shuffle" | "lazy" => &["true", "false"],
             "readout" => &["output-gate", "hidden"],
-            "precision" => &["bf16"],
+            "precision" => &["bf16", "bf16x3"],
             "softmaxes" | "accumulate" => &["2"],
             "horizon" => &["3"],
             "init" => &["uniform(0.02)"],

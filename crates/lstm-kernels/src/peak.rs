@@ -4,11 +4,10 @@
 //! peak is what the machine can reach, and anything that disturbs it only makes it look lower.
 
 use std::hint::black_box;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
+use crate::gemm::arithmetic::{Arithmetic, FactorKernel, Format, Precision};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::team;
 
@@ -21,20 +20,16 @@ const BURSTS: usize = 50;
 
 /// The most operations a second with factors of a precision, in GFLOP/s; a multiply-add is two.
 ///
-/// Independent chains of multiply-adds on registers alone: no load, no store, nothing to wait for.
+/// Independent chains of multiply-adds on registers alone: no load, no store, nothing to wait for. Where factors are in two parts, the
+/// three products of one multiply-add count as one.
 pub fn peak_gflops(precision: Precision) -> f64 {
-    match precision {
-        Precision::F32 => peak_of::<Values>(),
-        Precision::Bf16 => peak_of::<Pairs>(),
-    }
-}
-
-fn peak_of<A: Arithmetic>() -> f64 {
-    let operations = 2 * A::VALUES * A::dispatch(MultiplyAdds::<A> { rounds: 1, of: PhantomData });
+    let format = Format::of(precision);
+    let operations = 2 * format.dispatch(MultiplyAdds { rounds: 1 });
     let rate = best_rate(|rounds, _, _| {
-        A::dispatch(MultiplyAdds::<A> { rounds, of: PhantomData });
+        format.dispatch(MultiplyAdds { rounds });
     });
-    rate * operations as f64 * 1e-9
+    let parts = if let Format::Words(words) = format { words.parts() } else { 1 };
+    rate * operations as f64 * 1e-9 / parts as f64
 }
 
 /// How fast the threads together read an array of `bytes` again and again, in GB/s, each its own part: from the cache
@@ -72,16 +67,18 @@ fn best_rate(work: impl Fn(usize, usize, usize) + Sync) -> f64 {
 }
 
 /// `rounds` of one multiply-add in every lane of every chain; gives the multiply-adds of a round.
-struct MultiplyAdds<A> {
+struct MultiplyAdds {
     rounds: usize,
-    of: PhantomData<A>,
 }
 
-impl<A: Arithmetic> Kernel for MultiplyAdds<A> {
+impl FactorKernel for MultiplyAdds {
     type Output = usize;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> usize {
+    fn run<S: Simd, A: Arithmetic>(self, simd: S) -> usize {
+        if A::TILES {
+            return simd.chain_tiles(self.rounds);
+        }
         // Two units times a latency of four to five cycles need ten chains in flight, four units twenty; a register is
         // left for the factor. An instruction set with small tiles has 16 registers, the others 32.
         if S::TILE_ROWS < 8 { chains::<S, A, 12>(simd, self.rounds) } else { chains::<S, A, 24>(simd, self.rounds) }
@@ -101,12 +98,12 @@ fn chains<S: Simd, A: Arithmetic, const CHAINS: usize>(simd: S, rounds: usize) -
     for _ in 0..rounds {
         for chain in &mut chains {
             // Of pairs a sum is no factor.
-            let (a, b, c) = if A::VALUES == 1 { (*chain, factor, factor) } else { (factor, factor, *chain) };
+            let (a, b, c) = if A::IS_F32 { (*chain, factor, factor) } else { (factor, factor, *chain) };
             *chain = A::add_product(simd, a, b, c);
         }
     }
     black_box(chains);
-    S::LANES * CHAINS
+    S::LANES * CHAINS * if A::IS_F32 { 1 } else { 2 }
 }
 
 /// The sum of the values: one addition a load, in as wide vectors as the instruction set has.
@@ -126,14 +123,14 @@ impl Kernel for Sum<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::available;
+    use crate::simd::vectors;
 
     #[test]
     fn the_sum_reads_every_value() {
         for len in [0, 1, 63, 64, 1001] {
             let values: Vec<u32> = (0..len).collect();
             let expected = len * len.saturating_sub(1) / 2;
-            for (isa, name) in available() {
+            for (isa, name) in vectors() {
                 assert_eq!(isa.run(Sum { part: &values }), expected, "{name}");
             }
         }
@@ -141,7 +138,8 @@ mod tests {
 
     #[test]
     fn peaks_are_rates_of_a_machine() {
-        assert!([Precision::F32, Precision::Bf16].iter().all(|precision| peak_gflops(*precision) > 0.01));
+        let every = [Precision::F32, Precision::Bf16x3, Precision::Bf16];
+        assert!(every.iter().all(|precision| peak_gflops(*precision) > 0.01));
         assert!(read_gigabytes_per_second(1 << 20) > 0.01);
     }
 }

@@ -43,9 +43,14 @@ fn a_measurement_says_in_how_many_bits_it_was() {
     let of = |arguments: &str| line(folder.path(), &format!("bench {arguments} {sizes}")).json();
     let (train, exact) = (of("train --segment 3 --precision bf16"), of("train --segment 3"));
     assert_eq!((&train["precision"], &exact["precision"]), (&"bf16".into(), &"f32".into()));
-    // The same numbers, rounded.
-    assert_ne!(train["losses"], exact["losses"]);
-    assert!((train["losses"][3].as_f64().unwrap() - exact["losses"][3].as_f64().unwrap()).abs() < 1e-2);
+    // The same numbers, rounded: in two parts to fewer bits than f32, and to more than one part.
+    let in_parts = of("train --segment 3 --precision bf16x3");
+    let off = |json: &serde_json::Value| {
+        assert_ne!(json["losses"], exact["losses"]);
+        (json["losses"][3].as_f64().unwrap() - exact["losses"][3].as_f64().unwrap()).abs()
+    };
+    assert!(off(&train) < 1e-2 && off(&in_parts) < 1e-4, "{} and {}", off(&train), off(&in_parts));
+    assert_eq!((&in_parts["precision"], &in_parts["unit"]), (&"bf16x3".into(), &train["unit"]));
     let share = train["gflops"].as_f64().unwrap() / train["peak_gflops"].as_f64().unwrap();
     assert!((share / train["peak_share"].as_f64().unwrap() - 1.0).abs() < 1e-6);
     let norms = ["f32", "bf16", "int8"].map(|weights| {

@@ -5,7 +5,7 @@ pub(crate) mod matrix;
 pub(crate) mod narrow;
 pub(crate) mod pack;
 pub(crate) mod packed;
-pub(crate) mod pairs;
 pub(crate) mod product;
 pub(crate) mod streamed;
 pub(crate) mod tile;
+pub(crate) mod words;

@@ -326,7 +326,7 @@ unsafe fn store(out: Out, row: usize, columns: Range<usize>, sum: impl Fn(usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::{Kernel, available};
+    use crate::simd::{Kernel, vectors};
     use crate::testing::{close, values};
 
     struct Whole<'a> {
@@ -375,7 +375,7 @@ mod tests {
                 let expected: Vec<f32> = (0..rows * outputs).map(dot).collect();
                 let factor = NarrowFactor::pack(&weight, depth, kind);
                 let mut bits: Option<Vec<f32>> = None;
-                for (isa, name) in available() {
+                for (isa, name) in vectors() {
                     for parts in [1, 2, 3] {
                         let mut out = vec![0.0; rows * outputs];
                         let to = Out { data: out.as_mut_ptr(), row: outputs, initial: Initial::Bias(bias.as_ptr()) };
@@ -417,7 +417,7 @@ mod tests {
             let mut out = vec![0.0; 3 * outputs];
             let to = Out { data: out.as_mut_ptr(), row: outputs, initial: Initial::Zero };
             let left = Source { data: a.as_ptr(), row: depth, column: 1 };
-            available()[0].0.run(Whole { factor: &factor, rows: 3, left, out: to, parts: 1 });
+            vectors()[0].0.run(Whole { factor: &factor, rows: 3, left, out: to, parts: 1 });
             for (row, out) in out.chunks_exact(outputs).enumerate() {
                 assert!(out.iter().all(|x| x.is_nan() == (row == 1)), "{kind:?}, row {row}");
             }

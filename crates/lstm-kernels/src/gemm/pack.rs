@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use crate::gemm::arithmetic::Format;
 use crate::gemm::matrix::Source;
 use crate::gemm::tile::{PANEL, tile_rows};
+use crate::gemm::words::word_panel;
 use crate::memory::Aligned;
-use crate::simd::{Kernel, Simd, dispatch, lanes};
+use crate::simd::{Kernel, Simd, dispatch, dispatch_pairs, lanes};
 use crate::team;
 use crate::team::chunks::share;
 use crate::team::shared::Shared;
@@ -204,11 +206,18 @@ pub(crate) fn panels_before(columns: usize, parts: usize, part: usize, width: us
     (0..part).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum()
 }
 
-/// Packs `[depth, columns]` in panels, `parts` shares of the columns one after the other, each from a panel of its own.
-pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, columns: usize, parts: usize) {
+/// Packs `[depth, columns]` in panels of a format, `parts` shares of the columns one after the other, each from a panel of its own.
+pub(crate) fn pack_columns(
+    packed: &mut Aligned,
+    format: Format,
+    source: Source,
+    (depth, columns): (usize, usize),
+    parts: usize,
+) {
     let width = PANEL * lanes();
     let all: usize = (0..parts).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum();
-    packed.resize(all * depth * width);
+    let len = format.len(depth) * width;
+    packed.resize(all * len);
     let shared = Shared::new(packed);
     team::for_each(all, |panel| {
         let mut before = 0;
@@ -219,8 +228,12 @@ pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, c
                 let first = own.start + (panel - before) * width;
                 let columns = first..own.end.min(first + width);
                 // SAFETY: a panel has room for `depth` rows; each is one task's.
-                let panel = unsafe { shared.at(panel * depth * width) };
-                return dispatch(PackPanel { source, depth, columns, panel });
+                let panel = unsafe { shared.at(panel * len) };
+                let panel = PackPanel { format, source, depth, columns, panel };
+                return match format {
+                    Format::Values => dispatch(panel),
+                    Format::Words(_) => dispatch_pairs(panel),
+                };
             }
             before += count;
         }
@@ -228,6 +241,7 @@ pub(crate) fn pack_columns(packed: &mut Aligned, source: Source, depth: usize, c
 }
 
 struct PackPanel {
+    format: Format,
     source: Source,
     depth: usize,
     columns: Range<usize>,
@@ -239,7 +253,13 @@ impl Kernel for PackPanel {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let Self { format, source, depth, columns, panel } = self;
         // SAFETY: as whoever made it promised.
-        unsafe { pack_panel(simd, self.source, 0..self.depth, self.columns, self.panel) };
+        unsafe {
+            match format {
+                Format::Values => pack_panel(simd, source, 0..depth, columns, panel),
+                Format::Words(words) => word_panel(simd, words, source, 0..depth, columns, panel),
+            }
+        }
     }
 }

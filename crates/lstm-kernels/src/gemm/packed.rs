@@ -1,16 +1,15 @@
 //! Products with one right factor again and again: packed once, as the weights of a recurrence are.
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values, precision};
+use crate::gemm::arithmetic::{Arithmetic, FactorKernel, Format, format};
 use crate::gemm::matrix::{Matrix, Out, Source, Start};
 use crate::gemm::pack::{Panels, column_share, pack_columns};
-use crate::gemm::pairs::{LeftFactor, LeftWords, pair_factor};
 use crate::gemm::product::WORTH_A_THREAD;
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
+use crate::gemm::words::LeftWords;
 use crate::memory::Aligned;
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
 use crate::team::chunks::share;
 use crate::team::shared::Shared;
 use crate::team::{self, Member};
@@ -19,9 +18,7 @@ use crate::team::{self, Member};
 #[derive(Clone, Debug, Default)]
 pub struct PackedFactor {
     values: Aligned,
-    precision: Precision,
-    /// Of pairs, the factor as words before it is cut into panels.
-    words: Aligned,
+    format: Format,
     depth: usize,
     columns: usize,
 }
@@ -30,15 +27,8 @@ impl PackedFactor {
     /// Packs `factor`, `[K, N]`.
     pub fn pack(&mut self, factor: Matrix) {
         (self.depth, self.columns) = factor.shape();
-        self.precision = precision();
-        let (depth, columns) = (self.depth, self.columns);
-        match self.precision {
-            Precision::F32 => pack_columns(&mut self.values, factor.source(), depth, columns, 1),
-            Precision::Bf16 => {
-                let words = pair_factor(&mut self.words, factor.source(), depth, columns);
-                pack_columns(&mut self.values, words, Pairs::words(depth), columns, 1);
-            }
-        }
+        self.format = format();
+        pack_columns(&mut self.values, self.format, factor.source(), factor.shape(), 1);
     }
 
     /// out `[M, N]` = start + a `[M, K]` · factor.
@@ -56,21 +46,13 @@ impl PackedFactor {
         team::run(grid.members(), |member| {
             // A team of another size than asked for shares the columns alone; the result is the same.
             let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
-            let factor = self;
-            match self.precision {
-                Precision::F32 => {
-                    Values::dispatch(Share::<Values> { factor, rows, left, out, start, grid, member, of: PhantomData });
-                }
-                Precision::Bf16 => {
-                    Pairs::dispatch(Share::<Pairs> { factor, rows, left, out, start, grid, member, of: PhantomData });
-                }
-            }
+            self.format.dispatch(Share { factor: self, rows, left, out, start, grid, member });
         });
     }
 }
 
 /// A member's rows and columns of a product.
-struct Share<'a, A> {
+struct Share<'a> {
     factor: &'a PackedFactor,
     rows: usize,
     left: Source,
@@ -78,41 +60,38 @@ struct Share<'a, A> {
     start: Start,
     grid: Grid,
     member: &'a Member<'a>,
-    of: PhantomData<A>,
 }
 
-impl<A: LeftFactor> Kernel for Share<'_, A> {
+impl FactorKernel for Share<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self {
-            factor: &PackedFactor { ref values, depth, columns: all, .. }, left, out, start, grid, member, ..
-        } = self;
+    fn run<S: Simd, A: Arithmetic>(self, simd: S) {
+        let Self { factor, left, out, start, grid, member, .. } = self;
+        let &PackedFactor { ref values, format, depth, columns: all } = factor;
         let rows = share(self.rows, grid.rows, member.index / grid.columns);
         let columns = column_share(all, grid.columns, member.index % grid.columns);
         let mut words = WORDS.take();
         // SAFETY: rows and columns lie inside the factors, whose shapes were checked; this member's are its own.
         unsafe {
             let out = Out { data: out.at(rows.start * all + columns.start), row: all, initial: start.into() };
-            let left = A::rows(simd, &mut words, left.at(rows.start, 0), rows.len(), depth);
-            let weights = Panels::new(values, A::words(depth));
-            let (rows, sweep) = (rows.len(), Sweep::Up);
-            Streamed::<A> { rows, left, weights, sweep, of: PhantomData }.columns(simd, columns, out);
+            let left = words.rows::<S, A>(simd, format, left.at(rows.start, 0), rows.len(), depth);
+            let weights = Panels::new(values, format.len(depth));
+            Streamed::<A>::new(rows.len(), left, weights, Sweep::Up).columns(simd, columns, out);
         }
         WORDS.set(words);
     }
 }
 
 thread_local! {
-    /// A left factor of pairs.
+    /// A left factor as words.
     static WORDS: RefCell<LeftWords> = const { RefCell::new(LeftWords::new()) };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::arithmetic::with_precision;
+    use crate::gemm::arithmetic::{EVERY_WORDS, with_format};
     use crate::testing::{close, values};
 
     #[test]
@@ -131,23 +110,25 @@ mod tests {
                 let expected: Vec<f32> =
                     (0..m * n).map(|i| sum(i) + if start == Start::Out { before[i] } else { 0.0 }).collect();
                 close(&run(1), &expected, 1e-4);
-                let rounded = with_precision(Precision::Bf16, || {
-                    let mut packed = PackedFactor::default();
-                    packed.pack(Matrix::new(&b, n, k).transposed());
-                    let run = |threads| {
-                        let mut out = before.clone();
-                        crate::with_threads(threads, || packed.product(&mut out, start, &a));
-                        out
-                    };
-                    assert!([2, 3].map(run).iter().all(|out| *out == run(1)), "bf16 [{m}, {k}] · [{k}, {n}]");
-                    run(1)
-                });
-                // Both factors are off by 2⁻⁹ of themselves at most.
-                let bound = 2.0f32.powi(-8) * (k as f32).sqrt();
-                assert!(
-                    rounded.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= bound),
-                    "bf16 [{m}, {k}] · [{k}, {n}]"
-                );
+                for words in EVERY_WORDS {
+                    let rounded = with_format(Format::Words(words), || {
+                        let mut packed = PackedFactor::default();
+                        packed.pack(Matrix::new(&b, n, k).transposed());
+                        let run = |threads| {
+                            let mut out = before.clone();
+                            crate::with_threads(threads, || packed.product(&mut out, start, &a));
+                            out
+                        };
+                        assert!([2, 3].map(run).iter().all(|out| *out == run(1)), "{words:?} [{m}, {k}] · [{k}, {n}]");
+                        run(1)
+                    });
+                    // Both factors are off by 2⁻⁹ of themselves at most, in two parts by 2⁻¹⁷.
+                    let bound = 2.0f32.powi(if words.split { -16 } else { -8 }) * (k as f32).sqrt().max(1.0);
+                    assert!(
+                        rounded.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= bound),
+                        "{words:?} [{m}, {k}] · [{k}, {n}]"
+                    );
+                }
                 for threads in [2, 3] {
                     assert!(run(1) == run(threads), "[{m}, {k}] · [{k}, {n}], {threads} threads");
                 }

@@ -8,19 +8,22 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values, precision};
+use crate::gemm::arithmetic::{Arithmetic, Factor, FactorKernel, Format, Values, Words, format};
 use crate::gemm::matrix::{Initial, Matrix, MatrixMut, Out, Source, Start};
 use crate::gemm::pack::{pack_panel, pack_tiles};
-use crate::gemm::pairs::{pair_panel, pair_rows, pair_tiles};
-use crate::gemm::tile::{self, Ahead, PANEL, Region, Rows};
+use crate::gemm::tile::{self, Ahead, PANEL, ROWS_OF_TILES, Region, Rows};
+use crate::gemm::words::{word_panel, word_rows, word_tiles};
 use crate::memory::{Aligned, LINE, second_level_bytes};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, TILE_WORDS, dispatch};
 use crate::team;
 use crate::team::chunks::share;
 
 /// The most k of a block: a panel of that depth and two vectors of columns takes at most 36 KiB, about the first-level
 /// cache. Somewhat more than a power of two, for each block visits the whole output once.
 const DEPTH: usize = 288;
+
+/// The same in words, of whole groups also where each comes three times.
+const MOST_WORDS: usize = 6 * 3 * TILE_WORDS;
 
 /// The most values of a block of rows, by the size of the second-level cache: every block packs every panel again, so it is as
 /// large as lets the next one come beside it. Where rows lie at a stride of a large power of two they share few sets of that
@@ -77,15 +80,16 @@ fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix);
     let columns: usize = sides.iter().map(|side| side.n).sum();
     let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
     // The team's other members have none of their own.
-    let precision = precision();
-    let tasks = dispatch(Cut { product: &product, threads });
+    let format = format();
+    let rows_of_tiles = matches!(format, Format::Words(Words { tiles: true, .. })).then_some(ROWS_OF_TILES);
+    let tasks = dispatch(Cut { product: &product, threads, tile: rows_of_tiles });
     team::for_each(tasks.down * tasks.across, |task| {
         let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
         let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
         let panels = share(tasks.panels, tasks.across, panels);
-        match precision {
-            Precision::F32 => Values::dispatch(Block { product: &product, rows, panels }),
-            Precision::Bf16 => Pairs::dispatch(PairBlock { product: &product, rows, panels }),
+        match format {
+            Format::Values => dispatch(Block { product: &product, rows, panels }),
+            Format::Words(words) => words.dispatch(WordBlock { product: &product, words, rows, panels }),
         }
     });
 }
@@ -143,6 +147,8 @@ struct Tasks {
 struct Cut<'a> {
     product: &'a Product<'a>,
     threads: usize,
+    /// The rows of a tile, where they are others than those of the instruction set.
+    tile: Option<usize>,
 }
 
 impl Kernel for Cut<'_> {
@@ -150,9 +156,9 @@ impl Kernel for Cut<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Tasks {
-        let Self { product, threads } = self;
+        let Self { product, threads, tile } = self;
         let &Product { m, left, sides, .. } = product;
-        let (tile, panels) = (S::TILE_ROWS, product.panels(PANEL * S::LANES));
+        let (tile, panels) = (tile.unwrap_or(S::TILE_ROWS), product.panels(PANEL * S::LANES));
         let tiles = m.div_ceil(tile);
         let mut tasks = Tasks { tile, tiles, panels, down: 1, across: 1 };
         if threads == 1 {
@@ -185,9 +191,10 @@ struct Block<'a> {
     panels: Range<usize>,
 }
 
-/// The same in pairs of bf16: both factors are packed as words, block by block.
-struct PairBlock<'a> {
+/// The same in words of bf16: both factors are packed, block by block.
+struct WordBlock<'a> {
     product: &'a Product<'a>,
+    words: Words,
     rows: Range<usize>,
     panels: Range<usize>,
 }
@@ -276,43 +283,44 @@ impl Kernel for Block<'_> {
     }
 }
 
-impl Kernel for PairBlock<'_> {
+impl FactorKernel for WordBlock<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { product, rows, panels } = self;
+    fn run<S: Simd, A: Arithmetic>(self, simd: S) {
+        let Self { product, words, rows, panels } = self;
         let &Product { k, left, .. } = product;
         let width = PANEL * S::LANES;
         let mut packed = PACKED.take();
-        // Blocks of K end at even k, so that a pair is never cut.
-        let words = Pairs::words(k);
-        let blocks = words.div_ceil(DEPTH).max(1);
-        let most_depth = words.div_ceil(blocks);
+        // Blocks of K are whole groups of words, so that no pair is cut, nor the values that a tile takes.
+        let groups = words.single(k).div_ceil(TILE_WORDS);
+        let blocks = groups.div_ceil(MOST_WORDS / TILE_WORDS / words.parts()).max(1);
+        let most_depth = words.parts() * TILE_WORDS * groups.div_ceil(blocks);
         let panel = packed[0].at_least(most_depth * width);
         // Words are half of the values they are read from, which pass beside them.
         let most = second_level_bytes() / 4 / 4;
-        let row_blocks = rows.len().div_ceil((most / most_depth.max(1)).max(S::TILE_ROWS)).max(1);
-        let tiles = rows.len().div_ceil(S::TILE_ROWS);
+        let tile = if A::TILES { ROWS_OF_TILES } else { S::TILE_ROWS };
+        let row_blocks = rows.len().div_ceil((most / most_depth.max(1)).max(tile)).max(1);
+        let tiles = rows.len().div_ceil(tile);
         for block in 0..row_blocks {
             let own = share(tiles, row_blocks, block);
-            let at = |tile: usize| rows.end.min(rows.start + tile * S::TILE_ROWS);
+            let at = |of: usize| rows.end.min(rows.start + of * tile);
             let own = at(own.start)..at(own.end);
             for number in 0..blocks {
-                let depth = share(words, blocks, number);
-                let ks = 2 * depth.start..k.min(2 * depth.end);
-                let (height, depth) = (own.len(), depth.len());
+                let groups = share(groups, blocks, number);
+                let ks = 2 * TILE_WORDS * groups.start..k.min(2 * TILE_WORDS * groups.end);
+                let (height, depth) = (own.len(), words.len(ks.len()));
                 let block_left = left.at(own.start, ks.start);
                 // SAFETY: rows and ks lie inside the left factor; the buffer was just grown. The rest as in `Block`.
                 unsafe {
-                    let left = if left.row == 1 && left.column != 1 {
+                    let left = if left.row == 1 && left.column != 1 && !A::TILES {
                         let to = packed[1].at_least(height * depth);
-                        pair_tiles(simd, block_left.data, left.column, height, ks.len(), to);
+                        word_tiles(simd, words, block_left.data, left.column, (height, ks.len()), to);
                         Rows::Tiles(to)
                     } else {
                         let stride = (depth.div_ceil(LINE) | 1) * LINE;
                         let to = packed[1].at_least(height * stride);
-                        pair_rows(simd, block_left, height, ks.len(), to, stride);
+                        word_rows(simd, words, Factor::Left, block_left, (height, ks.len()), to, stride);
                         Rows::Strided(Source { data: to, row: stride, column: 1 })
                     };
                     for index in panels.clone() {
@@ -325,9 +333,9 @@ impl Kernel for PairBlock<'_> {
                         let right_next = next.side.right;
                         let transposed = Source { row: right_next.column, column: right_next.row, ..right_next };
                         let next = region(transposed.at(next.columns.start, ks.start), next.columns.len(), ks.len());
-                        pair_panel(simd, right, ks.clone(), columns.clone(), panel);
+                        word_panel(simd, words, right, ks.clone(), columns.clone(), panel);
                         let ahead = Ahead::Regions([Region::NONE, next]);
-                        tile::panel::<S, Pairs>(simd, height, depth, columns.len(), left, panel, out, ahead);
+                        tile::panel::<S, A>(simd, height, depth, columns.len(), left, panel, out, ahead);
                     }
                 }
             }
@@ -354,8 +362,8 @@ fn region(left: Source, rows: usize, depth: usize) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::arithmetic::with_precision;
-    use crate::simd::{available, available_pairs, dot_of_words, word};
+    use crate::gemm::arithmetic::{EVERY_WORDS, with_format};
+    use crate::simd::{available, vectors};
     use crate::testing::{close, values};
 
     /// (M, K, N): odd sizes, more than one block of k and of rows, nothing at all.
@@ -410,14 +418,14 @@ mod tests {
         for (m, k, n) in SHAPES {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             let mut results = Vec::new();
-            for (isa, _) in available() {
+            for (isa, _) in vectors() {
                 let mut out = vec![f32::NAN; m * n];
                 let left = Source { data: a.as_ptr(), row: k, column: 1 };
                 let right = Source { data: b.as_ptr(), row: n, column: 1 };
                 let out_view = Out { data: out.as_mut_ptr(), row: n, initial: Initial::Zero };
                 let sides = [Side { n, right, out: out_view }];
                 let product = Product { m, k, left, sides: &sides };
-                let panels = isa.run(Cut { product: &product, threads: 1 }).panels;
+                let panels = isa.run(Cut { product: &product, threads: 1, tile: None }).panels;
                 isa.run(Block { product: &product, rows: 0..m, panels: 0..panels });
                 results.push(out);
             }
@@ -426,26 +434,25 @@ mod tests {
         }
     }
 
-    /// Products of pairs are sums of [`dot_of_words`] in order, blocks of K apart: the same bits on every instruction set.
+    /// Products of words are sums in order, blocks of K apart: the same bits on every instruction set.
     #[test]
-    fn pairs_give_the_bits_of_their_definition_everywhere() {
-        for (m, k, n) in SHAPES {
+    fn words_give_the_bits_of_their_definition_everywhere() {
+        for ((m, k, n), words) in SHAPES.into_iter().flat_map(|shape| EVERY_WORDS.map(|words| (shape, words))) {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             let a_transposed: Vec<f32> = (0..m * k).map(|i| a[(i % m) * k + i / m]).collect();
             let b_transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
-            let words = k.div_ceil(2);
-            let blocks = words.div_ceil(DEPTH).max(1);
-            let sum = |i: usize| {
-                let pair = |from: &dyn Fn(usize) -> f32, w: usize| {
-                    word(from(2 * w), if 2 * w + 1 < k { from(2 * w + 1) } else { 0.0 })
-                };
-                let (left, right) = (|k_at: usize| a[i / n * k + k_at], |k_at: usize| b[k_at * n + i % n]);
-                (0..blocks).map(|block| share(words, blocks, block)).fold(0.0, |total: f32, ws| {
-                    total + ws.fold(0.0, |sum, w| dot_of_words(pair(&left, w), pair(&right, w), sum))
-                })
+            let most_groups = MOST_WORDS / TILE_WORDS / words.parts();
+            let dot = |i: usize| words.dot(&a[i / n * k..][..k], &b_transposed[i % n * k..][..k], most_groups);
+            // By definition it takes its time: some of a large product.
+            let step = (m * n * k / 2_000_000).max(1);
+            let expected: Vec<(usize, f32)> = (0..m * n).step_by(step).map(|i| (i, dot(i))).collect();
+            let check = |out: &[f32], about: String| {
+                assert!(expected.iter().all(|(i, dot)| out[*i] == *dot), "{words:?}, {m} {k} {n}, {about}");
             };
-            let expected: Vec<f32> = (0..m * n).map(sum).collect();
-            for (isa, name) in available_pairs() {
+            let mut every = available();
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            every.extend(crate::simd::trapped());
+            for isa in every {
                 for across in [false, true] {
                     let mut out = vec![f32::NAN; m * n];
                     let (left, right) = match across {
@@ -456,17 +463,17 @@ mod tests {
                     let sides = [Side { n, right: right.source(), out: out_view }];
                     let product = Product { m, k, left: left.source(), sides: &sides };
                     let panels = n.div_ceil(PANEL * isa.run(WidthOf));
-                    isa.run(PairBlock { product: &product, rows: 0..m, panels: 0..panels });
-                    assert_eq!(out, expected, "{name}: {m} {k} {n}, across: {across}");
+                    words.run_on(isa, WordBlock { product: &product, words, rows: 0..m, panels: 0..panels });
+                    check(&out, format!("{}, across: {across}", isa.unit()));
                 }
             }
             for threads in [1, 2, 3] {
                 let mut out = vec![f32::NAN; m * n];
                 let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
                 team::with_threads(threads, || {
-                    with_precision(Precision::Bf16, || product(MatrixMut::new(&mut out, m, n), Start::Zero, a, b));
+                    with_format(Format::Words(words), || product(MatrixMut::new(&mut out, m, n), Start::Zero, a, b));
                 });
-                assert_eq!(out, expected, "{m} {k} {n}, {threads} threads");
+                check(&out, format!("{threads} threads"));
             }
         }
     }
@@ -482,14 +489,41 @@ mod tests {
         }
     }
 
+    /// In two parts a factor has 16 to 17 bits: each of the three products left out or rounded is 2⁻¹⁷ of the whole at most.
+    #[test]
+    fn two_parts_are_a_hundred_times_nearer_than_one() {
+        for (m, k, n) in [(7, 33, 129), (13, 700, 17), (33, 129, 1)] {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let exact = |i: usize| -> f64 {
+                (0..k).map(|at| f64::from(a[i / n * k + at]) * f64::from(b[at * n + i % n])).sum()
+            };
+            for tiles in [false, true] {
+                let worst = |split: bool| {
+                    let mut out = vec![f32::NAN; m * n];
+                    with_format(Format::Words(Words { split, tiles }), || {
+                        let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                        product(MatrixMut::new(&mut out, m, n), Start::Zero, a, b);
+                    });
+                    let error = |(i, x): (usize, &f32)| (f64::from(*x) - exact(i)).abs();
+                    out.iter().enumerate().map(error).fold(0.0, f64::max) / (k as f64).sqrt()
+                };
+                let (one, two) = (worst(false), worst(true));
+                assert!(two < 2.0f64.powi(-16) && two < one / 100.0, "{m} {k} {n}: {one:e} and {two:e}");
+            }
+        }
+    }
+
     /// What is no number in one row of either factor reaches that row or column alone; tails of K and of tiles included.
     #[test]
-    fn rows_of_pairs_do_not_touch() {
-        for (m, k, n) in [(13, 33, 35), (1, 1, 1), (26, 700, 3)] {
+    fn rows_of_words_do_not_touch() {
+        for ((m, k, n), words) in [(13, 33, 35), (1, 1, 1), (40, 700, 3)]
+            .into_iter()
+            .flat_map(|shape| EVERY_WORDS.map(|words| (shape, words)))
+        {
             let (mut a, b) = (values(m * k, 1), values(n * k, 2));
             a[m / 2 * k + k - 1] = f32::NAN;
             let mut out = vec![0.0; m * n];
-            with_precision(Precision::Bf16, || {
+            with_format(Format::Words(words), || {
                 product(
                     MatrixMut::new(&mut out, m, n),
                     Start::Zero,
@@ -498,7 +532,7 @@ mod tests {
                 );
             });
             for (row, out) in out.chunks_exact(n).enumerate() {
-                assert!(out.iter().all(|x| x.is_nan() == (row == m / 2)), "{m} {k} {n}: row {row}");
+                assert!(out.iter().all(|x| x.is_nan() == (row == m / 2)), "{words:?}: {m} {k} {n}: row {row}");
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::pack::Panels;
 use crate::gemm::tile::{self, Ahead, FEW_ROWS, PANEL, Rows};
-use crate::simd::{MOST_LANES, Simd};
+use crate::simd::{MOST_LANES, Simd, TILE_WORDS};
 use crate::team;
 use crate::team::chunks::share;
 
@@ -22,10 +22,16 @@ pub(crate) struct Streamed<A> {
     pub(crate) weights: Panels,
     /// In which order they are passed; the columns of few rows take no notice of it.
     pub(crate) sweep: Sweep,
-    pub(crate) of: PhantomData<A>,
+    of: PhantomData<A>,
 }
 
 impl<A: Arithmetic> Streamed<A> {
+    /// The product of so many rows; K is that of the weights.
+    #[inline(always)]
+    pub(crate) fn new(rows: usize, left: Source, weights: Panels, sweep: Sweep) -> Self {
+        Self { rows, left, weights, sweep, of: PhantomData }
+    }
+
     /// out `[rows, columns]` = the product, for a range of columns that begins with a whole vector; `out` begins at the
     /// first of them.
     ///
@@ -36,7 +42,7 @@ impl<A: Arithmetic> Streamed<A> {
         let &Self { rows, left, weights, sweep, .. } = self;
         let width = PANEL * S::LANES;
         let mut first = columns.start;
-        if rows <= FEW_ROWS && first.is_multiple_of(width) {
+        if rows <= FEW_ROWS && first.is_multiple_of(width) && !A::TILES {
             let whole = columns.len() / width;
             // SAFETY: whole panels, as the caller promises.
             unsafe {
@@ -83,8 +89,11 @@ pub(crate) unsafe fn streamed<S: Simd, A: Arithmetic>(
     mut out: Out,
 ) {
     let blocks = depth.div_ceil(DEPTH).max(1);
+    // Tiles take whole groups of words.
+    let group = if A::TILES { TILE_WORDS } else { 1 };
     for block in 0..blocks {
-        let ks = share(depth, blocks, block);
+        let groups = share(depth / group, blocks, block);
+        let ks = groups.start * group..groups.end * group;
         // SAFETY: as the caller promises.
         unsafe {
             let at = |k: usize| panel.add(k * PANEL * S::LANES);

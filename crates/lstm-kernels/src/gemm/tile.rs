@@ -4,14 +4,15 @@
 //! 24 multiply-adds, less than the two loads a cycle the first-level cache gives. The left factor is read where it lies: a
 //! broadcast value needs no neighbours. The right one is packed into panels two vectors wide, `[panel][k][2 · lanes]`, so that it
 //! streams. Every sum runs over k in order in one accumulator, whatever tile it falls into: how a product is cut
-//! among tiles and threads changes no bits. Factors are words, values or pairs of bf16, and K is counted in words.
+//! among tiles and threads changes no bits. Factors are values or words of two bf16, and K is counted in either.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::memory::LINE;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{self, Kernel, MOST_LANES, Simd, TILE_WORDS, TileProduct};
 
 /// The vectors of columns of a panel.
 pub(crate) const PANEL: usize = 2;
@@ -22,6 +23,9 @@ pub(crate) const PANEL: usize = 2;
 pub(crate) fn tile_rows(left: usize, most: usize) -> usize {
     if left > most && left < most + most / 2 { left.div_ceil(2) } else { left.min(most) }
 }
+
+/// The rows of a product by registers of tiles, two of them.
+pub(crate) const ROWS_OF_TILES: usize = 2 * simd::TILE_ROWS;
 
 /// How the left factor lies in memory.
 #[derive(Clone, Copy)]
@@ -123,6 +127,10 @@ impl<A: Arithmetic, const LINES: usize> Kernel for Panel<A, LINES> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        if A::TILES {
+            // SAFETY: as the caller of `panel` promises.
+            return unsafe { self.by_tiles(simd) };
+        }
         let Self { rows, depth, columns, left, panel, out, regions, next, .. } = self;
         let mut row = 0;
         let (mut turn, turns) = (0, rows.div_ceil(S::TILE_ROWS));
@@ -164,6 +172,48 @@ impl<A: Arithmetic, const LINES: usize> Kernel for Panel<A, LINES> {
         }
     }
 }
+
+impl<A: Arithmetic, const LINES: usize> Panel<A, LINES> {
+    /// The panel by registers of tiles, 32 rows at a time.
+    #[inline(always)]
+    unsafe fn by_tiles<S: Simd>(self, simd: S) {
+        let Self { rows, depth, columns, left, panel, out, regions, next, .. } = self;
+        let Rows::Strided(left) = left else { unreachable!("rows of tiles lie along k") };
+        let width = PANEL * S::LANES;
+        let stream = Region { data: next, rows: if LINES > 0 { depth } else { 0 }, stride: width, len: width };
+        let (turns, vectors) = (rows.div_ceil(ROWS_OF_TILES), columns.div_ceil(S::LANES));
+        for turn in 0..turns {
+            for region in [regions[0], regions[1], stream] {
+                region.share(turns, turn).prefetch(simd);
+            }
+            let row = turn * ROWS_OF_TILES;
+            let (out, rows) = (out.at(row, 0), (rows - row).min(ROWS_OF_TILES));
+            let mut sums = Sums(MaybeUninit::uninit());
+            let direct = matches!(out.initial, Initial::Zero) && columns == vectors * S::LANES;
+            let to = if direct { (out.data, out.row) } else { (sums.0.as_mut_ptr().cast(), width) };
+            let (left, panel) = ((left.at(row, 0).data, left.row), (panel, width));
+            // SAFETY: as the caller promises; sums are as large as the registers.
+            unsafe {
+                simd.multiply_tiles(TileProduct { rows, steps: depth / TILE_WORDS, vectors, left, panel, out: to });
+                if direct {
+                    continue;
+                }
+                for row in 0..rows {
+                    let (from, out) = (to.0.cast_const().add(row * width), out.at(row, 0));
+                    if vectors > 1 {
+                        finish_any(simd, [[simd.load(from), simd.load(from.add(S::LANES))]], columns, out);
+                    } else {
+                        finish_any(simd, [[simd.load(from)]], columns, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sums of the registers of tiles, on their way to where they are added.
+#[repr(align(64))]
+struct Sums(MaybeUninit<[f32; ROWS_OF_TILES * PANEL * MOST_LANES]>);
 
 #[inline(always)]
 unsafe fn rows_of_panel<S: Simd, A: Arithmetic, const LINES: usize, const PACKED: bool>(

@@ -101,7 +101,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::simd::{Isa, available};
+    use crate::simd::{Isa, vectors};
     use crate::testing::{close, values};
     use crate::{team, with_threads};
 
@@ -179,7 +179,7 @@ mod tests {
     fn errors_stay_within_the_stated_ulp_for_every_float() {
         let all = f32::MIN..f32::MAX;
         let every = std::env::var("LSTM_ULP_EVERY").map_or(1, |number| number.parse().unwrap());
-        for (index, (isa, name)) in available().into_iter().enumerate() {
+        for (index, (isa, name)) in vectors().into_iter().enumerate() {
             let some = 61 * every;
             let (tiny, rest) = ((0..115, some), (115..134, if index == 0 { every } else { some }));
             let exps = [
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn the_ends_are_finite_and_nan_stays() {
         let ends = [f32::NEG_INFINITY, f32::MIN, -1e3, -88.0, 88.4, 1e3, f32::MAX, f32::INFINITY];
-        for (isa, _) in available() {
+        for (isa, _) in vectors() {
             let apply = |function, values: &[f32]| {
                 let mut values = values.to_vec();
                 isa.run(InPlace { function, values: &mut values });

@@ -176,7 +176,7 @@ fn total<S: Simd>(simd: S, sums: S::V) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::available;
+    use crate::simd::vectors;
     use crate::testing::{close, values};
 
     /// One row in double precision: x̂ and 1 / √(v + ε).
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn rows_far_from_zero_keep_their_differences() {
-        for (isa, _) in available() {
+        for (isa, _) in vectors() {
             let x: Vec<f32> = values(37, 1).iter().map(|x| 100.0 + x).collect();
             let (mut y, mut normalised, mut scale) = (x.clone(), vec![0.0; 37], 0.0);
             let (gain, bias) = ([1.0; 37], [0.0; 37]);

@@ -7,11 +7,11 @@ use super::neon::Neon;
 use super::scalar::Scalar;
 use super::vector::{Kernel, Simd};
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512};
+use super::x86::{Avx2, Avx512, MULTIPLY_ADDS, PAIRS, TILES};
 
 /// Runs a kernel on the chosen instruction set.
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    chosen().0.run(kernel)
+    chosen().run(kernel)
 }
 
 /// The lanes of the widest vectors.
@@ -33,10 +33,10 @@ impl Kernel for Lanes {
     }
 }
 
-/// The name of the instruction set in use: `avx512`, `avx2`, `neon` or `scalar`. The environment variable `LSTM_ISA`
-/// forces one.
+/// The name of the vectors in use: `avx512`, `avx2`, `neon` or `scalar`. The environment variable `LSTM_ISA` forces them, without
+/// the tiles that `amx` would add.
 pub fn isa() -> &'static str {
-    chosen().1
+    chosen().vectors()
 }
 
 /// Checks the environment variable `LSTM_ISA`.
@@ -46,20 +46,28 @@ pub fn isa() -> &'static str {
 /// best one there is.
 pub fn check_isa() -> Result<(), String> {
     let Ok(forced) = std::env::var("LSTM_ISA") else { return Ok(()) };
-    let names: Vec<_> = available().into_iter().map(|(_, name)| name).collect();
+    let mut names: Vec<_> = available().into_iter().map(Isa::name).collect();
+    names.dedup();
     if names.contains(&forced.as_str()) {
         return Ok(());
     }
-    let known = ["avx512", "avx2", "neon", "scalar"].contains(&forced.as_str());
+    let known = ["amx", "avx512", "avx2", "neon", "scalar"].contains(&forced.as_str());
     let why = if known { "an instruction set this processor lacks" } else { "no instruction set" };
     Err(format!("LSTM_ISA is `{forced}`, {why}; set it to one of {}, or unset it", names.join(", ")))
 }
 
-/// An instruction set that this processor has.
+/// An instruction set that this processor has: its vectors, and what computes products of bf16.
 #[derive(Clone, Copy)]
 pub(crate) enum Isa {
+    /// AVX-512 with tiles of bf16.
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512<false>),
+    Amx(Avx512<TILES>),
+    /// With `vdpbf16ps`.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<PAIRS>),
+    /// This and what follows: by multiply-adds of f32.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512<MULTIPLY_ADDS>),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
@@ -68,9 +76,50 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// Runs a kernel on it.
+    /// The name of its vectors.
+    fn vectors(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) | Self::Avx512Bf16(_) | Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            Self::Scalar => "scalar",
+        }
+    }
+
+    /// The name of what computes products of bf16.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512bf16",
+            other => other.vectors(),
+        }
+    }
+
+    /// The name that forces it, or one with more.
+    fn name(self) -> &'static str {
+        if self.has_tiles() { self.unit() } else { self.vectors() }
+    }
+
+    /// Whether it has tiles of bf16.
+    pub(crate) fn has_tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return matches!(self, Self::Amx(_));
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Runs a kernel on its vectors.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(simd) => simd.vectors().run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => simd.vectors().run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
@@ -80,106 +129,85 @@ impl Isa {
             Self::Scalar => kernel.run(Scalar),
         }
     }
-}
 
-/// An instruction set for products of bf16, which compute the same bits on each: those of `vdpbf16ps`.
-#[derive(Clone, Copy)]
-pub(crate) enum PairIsa {
-    /// With the instruction itself.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16(Avx512<true>),
-    /// By multiply-adds of f32, as those below.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512<false>),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    #[cfg(target_arch = "aarch64")]
-    Neon(Neon),
-    Scalar,
-}
-
-impl PairIsa {
-    /// Runs a kernel on it.
-    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    /// Runs a kernel of pairs of bf16 on it, which computes the same bits on each: those of `vdpbf16ps`. Vectors have as many lanes
+    /// as those of [`Self::run`].
+    pub(crate) fn run_pairs<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(simd) => simd.pairs().run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(simd) => simd.run(kernel),
+            other => other.run(kernel),
+        }
+    }
+
+    /// Runs a kernel of tiles of bf16 on it: the bits are those of `tdpbf16ps`, which in tests every instruction set computes by
+    /// definition.
+    pub(crate) fn run_tiles<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => simd.run(kernel),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => simd.run(kernel),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(simd) => simd.run(kernel),
-            Self::Scalar => kernel.run(Scalar),
+            Self::Amx(simd) => simd.run_and_release(kernel),
+            #[cfg(test)]
+            other => other.run(kernel),
+            // A format of tiles is that of an instruction set that has them.
+            #[cfg(not(test))]
+            _ => unreachable!("products of tiles on {}", self.unit()),
         }
     }
 }
 
-/// Runs a kernel of pairs of bf16 on the chosen instruction set. Vectors have as many lanes as those of [`dispatch`].
+/// Runs a kernel of pairs of bf16 on the chosen instruction set.
 pub(crate) fn dispatch_pairs<K: Kernel>(kernel: K) -> K::Output {
-    chosen_pairs().0.run(kernel)
+    chosen().run_pairs(kernel)
 }
 
-/// The name of what computes products of bf16: `avx512bf16` where the processor has an instruction for them, else as
+/// Runs a kernel of tiles of bf16 on the chosen instruction set.
+pub(crate) fn dispatch_tiles<K: Kernel>(kernel: K) -> K::Output {
+    chosen().run_tiles(kernel)
+}
+
+/// Whether the chosen instruction set has tiles of bf16.
+pub(crate) fn has_tiles() -> bool {
+    chosen().has_tiles()
+}
+
+/// The name of what computes products of bf16: `amx` or `avx512bf16` where the processor has instructions for them, else as
 /// [`isa`], by multiply-adds of f32.
 pub fn pairs_isa() -> &'static str {
-    chosen_pairs().1
+    chosen().unit()
 }
 
-fn chosen_pairs() -> &'static (PairIsa, &'static str) {
-    static CHOSEN: OnceLock<(PairIsa, &'static str)> = OnceLock::new();
-    CHOSEN.get_or_init(|| {
-        let all = available_pairs();
-        let chosen = isa();
-        *all.iter().find(|(_, name)| name.starts_with(chosen)).unwrap_or(&all[all.len() - 1])
-    })
-}
-
-/// The instruction sets of this processor for products of bf16, best first; scalar always.
-pub(crate) fn available_pairs() -> Vec<(PairIsa, &'static str)> {
-    let mut all = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        if let Some(simd) = Avx512::<true>::detect() {
-            all.push((PairIsa::Avx512Bf16(simd), "avx512bf16"));
-        }
-        if let Some(simd) = Avx512::<false>::detect() {
-            all.push((PairIsa::Avx512(simd), "avx512"));
-        }
-        if let Some(simd) = Avx2::detect() {
-            all.push((PairIsa::Avx2(simd), "avx2"));
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    all.push((PairIsa::Neon(Neon::new()), "neon"));
-    all.push((PairIsa::Scalar, "scalar"));
-    all
-}
-
-fn chosen() -> &'static (Isa, &'static str) {
-    static CHOSEN: OnceLock<(Isa, &'static str)> = OnceLock::new();
-    CHOSEN.get_or_init(|| {
+fn chosen() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
         let all = available();
         let forced = std::env::var("LSTM_ISA").unwrap_or_default();
-        *all.iter().find(|(_, name)| *name == forced).unwrap_or(&all[0])
+        *all.iter().find(|isa| isa.name() == forced).unwrap_or(&all[0])
     })
 }
 
 /// The instruction sets of this processor, best first; scalar always.
-pub(crate) fn available() -> Vec<(Isa, &'static str)> {
+pub(crate) fn available() -> Vec<Isa> {
     let mut all = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        if let Some(simd) = Avx512::<false>::detect() {
-            all.push((Isa::Avx512(simd), "avx512"));
-        }
-        if let Some(simd) = Avx2::detect() {
-            all.push((Isa::Avx2(simd), "avx2"));
-        }
+        all.extend(Avx512::<TILES>::detect().map(Isa::Amx));
+        all.extend(Avx512::<PAIRS>::detect().map(Isa::Avx512Bf16));
+        all.extend(Avx512::<MULTIPLY_ADDS>::detect().map(Isa::Avx512));
+        all.extend(Avx2::detect().map(Isa::Avx2));
     }
     #[cfg(target_arch = "aarch64")]
-    all.push((Isa::Neon(Neon::new()), "neon"));
-    all.push((Isa::Scalar, "scalar"));
+    all.push(Isa::Neon(Neon::new()));
+    all.push(Isa::Scalar);
+    all
+}
+
+/// Those whose vectors differ, with their names, for tests of f32.
+#[cfg(test)]
+pub(crate) fn vectors() -> Vec<(Isa, &'static str)> {
+    let mut all: Vec<_> = available().into_iter().map(|isa| (isa, isa.vectors())).collect();
+    all.dedup_by_key(|(_, name)| *name);
     all
 }
 
@@ -208,7 +236,7 @@ mod tests {
     #[test]
     fn a_square_is_transposed_and_nothing_else_is_written() {
         let from = values(16 * 19, 1);
-        for (isa, name) in available() {
+        for (isa, name) in vectors() {
             let mut to = vec![2.0; 16 * 21];
             let lanes = isa.run(Square { from: &from, to: &mut to });
             for (at, got) in to.iter().enumerate() {

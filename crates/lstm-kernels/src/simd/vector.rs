@@ -1,6 +1,8 @@
 //! The operations of a vector of f32, which every instruction set implements; and how many of its lanes are meant: all, or
 //! the first ones at the end of a row.
 
+use super::words::{self, TileProduct};
+
 /// The vector operations of one instruction set.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`Self::LANES`] values.
@@ -65,20 +67,39 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: an array is as long as the widest vectors.
         halves.map(|half| unsafe { self.load(half.as_ptr()) })
     }
-    /// Words of bf16: `low` rounded in their low halves, `high` in their high ones; see [`word`].
+    /// Words of bf16: `low` rounded in their low halves, `high` in their high ones; see [`words::word`].
     #[inline(always)]
     fn pair(self, low: Self::V, high: Self::V) -> Self::V {
-        pair_by_lane(self, low, high)
+        words::pair_by_lane(self, low, high)
     }
     /// The words of neighbours: of the values of `first`, and then of `second`.
     #[inline(always)]
     fn pair_along(self, first: Self::V, second: Self::V) -> Self::V {
-        pair_along_by_lane(self, first, second)
+        words::pair_along_by_lane(self, first, second)
     }
-    /// c + the products of both halves of words, see [`dot_of_words`].
+    /// Values rounded to bf16, still as f32.
+    #[inline(always)]
+    fn rounded(self, x: Self::V) -> Self::V {
+        words::rounded_by_lane(self, x)
+    }
+    /// c + the products of both halves of words, see [`words::dot_of_words`].
     #[inline(always)]
     fn dot_pairs(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        dot_by_lane(self, a, b, c)
+        words::dot_by_lane(self, a, b, c)
+    }
+    /// A product of words by tiles, see [`words::dot_of_tile`].
+    ///
+    /// # Safety
+    /// As [`TileProduct`] says.
+    #[inline(always)]
+    unsafe fn multiply_tiles(self, product: TileProduct) {
+        // SAFETY: as the caller promises.
+        unsafe { product.by_definition(Self::LANES) }
+    }
+    /// `rounds` of products of tiles on registers alone, to measure them; gives the multiply-adds of a round.
+    #[inline(always)]
+    fn chain_tiles(self, rounds: usize) -> usize {
+        words::chain_by_definition(rounds)
     }
     /// √a
     fn sqrt(self, a: Self::V) -> Self::V;
@@ -190,59 +211,3 @@ macro_rules! for_vectors {
     };
 }
 pub(crate) use for_vectors;
-
-/// `x` as bf16, in the high half of a word: to the nearest, ties to even, subnormal numbers to zero, NaN to NaN.
-#[inline(always)]
-fn high_half(x: f32) -> u32 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        (bits | 0x0040_0000) & 0xffff_0000
-    } else if bits & 0x7f80_0000 == 0 {
-        bits & 0x8000_0000
-    } else {
-        (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000
-    }
-}
-
-/// A word of two bf16.
-#[inline(always)]
-pub(crate) fn word(low: f32, high: f32) -> f32 {
-    f32::from_bits(high_half(low) >> 16 | high_half(high))
-}
-
-/// c + the products of both halves of two words, just as `vdpbf16ps` computes it: the high halves first, each multiply-add
-/// rounded once to the nearest, subnormal results zero. This is what defines the bits of products of bf16.
-#[inline(always)]
-pub(crate) fn dot_of_words(a: f32, b: f32, c: f32) -> f32 {
-    let flush = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(x) } else { x };
-    let low = |x: f32| f32::from_bits(x.to_bits() << 16);
-    let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
-    let c = flush(high(a).mul_add(high(b), flush(c)));
-    flush(low(a).mul_add(low(b), c))
-}
-
-#[inline(always)]
-pub(super) fn pair_by_lane<S: Simd>(simd: S, low: S::V, high: S::V) -> S::V {
-    let (low, high) = (simd.lanes(low), simd.lanes(high));
-    let words: [f32; 16] = std::array::from_fn(|lane| word(low[lane], high[lane]));
-    // SAFETY: an array is as long as the widest vectors.
-    unsafe { simd.load(words.as_ptr()) }
-}
-
-#[inline(always)]
-pub(super) fn pair_along_by_lane<S: Simd>(simd: S, first: S::V, second: S::V) -> S::V {
-    let mut values = [0.0; 32];
-    values[..S::LANES].copy_from_slice(&simd.lanes(first)[..S::LANES]);
-    values[S::LANES..2 * S::LANES].copy_from_slice(&simd.lanes(second)[..S::LANES]);
-    let words: [f32; 16] = std::array::from_fn(|lane| word(values[2 * lane], values[2 * lane + 1]));
-    // SAFETY: as above.
-    unsafe { simd.load(words.as_ptr()) }
-}
-
-#[inline(always)]
-pub(super) fn dot_by_lane<S: Simd>(simd: S, a: S::V, b: S::V, c: S::V) -> S::V {
-    let (a, b, c) = (simd.lanes(a), simd.lanes(b), simd.lanes(c));
-    let sums: [f32; 16] = std::array::from_fn(|lane| dot_of_words(a[lane], b[lane], c[lane]));
-    // SAFETY: as above.
-    unsafe { simd.load(sums.as_ptr()) }
-}

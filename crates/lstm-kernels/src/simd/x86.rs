@@ -2,36 +2,78 @@
 
 use std::arch::x86_64::*;
 
-use super::vector::{Kernel, Simd, pair_along_by_lane, pair_by_lane};
+use super::amx;
+use super::vector::{Kernel, Simd};
+use super::words::{self, TileProduct};
 
-/// Proof of AVX-512 F, BW, DQ and VL, and with `BF16` of `vdpbf16ps` and its conversions.
+/// Products of bf16 by multiply-adds of f32, by `vdpbf16ps`, by tiles.
+pub(crate) const MULTIPLY_ADDS: u8 = 0;
+pub(crate) const PAIRS: u8 = 1;
+pub(crate) const TILES: u8 = 2;
+
+/// Proof of AVX-512 F, BW, DQ and VL; with [`PAIRS`] also of `vdpbf16ps` and its conversions, with [`TILES`] of AMX too.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const UNIT: u8>(());
 
-impl Avx512<true> {
+impl Avx512<TILES> {
     pub(crate) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512bf16") && Avx512::<false>::detect().is_some()).then_some(Self(()))
+        (Avx512::<PAIRS>::detect().is_some() && amx::is_granted()).then_some(Self(()))
+    }
+
+    /// Pretends that there are tiles.
+    ///
+    /// # Safety
+    /// The processor has the rest, and who traps what it lacks.
+    #[cfg(test)]
+    pub(super) unsafe fn assume() -> Option<Self> {
+        Avx512::<PAIRS>::detect().map(|_| Self(()))
     }
 }
 
-impl<const BF16: bool> Avx512<BF16> {
+impl Avx512<PAIRS> {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512bf16") && Avx512::<MULTIPLY_ADDS>::detect().is_some()).then_some(Self(()))
+    }
+}
+
+impl<const UNIT: u8> Avx512<UNIT> {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn with_features<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
+        fn with_features<K: Kernel>(simd: Avx512<MULTIPLY_ADDS>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-        fn with_bf16<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
+        fn with_bf16<K: Kernel, const UNIT: u8>(simd: Avx512<UNIT>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: the value proves that the processor has these features.
-        unsafe { if BF16 { with_bf16(Avx512(()), kernel) } else { with_features(Avx512(()), kernel) } }
+        unsafe { if UNIT == MULTIPLY_ADDS { with_features(Avx512(()), kernel) } else { with_bf16(self, kernel) } }
+    }
+
+    /// Proof of the first of what it proves.
+    pub(crate) fn vectors(self) -> Avx512<MULTIPLY_ADDS> {
+        Avx512(())
     }
 }
 
-impl Avx512<false> {
+impl Avx512<TILES> {
+    /// Runs a kernel that may use tiles, and gives their registers back.
+    pub(crate) fn run_and_release<K: Kernel>(self, kernel: K) -> K::Output {
+        let output = self.run(kernel);
+        // SAFETY: the value proves that the processor has tiles.
+        unsafe { amx::release() };
+        output
+    }
+
+    /// Proof of `vdpbf16ps`, which is a part of it.
+    pub(crate) fn pairs(self) -> Avx512<PAIRS> {
+        Avx512(())
+    }
+}
+
+impl Avx512<MULTIPLY_ADDS> {
     pub(crate) fn detect() -> Option<Self> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -68,7 +110,7 @@ fn first(count: usize) -> u16 {
 
 // SAFETY, for every intrinsic below: `self` proves the instruction set, and memory is accessible as the caller promises.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const UNIT: u8> Simd for Avx512<UNIT> {
     type V = __m512;
     const LANES: usize = 16;
     const TILE_ROWS: usize = 12;
@@ -135,8 +177,8 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
     #[inline(always)]
     fn pair(self, low: __m512, high: __m512) -> __m512 {
-        if !BF16 {
-            return pair_by_lane(self, low, high);
+        if UNIT < PAIRS {
+            return words::pair_by_lane(self, low, high);
         }
         unsafe {
             let halves = |x| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)));
@@ -145,15 +187,33 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
     #[inline(always)]
     fn pair_along(self, first: __m512, second: __m512) -> __m512 {
-        if !BF16 {
-            return pair_along_by_lane(self, first, second);
+        if UNIT < PAIRS {
+            return words::pair_along_by_lane(self, first, second);
         }
         unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
     }
     #[inline(always)]
+    fn rounded(self, x: __m512) -> __m512 {
+        if UNIT < PAIRS {
+            return words::rounded_by_lane(self, x);
+        }
+        unsafe {
+            let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn multiply_tiles(self, product: TileProduct) {
+        unsafe { if UNIT == TILES { amx::multiply(product) } else { product.by_definition(Self::LANES) } }
+    }
+    #[inline(always)]
+    fn chain_tiles(self, rounds: usize) -> usize {
+        if UNIT == TILES { unsafe { amx::chain(rounds) } } else { words::chain_by_definition(rounds) }
+    }
+    #[inline(always)]
     fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe {
-            if BF16 {
+            if UNIT >= PAIRS {
                 // No closure: one that is not inlined has not the features, and takes thirty times as long.
                 let a = std::mem::transmute::<__m512, __m512bh>(a);
                 let b = std::mem::transmute::<__m512, __m512bh>(b);

@@ -361,14 +361,20 @@ fn accumulated_and_varied_runs_go_on_with_the_same_bits() {
     }
 }
 
-/// A run in bf16 goes on with the bits it has for any number of threads; its model is one of f32 like any other, which learned as
+/// A run of fewer bits goes on with those it has for any number of threads; its model is one of f32 like any other, which learned as
 /// much.
 #[test]
-fn a_run_in_bf16_goes_on_with_its_bits_and_learns_as_much() {
+fn a_run_of_fewer_bits_goes_on_with_them_and_learns_as_much() {
+    for (precision, nats) in [(Precision::Bf16, 0.02), (Precision::Bf16x3, 0.001)] {
+        goes_on_and_learns(precision, nats);
+    }
+}
+
+fn goes_on_and_learns(precision: Precision, nats: f64) {
     let texts = texts(3000);
     let exact = config(&texts);
     let mut config = exact.clone();
-    config.training.precision = Precision::Bf16;
+    config.training.precision = precision;
     let one = lstm::with_threads(1, || assert_same_bits(&config, &[]));
     let broken = lstm::with_threads(3, || {
         assert_same_bits(
@@ -386,9 +392,9 @@ fn a_run_in_bf16_goes_on_with_its_bits_and_learns_as_much() {
         let run = LoadedRun::open(&folder.path().join("run")).unwrap();
         (run.card.valid.unwrap().mean(), run.params.values().to_vec())
     };
-    let ((in_f32, exact), (in_bf16, rounded)) = (valid(&exact), valid(&config));
+    let ((in_f32, exact), (in_fewer, rounded)) = (valid(&exact), valid(&config));
     assert_ne!(exact, rounded);
-    assert!((in_bf16 - in_f32).abs() < 0.02, "{in_bf16} nats in bf16, {in_f32} in f32");
+    assert!((in_fewer - in_f32).abs() < nats, "{in_fewer} nats in {precision}, {in_f32} in f32");
 }
 
 #[test]

@@ -5,17 +5,17 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::packed::PackedRecurrence;
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
+use crate::gemm::arithmetic::{Arithmetic, FactorKernel};
 use crate::gemm::matrix::{Initial, Out, Source, Start};
 use crate::gemm::pack::{Panels, column_share, panels_before};
-use crate::gemm::pairs::{LeftFactor, LeftWords};
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
 use crate::gemm::tile::{self, PANEL};
+use crate::gemm::words::LeftWords;
 use crate::ops::reduce::column_sums;
 use crate::recurrence::cell::Cell;
 use crate::recurrence::segment::{Reaching, Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
-use crate::simd::{FirstLanes, Kernel, Lane, Simd, WholeVector};
+use crate::simd::{FirstLanes, Lane, Simd, WholeVector};
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
@@ -67,13 +67,8 @@ pub(crate) fn backward(
         chosen if chosen.columns == units => chosen,
         _ => grid,
     };
-    team::run(grid.members(), |member| match packed.precision {
-        Precision::F32 => {
-            Values::dispatch(BackwardTask::<Values> { recurrence, packed, arrays, grid, member, of: PhantomData });
-        }
-        Precision::Bf16 => {
-            Pairs::dispatch(BackwardTask::<Pairs> { recurrence, packed, arrays, grid, member, of: PhantomData });
-        }
+    team::run(grid.members(), |member| {
+        packed.format.dispatch(BackwardTask { recurrence, packed, arrays, grid, member });
     });
     column_sums(bias, Start::Zero, gates);
 }
@@ -91,21 +86,20 @@ struct BackwardArrays {
     projected: Option<(Shared, Shared)>,
 }
 
-struct BackwardTask<'a, A> {
+struct BackwardTask<'a> {
     recurrence: &'a Recurrence<'a>,
     packed: &'a PackedRecurrence,
     arrays: BackwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
-    of: PhantomData<A>,
 }
 
-impl<A: LeftFactor> Kernel for BackwardTask<'_, A> {
+impl FactorKernel for BackwardTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, packed, arrays, grid, member, .. } = self;
+    fn run<S: Simd, A: Arithmetic>(self, simd: S) {
+        let Self { recurrence, packed, arrays, grid, member } = self;
         let (share_of_rows, parts) = if member.count == grid.members() {
             let part = member.index % grid.columns;
             ((grid.rows, member.index / grid.columns), part..part + 1)
@@ -145,7 +139,7 @@ impl<A: LeftFactor> Kernel for BackwardTask<'_, A> {
 }
 
 thread_local! {
-    /// Gradients as pairs of bf16, before the product that they go into.
+    /// Gradients as words of bf16, before the product that they go into.
     static WORDS: RefCell<LeftWords> = const { RefCell::new(LeftWords::new()) };
 }
 
@@ -183,7 +177,7 @@ struct Backward<'a, A> {
     of: PhantomData<A>,
 }
 
-impl<A: LeftFactor> Backward<'_, A> {
+impl<A: Arithmetic> Backward<'_, A> {
     const PHASES: usize = 3;
 
     /// Runs one phase of the n-th step for one part; gives whether other parts read what it wrote.
@@ -246,13 +240,10 @@ impl<A: LeftFactor> Backward<'_, A> {
         // SAFETY: inside the arrays, this part's columns.
         unsafe {
             let left = Source { data: d_projected.at(at * recurrent), row: recurrent, column: 1 };
-            let product = Streamed::<A> {
-                rows: self.rows.len(),
-                left: A::rows(simd, &mut self.words, left, self.rows.len(), recurrent),
-                weights: Panels::new(&self.packed.projection, A::words(recurrent)).skip(simd, part.projection),
-                sweep: Sweep::of_pass(n),
-                of: PhantomData,
-            };
+            let format = self.packed.format;
+            let left = self.words.rows::<S, A>(simd, format, left, self.rows.len(), recurrent);
+            let weights = Panels::new(&self.packed.projection, format.len(recurrent)).skip(simd, part.projection);
+            let product = Streamed::<A>::new(self.rows.len(), left, weights, Sweep::of_pass(n));
             let out = Out { data: d_raw.at(at * hidden + part.units.start), row: hidden, initial: Initial::Zero };
             product.columns(simd, 0..part.units.len(), out);
         }
@@ -340,14 +331,14 @@ impl<A: LeftFactor> Backward<'_, A> {
             }
             if !cut {
                 let gates = self.arrays.gates.at((self.recurrence.first(t) + self.rows.start) * 4 * hidden);
-                let weights = Panels::new(&self.packed.recurrent, A::words(4 * hidden)).skip(simd, part.recurrent);
-                if batch == 1 && A::VALUES == 1 {
+                let format = self.packed.format;
+                let weights = Panels::new(&self.packed.recurrent, format.len(4 * hidden)).skip(simd, part.recurrent);
+                if batch == 1 && A::IS_F32 {
                     tile::one_row(simd, hidden, columns.len(), gates, weights.row(simd, 0, 0), out);
                 } else {
                     let left = Source { data: gates, row: 4 * hidden, column: 1 };
-                    let (rows, sweep) = (self.rows.len(), Sweep::of_pass(n));
-                    let left = A::rows(simd, &mut self.words, left, rows, 4 * hidden);
-                    let product = Streamed::<A> { rows, left, weights, sweep, of: PhantomData };
+                    let left = self.words.rows::<S, A>(simd, format, left, self.rows.len(), 4 * hidden);
+                    let product = Streamed::<A>::new(self.rows.len(), left, weights, Sweep::of_pass(n));
                     product.columns(simd, 0..columns.len(), out);
                 }
             }

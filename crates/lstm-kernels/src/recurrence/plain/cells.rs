@@ -52,7 +52,7 @@ impl<A: Arithmetic> Streamed<A> {
         // SAFETY: the scratch holds the blocks of a group of few rows, or one block of `ROWS` rows; the rest as the
         // caller promises.
         unsafe {
-            if rows <= FEW_ROWS {
+            if rows <= FEW_ROWS && !A::TILES {
                 for group in sweep.order(0..own.len().div_ceil(GROUP)) {
                     let first = own.start + group * GROUP;
                     let group = first..own.end.min(first + GROUP);

@@ -1,19 +1,18 @@
 //! The loop forward of the plain cell.
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 
 use super::cells::{Cells, ROWS, Scratch};
 use super::packed::PackedRecurrence;
 use super::units::own_blocks;
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, Values};
+use crate::gemm::arithmetic::{Arithmetic, FactorKernel};
 use crate::gemm::matrix::{Initial, Out, Source};
 use crate::gemm::pack::{Panels, column_share};
-use crate::gemm::pairs::{LeftFactor, LeftWords};
 use crate::gemm::streamed::{Grid, Streamed, Sweep};
+use crate::gemm::words::LeftWords;
 use crate::recurrence::segment::{Recurrence, StepRows};
 use crate::recurrence::tape::Sequence;
-use crate::simd::{Kernel, Simd};
+use crate::simd::Simd;
 use crate::team::chunks::share;
 use crate::team::shared::{Shared, zero};
 use crate::team::{self, Member};
@@ -44,14 +43,7 @@ pub(crate) fn forward(recurrence: &Recurrence, packed: &PackedRecurrence, sequen
     team::run(grid.members(), |member| {
         // A team of another size than asked for shares in one direction only; the result is the same.
         let grid = if member.count == grid.members() { grid } else { Grid { rows: 1, columns: member.count } };
-        match packed.precision {
-            Precision::F32 => {
-                Values::dispatch(ForwardTask::<Values> { recurrence, packed, arrays, grid, member, of: PhantomData });
-            }
-            Precision::Bf16 => {
-                Pairs::dispatch(ForwardTask::<Pairs> { recurrence, packed, arrays, grid, member, of: PhantomData });
-            }
-        }
+        packed.format.dispatch(ForwardTask { recurrence, packed, arrays, grid, member });
     });
 }
 
@@ -64,21 +56,21 @@ struct ForwardArrays {
     raw: Option<Shared>,
 }
 
-struct ForwardTask<'a, A> {
+struct ForwardTask<'a> {
     recurrence: &'a Recurrence<'a>,
     packed: &'a PackedRecurrence,
     arrays: ForwardArrays,
     grid: Grid,
     member: &'a Member<'a>,
-    of: PhantomData<A>,
 }
 
-impl<A: LeftFactor> Kernel for ForwardTask<'_, A> {
+impl FactorKernel for ForwardTask<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { recurrence, packed, arrays, grid, member, .. } = self;
+    fn run<S: Simd, A: Arithmetic>(self, simd: S) {
+        let Self { recurrence, packed, arrays, grid, member } = self;
+        let format = packed.format;
         let (hidden, recurrent) = (recurrence.cell.hidden, recurrence.recurrent);
         let part = member.index % grid.columns;
         let own = own_blocks(hidden, S::LANES, grid.columns, part);
@@ -112,13 +104,9 @@ impl<A: LeftFactor> Kernel for ForwardTask<'_, A> {
                         };
                         let h_before = arrays.h.at((before + first) * recurrent);
                         let left = Source { data: h_before, row: recurrent, column: 1 };
-                        let product = Streamed::<A> {
-                            rows: count,
-                            left: A::rows(simd, &mut words, left, count, recurrent),
-                            weights: Panels::new(&packed.recurrent, A::words(recurrent)),
-                            sweep: Sweep::of_pass(pass),
-                            of: PhantomData,
-                        };
+                        let left = words.rows::<S, A>(simd, format, left, count, recurrent);
+                        let weights = Panels::new(&packed.recurrent, format.len(recurrent));
+                        let product = Streamed::<A>::new(count, left, weights, Sweep::of_pass(pass));
                         product.cells(simd, &own, &cells, &mut scratch);
                     }
                     pass += 1;
@@ -131,14 +119,10 @@ impl<A: LeftFactor> Kernel for ForwardTask<'_, A> {
                 // SAFETY: as above; the columns of `h` are this member's.
                 unsafe {
                     let left = Source { data: raw.at((now + rows.start) * hidden), row: hidden, column: 1 };
-                    let product = Streamed::<A> {
-                        rows: rows.len(),
-                        left: A::rows(simd, &mut words, left, rows.len(), hidden),
-                        // Shares begin at whole vectors; the forward panels are cut as one share.
-                        weights: Panels::new(&packed.projection, A::words(hidden)),
-                        sweep: Sweep::of_pass(n),
-                        of: PhantomData,
-                    };
+                    let left = words.rows::<S, A>(simd, format, left, rows.len(), hidden);
+                    // Shares begin at whole vectors; the forward panels are cut as one share.
+                    let weights = Panels::new(&packed.projection, format.len(hidden));
+                    let product = Streamed::<A>::new(rows.len(), left, weights, Sweep::of_pass(n));
                     let h = arrays.h.at((after + rows.start) * recurrent + projected.start);
                     let out = Out { data: h, row: recurrent, initial: Initial::Zero };
                     product.columns(simd, projected.clone(), out);
@@ -176,6 +160,6 @@ impl<A: LeftFactor> Kernel for ForwardTask<'_, A> {
 }
 
 thread_local! {
-    /// Hidden states as pairs of bf16, before the product that they go into.
+    /// Hidden states as words of bf16, before the product that they go into.
     static WORDS: RefCell<LeftWords> = const { RefCell::new(LeftWords::new()) };
 }

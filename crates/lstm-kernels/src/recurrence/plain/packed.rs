@@ -1,12 +1,12 @@
 //! The recurrent weights, laid out for the loops.
 
 use super::units::{Block, Blocks};
-use crate::gemm::arithmetic::{Arithmetic, Pairs, Precision, precision};
+use crate::gemm::arithmetic::{Format, format};
 use crate::gemm::matrix::Source;
 use crate::gemm::pack::{pack_columns, pack_vectors};
-use crate::gemm::pairs::pair_factor;
 use crate::gemm::streamed::Grid;
 use crate::gemm::tile::PANEL;
+use crate::gemm::words::word_columns;
 use crate::memory::Aligned;
 use crate::recurrence::segment::{Recurrence, RecurrentWeights};
 use crate::simd::{Kernel, Simd, dispatch, lanes};
@@ -21,8 +21,8 @@ pub(crate) struct PackedRecurrence {
     /// The shares of units the backward loop's panels are cut into.
     pub(super) units: usize,
     /// That of the products that were asked for when they were packed.
-    pub(super) precision: Precision,
-    /// Of pairs, the weights as words before they are cut into blocks and panels.
+    pub(super) format: Format,
+    /// The weights as words before they are cut into blocks.
     words: Aligned,
 }
 
@@ -31,25 +31,18 @@ impl PackedRecurrence {
     pub(crate) fn pack_forward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
         let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
-        (self.units, self.precision) = (1, precision());
-        let projection = weight_hr.map(|weight| Source { data: weight.as_ptr(), row: 1, column: hidden });
-        let Self { recurrent: packed, projection: packed_projection, words, .. } = self;
-        match self.precision {
-            Precision::F32 => {
-                pack_blocks(packed, &[(weight_hh, recurrent)], hidden);
-                if let Some(source) = projection {
-                    pack_columns(packed_projection, source, hidden, recurrent, 1);
-                }
+        (self.units, self.format) = (1, format());
+        let Self { recurrent: packed, projection, format, words: buffer, .. } = self;
+        match *format {
+            Format::Values => pack_blocks(packed, &[(weight_hh, recurrent)], hidden),
+            Format::Words(words) => {
+                word_columns(buffer, words, weight_hh, recurrent, 4 * hidden);
+                pack_blocks(packed, &[(buffer, words.len(recurrent))], hidden);
             }
-            Precision::Bf16 => {
-                let source = Source { data: weight_hh.as_ptr(), row: 1, column: recurrent };
-                pair_factor(words, source, recurrent, 4 * hidden);
-                pack_blocks(packed, &[(words, Pairs::words(recurrent))], hidden);
-                if let Some(source) = projection {
-                    let source = pair_factor(words, source, hidden, recurrent);
-                    pack_columns(packed_projection, source, Pairs::words(hidden), recurrent, 1);
-                }
-            }
+        }
+        if let Some(weight_hr) = weight_hr {
+            let source = Source { data: weight_hr.as_ptr(), row: 1, column: hidden };
+            pack_columns(projection, *format, source, (hidden, recurrent), 1);
         }
     }
 
@@ -58,17 +51,11 @@ impl PackedRecurrence {
         let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
         self.units = Grid::choose(recurrence.batch, 4 * hidden, recurrent).columns;
-        self.precision = precision();
-        let Self { recurrent: packed, projection, units, precision, words } = self;
-        let mut pack = |packed: &mut Aligned, weight: &[f32], depth: usize, columns: usize| {
+        self.format = format();
+        let Self { recurrent: packed, projection, units, format, .. } = self;
+        let pack = |packed: &mut Aligned, weight: &[f32], depth: usize, columns: usize| {
             let source = Source { data: weight.as_ptr(), row: columns, column: 1 };
-            match precision {
-                Precision::F32 => pack_columns(packed, source, depth, columns, *units),
-                Precision::Bf16 => {
-                    let source = pair_factor(words, source, depth, columns);
-                    pack_columns(packed, source, Pairs::words(depth), columns, *units);
-                }
-            }
+            pack_columns(packed, *format, source, (depth, columns), *units);
         };
         pack(packed, weight_hh, 4 * hidden, recurrent);
         if let Some(weight_hr) = weight_hr {

@@ -2,6 +2,7 @@
 
 use super::packed::PackedRecurrence;
 use super::{backward, forward};
+use crate::gemm::arithmetic::{EVERY_WORDS, Format, with_format};
 use crate::recurrence::cell::Cell;
 use crate::recurrence::segment::{Reaching, Recurrence, RecurrentWeights};
 use crate::recurrence::tape::Sequence;
@@ -54,6 +55,34 @@ fn the_same_bits_for_any_number_of_threads() {
         let one = run(1);
         for threads in [2, 3, 5] {
             assert!(one == run(threads), "T {steps}, B {batch}, H {hidden}, P {projection:?}, {threads} threads");
+        }
+    }
+}
+
+/// Every format of words: near the pass in f32, by as many bits as it has, and the same for any number of threads.
+#[test]
+fn words_are_near_and_the_same_for_any_number_of_threads() {
+    for (shape, projection) in
+        [([3, 6, 40], None), ([2, 2, 33], Some(10)), ([2, 21, 70], Some(40)), ([2, 50, 24], None)]
+    {
+        let lengths: Vec<usize> = (0..shape[1]).map(|row| 1 + row % shape[0]).collect();
+        let exact = pass(shape, projection, Some(&lengths)).0;
+        for words in EVERY_WORDS {
+            let run = |threads| {
+                crate::with_threads(threads, || {
+                    with_format(Format::Words(words), || pass(shape, projection, Some(&lengths)).0)
+                })
+            };
+            let one = run(1);
+            assert!([2, 3].into_iter().all(|threads| run(threads) == one), "{shape:?}, {projection:?}, {words:?}");
+            let arrays = |passed: &Passed| [passed.forward.clone(), passed.backward.clone()].concat();
+            for (array, exact) in arrays(&one).iter().zip(arrays(&exact)) {
+                let largest = exact.iter().fold(1e-3, |most: f32, x| most.max(x.abs()));
+                let off = array.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
+                let bound = if words.split { 1e-3 } else { 0.15 };
+                assert!(off <= bound, "{shape:?}, {projection:?}, {words:?}: {off}");
+                assert!(array.is_empty() || *array != exact, "{words:?} are other bits");
+            }
         }
     }
 }

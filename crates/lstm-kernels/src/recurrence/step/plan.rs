@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::phase::{Buffer, Columns, Form, Phase};
 use super::run::{Plan, Step};
+use crate::gemm::arithmetic::Format;
 use crate::gemm::matrix::Source;
 use crate::gemm::narrow::{NarrowFactor, Weights};
 use crate::gemm::pack::pack_columns;
@@ -268,7 +269,8 @@ impl StepPlan {
             return;
         }
         let mut packed = Aligned::new();
-        pack_columns(&mut packed, Source { data: weight.as_ptr(), row: 1, column: depth }, depth, columns, 1);
+        let source = Source { data: weight.as_ptr(), row: 1, column: depth };
+        pack_columns(&mut packed, Format::Values, source, (depth, columns), 1);
         self.weights += packed.len();
         self.packed.push(Arc::new(packed));
         self.phases.push(Phase::Linear { packed: self.packed.len() - 1, bias, input, out, parts });

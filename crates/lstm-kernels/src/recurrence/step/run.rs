@@ -1,7 +1,6 @@
 //! The run of a step: every member of a team takes its share of each phase, and all meet before anyone reads what another
 //! wrote.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::phase::{Buffer, Columns, Phase};
@@ -73,7 +72,7 @@ impl Kernel for Step<'_> {
                                 hidden: c.width,
                             };
                             let left = Source { data: at(joined, row), row: stride(joined), column: 1 };
-                            let product = Streamed::<Values> { rows, left, weights, sweep: Sweep::Up, of: PhantomData };
+                            let product = Streamed::<Values>::new(rows, left, weights, Sweep::Up);
                             product.cells(simd, &own, &cells, &mut scratch);
                             row += rows;
                         }
@@ -87,7 +86,7 @@ impl Kernel for Step<'_> {
                         let left = Source { data: at(input, 0), row: stride(input) / parts, column: 1 };
                         let weights = Panels::new(&packed[*weights], input.width / parts);
                         let (rows, sweep) = (batch * parts, Sweep::Up);
-                        let product = Streamed::<Values> { rows, left, weights, sweep, of: PhantomData };
+                        let product = Streamed::<Values>::new(rows, left, weights, sweep);
                         product.columns(simd, columns, out);
                     }
                     Phase::Narrow { factor, bias, added, input, out, parts } => {
