@@ -9,8 +9,9 @@ itself. Tolerance: 1e-5 of a tensor's largest value.
   training), `lstm convert` writes them, `onnx.checker` accepts them, and ONNX Runtime's logits and final states are this
   program's; in one pass, and one token at a time with the states carried.
 - exports: modules of embedding, LSTM and linear layers, written by both of PyTorch's exporters, are read here; outputs are PyTorch's.
-- operators: single LSTM operators (directions, layout, initial states, peepholes, lengths with zeros, input_forget) are read
-  here; outputs and final states are those of the standard's equations in float64.
+- operators: single LSTM operators (directions, layout, initial states, peepholes, lengths with zeros, input_forget; half of them with
+  activations drawn for every place of a direction's cell, a third with a clip) are read here; outputs and final states are those of the
+  standard's equations in float64, and those of ONNX Runtime where it computes what the standard says.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5
+# The single operators that ONNX Runtime ran as well.
+RUNTIME = []
 
 
 def compare(what, got, expected, draw):
@@ -208,28 +211,64 @@ def check_export(rng, folder, lstm, example, index):
     return max(apart)
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+# The standard's functions, with how many of alpha and beta each takes.
+FUNCTIONS = {
+    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 0),
+    "Tanh": (np.tanh, 0),
+    "Relu": (lambda x: np.maximum(x, 0), 0),
+    "Softsign": (lambda x: x / (1 + np.abs(x)), 0),
+    "Softplus": (lambda x: np.log1p(np.exp(x)), 0),
+    "LeakyRelu": (lambda x, alpha: np.where(x >= 0, x, alpha * x), 1),
+    "ThresholdedRelu": (lambda x, alpha: np.where(x >= alpha, x, 0), 1),
+    "Elu": (lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(x)), 1),
+    "Affine": (lambda x, alpha, beta: alpha * x + beta, 2),
+    "ScaledTanh": (lambda x, alpha, beta: alpha * np.tanh(beta * x), 2),
+    "HardSigmoid": (lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), 2),
+}
+# Alpha and beta of the standard; ScaledTanh has none.
+DEFAULTS = {"LeakyRelu": [0.01], "ThresholdedRelu": [1], "Elu": [1], "Affine": [1, 0], "HardSigmoid": [0.2, 0.5]}
+# Those for which ONNX Runtime takes 0 where the file has none.
+ZERO = {"ThresholdedRelu", "Affine"}
 
 
-def run_operator(x, lengths, w, r, b, p, h, c, direction, input_forget):
+def draw_functions(rng, directions):
+    """Three names for each direction, the functions, and the attributes that say them."""
+    names = [rng.choice(list(FUNCTIONS)) for _ in range(3 * directions)]
+    takes = [FUNCTIONS[name][1] for name in names]
+    is_default = rng.random() < 0.3 and "ScaledTanh" not in names
+    numbers = [[round(rng.uniform(0.1, 0.9), 3) for _ in range(count)] for count in takes]
+    if is_default:
+        numbers = [DEFAULTS.get(name, []) for name in names]
+    attributes = {"activations": names}
+    for place, key in enumerate(("activation_alpha", "activation_beta")):
+        values = [float(np.float32(own[place])) for own in numbers if len(own) > place]
+        attributes |= {key: values} if values and not is_default else {}
+    bound = lambda name, own: lambda x: FUNCTIONS[name][0](x, *(float(np.float32(value)) for value in own))
+    functions = [bound(name, own) for name, own in zip(names, numbers)]
+    is_other = is_default and not ZERO.isdisjoint(names)
+    return [functions[place : place + 3] for place in range(0, len(names), 3)], attributes, is_other
+
+
+def run_operator(x, lengths, w, r, b, p, h, c, direction, input_forget, functions, clip):
     """The standard's equations: x [T, B, I]; gives [T, D, B, H] and the final states, for lengths those of the last real step."""
     steps, rows, _ = x.shape
     directions, hidden = w.shape[0], r.shape[2]
     y = np.zeros((steps, directions, rows, hidden))
     h, c = h.copy(), c.copy()
+    cut = (lambda sums: np.clip(sums, -clip, clip)) if clip else (lambda sums: sums)
     for number in range(directions):
         backward = direction == "reverse" or number == 1
+        gate, candidate, shown = functions[number]
         for row in range(rows):
             order = range(lengths[row])
             for step in reversed(order) if backward else order:
                 sums = w[number] @ x[step, row] + r[number] @ h[number, row] + b[number].reshape(2, -1).sum(0)
                 i, o, f, g = np.split(sums, 4)
                 p_i, p_o, p_f = np.split(p[number], 3)
-                i = sigmoid(i + p_i * c[number, row])
-                f = 1 - i if input_forget else sigmoid(f + p_f * c[number, row])
-                c[number, row] = f * c[number, row] + i * np.tanh(g)
-                h[number, row] = sigmoid(o + p_o * c[number, row]) * np.tanh(c[number, row])
+                i = gate(cut(i + p_i * c[number, row]))
+                f = 1 - i if input_forget else gate(cut(f + p_f * c[number, row]))
+                c[number, row] = f * c[number, row] + i * candidate(cut(g))
+                h[number, row] = gate(cut(o + p_o * c[number, row])) * shown(c[number, row])
                 y[step, number, row] = h[number, row]
     return y, h, c
 
@@ -248,11 +287,19 @@ def check_operator(rng, folder, lstm, example, index):
         "rows": rng.randint(1, 4),
         "hidden": rng.choice([1, 2, 5, 17]),
         "input": rng.choice([1, 3, 8]),
+        "clip": round(rng.uniform(0.1, 1.5), 3) if rng.random() < 0.35 else None,
+        "functions": rng.random() < 0.5,
     }
     steps, rows, hidden, size = (draw[name] for name in ("steps", "rows", "hidden", "input"))
     directions = 2 if draw["direction"] == "bidirectional" else 1
+    functions, attributes, is_other = [[FUNCTIONS[name][0] for name in ("Sigmoid", "Tanh", "Tanh")]] * directions, {}, False
+    if draw["functions"]:
+        functions, attributes, is_other = draw_functions(rng, directions)
+    draw |= attributes
+    # What has no bound would grow without one.
+    scale = 0.5 / np.sqrt(hidden + size) if draw["functions"] else 1
     generator = np.random.default_rng(index)
-    normal = lambda *shape: generator.standard_normal(shape).astype(draw["form"])
+    normal = lambda *shape: (scale * generator.standard_normal(shape)).astype(draw["form"])
     w, r = normal(directions, 4 * hidden, size), normal(directions, 4 * hidden, hidden)
     b, p = normal(directions, 8 * hidden), normal(directions, 3 * hidden)
     h, c = normal(directions, 1, hidden).repeat(rows, 1), normal(directions, 1, hidden).repeat(rows, 1)
@@ -277,7 +324,9 @@ def check_operator(rng, folder, lstm, example, index):
     outputs = [
         helper.make_tensor_value_info(name, kind, [None] * rank) for name, rank in (("Y", 4), ("Y_h", 3), ("Y_c", 3))
     ]
-    attributes = {"input_forget": 1} if draw["input_forget"] else {}
+    attributes |= {"input_forget": 1} if draw["input_forget"] else {}
+    clip = float(np.float32(draw["clip"])) if draw["clip"] else None
+    attributes |= {"clip": clip} if clip else {}
     node = helper.make_node(
         "LSTM", names, ["Y", "Y_h", "Y_c"], hidden_size=hidden, direction=draw["direction"], layout=draw["layout"], **attributes
     )
@@ -294,12 +343,23 @@ def check_operator(rng, folder, lstm, example, index):
     y, h_n, c_n = run_operator(
         wide(x), lengths, wide(w), wide(r), none(b, draw["bias"]), none(p, draw["peepholes"]),
         none(h, draw["states"] != "none"), none(c, draw["states"] != "none"), draw["direction"], draw["input_forget"],
+        functions, clip,
     )  # fmt: skip
-    return max(
+    apart = [
         compare("Y", got["values"], y.transpose(0, 2, 1, 3), draw),
         compare("Y_h", got["h_n"], h_n, draw),
         compare("Y_c", got["c_n"], c_n, draw),
-    )
+    ]
+    # It refuses layout 1, has no LSTM of float16, and final states of zeros for rows without steps.
+    if draw["layout"] == 0 and draw["form"] == np.float32 and lengths.min() > 0 and not is_other:
+        inputs = {"X": x} | ({"lengths": lengths.astype(np.int32)} if draw["lengths"] else {})
+        inputs |= {"h": h, "c": c} if draw["states"] == "input" else {}
+        theirs = session(folder / "operator.onnx").run(None, inputs)
+        names = ("Y", "Y_h", "Y_c")
+        ours_in_theirs = (got["values"].reshape(steps, rows, directions, hidden).swapaxes(1, 2), got["h_n"], got["c_n"])
+        apart += [compare(f"ONNX Runtime's {name}", *both, draw) for name, *both in zip(names, theirs, ours_in_theirs)]
+        RUNTIME.append(index)
+    return max(apart)
 
 
 def main():
@@ -307,14 +367,15 @@ def main():
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", default="all", choices=["all", "runs", "exports", "operators"])
-    parser.add_argument("--profile", default="release", help="the build to use: release or debug")
+    parser.add_argument("--built", help="a folder with the command and examples/network, in place of a build")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    profile = ["--release"] if options.profile == "release" else []
-    subprocess.run(["cargo", "build", *profile, "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
-    lstm, example = (ROOT / "target" / options.profile / name for name in ("lstm", "examples/network"))
+    built = Path(options.built or ROOT / "target/release").resolve()
+    if not options.built:
+        subprocess.run(["cargo", "build", "--release", "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
+    lstm, example = built / "lstm", built / "examples/network"
     checks = {
         "runs": (check_run, "runs of this program in ONNX Runtime"),
         "exports": (check_export, "modules that PyTorch exported, here"),
@@ -325,7 +386,8 @@ def main():
             if options.part in ("all", part):
                 rng = random.Random(options.seed)
                 worst = max(check(rng, Path(folder), lstm, example, index) for index in range(options.draws))
-                print(f"{options.draws} {what}: at most {worst:.1e} of a tensor's largest value apart", flush=True)
+                runtime = f" ({len(RUNTIME)} of them in ONNX Runtime, too)" if part == "operators" else ""
+                print(f"{options.draws} {what}{runtime}: at most {worst:.1e} of a tensor's largest value apart", flush=True)
 
 
 main()

@@ -1,6 +1,6 @@
 """Runs the graphs that this program writes in other programs, and shows which of them compute what it does.
 
-    python bench/onnx_peers.py [--without tract,rten,openvino] [--profile release]
+    python bench/onnx_peers.py [--without tract,rten,openvino]
 
 Needs onnx, onnxruntime and safetensors; openvino, and cargo for tract and rten, which are built in a temporary folder from the package
 registry. One model of each kind is trained for two steps, written by `lstm convert`, and run with states from outside, two rows and
@@ -34,7 +34,12 @@ KINDS = {
     "mixture of softmaxes": ["--softmaxes", "3"],
 }
 # Networks of the tests that are no language models.
-OTHERS = {"both directions": "tagger_old.onnx", "from the end": "test_lstm_reverse.onnx"}
+OTHERS = {
+    "both directions": "tagger_old.onnx",
+    "from the end": "test_lstm_reverse.onnx",
+    "clip": "cell_clip.onnx",
+    "other activations": "cell_defaults.onnx",
+}
 
 RTEN = """
 use rten::{Model, Value};
@@ -94,7 +99,7 @@ PROGRAMS = {
 }
 
 
-def built(name, folder):
+def program_of(name, folder):
     """The program that runs a graph in a Rust library."""
     dependencies, source = PROGRAMS[name]
     (folder / name / "src").mkdir(parents=True)
@@ -138,12 +143,13 @@ def in_openvino(path, given, _):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without", default="")
-    parser.add_argument("--profile", default="release")
+    parser.add_argument("--lstm", help="a folder with the command and examples/network, in place of a build")
     parser.add_argument("--built", default="", help="NAME=PROGRAM,…: peers that are built already")
     options = parser.parse_args()
-    profile = ["--release"] if options.profile == "release" else []
-    subprocess.run(["cargo", "build", *profile, "--quiet", "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
-    lstm, example = (ROOT / "target" / options.profile / name for name in ("lstm", "examples/network"))
+    built = Path(options.lstm or ROOT / "target/release").resolve()
+    if not options.lstm:
+        subprocess.run(["cargo", "build", "--release", "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
+    lstm, example = built / "lstm", built / "examples/network"
     without = options.without.split(",")
     there = dict(pair.split("=") for pair in options.built.split(",") if pair)
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +157,7 @@ def main():
         peers = {"onnxruntime": in_onnxruntime, "openvino": in_openvino}
         for name in PROGRAMS:
             if name not in without:
-                program = there.get(name) or built(name, folder)
+                program = there.get(name) or program_of(name, folder)
                 peers[name] = lambda path, given, folder, program=program: in_rust(program, path, given, folder)
         peers = {name: run for name, run in peers.items() if name not in without}
         text = folder / "text.txt"

@@ -50,7 +50,7 @@ console.log(JSON.stringify({ tokens, logits }));
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="release", help="the build to use: release or debug")
+    parser.add_argument("--built", help="a folder with the command and examples/network, in place of a build")
     options = parser.parse_args()
     for program in ("node", "npm"):
         if shutil.which(program) is None:
@@ -61,9 +61,10 @@ def main():
         npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", PACKAGE]
         if subprocess.run(npm, cwd=folder, capture_output=True).returncode:
             sys.exit(f"skipped: {PACKAGE} is not to be had from the npm registry")
-        profile = ["--release"] if options.profile == "release" else []
-        subprocess.run(["cargo", "build", *profile, "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
-        lstm, example = (ROOT / "target" / options.profile / name for name in ("lstm", "examples/network"))
+        built = Path(options.built or ROOT / "target/release").resolve()
+        if not options.built:
+            subprocess.run(["cargo", "build", "--release", "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
+        lstm, example = built / "lstm", built / "examples/network"
         run, model = folder / "run", folder / "model.onnx"
         subprocess.run([lstm, "train", "--out", run, "--steps", "300"], check=True, capture_output=True)
         subprocess.run([lstm, "convert", run, model, "--for", "onnxruntime"], check=True, capture_output=True)

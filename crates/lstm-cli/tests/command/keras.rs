@@ -4,6 +4,13 @@ use crate::{folder, line, lstm, trained};
 
 #[test]
 fn a_trained_run_goes_to_keras_and_comes_back() {
+    let residual = trained("--residual");
+    let at = residual.path();
+    assert_eq!(line(at, "convert run model.keras").code, Some(0));
+    let shown = line(at, "show model.keras");
+    assert!(shown.out.contains("2 layers of 8 hidden over 6, residual"), "{}{}", shown.out, shown.err);
+    assert_eq!(line(at, "convert model.keras back --vocab run/tokenizer.json").code, Some(0));
+    assert_eq!(line(at, "generate run --length 20").out, line(at, "generate back --length 20").out);
     let folder = trained("--residual=false --tied");
     let at = folder.path();
     for (name, lost) in [
@@ -27,7 +34,7 @@ fn a_trained_run_goes_to_keras_and_comes_back() {
 fn conversions_that_keras_cannot_say() {
     let folder = folder();
     let at = folder.path();
-    let there = trained("--residual");
+    let there = trained("--peepholes");
     let run = there.path().join("run");
     let run = run.to_str().unwrap();
     std::fs::write(at.join("half.keras"), b"PK\x03\x04").unwrap();
@@ -37,7 +44,7 @@ fn conversions_that_keras_cannot_say() {
     let plain = plain.path().join("run");
     assert_eq!(lstm(at, &["convert", plain.to_str().unwrap(), "there.keras"]).code, Some(0));
     let cases: [(&[&str], &[&str]); 9] = [
-        (&["convert", run, "out.keras"], &["residual connections", "Keras"]),
+        (&["convert", run, "out.keras"], &["peepholes", "Keras"]),
         (&["convert", run, "out.h5"], &[".keras for a model", ".weights.h5"]),
         (&["convert", run, "out.keras", "--module"], &["--module writes the class"]),
         (&["convert", run, "out.keras", "--to", "pytorch"], &["extension .pt or .safetensors"]),

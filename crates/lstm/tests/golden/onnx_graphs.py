@@ -1,13 +1,16 @@
 """Makes onnx/*: graphs as PyTorch's exporters write them, and the LSTM node tests of the onnx package, with what they compute.
 
-    python crates/lstm/tests/golden/onnx_graphs.py
+    python crates/lstm/tests/golden/onnx_graphs.py [pytorch] [keras] [conformance] [cells]
 
-Needs onnx (1.23), torch (2.15) with onnxscript, numpy and safetensors. NAME.onnx is the file; NAME.expected.safetensors has an input
+Needs onnx (1.23), torch (2.15) with onnxscript, onnxruntime (1.32), keras (3.15), numpy and safetensors. `cells` are single operators with
+other activations and clips, with what ONNX Runtime computes. NAME.onnx is the file; NAME.expected.safetensors has an input
 (`tokens` [T, B] or `vectors` [T, B, I]; `lengths` [B], `h_0` and `c_0` where there are some) and of `output`, `h_n` and `c_n` what the
 file gives. Graphs are without the stack traces that PyTorch's newer exporter puts into every node.
 """
 
 import logging
+import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -64,6 +67,35 @@ class Packed(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths)
         output, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])
         return self.head(output)
+
+
+class Residual(nn.Module):
+    """The second layer's and the third's input is added to what they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Embedding(7, 3)
+        self.layers = nn.ModuleList([nn.LSTM(3, 4), nn.LSTM(4, 4), nn.LSTM(4, 4)])
+        self.dropout = nn.Dropout(0.2)
+        self.decoder = nn.Linear(4, 7)
+
+    def forward(self, tokens):
+        x = self.layers[0](self.encoder(tokens))[0]
+        for layer in self.layers[1:]:
+            x = x + self.dropout(layer(x)[0])
+        return self.decoder(x)
+
+
+class Lengths(nn.Module):
+    """Rows of lengths that are no input."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4)
+
+    def forward(self, vectors):
+        packed = nn.utils.rnn.pack_padded_sequence(vectors, torch.tensor([STEPS, 2]))
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0])[0]
 
 
 def expected(name, **arrays):
@@ -139,6 +171,28 @@ def pytorch():
     dropping = nn.Sequential(nn.Dropout(0.5), nn.LSTM(3, 4))
     torch.onnx.export(dropping.train(), (torch.randn(STEPS, ROWS, 3),), HERE / "broken_training.onnx", dynamo=True, external_data=False, verbose=False)  # fmt: skip
     without_traces(HERE / "broken_training.onnx")
+    # Lengths that the older exporter takes from its example.
+    vectors, axes = torch.randn(STEPS, ROWS, 3), {"vectors": {0: "steps"}}
+    torch.onnx.export(Lengths().eval(), (vectors,), HERE / "broken_lengths.onnx", dynamo=False, input_names=["vectors"], dynamic_axes=axes)  # fmt: skip
+    without_traces(HERE / "broken_lengths.onnx")
+    module = Residual().eval()
+    for name, dynamo in [("residual_old", False), ("residual_dynamo", True)]:
+        export(name, module, (tokens,), {"tokens": {0: "steps", 1: "rows"}}, dynamo)
+        with torch.no_grad():
+            expected(name, tokens=tokens, output=module(tokens))
+
+
+def keras():
+    """What Keras writes on PyTorch of an LSTM over an open length: one time step."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Input((None, 3)), keras.layers.LSTM(2, return_sequences=True), keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    model(np.zeros((ROWS, STEPS, 3), np.float32))
+    model.export(HERE / "broken_keras.onnx", format="onnx", verbose=False)
+    without_traces(HERE / "broken_keras.onnx")
 
 
 def conformance():
@@ -177,9 +231,70 @@ def conformance():
         expected(case.name, **arrays)
 
 
+# Direction, activations, alphas, betas, and what else there is: every function of the standard, in every place of a cell.
+CELLS = {
+    "cell_clip": ("forward", ["Sigmoid", "Tanh", "Tanh"], [], [], {"clip": 0.4}, []),
+    "cell_scaled": ("forward", ["HardSigmoid", "ScaledTanh", "Elu"], [0.3, 1.2, 0.6], [0.4, 0.7], {"clip": 0.9}, ["h", "c"]),
+    "cell_both": (
+        "bidirectional",
+        ["Softsign", "LeakyRelu", "Softplus", "sigmoid", "Affine", "HardSigmoid"],
+        [0.2, 0.8, 0.25],
+        [0.1],
+        {},
+        ["B", "P", "lengths"],
+    ),
+    "cell_coupled": ("reverse", ["Sigmoid", "ThresholdedRelu", "Relu"], [0.15], [], {"input_forget": 1, "clip": 0.8}, ["B", "P"]),
+    # The standard's own alphas and betas.
+    "cell_defaults": ("forward", ["HardSigmoid", "Elu", "LeakyRelu"], [], [], {}, ["B", "h", "c"]),
+    # An alpha for each function, where one takes some.
+    "broken_alphas": ("forward", ["Sigmoid", "Tanh", "LeakyRelu"], [0.1, 0.2, 0.3], [], {}, []),
+}
+
+
+def cells():
+    """Single operators that only a cell of the neutral form runs, by ONNX Runtime."""
+    import onnxruntime
+
+    generator = np.random.default_rng(1)
+    size, hidden = 3, 2
+    normal = lambda *shape: generator.standard_normal(shape).astype(np.float32)
+    for name, (direction, activations, alphas, betas, attributes, more) in CELLS.items():
+        directions = 2 if direction == "bidirectional" else 1
+        constants = {"W": normal(directions, 4 * hidden, size), "R": normal(directions, 4 * hidden, hidden)}
+        constants |= {"B": normal(directions, 8 * hidden)} if "B" in more else {}
+        constants |= {"P": normal(directions, 3 * hidden)} if "P" in more else {}
+        values = {"X": normal(STEPS, ROWS, size)}
+        values |= {"lengths": np.array([STEPS, 2], np.int32)} if "lengths" in more else {}
+        values |= {state: normal(directions, ROWS, hidden) for state in "hc" if state in more}
+        names = [part if part in constants | values else "" for part in ("X", "W", "R", "B", "lengths", "h", "c", "P")]
+        attributes = attributes | ({"activation_alpha": alphas} if alphas else {}) | ({"activation_beta": betas} if betas else {})
+        node = helper.make_node(
+            "LSTM", names, ["Y", "Y_h", "Y_c"], hidden_size=hidden, direction=direction, activations=activations, **attributes
+        )
+        shapes = {"X": ["steps", "rows", size], "lengths": ["rows"]}
+        inputs = [
+            helper.make_tensor_value_info(part, helper.np_dtype_to_tensor_dtype(value.dtype), shapes.get(part, [directions, "rows", hidden]))
+            for part, value in values.items()
+        ]
+        outputs = [helper.make_tensor_value_info(part, 1, [None] * rank) for part, rank in (("Y", 4), ("Y_h", 3), ("Y_c", 3))]
+        tensors = [numpy_helper.from_array(value, part) for part, value in constants.items()]
+        graph = helper.make_graph([node], name, inputs, outputs, tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        onnx.checker.check_model(model)
+        (HERE / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        if name.startswith("broken"):
+            continue
+        runtime = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        y, h_n, c_n = runtime.run(None, values)
+        arrays = {"vectors": values["X"], "output": y.transpose(0, 2, 1, 3), "h_n": h_n, "c_n": c_n}
+        arrays |= {ours: values[part] for part, ours in (("lengths", "lengths"), ("h", "h_0"), ("c", "c_0")) if part in values}
+        expected(name, **arrays)
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     HERE.mkdir(exist_ok=True)
-    pytorch()
-    conformance()
+    parts = {"pytorch": pytorch, "keras": keras, "conformance": conformance, "cells": cells}
+    for part in sys.argv[1:] or parts:
+        parts[part]()

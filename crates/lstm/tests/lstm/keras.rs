@@ -217,7 +217,6 @@ fn what_keras_has_not_is_refused_by_name() {
     assert!(refused(&network, "out.keras", Format::Keras).contains("from the last step to the first"));
     for (name, config) in [
         ("a projection", LstmConfig { projection: Some(2), ..LstmConfig::new(3, 3) }),
-        ("residual connections", LstmConfig { residual: true, layers: 2, ..LstmConfig::new(3, 3) }),
         ("the wiring skip", LstmConfig { wiring: Wiring::Skip, layers: 2, ..LstmConfig::new(3, 3) }),
     ] {
         let stack = Stack::new(config, |_, shape| Ok(vec![0.0; shape.iter().product()].into())).unwrap();
@@ -226,6 +225,50 @@ fn what_keras_has_not_is_refused_by_name() {
         assert!(error.contains(name), "{error}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Layers of equal and of other sizes, in one and in both directions, of every step and of the final state.
+#[test]
+fn residual_connections_are_sums_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.keras");
+    for (bidirectional, reads, sums) in [(false, Reads::Steps, 2), (true, Reads::Steps, 2), (false, Reads::Final, 1)] {
+        let config = LstmConfig { residual: true, layers: 4, bidirectional, ..LstmConfig::new(3, vec![4, 2, 2, 2]) };
+        let mut value = 0.0f32;
+        let mut values = |size: usize| -> Vec<f32> {
+            let next = || {
+                value += 0.7;
+                value.sin()
+            };
+            std::iter::repeat_with(next).take(size).collect()
+        };
+        let mut stack = Stack::new(config.clone(), |_, shape| Ok(values(shape.iter().product()).into())).unwrap();
+        // Keras has one bias.
+        let layout = stack.lstm.layout().clone();
+        for entry in layout.entries().iter().filter(|entry| entry.name.starts_with("bias_hh")) {
+            stack.params.get_mut(entry.slot).fill(0.0);
+        }
+        let network = Network { stacks: vec![stack], reads, ..Network::default() };
+        foreign::write(&path, Format::Keras, &network, Wishes::default()).unwrap();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        assert_eq!(text.matches(r#""class_name":"Add""#).count(), sums);
+        let again = foreign::read(&path, Hints::default()).unwrap().network;
+        assert_eq!((again.stacks.len(), again.stacks[0].config(), again.reads), (1, &config, reads));
+        assert_eq!(again.stacks[0].params.values(), network.stacks[0].params.values());
+        // The sum of others than an LSTM's own is refused by the layer's name.
+        let whole = std::fs::read(&path).unwrap();
+        let below = if bidirectional { "bidirectional" } else { "lstm" };
+        let other = format!(r#""keras_history":["{below}",0,0]"#);
+        let wrong = changed_bytes(whole, &format!(r#""keras_history":["{below}_1",0,0]"#), &other);
+        let error = read_bytes("changed.keras", &wrong).unwrap_err();
+        assert!(error.contains("the layer add adds what") || error.contains("beside the chain"), "{error}");
+        // Weights alone do not say what is added.
+        let weights = folder.path().join("model.weights.h5");
+        foreign::write(&weights, Format::KerasWeights, &network, Wishes::default()).unwrap();
+        let error = foreign::read(&weights, Hints::default()).unwrap_err().to_string();
+        assert!(error.contains("layers/add is of a class that cannot be read"), "{error}");
+        assert!(foreign::lost(Format::KerasWeights, &network).concat().contains("Add() of it and what it reads"));
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn stack(config: LstmConfig, seed: u64) -> Stack {
     let lstm = Lstm::new(config).unwrap();
     let mut params = Params::zeros(lstm.layout().clone());
     lstm.initialise(&mut params, &Init::default(), seed);
-    Stack { lstm, params, reverse: false, initial: None }
+    Stack { lstm, params, reverse: false, functions: None, initial: None }
 }
 
 fn wave(len: usize) -> Vec<f32> {

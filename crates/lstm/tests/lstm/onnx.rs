@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use lstm::formats::foreign::{self, Format, Peer, Wishes};
 use lstm::formats::import::{Hints, Import};
-use lstm::formats::network::{Input, Network, Reads, Stack};
+use lstm::formats::network::{CellFunctions, Function, Input, Network, Reads, Stack};
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::segment::Segment;
+use lstm::text::source::Source;
+use lstm::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 use safetensors::SafeTensors;
 
 const TOLERANCE: f32 = 1e-5;
@@ -68,7 +70,7 @@ fn every_graph_computes_what_it_did_where_it_is_from_and_so_does_what_is_written
     let all = names(false);
     // Six of the standard's own tests of the operator, seven exports.
     assert_eq!(all.iter().filter(|name| name.starts_with("test_lstm")).count(), 6);
-    assert!(all.len() >= 14, "{all:?}");
+    assert!(all.len() >= 21, "{all:?}");
     for name in all {
         let import = read(&golden().join(format!("{name}.onnx")));
         assert!(import.left_over.is_empty() && import.without_place.is_empty(), "{name}: {import:?}");
@@ -83,15 +85,116 @@ fn every_graph_computes_what_it_did_where_it_is_from_and_so_does_what_is_written
 
 #[test]
 fn what_exporters_get_wrong_is_said() {
-    for (name, expected) in
-        [("broken_projection", "PyTorch's exporter writes such files"), ("broken_training", "call eval()")]
-    {
+    let all = [
+        ("broken_projection", "the node ", "PyTorch's exporter writes such files"),
+        ("broken_training", "the node ", "call eval()"),
+        (
+            "broken_lengths",
+            "the node /lstm/LSTM (LSTM)",
+            "the constants [4, 2]: the exporter wrote the lengths of its example",
+        ),
+        (
+            "broken_alphas",
+            "the node Y (LSTM)",
+            "its activation_alpha has 2 more than its activations Sigmoid, Tanh, LeakyRelu take",
+        ),
+        ("broken_keras", "the gates of 1 step written out", "Keras on the torch backend (the file is from pytorch)"),
+    ];
+    assert_eq!(all.len(), names(true).len());
+    for (name, first, then) in all {
         let path = golden().join(format!("{name}.onnx"));
         let error = foreign::read(&path, Hints::default()).unwrap_err().to_string();
-        assert!(error.contains("the node ") && error.contains(expected), "{error}");
+        assert!(error.contains(first) && error.contains(then), "{error}");
         // Even where it is only looked at there is no network to show.
         assert!(foreign::read(&path, Hints { is_look: true, ..Hints::default() }).is_err());
     }
+}
+
+#[test]
+fn cells_of_their_own_run_and_no_model_or_format_without_them_takes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let import = read(&golden().join("cell_both.onnx"));
+    let line = import.network.stacks[0].describe();
+    let named = "Softsign, LeakyRelu(0.2), Softplus, Sigmoid, Affine(0.8, 0.1), HardSigmoid(0.25, 0.5)";
+    assert!(line.contains(&format!("peepholes, the activations {named}")), "{line}");
+    assert!(import.network.notes.iter().any(|note| note.contains("no model of this program trains them")));
+    for name in ["model.pt", "model.keras", "model.weights.h5"] {
+        let path = folder.path().join(name);
+        let format = Format::of_name(&path).unwrap();
+        let error = foreign::write(&path, format, &import.network, Wishes::default()).unwrap_err().to_string();
+        assert!(error.contains("its cells have the activations Softsign") && !path.exists(), "{error}");
+    }
+    // A language model but for its cells.
+    let model = LanguageModel::new(LanguageModelConfig::of(7, LstmConfig::new(4, 5))).unwrap();
+    let mut network = Network::from_language_model(&model, &model.initialise(&Init::default(), 3), None).unwrap();
+    let functions = CellFunctions { of: vec![Function::PLAIN], clip: Some(0.1), input_forget: false };
+    network.stacks[0].functions = Some(functions.clone());
+    let path = folder.path().join("model.onnx");
+    foreign::write(&path, Format::Onnx, &network, Wishes::default()).unwrap();
+    let again = read(&path).network;
+    assert_eq!(again.stacks[0].functions, Some(functions));
+    let said = again.into_language_model().unwrap_err().to_string();
+    assert!(said.contains("no language model that can be used here: its cells have sums cut off at 0.1"), "{said}");
+    // A function is for one layer, three for each direction.
+    network.stacks[0].functions.as_mut().unwrap().of.push(Function::PLAIN);
+    assert!(network.validate().unwrap_err().to_string().contains("three for each of its directions"));
+}
+
+/// A plain cell by its kernels, and the same cell gate by gate; a clip that nothing reaches changes nothing, one that all reach does.
+#[test]
+fn a_cell_with_the_functions_of_every_lstm_here_is_the_plain_one() {
+    let variant = CellOptions { peepholes: true, ..CellOptions::default() };
+    let config = LstmConfig { bidirectional: true, variant, ..LstmConfig::new(3, 4) };
+    let stack = Stack::new(config, |_, shape| {
+        Ok((0..shape.iter().product()).map(|place| (place as f32 * 0.7).sin()).collect::<Vec<_>>().into())
+    });
+    let plain = Network { stacks: vec![stack.unwrap()], ..Network::default() };
+    let vectors: Vec<f32> = (0..5 * 3 * 3).map(|place| (place as f32 * 0.3).cos()).collect();
+    let segment = Segment { steps: 5, batch: 3, lengths: Some(&[5, 2, 0]), packed: None };
+    let run = |network: &Network| {
+        let mut states = network.states(3);
+        let lstm::nn::state::State { h, c, .. } = &mut states[0];
+        h.iter_mut().chain(c).enumerate().for_each(|(n, value)| *value = (n as f32).sin());
+        let output = network.forward(Input::Vectors(&vectors), segment, &mut states).unwrap();
+        [output.values, states[0].h.clone(), states[0].c.clone()].concat()
+    };
+    let apart = |clip| {
+        let mut own = plain.clone();
+        own.stacks[0].functions = Some(CellFunctions { of: vec![Function::PLAIN; 2], clip, input_forget: false });
+        own.validate().unwrap();
+        let (own, plain) = (run(&own), run(&plain));
+        own.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(apart(None) <= 1e-6 && apart(Some(1e3)) <= 1e-6);
+    assert!(apart(Some(0.1)) > 1e-2);
+}
+
+#[test]
+fn functions_that_cannot_be_followed_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cell.onnx");
+    let said = |name: &str, from: &[u8], to: &[u8]| {
+        let mut bytes = std::fs::read(golden().join(format!("{name}.onnx"))).unwrap();
+        let place =
+            bytes.windows(from.len()).position(|window| window == from).expect("what is to be changed is there");
+        assert_eq!(from.len(), to.len());
+        bytes[place..place + from.len()].copy_from_slice(to);
+        std::fs::write(&path, &bytes).unwrap();
+        foreign::read(&path, Hints::default()).map(|_| String::new()).unwrap_or_else(|error| error.to_string())
+    };
+    assert_eq!(said("cell_clip", b"Tanh", b"TANH"), "", "names are those of the standard, however they are written");
+    assert!(said("cell_clip", b"Tanh", b"Sinh").contains("its activation Sinh is none of the standard's"));
+    assert!(said("cell_scaled", b"HardSigmoid", b"HardSigmoix").contains("its activation HardSigmoix"));
+    let (clip, below) = (0.4f32.to_le_bytes(), (-0.4f32).to_le_bytes());
+    assert!(said("cell_clip", &clip, &below).contains("its clip is -0.4, and sums are cut off at a size above 0"));
+    assert!(
+        said("cell_scaled", b"activation_alpha", b"activation_alphx")
+            .contains("its ScaledTanh has no activation_alpha")
+    );
+    assert!(
+        said("cell_scaled", b"activation_beta", b"activation_betx")
+            .contains("or activation_beta, and the standard has no")
+    );
 }
 
 /// Models of every cell, wiring and readout.
@@ -117,40 +220,103 @@ fn models() -> Vec<LanguageModelConfig> {
 }
 
 #[test]
-fn a_model_of_every_kind_is_written_and_read_again_where_operators_say_it() {
+fn a_model_of_every_kind_is_written_and_read_again_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
+    let (text, options) = (Source::from_text("abcde\n"), VocabularyOptions::default());
+    let tokenizer = Tokenizer::build(TokenizerKind::Chars, &text, options, false).unwrap();
     for config in models() {
         let model = LanguageModel::new(config.clone()).unwrap();
         let params = model.initialise(&Init::default(), 3);
         let network = Network::from_language_model(&model, &params, None).unwrap();
         foreign::write(&path, Format::Onnx, &network, Wishes::default()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        foreign::write(&path, Format::Onnx, &network, Wishes::default()).unwrap();
+        let import = read(&path);
+        assert_eq!(import.network.stacks[0].config(), model.lstm().config());
+        assert!(import.network.notes.is_empty() && import.left_over.is_empty(), "{:?}", import.network.notes);
+        foreign::write(&path, Format::Onnx, &import.network, Wishes::default()).unwrap();
         assert_eq!(bytes, std::fs::read(&path).unwrap(), "equal networks are equal files");
-        let lstm = &config.lstm;
-        let is_chain = lstm.wiring == Wiring::Stacked
-            && lstm.readout == Readout::Hidden
-            && lstm.projection.is_none()
-            && config.softmaxes == 1
-            && !lstm.residual
-            && !lstm.variant.layer_norm
-            && lstm.variant.zoneout == Zoneout::default();
-        match foreign::read(&path, Hints::default()) {
-            Ok(import) => {
-                assert!(is_chain, "{config:?} was read as something else");
-                let tokens = [1, 2, 3, 4, 5, 6];
-                let segment = Segment { steps: 3, batch: 2, lengths: None, packed: None };
-                let run = |network: &Network| {
-                    network.forward(Input::Tokens(&tokens), segment, &mut network.states(2)).unwrap().values
-                };
-                for (again, before) in run(&import.network).iter().zip(run(&network)) {
-                    assert!((again - before).abs() <= 1e-6, "{config:?}: {again} against {before}");
-                }
-            }
-            Err(error) => assert!(!is_chain && error.to_string().contains("the node "), "{config:?}: {error}"),
+        // Every tensor is named, and by names of here.
+        let named: usize = import.found.iter().map(|found| found.shape.iter().product::<usize>()).sum();
+        let sums: usize = if lstm_is_written_out(&config.lstm) { biases(&network.stacks[0]) } else { 0 };
+        // A gate that is what another leaves has parameters in the operator.
+        assert!(config.lstm.variant.coupled || named == network.parameters() - sums, "{:?}", import.found);
+        let tokens = [1, 2, 3, 4, 5, 6];
+        let segment = Segment { steps: 3, batch: 2, lengths: None, packed: None };
+        let run = |network: &Network| {
+            network.forward(Input::Tokens(&tokens), segment, &mut network.states(2)).unwrap().values
+        };
+        for (again, before) in run(&import.network).iter().zip(run(&network)) {
+            assert!((again - before).abs() <= 1e-6, "{config:?}: {again} against {before}");
+        }
+        // And again the model: what is written out has the sums of its biases.
+        let back = Network { vocabulary: Some(tokenizer.clone()), ..import.network }.into_language_model().unwrap();
+        assert_eq!(back.model.lstm().config(), model.lstm().config());
+        if sums == 0 {
+            assert_eq!(back.params.values(), params.values(), "{config:?}");
         }
     }
+}
+
+/// Whether a loop over time is written, in which the two biases are one.
+fn lstm_is_written_out(config: &LstmConfig) -> bool {
+    let variant = config.variant;
+    !variant.layer_norm
+        && (config.projection.is_some()
+            || config.readout == Readout::OutputGate
+            || variant.zoneout != Zoneout::default())
+}
+
+/// The number of values of the second biases.
+fn biases(stack: &Stack) -> usize {
+    let entries = stack.lstm.layout().entries().iter();
+    entries.filter(|entry| entry.name.starts_with("bias_hh")).map(|entry| entry.shape[0]).sum()
+}
+
+/// The sizes of what is changed and of what it becomes are equal, or a graph would be none any more.
+#[test]
+fn a_graph_of_this_program_that_was_changed_is_followed_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let network = |lstm: LstmConfig| {
+        let model = LanguageModel::new(LanguageModelConfig::of(7, LstmConfig { layers: 2, ..lstm })).unwrap();
+        Network::from_language_model(&model, &model.initialise(&Init::default(), 3), None).unwrap()
+    };
+    let changed = |network: &Network, from: &[u8], to: &[u8]| {
+        foreign::write(&path, Format::Onnx, network, Wishes::default()).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+        assert!(!places.is_empty() && from.len() == to.len());
+        places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
+        std::fs::write(&path, bytes).unwrap();
+        foreign::read(&path, Hints::default()).map_err(|error| error.to_string())
+    };
+    let residual = network(LstmConfig { residual: true, ..LstmConfig::new(4, 5) });
+    // Another name of a value in between: the same network, by its nodes.
+    let again = changed(&residual, b"added1", b"summed").unwrap().network;
+    assert!(
+        again.notes.iter().any(|note| note.contains("its graph is not the one that was written")),
+        "{:?}",
+        again.notes
+    );
+    assert_eq!(again.stacks[0].config(), residual.stacks[0].config());
+    assert_eq!(again.stacks[0].params.values(), residual.stacks[0].params.values());
+    // The line says other layers than there are.
+    let again = changed(&residual, b"\"residual\":true", b"\"residual\":null").unwrap().network;
+    assert!(again.stacks[0].config().residual);
+    let plain = network(LstmConfig::new(4, 5));
+    let again = changed(&plain, b"\"layers\":2", b"\"layers\":9").unwrap().network;
+    assert_eq!(again.stacks[0].config().layers, 2);
+    assert!(changed(&plain, b"\"layers\":2,", b"\"layers\":2;").is_ok());
+    let scan = network(LstmConfig { projection: Some(2), ..LstmConfig::new(4, 5) });
+    let error = changed(&scan, b"given0", b"gotten").unwrap_err();
+    assert!(
+        error.contains("the node MatMul:input_product0 (MatMul)") && error.contains("this program wrote the file"),
+        "{error}"
+    );
+    let skip = network(LstmConfig { wiring: Wiring::Skip, ..LstmConfig::new(4, 5) });
+    let error = changed(&skip, b"joined1", b"beside1").unwrap_err();
+    assert!(error.contains("(Concat): it joins values of several parts"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A model's configuration as a chain of layers: of Sequential, and of a Functional model whose layers lie one after the other.
+//! A model's configuration as a chain of layers: of Sequential, and of a Functional model whose layers lie one after the other, but
+//! for sums of what an LSTM gives and what it reads.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     Dense { units: Option<usize>, activation: Activation, wrapped: bool },
     /// What follows a linear map, as a layer of its own.
     Activation(Activation),
+    /// The sum of what the LSTM below gives and what it reads.
+    Add,
     /// Nothing in use: Dropout and its kin.
     Nothing,
 }
@@ -52,8 +55,8 @@ pub(super) struct Chain {
 }
 
 /// The classes that are read.
-pub(super) const CLASSES: &str = "Embedding, LSTM, Bidirectional, TimeDistributed (of Dense), Dense, Activation, Softmax, ReLU; \
-                                  Dropout and its kin are passed over";
+pub(super) const CLASSES: &str = "Embedding, LSTM, Bidirectional, TimeDistributed (of Dense), Dense, Activation, Softmax, ReLU, \
+                                  Add of what an LSTM gives and reads; Dropout and its kin are passed over";
 
 /// Reads the configuration of a model.
 ///
@@ -66,7 +69,12 @@ pub(super) fn chain(model: &Value) -> Result<Chain, String> {
     let listed = config.as_array().or_else(|| config["layers"].as_array());
     let all = listed.map_or(&[][..], Vec::as_slice);
     let ordered = match class {
-        "Sequential" => all.iter().collect(),
+        "Sequential" => match all.iter().find(|layer| layer["class_name"] == "Add") {
+            Some(layer) => {
+                return Err(format!("the layer {} adds several values, where each layer reads one", name_of(layer)));
+            }
+            None => all.iter().collect(),
+        },
         "Functional" | "Model" => functional(config, all)?,
         other => {
             return Err(format!(
@@ -144,6 +152,8 @@ fn kind(layer: &Value, notes: &mut Vec<String>) -> Result<Kind, String> {
         {
             Kind::Activation(Activation::Relu)
         }
+        // Where it is one, the order of the layers was found by it.
+        "Add" => Kind::Add,
         "Masking" => {
             notes.push(format!("{name} masks steps: Keras passes over them, which are read like others here"));
             Kind::Nothing
@@ -265,7 +275,7 @@ fn functional<'a>(config: &'a Value, all: &'a [Value]) -> Result<Vec<&'a Value>,
         }
     };
     let (first, mut at) = (single("input_layers", "inputs")?, single("output_layers", "outputs")?);
-    let mut ordered = Vec::new();
+    let mut ordered: Vec<&Value> = Vec::new();
     let mut masks = HashSet::new();
     loop {
         let layer = *by_name.get(at).ok_or_else(|| format!("the layer {at} is named and not there"))?;
@@ -276,12 +286,7 @@ fn functional<'a>(config: &'a Value, all: &'a [Value]) -> Result<Vec<&'a Value>,
         if at == first {
             break;
         }
-        let calls = layer["inbound_nodes"].as_array().map_or(0, Vec::len);
-        if calls != 1 {
-            return Err(format!("the layer {at} is called {calls} times; a chain calls each once"));
-        }
-        let mut found = Vec::new();
-        origins(&layer["inbound_nodes"], false, &mut found);
+        let found = inputs(layer)?;
         let reads_mask = found.iter().any(|origin| origin.is_mask);
         if reads_mask && !matches!(layer["class_name"].as_str(), Some("LSTM" | "Bidirectional" | "TimeDistributed")) {
             return Err(format!(
@@ -289,14 +294,26 @@ fn functional<'a>(config: &'a Value, all: &'a [Value]) -> Result<Vec<&'a Value>,
             ));
         }
         masks.extend(found.iter().filter(|origin| origin.is_mask).map(|origin| origin.layer));
-        found.retain(|origin| !origin.is_mask);
-        match found[..] {
-            [Origin { layer: below, output: 0, .. }] => at = below,
-            [Origin { layer: below, .. }] => {
-                return Err(format!("the layer {at} reads the states of {below}; only what it gives can be read"));
-            }
-            _ => return Err(format!("the layer {at} reads {} others; in a chain it is one", found.len())),
+        let found: Vec<Origin> = found.into_iter().filter(|origin| !origin.is_mask).collect();
+        if let Some(state) = found.iter().find(|origin| origin.output != 0) {
+            return Err(format!("the layer {at} reads the states of {}; only what it gives can be read", state.layer));
         }
+        at = match (&found[..], layer["class_name"] == "Add") {
+            ([below], false) => below.layer,
+            ([a, b], true) => match [(a.layer, b.layer), (b.layer, a.layer)]
+                .into_iter()
+                .find(|(given, read)| is_sum(given, read, &by_name))
+            {
+                Some((given, _)) => given,
+                None => {
+                    return Err(format!(
+                        "the layer {at} adds what {} and {} give; of sums what one LSTM gives and what it reads can be read",
+                        a.layer, b.layer
+                    ));
+                }
+            },
+            _ => return Err(format!("the layer {at} reads {} others; in a chain it is one", found.len())),
+        };
     }
     ordered.reverse();
     let in_chain: HashSet<&str> = ordered.iter().map(|layer| name_of(layer)).collect();
@@ -304,6 +321,39 @@ fn functional<'a>(config: &'a Value, all: &'a [Value]) -> Result<Vec<&'a Value>,
         Some(beside) => Err(format!("the layer {beside} lies beside the chain from {first} to the output")),
         None => Ok(ordered),
     }
+}
+
+/// What a layer that is called once reads, masks among it.
+fn inputs(layer: &Value) -> Result<Vec<Origin<'_>>, String> {
+    let calls = layer["inbound_nodes"].as_array().map_or(0, Vec::len);
+    if calls != 1 {
+        return Err(format!("the layer {} is called {calls} times; a chain calls each once", name_of(layer)));
+    }
+    let mut found = Vec::new();
+    origins(&layer["inbound_nodes"], false, &mut found);
+    Ok(found)
+}
+
+/// Whether `given` is what one LSTM, and layers that do nothing in use, make of `read`.
+fn is_sum<'a>(mut given: &'a str, read: &str, by_name: &HashMap<&str, &'a Value>) -> bool {
+    let mut lstms = 0;
+    // No more layers than there are: they might lie in a circle.
+    for _ in 0..by_name.len() {
+        let Some(layer) = by_name.get(given) else { return false };
+        match layer["class_name"].as_str() {
+            Some("LSTM" | "Bidirectional") => lstms += 1,
+            Some("Dropout" | "SpatialDropout1D" | "GaussianDropout" | "GaussianNoise" | "AlphaDropout") => {}
+            _ => return false,
+        }
+        let Ok(found) = inputs(layer) else { return false };
+        let mut below = found.into_iter().filter(|origin| !origin.is_mask);
+        let (Some(Origin { layer: below, .. }), None) = (below.next(), below.next()) else { return false };
+        if below == read {
+            return lstms == 1;
+        }
+        given = below;
+    }
+    false
 }
 
 /// `TimeDistributed` as `time_distributed`.

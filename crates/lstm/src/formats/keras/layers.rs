@@ -29,6 +29,7 @@ pub(super) fn import(tree: &Tree, model: Option<&Value>, kind: String) -> Result
         taken: BTreeSet::new(),
         forms: BTreeSet::new(),
         final_alone: None,
+        adds: Vec::new(),
     };
     for layer in &layers {
         reading.add(layer, &places).map_err(|why| format!("the layer {} {why}", layer.name))?;
@@ -46,6 +47,8 @@ struct Reading<'a> {
     forms: BTreeSet<Float>,
     /// The LSTM that gives the final state alone.
     final_alone: Option<String>,
+    /// Of each LSTM whether what it reads is added to what it gives.
+    adds: Vec<bool>,
 }
 
 impl Reading<'_> {
@@ -54,6 +57,14 @@ impl Reading<'_> {
         let is_start = self.network.embedding.is_none() && self.network.stacks.is_empty();
         match &layer.kind {
             Kind::Nothing => Ok(()),
+            Kind::Add => match (self.adds.last_mut(), &self.final_alone) {
+                (Some(adds), None) => {
+                    *adds = true;
+                    Ok(())
+                }
+                (_, Some(lstm)) => Err(format!("adds steps to the one state that {lstm} gives")),
+                (None, None) => Err("adds what no LSTM gives".to_owned()),
+            },
             Kind::Embedding if !is_start || !self.network.readouts.is_empty() => {
                 Err("is an Embedding and not the first layer; the network here begins with it".to_owned())
             }
@@ -144,6 +155,7 @@ impl Reading<'_> {
             .map_err(|error| format!("is no LSTM that can be: {error}"))?;
         stack.reverse = recurrent.backwards;
         self.network.stacks.push(stack);
+        self.adds.push(false);
         if !recurrent.sequences {
             self.final_alone = Some(layer.name.clone());
             self.network.reads = Reads::Final;
@@ -222,7 +234,7 @@ impl Reading<'_> {
         }
         let left_over = left.iter().map(|(top, count)| format!("{top}, of training ({count} arrays)")).collect();
         self.network.notes.extend(Float::note(&self.forms));
-        let network = self.network.joined().map_err(|error| error.to_string())?;
+        let network = self.network.joined_with_residual(&self.adds).map_err(|error| error.to_string())?;
         // The layer of each stack that a layer of Keras has become.
         let mut places = Vec::new();
         for (index, stack) in network.stacks.iter().enumerate() {

@@ -73,8 +73,9 @@ impl Places {
             Self::Classes(group) => ordered(tree, self, by_class(tree, group)?)?,
             Self::Names(group) => by_name(tree, group)?,
         };
-        let note = "the file has weights and no configuration: tanh and sigmoid are assumed in its LSTMs, that every step is read \
-                    out, and that nothing follows its linear maps; a .keras file says all this";
+        let note = "the file has weights and no configuration: tanh and sigmoid are assumed in its LSTMs, that each reads what the \
+                    one before it gives, that every step is read out, and that nothing follows its linear maps; a .keras file \
+                    says all this";
         Ok(Chain { layers, notes: vec![note.to_owned()] })
     }
 }

@@ -1,5 +1,6 @@
 //! Writes what `keras.saving.load_model` takes, a `.keras` file, and what `load_weights` does, a `.weights.h5` file, of a chain of
-//! layers. The same network is always the same bytes.
+//! layers: a Sequential, or a Functional model where layers' inputs are added to what they give. The same network is always the same
+//! bytes.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Write as _};
@@ -32,6 +33,10 @@ struct Layer {
     config: Value,
     /// Its arrays, in the groups where they lie.
     arrays: Vec<(&'static str, Vec<Array>)>,
+    /// The size of what it gives at a step.
+    size: usize,
+    /// The layers that it reads, by their places among all; none reads the input alone.
+    reads: Vec<usize>,
 }
 
 /// Writes a network: a model as `.keras`, or its weights alone.
@@ -67,6 +72,7 @@ pub(crate) fn describe(network: &Network) -> String {
             "Embedding" => format!("Embedding({}, {})", layer.config["input_dim"], layer.config["output_dim"]),
             "LSTM" => of(&layer.config),
             "Bidirectional" => format!("Bidirectional({})", of(&layer.config["layer"]["config"])),
+            "Add" => "Add() of it and what it reads".to_owned(),
             _ => {
                 let bias = if layer.config["use_bias"] == false { ", use_bias=False" } else { "" };
                 format!("Dense({}{bias})", layer.config["units"])
@@ -84,17 +90,22 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
     network.refuse_mixture()?;
     let mut layers = Vec::new();
     let mut counted: HashMap<&str, usize> = HashMap::new();
-    let mut add = |class: &'static str, key: &'static str, mut config: Value, arrays| {
+    let mut add = |class: &'static str, key: &'static str, mut config: Value, arrays, size| {
         let number = counted.entry(key).or_default();
         let key = if *number == 0 { key.to_owned() } else { format!("{key}_{number}") };
         *number += 1;
         config["name"] = key.clone().into();
-        layers.push(Layer { class, key, config, arrays });
+        let place = layers.len();
+        // A sum is of the layer below and of what that reads.
+        let reads =
+            if class == "Add" { vec![place - 1, place - 2] } else { place.checked_sub(1).into_iter().collect() };
+        layers.push(Layer { class, key, config, arrays, size, reads });
     };
     if let Some(table) = &network.embedding {
         let shape = vec![table.vocabulary as u64, table.size as u64];
         let config = json!({"input_dim": table.vocabulary, "output_dim": table.size, "mask_zero": false});
-        add("Embedding", "embedding", config, vec![("vars", vec![Array { shape, values: table.weight.clone() }])]);
+        let arrays = vec![("vars", vec![Array { shape, values: table.weight.clone() }])];
+        add("Embedding", "embedding", config, arrays, table.size);
     }
     for (index, stack) in network.stacks.iter().enumerate() {
         let config = stack.config();
@@ -123,9 +134,16 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
                         ("forward_layer/cell/vars", cell(stack, layer, "")),
                         ("backward_layer/cell/vars", cell(stack, layer, "_reverse")),
                     ];
-                    add("Bidirectional", "bidirectional", config, arrays);
+                    add("Bidirectional", "bidirectional", config, arrays, 2 * units);
                 }
-                false => add("LSTM", "lstm", lstm(stack.reverse), vec![("cell/vars", cell(stack, layer, ""))]),
+                false => {
+                    let arrays = vec![("cell/vars", cell(stack, layer, ""))];
+                    add("LSTM", "lstm", lstm(stack.reverse), arrays, units);
+                }
+            }
+            // To a final state nothing is added.
+            if config.adds_input(layer) && !is_final(layer) {
+                add("Add", "add", json!({}), vec![], config.directions() * units);
             }
         }
     }
@@ -136,19 +154,19 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
         arrays.extend(readout.bias.iter().map(|bias| Array { shape: vec![output], values: bias.clone() }));
         let config =
             json!({"units": output, "activation": readout.activation.name(), "use_bias": readout.bias.is_some()});
-        add("Dense", "dense", config, vec![("vars", arrays)]);
+        add("Dense", "dense", config, vec![("vars", arrays)], readout.output);
     }
     Ok(layers)
 }
 
 /// Refuses what Keras's LSTM has not. is_final: whether it is the last layer and its final state alone is read.
 fn check(stack: &Stack, is_final: bool) -> Result<(), NetworkError> {
+    stack.refuse_functions("Keras's LSTM, as it is written here,")?;
     let config = stack.config();
     let CellOptions { peepholes, coupled, layer_norm, zoneout } = config.variant;
     let missing = match config.wiring {
         Wiring::Skip => Some("the wiring skip"),
         Wiring::Scores => Some("the wiring scores"),
-        Wiring::Stacked if config.residual => Some("residual connections"),
         Wiring::Stacked if config.readout == Readout::OutputGate => Some("the readout output-gate"),
         Wiring::Stacked if config.projection.is_some() => Some("a projection"),
         Wiring::Stacked if peepholes => Some("peepholes"),
@@ -231,7 +249,7 @@ impl<'a> Group<'a> {
 /// The file of the weights.
 fn weights(layers: &[Layer]) -> Result<Vec<u8>, hdf5_pure::Error> {
     let mut root = Group::default();
-    root.at("vars").name = Some("sequential");
+    root.at("vars").name = Some(model_name(layers));
     for layer in layers {
         let start = format!("layers/{}", layer.key);
         root.at(&format!("{start}/vars")).name = Some(&layer.key);
@@ -248,6 +266,64 @@ fn weights(layers: &[Layer]) -> Result<Vec<u8>, hdf5_pure::Error> {
     builder.finish()
 }
 
+fn is_sequential(layers: &[Layer]) -> bool {
+    layers.iter().all(|layer| layer.class != "Add")
+}
+
+fn model_name(layers: &[Layer]) -> &'static str {
+    if is_sequential(layers) { "sequential" } else { "functional" }
+}
+
+/// The name of the layer that stands for the input.
+const INPUT: &str = "input_layer";
+
+/// The configuration of a model whose layers lie one after the other.
+fn sequential(layers: &[Layer], entrance: Value, input: &Value) -> Value {
+    let all = layers.iter().map(|layer| wrapped(layer.class, layer.config.clone()));
+    let all: Vec<Value> = std::iter::once(entrance).chain(all).collect();
+    json!({
+        "module": "keras", "class_name": "Sequential", "registered_name": null,
+        "config": {"name": "sequential", "trainable": true, "dtype": "float32", "layers": all, "build_input_shape": input},
+        "build_config": {"input_shape": input},
+    })
+}
+
+/// The configuration of a model whose layers say which others they read. input: the shape of what comes in, of the type dtype.
+fn functional(layers: &[Layer], entrance: Value, input: &Value, dtype: &str) -> Value {
+    let tensor = |place: Option<usize>| {
+        let (name, shape, dtype) = match place {
+            Some(place) => (&layers[place].key[..], json!([null, null, layers[place].size]), "float32"),
+            None => (INPUT, input.clone(), dtype),
+        };
+        let config = json!({"shape": shape, "dtype": dtype, "keras_history": [name, 0, 0]});
+        json!({"class_name": "__keras_tensor__", "config": config})
+    };
+    let node = |layer: &Layer| {
+        let reads = match &layer.reads[..] {
+            [] => tensor(None),
+            [one] => tensor(Some(*one)),
+            several => several.iter().map(|place| tensor(Some(*place))).collect(),
+        };
+        json!([{"args": [reads], "kwargs": {}}])
+    };
+    let named = |mut layer: Value, nodes: Value| {
+        layer["name"] = layer["config"]["name"].clone();
+        layer["inbound_nodes"] = nodes;
+        layer
+    };
+    let all = layers.iter().map(|layer| named(wrapped(layer.class, layer.config.clone()), node(layer)));
+    let all: Vec<Value> = std::iter::once(named(entrance, json!([]))).chain(all).collect();
+    let last = layers.last().map_or(INPUT, |layer| &layer.key);
+    json!({
+        "module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional",
+        "config": {
+            "name": "functional", "trainable": true, "layers": all,
+            "input_layers": [[INPUT, 0, 0]], "output_layers": [[last, 0, 0]],
+        },
+        "build_config": {"input_shape": null},
+    })
+}
+
 /// A `.keras` file: an archive that is not compressed, as Keras writes it.
 fn archive(network: &Network, layers: &[Layer], weights: &[u8]) -> zip::result::ZipResult<Vec<u8>> {
     let input = match &network.embedding {
@@ -255,15 +331,12 @@ fn archive(network: &Network, layers: &[Layer], weights: &[u8]) -> zip::result::
         None => json!([null, null, network.input_size()]),
     };
     let dtype = if network.embedding.is_some() { "int32" } else { "float32" };
-    let first = json!({"name": "input_layer", "batch_shape": input, "dtype": dtype, "sparse": false});
+    let first = json!({"name": INPUT, "batch_shape": input, "dtype": dtype, "sparse": false});
     let first = json!({"module": "keras.layers", "class_name": "InputLayer", "config": first, "registered_name": null});
-    let all = layers.iter().map(|layer| wrapped(layer.class, layer.config.clone()));
-    let all: Vec<Value> = std::iter::once(first).chain(all).collect();
-    let config = json!({
-        "module": "keras", "class_name": "Sequential", "registered_name": null,
-        "config": {"name": "sequential", "trainable": true, "dtype": "float32", "layers": all, "build_input_shape": input},
-        "build_config": {"input_shape": input},
-    });
+    let config = match is_sequential(layers) {
+        true => sequential(layers, first, &input),
+        false => functional(layers, first, &input, dtype),
+    };
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let plain = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let metadata = json!({"keras_version": VERSION}).to_string();

@@ -1,8 +1,8 @@
-//! A network's forward pass, through this library's own LSTM.
+//! A network's forward pass, through this library's own LSTM, or gate by gate where its cells are others.
 
 use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product, product_with_bias};
 
-use super::{Activation, Linear, Mixture, Network, NetworkError, Reads};
+use super::{Activation, Linear, Mixture, Network, NetworkError, Reads, Stack, functions};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
 
@@ -64,12 +64,10 @@ impl Network {
             }
         };
         for (stack, state) in self.stacks.iter().zip(&mut *states) {
-            let mut tape = stack.lstm.frozen_tape();
             if stack.reverse {
                 values = reversed(&values, segment);
             }
-            stack.lstm.forward(&stack.params, &values, segment, state, None, &mut tape);
-            values = tape.output().to_vec();
+            values = stack.forward(&values, segment, state);
             if stack.reverse {
                 values = reversed(&values, segment);
             }
@@ -97,6 +95,18 @@ impl Network {
             }
         }
         values
+    }
+}
+
+impl Stack {
+    /// x: `[T, B, I]`; state: in the initial, out the final; gives what the last layer does, `[T, B, ·]`.
+    fn forward(&self, x: &[f32], segment: Segment, state: &mut State) -> Vec<f32> {
+        if let Some(functions) = &self.functions {
+            return functions::forward(self, functions, x, segment, state);
+        }
+        let mut tape = self.lstm.frozen_tape();
+        self.lstm.forward(&self.params, x, segment, state, None, &mut tape);
+        tape.output().to_vec()
     }
 }
 

@@ -1,10 +1,8 @@
 //! A network that is a language model becomes one of this library's, and back.
 
-use std::sync::Arc;
-
 use super::{Activation, Embedding, Linear, Mixture, Network, NetworkError, Reads, Stack};
 use crate::model::{LanguageModel, LanguageModelConfig};
-use crate::nn::config::Wiring;
+use crate::nn::config::LstmConfig;
 use crate::nn::params::Params;
 use crate::text::tokenizer::Tokenizer;
 
@@ -38,6 +36,9 @@ impl Network {
         let tied = self.is_tied();
         let Self { embedding, stacks, reads, mixture, mut readouts, vocabulary, .. } = self;
         let embedding = embedding.ok_or_else(|| unfit("it has no embedding, so it reads vectors, not tokens"))?;
+        for stack in &stacks {
+            stack.refuse_functions("a cell here").map_err(|why| unfit(&why.to_string()))?;
+        }
         let [stack] = <[Stack; 1]>::try_from(stacks)
             .map_err(|_| unfit("its layers differ in their directions or projections"))?;
         let config = stack.config();
@@ -69,7 +70,8 @@ impl Network {
         let model = LanguageModel::new(LanguageModelConfig {
             tied,
             softmaxes: mixture.as_ref().map_or(1, |mixture| mixture.softmaxes),
-            ..LanguageModelConfig::of(embedding.vocabulary, config.clone())
+            // Scores are those of the tokens.
+            ..LanguageModelConfig::of(embedding.vocabulary, LstmConfig { scores: 0, ..config.clone() })
         })?;
         let of_mixture = |array: fn(&Mixture) -> &Vec<f32>| mixture.as_ref().map_or(&[][..], |mixture| array(mixture));
         let layout = model.layout().clone();
@@ -127,57 +129,4 @@ impl Network {
         let (embedding, vocabulary) = (Some(embedding), tokenizer.cloned());
         Ok(Self { embedding, stacks: vec![stack], mixture, readouts, vocabulary, ..Self::default() })
     }
-
-    /// Joins neighbouring stacks that are one LSTM of more layers: forward, stacked, plain, without projection or with the
-    /// same, in the same directions. Formats whose every layer is an operator of its own read into many.
-    pub fn joined(mut self) -> Result<Self, NetworkError> {
-        let mut joined: Vec<Stack> = Vec::new();
-        for stack in self.stacks.drain(..) {
-            match joined.last_mut() {
-                Some(last) if follows(last, &stack) => *last = join(last, &stack)?,
-                _ => joined.push(stack),
-            }
-        }
-        self.stacks = joined;
-        Ok(self)
-    }
-}
-
-/// Whether two stacks are one.
-fn follows(below: &Stack, above: &Stack) -> bool {
-    let (a, b) = (below.config(), above.config());
-    let stacked = |stack: &Stack| {
-        let config = stack.config();
-        !stack.reverse && config.wiring == Wiring::Stacked && !config.residual && config.readout == Default::default()
-    };
-    stacked(below)
-        && stacked(above)
-        // Those of both would have to be put together.
-        && below.initial.is_none()
-        && above.initial.is_none()
-        && a.variant == b.variant
-        && a.bidirectional == b.bidirectional
-        && a.projection == b.projection
-        && below.lstm.output_size() == b.input
-}
-
-/// One stack of the layers of both.
-fn join(below: &Stack, above: &Stack) -> Result<Stack, NetworkError> {
-    let (a, b) = (below.config(), above.config());
-    let hidden: Vec<usize> =
-        (0..a.layers).map(|layer| a.hidden.of(layer)).chain((0..b.layers).map(|layer| b.hidden.of(layer))).collect();
-    let mut config = a.clone();
-    config.layers = a.layers + b.layers;
-    config.hidden = match hidden.iter().all(|size| *size == hidden[0]) {
-        true => hidden[0].into(),
-        false => hidden.into(),
-    };
-    // The arrays come layer by layer, so those of both stacks in order are those of one.
-    let all = [below, above].into_iter().flat_map(|stack| {
-        let layout: Arc<_> = stack.lstm.layout().clone();
-        let slots: Vec<_> = layout.entries().iter().map(|entry| entry.slot).collect();
-        slots.into_iter().map(move |slot| stack.params.get(slot))
-    });
-    let mut all = all.collect::<Vec<_>>().into_iter();
-    Stack::new(config, |_, _| Ok(all.next().unwrap_or(&[]).into()))
 }

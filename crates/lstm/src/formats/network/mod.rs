@@ -6,6 +6,8 @@
 //! projections of different sizes.
 
 mod forward;
+mod functions;
+mod join;
 mod language_model;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::nn::state::State;
 use crate::text::tokenizer::Tokenizer;
 
 pub use forward::{Input, Output};
+pub use functions::{CellFunctions, Function};
 pub use language_model::Language;
 
 /// A network that cannot be, or cannot become what it shall, in a sentence.
@@ -75,6 +78,9 @@ pub struct Stack {
     /// Whether it reads every row from its last step to its first; what it gives is in the order of the input. For a
     /// stack in one direction.
     pub reverse: bool,
+    /// What its cells compute where those of an LSTM here have sigmoid and tanh: only [`Network::forward`] and the graphs of
+    /// ONNX know such cells, and `lstm` by itself computes plain ones.
+    pub functions: Option<CellFunctions>,
     /// The states it starts from, of one row, where they are not zeros: every row starts from them.
     pub initial: Option<State>,
 }
@@ -196,7 +202,7 @@ impl Stack {
         for (entry, values) in layout.entries().iter().zip(found) {
             params.get_mut(entry.slot).copy_from_slice(&values);
         }
-        Ok(Self { lstm, params, reverse: false, initial: None })
+        Ok(Self { lstm, params, reverse: false, functions: None, initial: None })
     }
 
     /// Its shape.
@@ -214,6 +220,7 @@ impl Stack {
         let config = self.config();
         let hidden = config.hidden.of(0);
         !self.reverse
+            && self.functions.is_none()
             && config.wiring == Wiring::Stacked
             && config.readout == Readout::Hidden
             && !config.residual
@@ -248,6 +255,9 @@ impl Stack {
         }
         if !config.variant.is_plain() {
             line += &format!(", {}", config.variant);
+        }
+        if let Some(functions) = &self.functions {
+            line += &format!(", {functions}");
         }
         line
     }
@@ -353,6 +363,7 @@ impl Network {
                 let why = "an LSTM in both directions cannot be read from the last step to the first as well";
                 return Err(NetworkError::Unfit(why.to_owned()));
             }
+            stack.check_functions()?;
             if let Some(initial) = &stack.initial {
                 let zeros = stack.lstm.state(1);
                 filled("the initial hidden states", &initial.h, &[zeros.h.len()])?;

@@ -152,9 +152,20 @@ pub(super) fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, attribute::FLOAT) }
 }
 
+/// Numbers with a fraction.
+pub(super) fn floats(name: &str, values: &[f32]) -> AttributeProto {
+    AttributeProto { floats: values.to_vec(), ..attribute(name, attribute::FLOATS) }
+}
+
 /// A name.
 pub(super) fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(Bytes::copy_from_slice(value.as_bytes())), ..attribute(name, attribute::STRING) }
+}
+
+/// Names.
+pub(super) fn strings(name: &str, values: &[&str]) -> AttributeProto {
+    let strings = values.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect();
+    AttributeProto { strings, ..attribute(name, attribute::STRINGS) }
 }
 
 /// A graph within a node.

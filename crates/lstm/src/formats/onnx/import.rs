@@ -8,6 +8,7 @@ use super::super::network::{Embedding, Linear, Network, Reads};
 use super::super::state_dict::Float;
 use super::axes::Factor;
 use super::follow::{Flow, Follower, Part, Value};
+use super::own;
 use super::proto::{GraphProto, ModelProto};
 use super::tensor::Storage;
 
@@ -27,14 +28,44 @@ pub(super) fn import(path: &Path, model: &ModelProto, stored: u64, hints: Hints)
     let graph =
         model.graph.as_ref().ok_or_else(|| unusable("it has no graph: it is damaged, or no ONNX model".to_owned()))?;
     let opset = opset(model).map_err(unusable)?;
-    let mut follower = Follower::new(Storage::new(path, stored));
-    follower.run(graph, opset).map_err(unusable)?;
-    let Outputs { result, left_over, lost } = result(&mut follower, graph).map_err(unusable)?;
-    if let Some(why) = lost.first().filter(|_| !hints.is_look || result.is_none()) {
-        return Err(unusable(why.clone()));
+    if let Some(import) = own::import(path, model, stored) {
+        return Ok(import);
     }
-    let Some(result) = result else { return Err(unusable(no_lstm(model, graph))) };
-    let (mut network, found, input) = chain(&follower, result.part).map_err(unusable)?;
+    let changed =
+        "this program wrote the file, but its graph is not the one that was written: it was followed node by node";
+    let is_own = own::is_own(model);
+    let mut import = followed(path, model, graph, opset, stored, hints.is_look).map_err(|why| match is_own {
+        true => unusable(format!("{why} ({changed})")),
+        false => unusable(why),
+    })?;
+    import.network.notes.extend(is_own.then(|| changed.to_owned()));
+    Ok(import)
+}
+
+/// The network of a graph that is followed node by node.
+fn followed(
+    path: &Path,
+    model: &ModelProto,
+    graph: &GraphProto,
+    opset: i64,
+    stored: u64,
+    is_look: bool,
+) -> Result<Import, String> {
+    let mut follower = Follower::new(Storage::new(path, stored));
+    follower.run(graph, opset)?;
+    let Outputs { result, left_over, lost } = result(&mut follower, graph)?;
+    // Before the node that does not fit: one of many of gates that are written out.
+    if let Some(why) = result.is_none().then(|| written_out(model, graph)).flatten() {
+        return Err(why);
+    }
+    if let Some(why) = lost.first().filter(|_| !is_look || result.is_none()) {
+        return Err(why.clone());
+    }
+    let Some(result) = result else {
+        let nodes = graph.node.len();
+        return Err(format!("there is no operator LSTM on the way to what it gives, among its {nodes} nodes"));
+    };
+    let (mut network, found, input) = chain(&follower, result.part)?;
     network.notes = notes(&follower, &input);
     let producer = model.producer_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("an unnamed program");
     let version = model.producer_version.as_deref().unwrap_or("");
@@ -119,6 +150,7 @@ fn above<'a>(follower: &'a Follower, part: usize) -> impl Iterator<Item = usize>
         Part::Input { .. } => None,
         Part::Embedding { below, .. }
         | Part::Lstm { below, .. }
+        | Part::Added { below }
         | Part::Final { below }
         | Part::Linear { below, .. } => Some(*below),
     })
@@ -133,7 +165,7 @@ fn chain(follower: &Follower, top: usize) -> Result<(Network, Vec<Found>, String
     let mut parts: Vec<usize> = above(follower, top).collect();
     parts.reverse();
     let (mut network, mut found, mut input) = (Network::default(), Vec::new(), String::new());
-    let (mut layer, mut readout) = (0, 0);
+    let (mut layer, mut readout, mut adds) = (0, 0, Vec::new());
     let readouts = parts.iter().filter(|part| matches!(follower.parts[**part], Part::Linear { .. })).count();
     let mut find = |theirs: &str, ours: String, shape: Vec<usize>| {
         found.push(Found { theirs: theirs.to_owned(), ours, shape });
@@ -152,8 +184,10 @@ fn chain(follower: &Follower, top: usize) -> Result<(Network, Vec<Found>, String
                     find(&name.theirs, format!("lstm.{}_l{layer}", name.ours), name.shape.clone());
                 }
                 network.stacks.push((**stack).clone());
+                adds.push(false);
                 layer += 1;
             }
+            Part::Added { .. } => adds.iter_mut().next_back().into_iter().for_each(|adds| *adds = true),
             Part::Final { .. } => network.reads = Reads::Final,
             Part::Linear { linear, .. } => {
                 let input = linear.weight.len() / linear.output.max(1);
@@ -168,7 +202,7 @@ fn chain(follower: &Follower, top: usize) -> Result<(Network, Vec<Found>, String
             }
         }
     }
-    Ok((network.joined().map_err(|error| error.to_string())?, found, input))
+    Ok((network.joined_with_residual(&adds).map_err(|error| error.to_string())?, found, input))
 }
 
 /// What a reader of the network should know.
@@ -200,19 +234,19 @@ fn notes(follower: &Follower, input: &str) -> Vec<String> {
     notes
 }
 
-/// The sentence about a file in which no LSTM was found.
-fn no_lstm(model: &ModelProto, graph: &GraphProto) -> String {
+/// The sentence about a file that has the gates of an LSTM in place of the operator, if it has.
+fn written_out(model: &ModelProto, graph: &GraphProto) -> Option<String> {
     let count = |operator: &str| graph.node.iter().filter(|node| node.op_type.as_deref() == Some(operator)).count();
     let (sigmoids, tanhs) = (count("Sigmoid"), count("Tanh"));
-    if count("LSTM") == 0 && tanhs >= 2 && sigmoids * 2 == tanhs * 3 {
-        let steps = tanhs / 2;
-        let by = model.producer_name.as_deref().unwrap_or("");
-        return format!(
-            "there is no operator LSTM in it, but the gates of {steps} step{} written out: Keras on the torch backend (the file is \
-             from {by}) writes an LSTM for the length it was called with, and of an open length a single time step; export it \
-             with another backend, or convert the .keras file",
-            if steps == 1 { "" } else { "s" }
-        );
+    if count("LSTM") > 0 || tanhs < 2 || sigmoids * 2 != tanhs * 3 {
+        return None;
     }
-    format!("there is no operator LSTM on the way to what it gives, among its {} nodes", graph.node.len())
+    let steps = tanhs / 2;
+    let by = model.producer_name.as_deref().unwrap_or("");
+    Some(format!(
+        "there is no operator LSTM in it, but the gates of {steps} step{} written out: Keras on the torch backend (the file is \
+         from {by}) writes an LSTM for the length it was called with, and of an open length a single time step; export it \
+         with another backend, or convert the .keras file",
+        if steps == 1 { "" } else { "s" }
+    ))
 }

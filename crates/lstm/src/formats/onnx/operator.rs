@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::network::Stack;
+use super::super::network::{CellFunctions, Function, Stack};
 use super::axes::{Axis, Dim, Factor, plain};
 use super::follow::{Flow, Follower, Part, States, Taken, Value};
 use super::node::Node;
@@ -45,12 +45,7 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         "bidirectional" => (2, false),
         other => return Err(format!("its direction is {other:?}, which is none")),
     };
-    check_activations(node, directions)?;
-    if let Some(clip) = node.float("clip") {
-        return Err(format!(
-            "its clip is {clip}: what enters the activations is cut off there, which no cell here does"
-        ));
-    }
+    let functions = functions(node, directions)?;
     let input = |place: usize| inputs.get(place).and_then(Option::as_ref);
     let constant = |place: usize, name: &str| match input(place) {
         Some(Value::Constant(tensor)) => Ok(Some(tensor)),
@@ -103,7 +98,7 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         None => return Err("its input is missing".to_owned()),
     };
     match &follower.parts[x.part] {
-        Part::Input { is_whole: false, .. } | Part::Embedding { .. } | Part::Lstm { .. } => {}
+        Part::Input { is_whole: false, .. } | Part::Embedding { .. } | Part::Lstm { .. } | Part::Added { .. } => {}
         Part::Input { .. } => return Err("it reads whole numbers without an embedding".to_owned()),
         Part::Final { .. } => return Err("it reads a final state, not steps".to_owned()),
         Part::Linear { .. } => {
@@ -146,10 +141,17 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         r: r.floats().unwrap_or(&[]),
         b: b.and_then(Tensor::floats),
         p: p.and_then(Tensor::floats),
-        coupled: node.int("input_forget").unwrap_or(0) != 0,
+        coupled: functions.is_none() && is_coupled(node),
     };
     let mut stack = weights.stack().map_err(|error| error.to_string())?;
     stack.reverse = reverse;
+    if let Some(functions) = &functions {
+        follower.notes.push(format!(
+            "{} has {functions}: such cells run here gate by gate, slowly, and no model of this program trains them",
+            node.describe()
+        ));
+    }
+    stack.functions = functions;
     let states = [5, 6].map(|place| initial(follower, input(place), batch_first, directions, hidden));
     let [h, c] = states;
     let mut state = State::zeros(stack.config(), 1);
@@ -181,15 +183,75 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
     Ok(vec![Value::Flow(Flow { part, axes }), states(true), states(false)])
 }
 
-/// Refuses all activations but those of every LSTM here.
-fn check_activations(node: &Node, directions: usize) -> Result<(), String> {
-    let names = node.strings("activations");
-    let known = ["Sigmoid", "Tanh", "Tanh"];
-    let is_known = |(place, name): (usize, &String)| name.eq_ignore_ascii_case(known[place % 3]);
-    if names.is_empty() || names.len() == 3 * directions && names.iter().enumerate().all(is_known) {
-        return Ok(());
+fn is_coupled(node: &Node) -> bool {
+    node.int("input_forget").unwrap_or(0) != 0
+}
+
+/// What the cells compute, where it is not what those of every LSTM here do.
+fn functions(node: &Node, directions: usize) -> Result<Option<CellFunctions>, String> {
+    // The largest number cuts off nothing: ONNX Runtime's value for none.
+    let clip = node.float("clip").filter(|clip| *clip != f32::MAX && *clip != f32::INFINITY);
+    if let Some(clip) = clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
+        return Err(format!("its clip is {clip}, and sums are cut off at a size above 0"));
     }
-    Err(format!("its activations are {}, where a cell here has Sigmoid, Tanh, Tanh", names.join(", ")))
+    let names = node.strings("activations");
+    if !names.is_empty() && names.len() != 3 * directions {
+        return Err(format!(
+            "its activations are {}, where each of {directions} directions has three: of the gates, of the candidate, of \
+             the cell",
+            names.join(", ")
+        ));
+    }
+    // Each takes the next of its kind, and those without attributes none.
+    let (mut alphas, mut betas) = (node.floats("activation_alpha").iter(), node.floats("activation_beta").iter());
+    let mut all = Vec::new();
+    for name in &names {
+        all.push(function(name, || alphas.next().copied(), || betas.next().copied())?);
+    }
+    for (left, attribute) in [(alphas.len(), "activation_alpha"), (betas.len(), "activation_beta")] {
+        if left > 0 {
+            return Err(format!(
+                "its {attribute} has {left} more than its activations {} take, so nothing says whose is whose",
+                names.join(", ")
+            ));
+        }
+    }
+    let mut of: Vec<[Function; 3]> = all.as_chunks::<3>().0.to_vec();
+    of.resize(directions, Function::PLAIN);
+    let is_plain = of.iter().all(|own| *own == Function::PLAIN) && clip.is_none();
+    Ok((!is_plain).then(|| CellFunctions { of, clip, input_forget: is_coupled(node) }))
+}
+
+/// A function by its name, which may be written anyhow, with the attributes that it takes; those that are not there are the
+/// standard's.
+fn function(
+    name: &str,
+    mut alpha: impl FnMut() -> Option<f32>,
+    mut beta: impl FnMut() -> Option<f32>,
+) -> Result<Function, String> {
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "sigmoid" => Function::Sigmoid,
+        "tanh" => Function::Tanh,
+        "relu" => Function::Relu,
+        "softsign" => Function::Softsign,
+        "softplus" => Function::Softplus,
+        "affine" => Function::Affine { alpha: alpha().unwrap_or(1.0), beta: beta().unwrap_or(0.0) },
+        "leakyrelu" => Function::LeakyRelu { alpha: alpha().unwrap_or(0.01) },
+        "thresholdedrelu" => Function::ThresholdedRelu { alpha: alpha().unwrap_or(1.0) },
+        "scaledtanh" => {
+            match (alpha(), beta()) {
+                (Some(alpha), Some(beta)) => Function::ScaledTanh { alpha, beta },
+                _ => {
+                    return Err("its ScaledTanh has no activation_alpha or activation_beta, and the standard has no values for \
+                            them"
+                    .to_owned());
+                }
+            }
+        }
+        "hardsigmoid" => Function::HardSigmoid { alpha: alpha().unwrap_or(0.2), beta: beta().unwrap_or(0.5) },
+        "elu" => Function::Elu { alpha: alpha().unwrap_or(1.0) },
+        _ => return Err(format!("its activation {name} is none of the standard's eleven")),
+    })
 }
 
 /// `sequence_lens`: an input, or the length of every row.
@@ -314,6 +376,8 @@ pub(super) fn both_directions(forward: &Part, backward: &Part) -> Option<Part> {
         return None;
     };
     let fits = below == other
+        && a.functions.is_none()
+        && b.functions.is_none()
         && !a.reverse
         && b.reverse
         && a.config() == b.config()

@@ -9,9 +9,12 @@
 //! [`scan`](super::scan). Coupled gates, i = 1 − f, are an input gate with the forget gate's parameters negated, for
 //! σ(−s) = 1 − σ(s): some programs ignore the attribute `input_forget`.
 
-use super::super::network::{Activation, Linear, Mixture, Network, NetworkError, Reads, Stack};
-use super::graph::{BATCH, Graph, OPSET, Size, TIME, int, ints, string, transposed};
-use super::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto, data};
+use super::super::network::{
+    Activation, CellFunctions, Function, Linear, Mixture, Network, NetworkError, Reads, Stack,
+};
+use super::graph::{BATCH, Graph, OPSET, Size, TIME, float, floats, int, ints, string, strings, transposed};
+use super::own;
+use super::proto::{AttributeProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, data};
 use super::scan::{Direction, cell};
 use crate::nn::config::{LstmConfig, Readout, Wiring};
 
@@ -77,13 +80,15 @@ pub(super) fn graph_of(network: &Network) -> Result<Graph, NetworkError> {
 pub(super) fn model_of(graph: Graph, network: &Network) -> ModelProto {
     let entry =
         |key: &str, value: &str| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+    let layers = network.stacks.iter().map(|stack| entry("layers", &stack.describe()));
+    let line = own::written(network).map(|line| entry(own::KEY, &line));
     ModelProto {
         ir_version: Some(IR),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
         producer_name: Some("lstm".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        graph: Some(graph.into_proto("lstm")),
-        metadata_props: network.stacks.iter().map(|stack| entry("layers", &stack.describe())).collect(),
+        graph: Some(graph.into_proto(own::KEY)),
+        metadata_props: line.into_iter().chain(layers).collect(),
         ..ModelProto::default()
     }
 }
@@ -156,7 +161,8 @@ fn write_layer(graph: &mut Graph, stack: &Stack, layer: usize, number: usize, x:
             (false, true) => "bidirectional",
             (false, false) => "forward",
         };
-        let attributes = vec![int("hidden_size", hidden as i64), string("direction", direction)];
+        let mut attributes = vec![int("hidden_size", hidden as i64), string("direction", direction)];
+        attributes.extend(stack.functions.iter().flat_map(functions));
         let y = format!("y{number}");
         graph.nodes_of("LSTM", &inputs, &[&y, &h_out, &c_out], attributes);
         let name = format!("hidden{number}");
@@ -219,12 +225,28 @@ fn write_layer(graph: &mut Graph, stack: &Stack, layer: usize, number: usize, x:
 }
 
 /// Whether the operator LSTM says the cells of a stack.
-fn is_operator(config: &LstmConfig) -> bool {
+pub(super) fn is_operator(config: &LstmConfig) -> bool {
     let variant = config.variant;
     config.projection.is_none()
         && config.readout == Readout::Hidden
         && !variant.layer_norm
         && variant.zoneout == Default::default()
+}
+
+/// The attributes that say what a cell computes, every α and β among them: programs have values of their own for those that are
+/// not there.
+fn functions(functions: &CellFunctions) -> Vec<AttributeProto> {
+    let all: Vec<Function> = functions.of.concat();
+    let names: Vec<&str> = all.iter().map(|function| function.name()).collect();
+    let (alphas, betas): (Vec<_>, Vec<_>) = all.iter().map(|function| function.attributes()).unzip();
+    let mut attributes = vec![strings("activations", &names)];
+    for (name, values) in [("activation_alpha", alphas), ("activation_beta", betas)] {
+        let values: Vec<f32> = values.into_iter().flatten().collect();
+        attributes.extend((!values.is_empty()).then(|| floats(name, &values)));
+    }
+    attributes.extend(functions.clip.map(|clip| float("clip", clip)));
+    attributes.extend(functions.input_forget.then(|| int("input_forget", 1)));
+    attributes
 }
 
 /// W, R, B and, with peepholes, P of the operator LSTM: both directions, gates in the order i, o, f, g.

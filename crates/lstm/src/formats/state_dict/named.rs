@@ -63,6 +63,7 @@ pub(in crate::formats) fn torch_lstms(network: &Network, has_module: bool) -> Re
 
 /// Refuses what `nn.LSTM` has not, and no module around it adds.
 fn check(stack: &Stack, has_module: bool) -> Result<(), NetworkError> {
+    stack.refuse_functions("PyTorch's nn.LSTM")?;
     let config = stack.config();
     if config.residual && !has_module && config.variant.is_plain() {
         return Err(NetworkError::Unfit(
