@@ -147,7 +147,7 @@ fn units(inspection: &Inspection, layer: usize, window: Window, out: &mut dyn Wr
     busiest.sort_by(|a, b| remembers(*b).total_cmp(&remembers(*a)));
     writeln!(
         out,
-        "layer {}: cells of the {} units that move most, and for how many tokens they remember",
+        "layer {}: the {} cells that move most, and for how many tokens they remember",
         layer + 1,
         busiest.len()
     )?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use lstm::nn::precision::Weights;
 use lstm_serve::Settings;
 
 use crate::measured::open;
@@ -32,6 +33,10 @@ pub struct Serve {
     /// The file with the token that clients have to send as their API key [default: that of LSTM_SERVE_TOKEN, or none]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The weights that every token reads, of a text that is written and of one that is scored: f32, bf16 (half the bytes), int8
+    /// (a quarter, with a scale a row) [default: as each model has them]
+    #[arg(long, value_name = "KIND")]
+    weights: Option<Weights>,
     /// A folder of runs that the page shows while they train [default: none]
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
@@ -91,7 +96,10 @@ pub fn run(options: Serve) -> Result<ExitCode> {
         runs: options.runs,
     };
     let signals = Signals::watch()?;
-    let models = options.models.iter().map(|model| named(model)).collect::<Result<Vec<_>>>()?;
+    let mut models = options.models.iter().map(|model| named(model)).collect::<Result<Vec<_>>>()?;
+    if let Some(weights) = options.weights {
+        models.iter_mut().for_each(|(_, model)| model.weights = weights);
+    }
     signals.begin();
     lstm_serve::serve(models, settings, signals.stop.clone(), |address| {
         // The one line of standard output, so that a program that starts this one can read it.

@@ -4,6 +4,8 @@
 mod adapt;
 /// Measuring the machine.
 mod bench;
+/// Pages in a browser that is told what to do.
+mod browser;
 /// Curves for TensorBoard.
 mod curves;
 /// Getting corpora from a server on this machine.

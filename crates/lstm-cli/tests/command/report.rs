@@ -1,24 +1,13 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::browser::{CHROMIUM, program};
 use crate::{TINY, folder, line, trained};
-
-/// The browser that pages are looked at with, if this machine has one.
-fn chromium() -> Option<PathBuf> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&paths).flat_map(|path| names.map(|name| path.join(name))).find(|path| path.is_file());
-    if found.is_none() {
-        eprintln!("skipped: there is no Chromium on this machine");
-    }
-    found
-}
 
 /// The document of a page after its script ran, at this width, and what the browser's console says.
 pub fn seen(page: &Path, width: usize, dark: bool) -> Option<(String, Vec<String>)> {
     let profile = tempfile::tempdir().unwrap();
-    let mut command = Command::new(chromium()?);
+    let mut command = Command::new(program(&CHROMIUM)?);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]);
     command.args(["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]);
     command.arg(format!("--user-data-dir={}", profile.path().display()));

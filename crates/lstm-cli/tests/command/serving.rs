@@ -46,8 +46,13 @@ impl Server {
     }
 
     fn start_with(folder: &Path, options: &str, token: Option<&str>) -> Self {
-        let mut command = command(folder, &["serve", "run", "--port", "0"]);
-        command.args(options.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::of(folder, &format!("run {options}"), token)
+    }
+
+    /// models: with their options.
+    fn of(folder: &Path, models: &str, token: Option<&str>) -> Self {
+        let mut command = command(folder, &["serve", "--port", "0"]);
+        command.args(models.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.env_remove("LSTM_SERVE_TOKEN");
         if let Some(token) = token {
             command.env("LSTM_SERVE_TOKEN", token);
@@ -470,4 +475,38 @@ fn the_page_works_in_a_browser() {
     let said = Said::new(output);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     eprint!("{}", said.out);
+}
+
+/// A model file by itself, its run gone; and weights of fewer bits, of a file that has them and of one that is asked for them.
+#[test]
+fn a_model_file_is_served_and_in_weights_of_fewer_bits() {
+    let folder = trained("");
+    let path = folder.path();
+    let body = json!({"prompt": "the cat sees a dog", "echo": true, "temperature": 0, "max_tokens": 12, "logprobs": 1});
+    let asked = |models: &str| {
+        let server = Server::of(path, models, None);
+        let models = server.get("/v1/models").json();
+        let answer = server.complete(&body);
+        let choice = &answer["choices"][0];
+        let logs = choice["logprobs"]["token_logprobs"].as_array().unwrap().clone();
+        (models["data"][0]["id"].clone(), choice["text"].clone(), logs)
+    };
+    assert_eq!(line(path, "quantize run small.safetensors").code, Some(0));
+    let (_, text, logs) = asked("run");
+    let narrow = ["bf16", "int8"].map(|weights| asked(&format!("run --weights {weights}")).2);
+    std::fs::rename(path.join("run/model.safetensors"), path.join("alone.safetensors")).unwrap();
+    std::fs::remove_dir_all(path.join("run")).unwrap();
+    assert_eq!(asked("alone.safetensors"), (json!("alone"), text.clone(), logs.clone()));
+    assert_eq!(asked("named=alone.safetensors --weights f32"), (json!("named"), text, logs.clone()));
+    // Bytes are the same bytes, whoever rounds them; and near the numbers that they were.
+    assert_eq!(asked("small.safetensors").2, narrow[1]);
+    // Of the prompt, which is the same text; of its first token there may be nothing to say.
+    let far = |narrow: &[Value]| {
+        let both = narrow.iter().zip(&logs).take(5).filter_map(|(a, b)| Some((a.as_f64()? - b.as_f64()?).abs()));
+        both.fold(0.0, f64::max)
+    };
+    assert!(far(&narrow[0]) > 0.0 && far(&narrow[0]) < 0.05, "{narrow:?} {logs:?}");
+    assert!(far(&narrow[1]) > 0.0 && far(&narrow[1]) < 0.2, "{narrow:?} {logs:?}");
+    let said = line(path, "serve alone.safetensors --weights int4");
+    assert!(said.code == Some(2) && said.err.contains("f32, bf16, int8"), "{}", said.err);
 }
