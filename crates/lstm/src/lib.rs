@@ -15,6 +15,8 @@
 //! | [`model`] | embedding → LSTM → readout → loss: [`LanguageModel`]; what is added to the loss |
 //! | [`optim`] | optimizers, the learning rate over a run, averages of the weights |
 //! | [`text`] | tokenizers, corpora, batches, the built-in language |
+//! | [`data`] | tables, time stamps, sequences of numbers |
+//! | [`forecast`] | what comes next in a table with a time column |
 //! | [`run`] | a run's settings, its presets, the files of its folder |
 //! | [`mod@train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
 //! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
@@ -56,7 +58,9 @@ pub mod adapt;
 pub mod bench;
 pub mod cell;
 mod coder;
+pub mod data;
 pub mod evaluate;
+pub mod forecast;
 pub mod formats;
 mod free_memory;
 pub mod generate;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::data::DataError;
 use crate::formats::FormatError;
 use crate::nn::config::ConfigError;
 use crate::text::TextError;
@@ -17,6 +18,9 @@ pub enum TrainError {
     /// A text.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A table, or sequences of numbers.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A model or checkpoint file.
     #[error(transparent)]
     Format(#[from] FormatError),

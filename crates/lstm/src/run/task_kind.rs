@@ -22,13 +22,15 @@ pub enum TaskKind {
     Language,
     /// A label for each text or sequence.
     Classify,
+    /// What comes next in a table with time stamps.
+    Forecast,
 }
 
-named!(TaskKind, "task", "language" => Language, "classify" => Classify);
+named!(TaskKind, "task", "language" => Language, "classify" => Classify, "forecast" => Forecast);
 
 impl TaskKind {
     /// Every task.
-    pub const ALL: [Self; 2] = [Self::Language, Self::Classify];
+    pub const ALL: [Self; 3] = [Self::Language, Self::Classify, Self::Forecast];
 
     /// The task of a run folder or a model file. What says none is of language, as is what is no model of this program: who opens it says
     /// what it is.
