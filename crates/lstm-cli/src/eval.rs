@@ -42,6 +42,10 @@ pub struct Eval {
     /// [default: whole segments, in f32]
     #[arg(long, value_name = "KIND", conflicts_with_all = ["adapt", "tune"])]
     weights: Option<Weights>,
+    /// Of a forecast: measure the last so many, one horizon after the other up to the table's end [default: all after the model's
+    /// validation; without a table those of its test part]
+    #[arg(long, value_name = "K", requires = "file")]
+    pub backtest: Option<usize>,
     /// Print one JSON object [default: a sentence]
     #[arg(long)]
     pub json: bool,

@@ -200,23 +200,26 @@ struct OfTask {
     options: &'static [&'static str],
 }
 
-const OF_TASK: [OfTask; 1] = [OfTask {
-    command: "eval",
-    task: TaskKind::Language,
-    options: &[
-        "lossy",
-        "baseline",
-        "adapt",
-        "tune",
-        "cache-theta",
-        "cache-weight",
-        "cache-window",
-        "dynamic-rate",
-        "dynamic-decay",
-        "dynamic-segment",
-        "weights",
-    ],
-}];
+const OF_TASK: [OfTask; 2] = [
+    OfTask { command: "eval", task: TaskKind::Forecast, options: &["backtest"] },
+    OfTask {
+        command: "eval",
+        task: TaskKind::Language,
+        options: &[
+            "lossy",
+            "baseline",
+            "adapt",
+            "tune",
+            "cache-theta",
+            "cache-weight",
+            "cache-window",
+            "dynamic-rate",
+            "dynamic-decay",
+            "dynamic-segment",
+            "weights",
+        ],
+    },
+];
 
 /// Refuses an option that is of models of another task than the one that is given as `run`.
 fn refuse_of_task(command: &clap::Command, matches: &ArgMatches, is_given: impl Fn(&str) -> bool) -> Result<()> {

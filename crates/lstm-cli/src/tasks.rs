@@ -8,8 +8,12 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use lstm::run::TaskKind;
 
+use crate::forecast_train::TrainForecast;
 use crate::sequence_train::TrainSequence;
-use crate::{eval, eval_sequence, predict_sequence, sequence_train, show, show_sequence};
+use crate::{
+    eval, eval_forecast, eval_sequence, forecast_train, predict_forecast, predict_sequence, sequence_train, show,
+    show_forecast, show_sequence,
+};
 
 /// The task of `lstm train`: that of `--task`, or of the run that `--resume` names. What cannot be found out is left to who parses the
 /// arguments or opens the run.
@@ -39,6 +43,7 @@ pub fn train_command(task: TaskKind, train: clap::Command) -> clap::Command {
     match task {
         TaskKind::Language => crate::defaults::shown(train),
         TaskKind::Classify => sequence_train::shown(TrainSequence::augment_args(clap::Command::new("train"))),
+        TaskKind::Forecast => forecast_train::shown(TrainForecast::augment_args(clap::Command::new("train"))),
     }
 }
 
@@ -53,6 +58,7 @@ pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
     match task {
         TaskKind::Language => bail!("a language model is trained by its own options"),
         TaskKind::Classify => sequence_train::run(task, TrainSequence::from_arg_matches(given)?),
+        TaskKind::Forecast => forecast_train::run(&TrainForecast::from_arg_matches(given)?),
     }
 }
 
@@ -61,6 +67,7 @@ pub fn evaluate(options: eval::Eval) -> Result<ExitCode> {
     match TaskKind::of(&options.run)? {
         TaskKind::Language => eval::run(options),
         TaskKind::Classify => eval_sequence::run(&options),
+        TaskKind::Forecast => eval_forecast::run(&options),
     }
 }
 
@@ -73,6 +80,7 @@ pub fn predict(options: crate::predict::Predict) -> Result<ExitCode> {
             options.model.display()
         ),
         TaskKind::Classify => predict_sequence::run(&options),
+        TaskKind::Forecast => predict_forecast::run(&options),
     }
 }
 
@@ -84,5 +92,6 @@ pub fn show(options: show::Show) -> Result<ExitCode> {
     match TaskKind::of(run)? {
         TaskKind::Language => show::run(options),
         TaskKind::Classify => show_sequence::run(run, options.json),
+        TaskKind::Forecast => show_forecast::run(run, options.json),
     }
 }

@@ -13,6 +13,8 @@ mod curves;
 mod data;
 /// Going on from a trained model on another text.
 mod fine_tuning;
+/// Forecasts: trained, made, measured, and tables that are refused.
+mod forecast;
 /// Files of other programs: shown, converted, refused.
 mod foreign;
 /// What generation writes and says.
