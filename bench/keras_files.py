@@ -3,7 +3,7 @@
     KERAS_BACKEND=torch python bench/keras_files.py [--draws 40] [--seed 1]
 
 Needs keras (3.15), torch (2.15), h5py and safetensors; builds the command and the example `network` itself. Of each drawn model
-(Sequential or Functional; layers, directions, sizes, biases, stored form, dropout, what is read out, Dense alone or in a
+(Sequential or Functional; layers, directions, sizes, biases, stored form, dropout, residual sums, what is read out, Dense alone or in a
 TimeDistributed, its activation):
 
 - Keras saves it as .keras and .h5, and its weights as .weights.h5; this program reads all three: outputs are compared, each to 1e-5 of
@@ -34,6 +34,16 @@ TOLERANCE = 1e-5
 
 
 def draw_model(rng):
+    draw = draw_chain(rng)
+    # Layers of one kind, so that their sizes agree.
+    residual = draw["functional"] and len(draw["layers"]) > 1 and rng.random() < 0.6
+    if residual:
+        first = draw["layers"][0]
+        draw["layers"] = [lstm | {"units": first["units"], "both": first["both"]} for lstm in draw["layers"]]
+    return draw | {"residual": residual}
+
+
+def draw_chain(rng):
     return {
         "vocabulary": rng.choice([0, 11]),
         "input": rng.choice([1, 3, 7, 16]),
@@ -110,9 +120,14 @@ def build(draw, form):
     entrance = keras.Input(shape, dtype="int32" if draw["vocabulary"] else form.removeprefix("mixed_"))
     if not draw["functional"]:
         return keras.Sequential([entrance, *chain])
-    x = entrance
+    x, number = entrance, 0
     for layer in chain:
-        x = layer(x)
+        below, x = x, layer(x)
+        if isinstance(layer, (layers.LSTM, layers.Bidirectional)):
+            number += 1
+            is_final = draw["final"] and number == len(draw["layers"])
+            if draw["residual"] and number > 1 and not is_final:
+                x = layers.Add(dtype=form)([x, below] if number % 2 else [below, x])
     return keras.Model(entrance, x)
 
 
@@ -154,7 +169,7 @@ def check(draw, folder, lstm, example):
     apart = [compare(".keras", ours(folder / "theirs.keras"), expected, draw)]
     stored.save(folder / "theirs.h5")
     apart.append(compare(".h5", ours(folder / "theirs.h5"), expected, draw))
-    told = draw["final"] or any(dense["activation"] for dense in draw["dense"])
+    told = draw["residual"] or draw["final"] or any(dense["activation"] for dense in draw["dense"])
     stored.save_weights(folder / "theirs.weights.h5")
     compared = 2
     if not told:
@@ -173,7 +188,7 @@ def check(draw, folder, lstm, example):
         assert done.returncode == 0, done.stderr
     back = keras.saving.load_model(folder / "ours.keras")
     plain = {
-        "functional": False,
+        "functional": draw["residual"],
         "layers": [lstm | {"bias": True, "dropout": 0.0} for lstm in draw["layers"]],
         "dense": [dense | {"wrapped": False} for dense in draw["dense"]],
     }

@@ -318,7 +318,7 @@ fn functional(layers: &[Layer], entrance: Value, input: &Value, dtype: &str) -> 
         "module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional",
         "config": {
             "name": "functional", "trainable": true, "layers": all,
-            "input_layers": [[INPUT, 0, 0]], "output_layers": [[last, 0, 0]],
+            "input_layers": [INPUT, 0, 0], "output_layers": [last, 0, 0],
         },
         "build_config": {"input_shape": null},
     })
