@@ -102,11 +102,17 @@ pub(crate) unsafe fn word_panel<S: Simd>(
     panel: *mut f32,
 ) {
     let source = source.at(ks.start, columns.start);
-    simd.call(Panel { words, source, depth: ks.len(), columns: columns.len(), panel });
+    let (depth, columns) = (ks.len(), columns.len());
+    if words.split {
+        simd.call(Panel::<true> { words, source, depth, columns, panel });
+    } else {
+        simd.call(Panel::<false> { words, source, depth, columns, panel });
+    }
 }
 
-/// A panel to pack: the first `depth` rows and `columns` columns of `source`.
-struct Panel {
+/// A panel to pack: the first `depth` rows and `columns` columns of `source`. Whether in two parts is a constant: the other way would
+/// cost a tenth of a product of few rows.
+struct Panel<const SPLIT: bool> {
     words: Words,
     source: Source,
     depth: usize,
@@ -114,12 +120,13 @@ struct Panel {
     panel: *mut f32,
 }
 
-impl Kernel for Panel {
+impl<const SPLIT: bool> Kernel for Panel<SPLIT> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { words, source, depth, columns, panel } = self;
+        let words = Words { split: SPLIT, ..words };
         let (single, width) = (words.single(depth), PANEL * S::LANES);
         for first in (0..width).step_by(S::LANES) {
             let count = columns.saturating_sub(first).min(S::LANES);
@@ -151,12 +158,14 @@ impl Kernel for Panel {
                         let at = from.wrapping_add(2 * word + lane * source.column);
                         let [rounded, rest] = words_along(simd, words, at, depth.saturating_sub(2 * word));
                         simd.store(squares[0].0.as_mut_ptr().add(lane * S::LANES), rounded);
-                        simd.store(squares[1].0.as_mut_ptr().add(lane * S::LANES), rest);
+                        if SPLIT {
+                            simd.store(squares[1].0.as_mut_ptr().add(lane * S::LANES), rest);
+                        }
                     }
                 }
                 let (at, apart) = words.place(word, single);
                 for part in 0..words.parts() {
-                    let square = &squares[usize::from(Factor::Right.is_low(part))];
+                    let square = if Factor::Right.is_low(part) { &squares[1] } else { &squares[0] };
                     let to = to.wrapping_add((at + part * apart) * width);
                     // SAFETY: rows of words of the panel, as the caller promises.
                     unsafe { square.turn(simd, S::LANES.min(single - word), S::LANES, to, width) };
@@ -202,7 +211,9 @@ pub(crate) unsafe fn word_rows<S: Simd>(
                     let high = row(simd, from, source.column, 2 * (word + w) + 1, depth, count);
                     let [rounded, rest] = words_of(simd, words, low, high);
                     simd.store(squares[0].0.as_mut_ptr().add(w * S::LANES), rounded);
-                    simd.store(squares[1].0.as_mut_ptr().add(w * S::LANES), rest);
+                    if words.split {
+                        simd.store(squares[1].0.as_mut_ptr().add(w * S::LANES), rest);
+                    }
                 }
             }
             let (at, apart) = words.place(word, single);
