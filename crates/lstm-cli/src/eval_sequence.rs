@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use lstm::measures::bag_of_words::{BagOfWords, frequencies};
+use lstm::measures::bag_of_words::{BagOfWords, frequencies, most_frequent_tags};
 use lstm::measures::classes::ClassMeasures;
+use lstm::measures::entities::{EntityMeasures, are_entities};
+use lstm::run::TaskKind;
 use lstm::run::saved::Origin;
 use lstm::sequence::config::SequenceConfig;
 use lstm::sequence::data::{Examples, SequenceDataset};
@@ -17,80 +19,153 @@ use crate::eval::Eval;
 use crate::output::{best, count, talk, use_threads};
 use crate::progress::during;
 
+/// The figures of one who predicts.
+struct Figures {
+    classes: ClassMeasures,
+    /// Of labels of entities.
+    entities: Option<EntityMeasures>,
+}
+
 /// A model on some examples, and what counting reaches on them.
 pub struct Measured {
-    model: ClassMeasures,
-    /// The most frequent label, and a logistic regression; none where the training data are not at hand.
-    baselines: Option<[(&'static str, ClassMeasures); 2]>,
+    model: Figures,
+    /// None where the training data are not at hand.
+    baselines: Option<[(&'static str, Figures); 2]>,
     seconds: f64,
 }
 
 /// Measures a model, and baselines of its training data where those are at hand.
 pub fn measure(run: &LoadedSequence, examples: &Examples, data: Option<&SequenceDataset>) -> Measured {
-    let (sequences, classes, several) = (&examples.sequences, run.config.labels.len(), run.config.several);
-    let measured = |predict: &mut dyn FnMut(usize) -> Vec<f32>| {
-        let mut measures = ClassMeasures::new(classes);
-        for at in 0..sequences.len() {
-            let probabilities = predict(at);
-            match sequences.labels(at) {
-                labels if several => measures.add_several(&probabilities, labels),
-                labels => measures.add(&probabilities, labels[0] as usize),
-            }
-        }
-        measures
-    };
+    let (sequences, classes) = (&examples.sequences, run.config.labels.len());
     let started = Instant::now();
     let predictions = run.predict_sequences(sequences);
-    let model = measured(&mut |at| predictions[at].probabilities.clone());
     let seconds = started.elapsed().as_secs_f64();
+    let measured = |predict: &dyn Fn(usize) -> Vec<f32>| of_examples(&run.config, examples, predict);
+    let model = measured(&|at| predictions[at].probabilities.clone());
     let baselines = data.map(|data| {
         let train = &data.train;
         let labels = (0..train.sequences.len()).map(|at| train.sequences.labels(at));
-        let shares = frequencies(labels.clone(), classes);
-        let bag = BagOfWords::fit(train.texts.iter().map(String::as_str).zip(labels), classes, several);
-        [
-            ("most frequent label", measured(&mut |_| shares.clone())),
-            ("bag of words", measured(&mut |at| bag.predict(&examples.texts[at]))),
-        ]
+        let shares = match run.config.task {
+            TaskKind::Tag => frequencies(labels.clone().flat_map(|labels| labels.chunks(1)), classes),
+            _ => frequencies(labels.clone(), classes),
+        };
+        if run.config.task == TaskKind::Tag {
+            let of_words = train.words.iter().map(Vec::as_slice);
+            let tag = most_frequent_tags(of_words.zip(labels), classes);
+            let sure = |label: u32| (0..classes).map(move |at| f32::from(u8::from(at == label as usize)));
+            let of_words = |at: usize| examples.words[at].iter().flat_map(|word| sure(tag(word))).collect();
+            [
+                ("most frequent label", measured(&|at| shares.repeat(sequences.labels(at).len()))),
+                ("most frequent of word", measured(&of_words)),
+            ]
+        } else {
+            let texts = train.texts.iter().map(String::as_str);
+            let bag = BagOfWords::fit(texts.zip(labels), classes, run.config.several);
+            [
+                ("most frequent label", measured(&|_| shares.clone())),
+                ("bag of words", measured(&|at| bag.predict(&examples.texts[at]))),
+            ]
+        }
     });
     Measured { model, baselines, seconds }
+}
+
+/// The figures of one who predicts these probabilities of each example, `[C]` or `[words, C]`.
+fn of_examples(config: &SequenceConfig, examples: &Examples, predict: &dyn Fn(usize) -> Vec<f32>) -> Figures {
+    let (sequences, classes) = (&examples.sequences, config.labels.len());
+    let mut measures = ClassMeasures::new(classes);
+    let is_tagged = config.task == TaskKind::Tag;
+    let mut entities =
+        (is_tagged && are_entities(config.labels.iter().map(String::as_str))).then(EntityMeasures::default);
+    for at in 0..sequences.len() {
+        let (probabilities, labels) = (predict(at), sequences.labels(at));
+        if is_tagged {
+            let name = |label: usize| config.labels[label].as_str();
+            let mut predicted = Vec::new();
+            for (probabilities, label) in probabilities.chunks(classes).zip(labels) {
+                measures.add(probabilities, *label as usize);
+                let likeliest = (0..classes).rev().max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]));
+                predicted.push(name(likeliest.unwrap_or(0)));
+            }
+            if let Some(entities) = &mut entities {
+                let right: Vec<&str> = labels.iter().map(|label| name(*label as usize)).collect();
+                entities.add(&right, &predicted);
+            }
+        } else if config.several {
+            measures.add_several(&probabilities, labels);
+        } else {
+            measures.add(&probabilities, labels[0] as usize);
+        }
+    }
+    Figures { classes: measures, entities }
+}
+
+impl Figures {
+    /// The figure by which models are compared.
+    fn first(&self, several: bool) -> f64 {
+        match &self.entities {
+            Some(entities) => entities.all().f1,
+            None if several => self.classes.micro_f1(),
+            None => self.classes.accuracy(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut object = json!({
+            "accuracy": self.classes.accuracy(),
+            "macro_f1": self.classes.macro_f1(),
+            "micro_f1": self.classes.micro_f1(),
+            "ece": self.classes.calibration_error(),
+            "loss": self.classes.loss(),
+        });
+        if let Some(entities) = &self.entities {
+            object["entities"] = json!(entities.all());
+        }
+        object
+    }
+
+    fn row(&self, name: &str) -> String {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        let entities = self.entities.as_ref().map(|entities| {
+            let score = entities.all();
+            format!(" {:>9} {:>9} {:>9}", percent(score.precision), percent(score.recall), percent(score.f1))
+        });
+        format!(
+            "{name:<25} {:>9} {:>9} {:>9} {:>7} {:>7.3}{}",
+            percent(self.classes.accuracy()),
+            percent(self.classes.macro_f1()),
+            percent(self.classes.micro_f1()),
+            percent(self.classes.calibration_error()),
+            self.classes.loss(),
+            entities.unwrap_or_default()
+        )
+    }
 }
 
 impl Measured {
     /// The baselines that are no worse.
     fn unbeaten(&self, several: bool) -> Vec<&'static str> {
-        let figure = |measures: &ClassMeasures| if several { measures.micro_f1() } else { measures.accuracy() };
+        let own = self.model.first(several);
         let baselines = self.baselines.iter().flatten();
-        baselines.filter(|(_, measures)| figure(measures) >= figure(&self.model)).map(|(name, _)| *name).collect()
+        baselines.filter(|(_, figures)| figures.first(several) >= own).map(|(name, _)| *name).collect()
     }
 
     /// As a JSON object.
     pub fn json(&self, config: &SequenceConfig) -> Value {
-        let figures = |measures: &ClassMeasures| {
-            json!({
-                "accuracy": measures.accuracy(),
-                "macro_f1": measures.macro_f1(),
-                "micro_f1": measures.micro_f1(),
-                "ece": measures.calibration_error(),
-                "loss": measures.loss(),
-            })
-        };
-        let mut object = figures(&self.model);
-        object["examples"] = self.model.examples().into();
+        let mut object = self.model.json();
+        let classes = &self.model.classes;
+        object["examples"] = classes.examples().into();
         object["seconds"] = self.seconds.into();
-        object["labels"] = config
-            .labels
-            .iter()
-            .enumerate()
-            .map(|(at, label)| (label.clone(), json!(self.model.of_class(at))))
-            .collect();
+        let labels = config.labels.iter().enumerate();
+        object["labels"] = labels.map(|(at, label)| (label.clone(), json!(classes.of_class(at)))).collect();
+        if let Some(entities) = &self.model.entities {
+            object["types"] = entities.of_types().map(|(kind, score)| (kind.to_owned(), json!(score))).collect();
+        }
         if !config.several {
-            object["confusion"] = self.model.confusion().map(|row| json!(row)).collect();
+            object["confusion"] = classes.confusion().map(|row| json!(row)).collect();
         }
         object["baselines"] = match &self.baselines {
-            Some(baselines) => {
-                baselines.iter().map(|(name, measures)| ((*name).to_owned(), figures(measures))).collect()
-            }
+            Some(baselines) => baselines.iter().map(|(name, figures)| ((*name).to_owned(), figures.json())).collect(),
             None => Value::Null,
         };
         object["beats_baselines"] = self.baselines.as_ref().map(|_| self.unbeaten(config.several).is_empty()).into();
@@ -99,35 +174,26 @@ impl Measured {
 
     /// A table of the model and the baselines on the data `name`.
     pub fn print(&self, out: &mut impl Write, name: &str, config: &SequenceConfig) -> Result<()> {
-        let examples = count(self.model.examples(), "example");
+        let thing = if config.task == TaskKind::Tag { "word" } else { "example" };
+        let examples = count(self.model.classes.examples(), thing);
         let head = if config.several { "all right" } else { "accuracy" };
+        let entities = if self.model.entities.is_some() { " precision    recall entity F1" } else { "" };
         writeln!(
             out,
-            "{:<22} {head:>9} {:>9} {:>9} {:>7} {:>7}",
+            "{:<25} {head:>9} {:>9} {:>9} {:>7} {:>7}{entities}",
             format!("{name}, {examples}"),
             "macro F1",
             "micro F1",
             "ECE",
             "loss"
         )?;
-        let row = |name: &str, measures: &ClassMeasures| {
-            let percent = |share: f64| format!("{:.2}", 100.0 * share);
-            format!(
-                "{name:<22} {:>9} {:>9} {:>9} {:>7} {:>7.3}",
-                percent(measures.accuracy()),
-                percent(measures.macro_f1()),
-                percent(measures.micro_f1()),
-                percent(measures.calibration_error()),
-                measures.loss()
-            )
-        };
-        writeln!(out, "{}", row("  model", &self.model))?;
-        for (name, measures) in self.baselines.iter().flatten() {
-            writeln!(out, "{}", row(&format!("  {name}"), measures))?;
+        writeln!(out, "{}", self.model.row("  model"))?;
+        for (name, figures) in self.baselines.iter().flatten() {
+            writeln!(out, "{}", figures.row(&format!("  {name}")))?;
         }
         let unbeaten = self.unbeaten(config.several);
         if !unbeaten.is_empty() {
-            writeln!(out, "  the model does not beat the {}", unbeaten.join(" and the "))?;
+            writeln!(out, "  the model does not beat the baseline: {}", unbeaten.join(", "))?;
         }
         Ok(())
     }
@@ -135,21 +201,24 @@ impl Measured {
     /// How each label fares, and which are taken for which.
     fn print_labels(&self, out: &mut impl Write, config: &SequenceConfig) -> Result<()> {
         const MOST_COLUMNS: usize = 12;
-        let widest = config.labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5);
+        let widest = config.labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(6);
         writeln!(out, "{:<widest$} {:>9} {:>7} {:>7} {:>9}", "label", "precision", "recall", "F1", "examples")?;
-        for (at, label) in config.labels.iter().enumerate() {
-            let score = self.model.of_class(at);
+        let labels = config.labels.iter().enumerate().map(|(at, label)| (&label[..], self.model.classes.of_class(at)));
+        let scores: Vec<_> = match &self.model.entities {
+            Some(entities) => entities.of_types().collect(),
+            None => labels.collect(),
+        };
+        for (label, score) in scores {
             let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(|share| 100.0 * share);
             writeln!(out, "{label:<widest$} {precision:>9.2} {recall:>7.2} {f1:>7.2} {:>9}", score.support)?;
         }
         if config.several || config.labels.len() > MOST_COLUMNS {
             return Ok(());
         }
-        let width = widest.max(6);
-        let names = config.labels.iter().map(|label| format!(" {label:>width$}")).collect::<String>();
+        let names = config.labels.iter().map(|label| format!(" {label:>widest$}")).collect::<String>();
         writeln!(out, "{:<widest$}{names}   (columns: predicted)", "")?;
-        for (label, row) in config.labels.iter().zip(self.model.confusion()) {
-            let counts = row.iter().map(|count| format!(" {count:>width$}")).collect::<String>();
+        for (label, row) in config.labels.iter().zip(self.model.classes.confusion()) {
+            let counts = row.iter().map(|count| format!(" {count:>widest$}")).collect::<String>();
             writeln!(out, "{label:<widest$}{counts}")?;
         }
         Ok(())
@@ -168,7 +237,8 @@ pub fn run(options: &Eval) -> Result<ExitCode> {
     let (name, examples) = match (&options.file, &data) {
         (Some(file), _) => {
             read = run.read(file)?;
-            (file.display().to_string(), &read)
+            let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            (name, &read)
         }
         (None, None) => bail!(
             "{} is a model by itself, without data of its own; give the data to measure it on, or the folder of its run",
@@ -188,6 +258,13 @@ pub fn run(options: &Eval) -> Result<ExitCode> {
         talk(
             "note     no baselines: a model file does not say where its training data lie; the folder of its run does",
         );
+    }
+    if examples.cut > 0 {
+        talk(format_args!(
+            "note     of {} only the first {} tokens are read and measured",
+            count(examples.cut as u64, "example"),
+            run.config.longest
+        ));
     }
     let training = data.as_ref().and_then(|data| data.as_ref().ok());
     let measured = during("measuring", || measure(&run, examples, training));

@@ -1,12 +1,14 @@
-//! `lstm predict` with a model over sequences: the label of each text, and the probability of each label.
+//! `lstm predict` with a model over sequences: the label of each text or word, and how sure of it the model is.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use lstm::run::TaskKind;
 use lstm::sequence::Pooling;
 use lstm::sequence::read::{Form, Wanted, read_file, read_line};
+use lstm::sequence::read_tags::{read_sentences, words};
 use lstm::sequence::saved::{LoadedSequence, Prediction};
 use serde_json::{Map, json};
 
@@ -20,11 +22,11 @@ const TOGETHER: usize = 4096;
 pub fn run(options: &Predict) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let run = LoadedSequence::open(&options.model)?;
-    if options.attention && run.config.model.pooling != Pooling::Attention {
-        bail!("--attention is of a model that is pooled by attention, and this one is by {}", run.config.model.pooling);
+    if options.attention && run.config.model.pooling != Some(Pooling::Attention) {
+        bail!("--attention is of a model that is pooled by attention, and this one is not; leave it out");
     }
     let out = std::io::stdout().lock();
-    let mut writer = Answers { run: &run, options, out };
+    let mut writer = Answers { run: &run, options, sentences: 0, out };
     writer.begin()?;
     if options.file == Path::new("-") {
         stream(&mut writer)?;
@@ -38,6 +40,9 @@ pub fn run(options: &Predict) -> Result<ExitCode> {
 fn file(writer: &mut Answers<impl Write>) -> Result<()> {
     let (run, options) = (writer.run, writer.options);
     let form = Form::of(&options.file);
+    if run.config.task == TaskKind::Tag {
+        return sentences(writer);
+    }
     if form == Form::Lines && options.text.is_some() {
         bail!(
             "--text names a column, and {} is read as lines of text, which have none; leave it out",
@@ -57,6 +62,35 @@ fn file(writer: &mut Answers<impl Write>) -> Result<()> {
     }
     for texts in texts.chunks(TOGETHER) {
         writer.answer(texts)?;
+    }
+    Ok(())
+}
+
+/// A file of sentences: columns with the model's labels, JSON lines, or a sentence a line.
+fn sentences(writer: &mut Answers<impl Write>) -> Result<()> {
+    let (run, options) = (writer.run, writer.options);
+    let own = &run.config.data;
+    let wanted = |labels| Wanted {
+        text: options.text.as_deref().or(own.text.as_deref()),
+        label: own.label.as_deref(),
+        labels,
+        lossy: options.lossy,
+        ..Wanted::default()
+    };
+    let labelled = read_sentences(&options.file, wanted(true)).ok().filter(|records| {
+        let known = |label: &String| run.config.labels.contains(label);
+        Form::of(&options.file) != Form::JsonLines && records.iter().all(|record| record.labels.iter().all(known))
+    });
+    let records = match labelled {
+        Some(records) => {
+            talk("note     it has columns with labels of the model, which are not read as words");
+            records
+        }
+        None => read_sentences(&options.file, wanted(false))?,
+    };
+    let sentences: Vec<Vec<String>> = records.into_iter().map(|record| record.words).collect();
+    for sentences in sentences.chunks(TOGETHER) {
+        writer.answer_words(sentences)?;
     }
     Ok(())
 }
@@ -88,7 +122,11 @@ fn stream(writer: &mut Answers<impl Write>) -> Result<()> {
         // A key makes lines of standard input JSON objects.
         let form = if writer.options.text.is_some() { Form::JsonLines } else { Form::Lines };
         let text = read_line(line, form, writer.options.text.as_deref())?;
-        writer.answer(&[text])?;
+        if writer.run.config.task == TaskKind::Tag {
+            writer.answer_words(&[words(&text)])?;
+        } else {
+            writer.answer(&[text])?;
+        }
         writer.out.flush()?;
     }
 }
@@ -97,15 +135,50 @@ fn stream(writer: &mut Answers<impl Write>) -> Result<()> {
 struct Answers<'a, W> {
     run: &'a LoadedSequence,
     options: &'a Predict,
+    /// The sentences answered so far.
+    sentences: usize,
     out: W,
 }
 
 impl<W: Write> Answers<'_, W> {
     /// The header of CSV.
     fn begin(&mut self) -> Result<()> {
-        if !self.options.json {
+        if self.run.config.task == TaskKind::Tag {
+            if !self.options.json {
+                writeln!(self.out, "sentence,word,label,probability")?;
+            }
+        } else if !self.options.json {
             let labels = self.run.config.labels.iter().map(|label| field(label));
             writeln!(self.out, "label,{}", labels.collect::<Vec<_>>().join(","))?;
+        }
+        Ok(())
+    }
+
+    /// The labels of the words of sentences: a row a word, or an object a sentence.
+    fn answer_words(&mut self, sentences: &[Vec<String>]) -> Result<()> {
+        let labels = &self.run.config.labels;
+        for (words, prediction) in sentences.iter().zip(self.run.tag(sentences)?) {
+            self.sentences += 1;
+            let tags = prediction.tags(labels.len());
+            let sure = |at: usize| prediction.probabilities[at * labels.len() + tags[at]];
+            let read = words.len().min(tags.len());
+            if read < words.len() {
+                let longest = self.run.config.longest;
+                talk(format_args!(
+                    "note     sentence {} has more than {longest} words, the rest of which has no labels",
+                    self.sentences
+                ));
+            }
+            if self.options.json {
+                let named: Vec<&str> = tags[..read].iter().map(|tag| labels[*tag].as_str()).collect();
+                let shares: Vec<f32> = (0..read).map(sure).collect();
+                writeln!(self.out, "{}", json!({"tokens": words, "tags": named, "probabilities": shares}))?;
+                continue;
+            }
+            for (at, word) in words.iter().take(read).enumerate() {
+                let label = field(&labels[tags[at]]);
+                writeln!(self.out, "{},{},{label},{:.4}", self.sentences, field(word), sure(at))?;
+            }
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! `lstm train --task classify`: from labelled texts to a trained model.
+//! `lstm train --task classify` and `tag`: from labelled texts or words to a trained model.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use lstm::nn::config::{HiddenSizes, InitScheme, Wiring};
@@ -10,6 +11,7 @@ use lstm::run::TaskKind;
 use lstm::sequence::Pooling;
 use lstm::sequence::config::{ClassWeights, SequenceConfig};
 use lstm::sequence::data::SequenceDataset;
+use lstm::sequence::plan::SequencePlan;
 use lstm::sequence::saved::LoadedSequence;
 use lstm::sequence::task::SequenceTask;
 use lstm::text::tokenizer::TokenizerKind;
@@ -28,12 +30,13 @@ use crate::train_options::{LengthOptions, Shares, set, shares};
 
 /// The options of `lstm train` of a task over sequences.
 #[derive(clap::Args)]
-#[command(about = "Train a model that gives each text a label")]
+#[command(about = "Train a model that gives each text, or each word, a label")]
 pub struct TrainSequence {
     /// The labelled texts: CSV or TSV with a header, JSON lines, lines of a label and a text, each also compressed (.gz, .zst); or a
-    /// folder with a folder for each class
+    /// folder with a folder for each class. Labelled words: columns with white space between them, a word a line and an empty line
+    /// between sentences; JSON lines of tokens and tags, or of a text and spans
     file: Option<PathBuf>,
-    /// What is learned: classify
+    /// What is learned: classify, a label for each text; tag, a label for each word
     #[arg(long, value_name = "TASK")]
     task: Option<TaskKind>,
     #[command(flatten)]
@@ -63,10 +66,10 @@ struct DataOptions {
     /// Percentages for training, validation and test [default: 90/10/0]
     #[arg(long, value_parser = shares, value_name = "A/B/C")]
     split: Option<Shares>,
-    /// The column, or the key, of the text [default: text]
+    /// The column, or the key, of the text; of columns without a header a number [default: text; the first]
     #[arg(long, value_name = "COL")]
     text: Option<String>,
-    /// The column, or the key, of the label [default: label]
+    /// The column, or the key, of the label; of columns without a header a number [default: label; the last]
     #[arg(long, value_name = "COL")]
     label: Option<String>,
     /// Let an example have several labels, or none, with this between them, and predict each by itself [default: exactly one]
@@ -108,6 +111,9 @@ struct ModelOptions {
     /// Embedding size
     #[arg(long)]
     embedding: Option<usize>,
+    /// Size of four vectors beside a word's embedding, of its first letters, its last two and three, and its shape; 0 for none
+    #[arg(long, value_name = "SIZE")]
+    spelling: Option<usize>,
     /// Let every layer also run from the last token to the first; --bidirectional=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     bidirectional: Option<bool>,
@@ -162,7 +168,7 @@ const SETTINGS: [(&str, &str); 24] = [
     ("longest", "/longest"),
     ("layers", "/model/lstm/layers"),
     ("hidden", "/model/lstm/hidden"),
-    ("embedding", "/model/lstm/input"),
+    ("spelling", "/model/spelling"),
     ("bidirectional", "/model/lstm/bidirectional"),
     ("wiring", "/model/lstm/wiring"),
     ("pooling", "/model/pooling"),
@@ -181,15 +187,42 @@ const SETTINGS: [(&str, &str); 24] = [
 ];
 
 /// The command with the defaults of its options in their help.
-pub fn shown(train: clap::Command) -> clap::Command {
+pub fn shown(task: TaskKind, train: clap::Command) -> clap::Command {
     let settings: Vec<(&str, &str)> = SETTINGS.into_iter().chain(TaskTraining::SETTINGS).collect();
-    crate::defaults::shown_by(train, &json!(SequenceConfig::usual(TaskKind::Classify)), &settings)
+    let usual = SequenceConfig::usual(task);
+    let train = crate::defaults::shown_by(train, &json!(usual), &settings).mut_arg("embedding", |argument| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        argument.help(format!("{help} [default: {}]", usual.model.embedding()))
+    });
+    if task != TaskKind::Tag {
+        return train;
+    }
+    NOT_OF_WORDS.into_iter().fold(train, |train, name| train.mut_arg(name, |argument| argument.hide(true)))
 }
+
+/// The options that have no part where each word has a label.
+const NOT_OF_WORDS: [&str; 4] = ["separator", "tokenizer", "split_punctuation", "pooling"];
 
 impl TrainSequence {
     /// The settings that the options come to, before the data are read.
     fn config(&self, task: TaskKind) -> Result<SequenceConfig> {
-        let mut config = SequenceConfig::usual(task);
+        self.over(SequenceConfig::usual(task))
+    }
+
+    /// The options laid over settings.
+    fn over(&self, mut config: SequenceConfig) -> Result<SequenceConfig> {
+        let task = config.task;
+        let given = [
+            ("--separator", self.data.separator.is_some()),
+            ("--tokenizer", self.data.tokenizer.is_some()),
+            ("--split-punctuation", self.data.split_punctuation.is_some()),
+            ("--pooling", self.model.pooling.is_some()),
+        ];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given && task == TaskKind::Tag) {
+            bail!(
+                "{option} has no part in --task tag: each word of the data is read as it stands and has one label; leave it out"
+            );
+        }
         let DataOptions { text, label, separator, split, lossy, .. } = &self.data;
         if separator.as_ref().is_some_and(String::is_empty) {
             bail!("--separator is empty; give what stands between labels, such as , or ;");
@@ -237,13 +270,16 @@ impl ModelOptions {
         if let Some(hidden) = &self.hidden {
             lstm.hidden = hidden.clone();
         }
-        set(&mut lstm.input, self.embedding);
         set(&mut lstm.bidirectional, self.bidirectional);
         set(&mut lstm.wiring, self.wiring);
         if lstm.layers == 1 && lstm.wiring != Wiring::Stacked {
             bail!("--wiring {} joins one layer to the next; it needs --layers of at least 2", lstm.wiring);
         }
-        set(&mut config.model.pooling, self.pooling);
+        let model = &mut config.model;
+        let [embedding, spelling] =
+            [self.embedding.unwrap_or(model.embedding()), self.spelling.unwrap_or(model.spelling)];
+        model.set_input(embedding, spelling);
+        model.pooling = self.pooling.or(model.pooling);
         set(&mut config.training.init.scheme, self.init);
         config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
         Ok(())
@@ -309,6 +345,19 @@ fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<T
     {
         bail!("--patience waits for a better validation, but there are no data for one; give them by --valid");
     }
+    let mut data = Arc::new(data);
+    if let Some(budget) = options.length.length().budget {
+        let plan =
+            during("trying choices", || SequencePlan::choose(&config, &data, budget, &|chosen| options.over(chosen)))?;
+        for line in &plan.why {
+            talk(format_args!("plan     {line}"));
+        }
+        config = plan.config;
+        // Choosing is a part of the time that there is.
+        if let Some(data) = Arc::get_mut(&mut data) {
+            data.seconds += plan.seconds;
+        }
+    }
     signals.begin();
     Ok(Trainer::begin_sequences(config, data, claim)?)
 }
@@ -354,11 +403,16 @@ pub fn shape(config: &SequenceConfig) -> String {
     let lstm = &config.model.lstm;
     let directions = if lstm.bidirectional { "two directions" } else { "one direction" };
     format!(
-        "embedding {}, {} of {} in {directions}, pooled by {}",
-        lstm.input,
+        "embedding {}{}, {} of {} in {directions}{}",
+        config.model.embedding(),
+        if config.model.spelling > 0 {
+            format!(" and 4 × {} of spelling", config.model.spelling)
+        } else {
+            String::new()
+        },
         count(lstm.layers as u64, "layer"),
         lstm.hidden,
-        config.model.pooling
+        config.model.pooling.map(|pooling| format!(", pooled by {pooling}")).unwrap_or_default()
     )
 }
 

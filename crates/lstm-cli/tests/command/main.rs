@@ -40,6 +40,8 @@ mod scoring;
 /// The server, asked over the network.
 #[cfg(feature = "serve")]
 mod serving;
+/// Tasks beside language.
+mod tasks;
 /// How texts come in: folders, lines, documents.
 mod texts;
 /// Products of fewer bits: a model's weights, a measurement's precision.

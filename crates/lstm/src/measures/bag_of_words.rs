@@ -220,6 +220,26 @@ pub fn frequencies<'a>(labels: impl Iterator<Item = &'a [u32]>, classes: usize) 
     counts.iter().map(|count| *count as f32 / all.max(1) as f32).collect()
 }
 
+/// The label that each word has most often in `sentences` of words with their labels, the smallest of equals, and the most frequent one
+/// of all for words that are in none.
+pub fn most_frequent_tags<'a>(
+    sentences: impl Iterator<Item = (&'a [String], &'a [u32])>,
+    classes: usize,
+) -> impl Fn(&str) -> u32 {
+    let mut of_words: HashMap<&str, Vec<u32>> = HashMap::new();
+    let mut all = vec![0_u32; classes];
+    for (words, labels) in sentences {
+        for (word, label) in words.iter().zip(labels) {
+            of_words.entry(word).or_insert_with(|| vec![0; classes])[*label as usize] += 1;
+            all[*label as usize] += 1;
+        }
+    }
+    let most = |counts: &[u32]| (0..counts.len()).rev().max_by_key(|at| counts[*at]).unwrap_or(0) as u32;
+    let (overall, known) = (most(&all), of_words.into_iter());
+    let known: HashMap<String, u32> = known.map(|(word, counts)| (word.to_owned(), most(&counts))).collect();
+    move |word| known.get(word).copied().unwrap_or(overall)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +260,9 @@ mod tests {
         assert!(model.predict("bad film")[0] > 0.5 && model.predict("good film")[1] > 0.5);
         let several = BagOfWords::fit(texts.into_iter().zip(labels), 3, true);
         assert!(several.predict("one film")[2] > 0.4 && several.predict("bad film")[2] < 0.4);
+        let words = ["a", "b", "a", "a"].map(str::to_owned);
+        let tag = most_frequent_tags([(&words[..], &[1, 2, 1, 0][..])].into_iter(), 3);
+        assert_eq!([tag("a"), tag("b"), tag("c")], [1, 2, 1]);
         assert_eq!(frequencies(labels.into_iter(), 3), [0.5, 2.0 / 6.0, 1.0 / 6.0]);
     }
 }

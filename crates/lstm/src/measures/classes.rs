@@ -52,6 +52,13 @@ pub struct ClassScore {
     pub support: u64,
 }
 
+impl ClassScore {
+    /// Of what was rightly, wrongly and not predicted.
+    pub fn of(hits: u64, wrong: u64, missed: u64) -> Self {
+        Counts { hits, wrong, missed }.into()
+    }
+}
+
 impl From<Counts> for ClassScore {
     fn from(Counts { hits, wrong, missed }: Counts) -> Self {
         // 2PR/(P + R), which is 0 where neither is more.

@@ -2,3 +2,4 @@
 
 pub mod bag_of_words;
 pub mod classes;
+pub mod entities;

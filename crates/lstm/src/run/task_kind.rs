@@ -22,15 +22,17 @@ pub enum TaskKind {
     Language,
     /// A label for each text or sequence.
     Classify,
+    /// A label for each word of a text.
+    Tag,
     /// What comes next in a table with time stamps.
     Forecast,
 }
 
-named!(TaskKind, "task", "language" => Language, "classify" => Classify, "forecast" => Forecast);
+named!(TaskKind, "task", "language" => Language, "classify" => Classify, "tag" => Tag, "forecast" => Forecast);
 
 impl TaskKind {
     /// Every task.
-    pub const ALL: [Self; 3] = [Self::Language, Self::Classify, Self::Forecast];
+    pub const ALL: [Self; 4] = [Self::Language, Self::Classify, Self::Tag, Self::Forecast];
 
     /// The task of a run folder or a model file. What says none is of language, as is what is no model of this program: who opens it says
     /// what it is.

@@ -1,6 +1,7 @@
 //! Examples and the batches made of them: packed, longest first, so that nothing is computed of rows that are over.
 
 use super::head::{Objective, Targets};
+use super::spelling::{KINDS, features};
 use crate::nn::segment::Segment;
 use crate::rng::{Purpose, Rng};
 use crate::train::task;
@@ -12,8 +13,10 @@ pub struct Sequences {
     tokens: Vec<u32>,
     /// Where each begins, and where the last ends.
     starts: Vec<usize>,
-    /// The labels of each, as numbers below C, ascending.
+    /// The labels of each, as numbers below C: ascending, or one for each token.
     labels: Vec<Vec<u32>>,
+    /// The rows of the spelling of each token, where it is read.
+    spelling: Vec<[u32; KINDS]>,
 }
 
 impl Sequences {
@@ -26,6 +29,13 @@ impl Sequences {
         self.tokens.extend_from_slice(tokens);
         self.starts.push(self.tokens.len());
         self.labels.push(labels);
+    }
+
+    /// Adds the spelling of the words of the example that was added last.
+    pub(crate) fn spell<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
+        self.spelling.extend(words.map(features));
+        // A text without words is a token all the same.
+        self.spelling.resize(self.tokens.len(), [0; KINDS]);
     }
 
     /// The number of examples.
@@ -86,6 +96,8 @@ pub struct SequenceBatch {
     pub starts: Vec<usize>,
     /// `[N]`.
     pub tokens: Vec<u32>,
+    /// `[N]`: the rows of each token's spelling; empty where it is not read.
+    pub spelling: Vec<[u32; KINDS]>,
     /// What the rows shall give.
     pub targets: Targets,
 }
@@ -99,6 +111,7 @@ impl SequenceBatch {
         self.lengths.clear();
         self.lengths.extend(self.examples.iter().map(|example| data.length(*example)));
         self.tokens.clear();
+        self.spelling.clear();
         self.starts.clear();
         self.starts.push(0);
         let mut rows = self.examples.len();
@@ -106,17 +119,29 @@ impl SequenceBatch {
             while rows > 0 && self.lengths[rows - 1] <= step {
                 rows -= 1;
             }
-            self.tokens.extend(self.examples[..rows].iter().map(|example| data.tokens(*example)[step]));
+            let places = self.examples[..rows].iter().map(|example| data.starts[*example] + step);
+            self.tokens.extend(places.clone().map(|at| data.tokens[at]));
+            if !data.spelling.is_empty() {
+                self.spelling.extend(places.map(|at| data.spelling[at]));
+            }
             self.starts.push(self.tokens.len());
         }
         let Targets { classes, values } = &mut self.targets;
         classes.clear();
         values.clear();
+        if objective == Objective::Tags {
+            for step in 0..self.starts.len() - 1 {
+                let rows = self.examples[..self.starts[step + 1] - self.starts[step]].iter();
+                // What is only predicted has none.
+                classes.extend(rows.map(|example| data.labels(*example).get(step).copied().unwrap_or(0)));
+            }
+            return;
+        }
         for example in &self.examples {
             let labels = data.labels(*example);
             match objective {
                 // What is only predicted has none.
-                Objective::Class => classes.push(labels.first().copied().unwrap_or(0)),
+                Objective::Class | Objective::Tags => classes.push(labels.first().copied().unwrap_or(0)),
                 Objective::Classes => {
                     let at = values.len();
                     values.resize(at + outputs, 0.0);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::pooling::Pooling;
+use super::spelling::KINDS;
 use crate::formats::FormatError;
 use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate, within};
@@ -63,11 +64,16 @@ pub struct SequenceModelConfig {
     pub vocabulary: usize,
     /// C, the outputs: the number of labels; set by the data.
     pub outputs: usize,
-    /// What becomes of the steps of a sequence.
-    pub pooling: Pooling,
+    /// What becomes of the steps of a sequence; `None` where each has a label of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// The size of the vectors of a word's spelling, four of which stand beside its embedding: of its first letters, its last and its
+    /// shape; 0 for none.
+    #[serde(default)]
+    pub spelling: usize,
     /// What is dropped while it trains.
     pub dropout: SequenceDropout,
-    /// The layers. Their input is the embedding.
+    /// The layers. Their input is the embedding and, behind it, the spelling.
     pub lstm: LstmConfig,
 }
 
@@ -144,7 +150,11 @@ impl SequenceConfig {
             lengthened: None,
         };
         let lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(128, 128) };
+        let tags = task == TaskKind::Tag;
         let dropout = SequenceDropout { words: 0.1, input: 0.3, hidden: 0.0, output: 0.5, weights: 0.0 };
+        let pooling = (!tags).then_some(Pooling::Max);
+        let mut model = SequenceModelConfig { vocabulary: 1, outputs: 0, pooling, spelling: 0, dropout, lstm };
+        model.set_input(if tags { 100 } else { 128 }, if tags { 16 } else { 0 });
         Self {
             task,
             labels: Vec::new(),
@@ -153,11 +163,11 @@ impl SequenceConfig {
             label_smoothing: 0.0,
             tokenizer: TokenizerKind::Words,
             lower_case: true,
-            split_punctuation: true,
+            split_punctuation: !tags,
             longest: 400,
             training,
             vocabulary: VocabularyOptions::default(),
-            model: SequenceModelConfig { vocabulary: 1, outputs: 0, pooling: Pooling::Max, dropout, lstm },
+            model,
             data: SequenceData::default(),
         }
     }
@@ -174,12 +184,25 @@ impl SequenceDropout {
 }
 
 impl SequenceModelConfig {
+    /// E, the size of a token's vector.
+    pub fn embedding(&self) -> usize {
+        self.lstm.input.saturating_sub(self.spelling.saturating_mul(KINDS))
+    }
+
+    /// Sets the sizes of a token's vectors, and so the input of the layers.
+    pub fn set_input(&mut self, embedding: usize, spelling: usize) {
+        self.spelling = spelling;
+        self.lstm.input = if embedding == 0 { 0 } else { embedding.saturating_add(spelling.saturating_mul(KINDS)) };
+    }
+
     /// Checks every setting; what the layers themselves cannot be, they say when they are made.
     ///
     /// # Errors
     /// A sentence naming the setting.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("embedding", self.lstm.input)?;
+        if self.embedding() == 0 {
+            return Err(ConfigError::Zero { name: "embedding" });
+        }
         self.dropout.validate()?;
         let LstmConfig { wiring, readout, horizon, variant, .. } = &self.lstm;
         if *wiring == Wiring::Scores || *readout != Readout::Hidden || horizon.is_some() || !variant.is_plain() {
@@ -192,7 +215,7 @@ impl SequenceModelConfig {
 }
 
 impl Settings for SequenceConfig {
-    const TASKS: &'static [TaskKind] = &[TaskKind::Classify];
+    const TASKS: &'static [TaskKind] = &[TaskKind::Classify, TaskKind::Tag];
 
     fn training(&self) -> &Training {
         &self.training
@@ -206,6 +229,10 @@ impl Settings for SequenceConfig {
         self.training.validate()?;
         at_least_one("longest", self.longest)?;
         rate("label-smoothing", self.label_smoothing)?;
+        if self.model.spelling > 0 && self.tokenizer != TokenizerKind::Words {
+            let why = "the spelling of words is read beside words alone; leave `spelling` out, or choose the `tokenizer` words";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         if self.several && self.label_smoothing > 0.0 {
             let why = "several labels are predicted each by itself, so there is nothing to spread; leave `label-smoothing` out";
             return Err(ConfigError::Conflict(why.to_owned()));

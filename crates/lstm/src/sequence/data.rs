@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use super::batch::Sequences;
 use super::config::{ClassWeights, SequenceConfig};
-use super::read::{Parts, Record, Wanted, read, read_file};
+use super::read::{Parts, Record, Wanted, read};
+use super::read_tags::read_sentences;
 use crate::rng::{Purpose, Rng};
+use crate::run::task_kind::TaskKind;
 use crate::text::TextError;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -19,6 +21,8 @@ pub struct Examples {
     pub sequences: Sequences,
     /// The texts that they are of, as they are cut into words.
     pub texts: Vec<String>,
+    /// The words of each, where they have labels.
+    pub words: Vec<Vec<String>>,
     /// The texts of which only the first tokens are read.
     pub cut: usize,
     /// The tokens that the vocabulary has not.
@@ -78,6 +82,28 @@ impl SequenceConfig {
         text
     }
 
+    /// A word that has a label, as its token is written.
+    fn word(&self, word: &str) -> String {
+        if self.lower_case { word.to_lowercase() } else { word.to_owned() }
+    }
+
+    /// The tokens of words that have labels, each of which is one; at most as many as are read, at least one.
+    fn word_tokens(&self, tokenizer: &Tokenizer, words: &[String]) -> (Vec<u32>, bool, usize) {
+        let none = tokenizer.unknown().unwrap_or(0);
+        let mut unknown = 0;
+        let token = |word: &String| {
+            tokenizer.id(&self.word(word)).unwrap_or_else(|| {
+                unknown += 1;
+                none
+            })
+        };
+        let mut tokens: Vec<u32> = words.iter().take(self.longest).map(token).collect();
+        if tokens.is_empty() {
+            tokens.push(none);
+        }
+        (tokens, words.len() > self.longest, unknown)
+    }
+
     /// The first tokens of a prepared text, at least one; and whether there are more, and how many are unknown.
     pub(crate) fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<(Vec<u32>, bool, usize), TextError> {
         let (mut tokens, mut unknown) = (Vec::new(), 0);
@@ -125,10 +151,10 @@ impl SequenceDataset {
             );
         };
         let wanted = config.wanted(true);
-        let mut parts = read(&train, wanted)?;
+        let mut parts = read_parts(config, &train, wanted)?;
         for (given, part) in [(&config.data.valid, &mut parts.valid), (&config.data.test, &mut parts.test)] {
             if let Some(path) = given {
-                *part = Some(read_part(path, wanted)?);
+                *part = Some(read_parts(config, path, wanted)?.train);
             }
         }
         if config.labels.is_empty() {
@@ -169,19 +195,23 @@ impl SequenceDataset {
         let sequences = &self.train.sequences;
         let mut counts = vec![0_usize; config.labels.len()];
         (0..sequences.len()).flat_map(|at| sequences.labels(at)).for_each(|label| counts[*label as usize] += 1);
+        let all: usize = counts.iter().sum();
         let weight = |count: &usize| match *count {
             0 => 1.0,
             // Of several labels each is a question of its own: its yes weighs as much as its no.
             count if config.several => (sequences.len() - count).max(1) as f32 / count as f32,
-            count => sequences.len() as f32 / (config.labels.len() * count) as f32,
+            count => all as f32 / (config.labels.len() * count) as f32,
         };
         counts.iter().map(weight).collect()
     }
 }
 
-/// A file, or the part of a folder, that is given to watch or to measure with.
-fn read_part(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
-    if path.is_dir() { Ok(read(path, wanted)?.train) } else { read_file(path, wanted) }
+/// The records of a file, or of a folder with its parts.
+fn read_parts(config: &SequenceConfig, path: &Path, wanted: Wanted) -> Result<Parts, TextError> {
+    match config.task {
+        TaskKind::Tag => Ok(Parts { train: read_sentences(path, wanted)?, ..Parts::default() }),
+        _ => read(path, wanted),
+    }
 }
 
 /// The examples of a file to measure a model on, whose labels are the model's.
@@ -190,13 +220,20 @@ pub(crate) fn read_labelled(
     tokenizer: &Tokenizer,
     path: &Path,
 ) -> Result<Examples, TextError> {
-    let records = if path.is_dir() {
-        let parts = read(path, config.wanted(true))?;
-        parts.test.unwrap_or(parts.train)
-    } else {
-        read_file(path, config.wanted(true))?
-    };
-    examples(config, tokenizer, &records)
+    let parts = read_parts(config, path, config.wanted(true))?;
+    examples(config, tokenizer, &parts.test.unwrap_or(parts.train))
+}
+
+/// The examples of words whose labels are not known.
+///
+/// # Errors
+/// Sentences that cannot be cut into tokens.
+pub(crate) fn unlabelled(
+    config: &SequenceConfig,
+    tokenizer: &Tokenizer,
+    texts: &[Record],
+) -> Result<Examples, TextError> {
+    examples(config, tokenizer, texts)
 }
 
 /// The labels of the training data, sorted: as numbers where they all are.
@@ -232,12 +269,16 @@ fn hold_out(parts: &mut Parts, config: &SequenceConfig) {
     let records = std::mem::take(&mut parts.train);
     let mut order: Vec<usize> = (0..records.len()).collect();
     Rng::new(config.training.seed, Purpose::Lines, 0).shuffle(&mut order);
-    order.sort_by(|a, b| records[*a].labels.cmp(&records[*b].labels));
+    // The labels of words are not those of sentences.
+    if config.task != TaskKind::Tag {
+        order.sort_by(|a, b| records[*a].labels.cmp(&records[*b].labels));
+    }
     let mut held: Vec<Option<usize>> = vec![None; records.len()];
     let (mut owed, mut before) = ([0; 2], None);
     for at in order {
         // One of each label stays to be learned.
-        if before.replace(&records[at].labels) != Some(&records[at].labels) {
+        let labels = &records[at].labels;
+        if config.task != TaskKind::Tag && before.replace(labels) != Some(labels) {
             continue;
         }
         for (part, share) in shares.into_iter().enumerate() {
@@ -291,7 +332,11 @@ fn build(config: &SequenceConfig, records: &[Record]) -> Result<Tokenizer, TextE
                 .to_owned(),
         );
     }
-    let texts: Vec<String> = records.iter().map(|record| config.prepared(&record.text)).collect();
+    let prepared = |record: &Record| match config.task {
+        TaskKind::Tag => record.words.iter().map(|word| config.word(word)).collect::<Vec<_>>().join(" "),
+        _ => config.prepared(&record.text),
+    };
+    let texts: Vec<String> = records.iter().map(prepared).collect();
     Tokenizer::build(config.tokenizer, &Source::from_text(&texts.join("\n")), config.vocabulary, false)
 }
 
@@ -300,8 +345,12 @@ fn examples(config: &SequenceConfig, tokenizer: &Tokenizer, records: &[Record]) 
     let numbers: BTreeMap<&str, u32> = config.labels.iter().map(String::as_str).zip(0..).collect();
     let mut examples = Examples::default();
     for record in records {
-        let text = config.prepared(&record.text);
-        let (tokens, cut, unknown) = config.tokens(tokenizer, &text)?;
+        let is_tagged = config.task == TaskKind::Tag;
+        let text = if is_tagged { record.text.clone() } else { config.prepared(&record.text) };
+        let (tokens, cut, unknown) = match is_tagged {
+            true => config.word_tokens(tokenizer, &record.words),
+            false => config.tokens(tokenizer, &text)?,
+        };
         let number = |label: &String| match numbers.get(label.as_str()) {
             Some(number) => Ok(*number),
             None => unusable(format!(
@@ -311,8 +360,26 @@ fn examples(config: &SequenceConfig, tokenizer: &Tokenizer, records: &[Record]) 
             )),
         };
         let mut labels = record.labels.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
-        labels.sort_unstable();
+        if is_tagged {
+            labels.truncate(tokens.len());
+        } else {
+            labels.sort_unstable();
+        }
         examples.sequences.push(&tokens, labels);
+        if config.model.spelling > 0 {
+            let words = text.split_whitespace();
+            examples.sequences.spell(
+                if is_tagged {
+                    record.words.iter().map(String::as_str).take(tokens.len()).collect::<Vec<_>>()
+                } else {
+                    words.take(tokens.len()).collect()
+                }
+                .into_iter(),
+            );
+        }
+        if is_tagged {
+            examples.words.push(record.words.clone());
+        }
         examples.texts.push(text);
         examples.cut += usize::from(cut);
         examples.unknown += unknown;

@@ -13,12 +13,14 @@ pub enum Objective {
     Class,
     /// Any of C classes, each by itself: the logistic loss of each.
     Classes,
+    /// One of C classes at every step: softmax cross-entropy.
+    Tags,
 }
 
 /// What a head shall give, of M rows.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    /// `[M]`: the classes, each below C, of [`Objective::Class`].
+    /// `[M]`: the classes, each below C, of [`Objective::Class`] and [`Objective::Tags`].
     pub classes: Vec<u32>,
     /// `[M, C]`, each 0 or 1, of [`Objective::Classes`].
     pub values: Vec<f32>,
@@ -87,7 +89,7 @@ impl Head {
         let scale = 1.0 / rows.max(1) as f32;
         let of_rows = scores.chunks_exact_mut(self.outputs).enumerate();
         let nll = match self.objective {
-            Objective::Class => {
+            Objective::Class | Objective::Tags => {
                 of_rows.map(|(row, scores)| self.class_loss(scores, targets.classes[row] as usize, scale)).sum()
             }
             Objective::Classes => of_rows
@@ -154,7 +156,7 @@ impl Head {
     /// Scores `[M, C]` become probabilities.
     pub(crate) fn probabilities(&self, scores: &mut [f32]) {
         match self.objective {
-            Objective::Class => scores.chunks_exact_mut(self.outputs).for_each(softmax),
+            Objective::Class | Objective::Tags => scores.chunks_exact_mut(self.outputs).for_each(softmax),
             Objective::Classes => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
         }
     }

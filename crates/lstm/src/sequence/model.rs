@@ -8,6 +8,7 @@ use super::batch::SequenceBatch;
 use super::config::{SequenceConfig, SequenceDropout};
 use super::head::{Head, Objective};
 use super::pooling::{Packed, Pool, PoolTape};
+use super::spelling::{self, KINDS};
 use crate::model::Loss;
 use crate::nn::config::{ConfigError, Init, InitScheme};
 use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
@@ -26,8 +27,11 @@ pub struct SequenceModel {
     /// `embedding.weight [V, E]`.
     embedding: Slot,
     size: usize,
+    /// `spelling.weight [rows, D]`, and D.
+    spelling: Option<(Slot, usize)>,
     lstm: Lstm,
-    pool: Pool,
+    /// None, where every step has scores of its own.
+    pool: Option<Pool>,
     head: Head,
     dropout: SequenceDropout,
     /// The token that a dropped one is read as; where there is none, its vector is zero.
@@ -46,6 +50,8 @@ pub struct SequenceTape {
     lstm: Tape,
     pool: PoolTape,
     output_mask: Vec<f32>,
+    /// `[N, D·R]`: the hidden states with dropout, where every step has scores.
+    steps: Vec<f32>,
     /// `[M, C]`: the scores; after a training step their gradient.
     scores: Vec<f32>,
     d_pooled: Vec<f32>,
@@ -53,7 +59,7 @@ pub struct SequenceTape {
 }
 
 impl SequenceTape {
-    /// The scores of the last pass: `[B, C]`.
+    /// The scores of the last pass: `[B, C]`; of every step, where they are asked for, `[N, C]`.
     pub fn scores(&self) -> &[f32] {
         &self.scores
     }
@@ -73,17 +79,26 @@ impl SequenceModel {
         let model = &config.model;
         model.validate()?;
         let mut layout = Layout::default();
-        let size = model.lstm.input;
+        let size = model.embedding();
         let embedding = layout.add("embedding.weight", &[model.vocabulary, size]);
+        let spelling = (model.spelling > 0)
+            .then(|| (layout.add("spelling.weight", &[spelling::ROWS, model.spelling]), model.spelling));
         let lstm = Lstm::in_layout(model.lstm.clone(), "lstm.", &mut layout)?;
-        let pool = Pool::in_layout(model.pooling, lstm.output_size(), model.lstm.directions(), &mut layout);
-        let objective = if config.several { Objective::Classes } else { Objective::Class };
-        let head = Head::in_layout(objective, pool.size(), model.outputs, config.label_smoothing, &mut layout);
-        Ok(Self { layout: Arc::new(layout), embedding, size, lstm, pool, head, dropout: model.dropout, unknown })
+        let (width, directions) = (lstm.output_size(), model.lstm.directions());
+        let pool = model.pooling.map(|pooling| Pool::in_layout(pooling, width, directions, &mut layout));
+        let objective = match (&pool, config.several) {
+            (None, _) => Objective::Tags,
+            (Some(_), true) => Objective::Classes,
+            (Some(_), false) => Objective::Class,
+        };
+        let pooled = pool.as_ref().map_or(width, Pool::size);
+        let head = Head::in_layout(objective, pooled, model.outputs, config.label_smoothing, &mut layout);
+        let (layout, dropout) = (Arc::new(layout), model.dropout);
+        Ok(Self { layout, embedding, size, spelling, lstm, pool, head, dropout, unknown })
     }
 
     /// Lets the classes weigh so much in the loss.
-    pub(crate) fn weigh(&mut self, class_weights: Vec<f32>) {
+    pub fn weigh(&mut self, class_weights: Vec<f32>) {
         self.head.weigh(class_weights);
     }
 
@@ -102,8 +117,13 @@ impl SequenceModel {
         let mut params = Params::zeros(self.layout.clone());
         let bound = if let InitScheme::Uniform(a) = init.scheme { a } else { EMBEDDING_BOUND };
         params.fill_uniform(self.embedding, bound, seed);
+        if let Some((table, _)) = self.spelling {
+            params.fill_uniform(table, bound, seed);
+        }
         self.lstm.initialise(&mut params, init, seed);
-        self.pool.initialise(&mut params, init, seed);
+        if let Some(pool) = &self.pool {
+            pool.initialise(&mut params, init, seed);
+        }
         self.head.initialise(&mut params, init, seed);
         params
     }
@@ -133,6 +153,7 @@ impl SequenceModel {
             lstm,
             pool: PoolTape::default(),
             output_mask: Vec::new(),
+            steps: Vec::new(),
             scores: Vec::new(),
             d_pooled: Vec::new(),
             d_states: Vec::new(),
@@ -150,13 +171,24 @@ impl SequenceModel {
         tape.state.c.fill(0.0);
         let between = masks.map(|masks| self.between(masks));
         self.lstm.forward(params, &tape.embedded, segment, &mut tape.state, between, &mut tape.lstm);
-        self.pool.forward(params, tape.lstm.output(), packed(batch), &mut tape.pool);
-        tape.output_mask.clear();
+        let SequenceTape { lstm, pool: pool_tape, steps, output_mask, scores, .. } = tape;
+        let read = match &self.pool {
+            Some(pool) => {
+                pool.forward(params, lstm.output(), packed(batch), pool_tape);
+                &mut pool_tape.pooled
+            }
+            None => {
+                steps.clear();
+                steps.extend_from_slice(lstm.output());
+                steps
+            }
+        };
+        output_mask.clear();
         if let Some(masks) = masks.filter(|_| self.dropout.output > 0.0) {
-            masks.fill(OUTPUT, self.dropout.output, &mut tape.output_mask, tape.pool.pooled.len());
-            dropout::apply(&mut tape.pool.pooled, &tape.output_mask);
+            masks.fill(OUTPUT, self.dropout.output, output_mask, read.len());
+            dropout::apply(read, output_mask);
         }
-        self.head.scores(params, &tape.pool.pooled, &mut tape.scores);
+        self.head.scores(params, read, scores);
     }
 
     /// What is dropped within the stack.
@@ -182,8 +214,23 @@ impl SequenceModel {
                 word_mask.iter_mut().for_each(|factor| *factor = factor.min(1.0));
             }
         }
-        gather(params.get(self.embedding), tokens, self.size, embedded);
-        drop_steps(embedded, word_mask, self.size);
+        match self.spelling {
+            None => gather(params.get(self.embedding), tokens, self.size, embedded),
+            Some((table, width)) => {
+                let (words, spelled) = (params.get(self.embedding), params.get(table));
+                let input = self.size + KINDS * width;
+                embedded.resize(tokens.len() * input);
+                let rows = embedded.chunks_exact_mut(input).zip(&*tokens).zip(&batch.spelling);
+                for ((to, token), kinds) in rows {
+                    let (word, spelling) = to.split_at_mut(self.size);
+                    word.copy_from_slice(&words[*token as usize * self.size..][..self.size]);
+                    for (to, row) in spelling.chunks_exact_mut(width).zip(kinds) {
+                        to.copy_from_slice(&spelled[*row as usize * width..][..width]);
+                    }
+                }
+            }
+        }
+        drop_steps(embedded, word_mask, self.input());
         if let Some(masks) = masks.filter(|_| self.dropout.input > 0.0) {
             masks.fill(INPUT, self.dropout.input, input_mask, embedded.len());
             dropout::apply(embedded, input_mask);
@@ -217,25 +264,45 @@ impl SequenceModel {
             lstm,
             pool,
             output_mask,
+            steps,
             scores,
             d_pooled,
             d_states,
         } = tape;
         let loss = self.head.loss(scores, &batch.targets);
-        self.head.backward(params, &pool.pooled, scores, d_pooled, gradients);
+        let read: &[f32] = if self.pool.is_some() { &pool.pooled } else { steps };
+        self.head.backward(params, read, scores, d_pooled, gradients);
         dropout::apply(d_pooled, output_mask);
-        d_states.resize(lstm.output().len(), 0.0);
-        self.pool.backward(params, lstm.output(), packed(batch), d_pooled, d_states, pool, gradients);
+        if let Some(of) = &self.pool {
+            d_states.resize(lstm.output().len(), 0.0);
+            of.backward(params, lstm.output(), packed(batch), d_pooled, d_states, pool, gradients);
+        } else {
+            std::mem::swap(d_states, d_pooled);
+        }
         self.lstm.backward(params, embedded, batch.segment(), d_states, None, lstm, &mut *gradients, Start::Zero);
         let d_embedded = lstm.d_input_mut();
         dropout::apply(d_embedded, input_mask);
-        drop_steps(d_embedded, word_mask, self.size);
+        let input = self.input();
+        drop_steps(d_embedded, word_mask, input);
         let d_table = gradients.get_mut(self.embedding);
-        for (source, &token) in d_embedded.chunks_exact(self.size).zip(&*tokens) {
-            let target = &mut d_table[token as usize * self.size..][..self.size];
-            target.iter_mut().zip(source).for_each(|(d, s)| *d += s);
+        for (source, &token) in d_embedded.chunks_exact(input).zip(&*tokens) {
+            add_row(d_table, token, &source[..self.size]);
+        }
+        if let Some((table, width)) = self.spelling {
+            let d_table = gradients.get_mut(table);
+            d_table.fill(0.0);
+            for (source, kinds) in d_embedded.chunks_exact(input).zip(&batch.spelling) {
+                for (source, row) in source[self.size..].chunks_exact(width).zip(kinds) {
+                    add_row(d_table, *row, source);
+                }
+            }
         }
         loss
+    }
+
+    /// I, the input of the layers.
+    fn input(&self) -> usize {
+        self.lstm.config().input
     }
 
     /// Scores `[B, C]` become probabilities.
@@ -247,6 +314,12 @@ impl SequenceModel {
     pub(crate) fn bytes(&self, steps: usize, rows: usize) -> usize {
         self.lstm.bytes(steps, rows, self.dropout.weights > 0.0)
     }
+}
+
+/// Adds `source` to row `row` of a table.
+fn add_row(table: &mut [f32], row: u32, source: &[f32]) {
+    let target = &mut table[row as usize * source.len()..][..source.len()];
+    target.iter_mut().zip(source).for_each(|(to, from)| *to += from);
 }
 
 /// The places of a batch's steps.

@@ -9,18 +9,27 @@ use crate::text::decode::as_text;
 use crate::text::source::Source;
 
 /// A text with its labels, and where it was found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// The text.
     pub text: String,
-    /// Its labels, as they are written.
+    /// Its words, where each has a label.
+    pub words: Vec<String>,
+    /// Its labels, as they are written; of words one for each.
     pub labels: Vec<String>,
     /// The line, from 1, and the column or key of the label; of a folder's file neither.
     pub place: Place,
 }
 
+impl Record {
+    /// The same with the text of its words.
+    pub(crate) fn joined(self) -> Self {
+        Self { text: self.words.join(" "), ..self }
+    }
+}
+
 /// Where a record was found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,
@@ -171,7 +180,8 @@ fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<R
         if wanted.labels && record[text_at].trim().is_empty() {
             return unusable(format!("{}: the text is empty; remove the line, or fill it", place(text_at)));
         }
-        records.push(Record { text: record[text_at].to_owned(), labels, place: place(label_at.unwrap_or(text_at)) });
+        let place = place(label_at.unwrap_or(text_at));
+        records.push(Record { text: record[text_at].to_owned(), labels, place, ..Record::default() });
     }
     Ok(records)
 }
@@ -251,7 +261,8 @@ fn json_lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, Te
         if wanted.labels && text.trim().is_empty() {
             return unusable(format!("{place}: {text_key} is empty; remove the line, or fill it"));
         }
-        records.push(Record { text, labels, place: Place { column: Some(label_key.to_owned()), ..place } });
+        let place = Place { column: Some(label_key.to_owned()), ..place };
+        records.push(Record { text, labels, place, ..Record::default() });
     }
     Ok(records)
 }
@@ -264,7 +275,7 @@ fn lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, TextErr
         // Of what is only predicted an empty line is a text too: the answers stand beside the lines.
         let all = text.lines().enumerate();
         let records =
-            all.map(|(number, line)| Record { text: line.to_owned(), labels: Vec::new(), place: place(number) });
+            all.map(|(number, line)| Record { text: line.to_owned(), place: place(number), ..Record::default() });
         return Ok(records.collect());
     }
     if wanted.text.is_some() || wanted.label.is_some() {
@@ -298,7 +309,7 @@ fn lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, TextErr
         if text.is_empty() {
             return unusable(format!("{place}: it has a label and no text; each line is a label, then the text"));
         }
-        records.push(Record { text, labels, place });
+        records.push(Record { text, labels, place, ..Record::default() });
     }
     Ok(records)
 }
@@ -329,8 +340,8 @@ fn read_classes(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
         for (_, file) in entries(&class)?.into_iter().filter(|(_, file)| file.is_file()) {
             let bytes = Source::from_file(&file)?.read_whole()?;
             let text = as_text(&file, 0, &bytes, wanted.lossy)?.into_owned();
-            let place = Place { file, line: None, column: None };
-            records.push(Record { text, labels: vec![label.clone()], place });
+            let place = Place { file, ..Place::default() };
+            records.push(Record { text, labels: vec![label.clone()], place, ..Record::default() });
         }
     }
     if records.is_empty() {

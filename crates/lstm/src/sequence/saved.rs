@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::batch::{SequenceBatch, SequenceBatches, Sequences};
 use super::config::SequenceConfig;
-use super::data::{Examples, SequenceDataset, read_labelled};
+use super::data::{Examples, SequenceDataset, read_labelled, unlabelled};
+use super::head::Objective;
 use super::model::SequenceModel;
+use super::read::Record;
 use crate::formats::FormatError;
 use crate::formats::safetensors::map;
 use crate::nn::params::Params;
@@ -44,18 +46,25 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// The likeliest label of each word, the first of equals, where each of `classes` has a probability.
+    pub fn tags(&self, classes: usize) -> Vec<usize> {
+        self.probabilities.chunks(classes.max(1)).map(best).collect()
+    }
+
     /// The likeliest label, the first of equals.
     pub fn best(&self) -> usize {
-        let best = (0..self.probabilities.len())
-            .rev()
-            .max_by(|a, b| self.probabilities[*a].total_cmp(&self.probabilities[*b]));
-        best.unwrap_or(0)
+        best(&self.probabilities)
     }
 
     /// The labels that are likelier than not.
     pub fn likely(&self) -> Vec<usize> {
         (0..self.probabilities.len()).filter(|at| self.probabilities[*at] >= 0.5).collect()
     }
+}
+
+/// The place of the largest, the first of equals.
+fn best(probabilities: &[f32]) -> usize {
+    (0..probabilities.len()).rev().max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b])).unwrap_or(0)
 }
 
 impl LoadedSequence {
@@ -145,12 +154,20 @@ impl LoadedSequence {
     /// # Errors
     /// A text that a tokenizer has no tokens for.
     pub fn predict(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Prediction>, TrainError> {
-        let mut sequences = Sequences::default();
-        for text in texts {
-            let (tokens, ..) = self.config.tokens(&self.tokenizer, &self.config.prepared(text.as_ref()))?;
-            sequences.push(&tokens, Vec::new());
-        }
-        Ok(self.predict_sequences(&sequences))
+        let records = texts.iter().map(|text| Record { text: text.as_ref().to_owned(), ..Record::default() });
+        let examples = unlabelled(&self.config, &self.tokenizer, &records.collect::<Vec<_>>())?;
+        Ok(self.predict_sequences(&examples.sequences))
+    }
+
+    /// The labels of the words of sentences, in their order: the probabilities of each word behind those of the word before it,
+    /// `[words, C]`; of a sentence that is longer than what is read, of its first words.
+    ///
+    /// # Errors
+    /// Sentences that cannot be read.
+    pub fn tag(&self, sentences: &[Vec<String>]) -> Result<Vec<Prediction>, TrainError> {
+        let records = sentences.iter().map(|words| Record { words: words.clone(), ..Record::default() }.joined());
+        let examples = unlabelled(&self.config, &self.tokenizer, &records.collect::<Vec<_>>())?;
+        Ok(self.predict_sequences(&examples.sequences))
     }
 
     /// The tokens of a text, as they are written; those that attention is over.
@@ -173,6 +190,14 @@ impl LoadedSequence {
             self.model.forward(&self.params, &batch, None, &mut tape);
             let mut probabilities = tape.scores().to_vec();
             self.model.probabilities(&mut probabilities);
+            if outputs.0 == Objective::Tags {
+                for (row, example) in batch.examples.iter().enumerate() {
+                    let steps = batch.starts[..batch.lengths[row]].iter();
+                    let of_step = |start: &usize| &probabilities[(start + row) * outputs.1..][..outputs.1];
+                    predictions[*example].probabilities = steps.flat_map(of_step).copied().collect();
+                }
+                continue;
+            }
             for (row, (example, probabilities)) in
                 batch.examples.iter().zip(probabilities.chunks_exact(outputs.1)).enumerate()
             {

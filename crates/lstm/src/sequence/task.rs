@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::batch::{SequenceBatch, SequenceBatches};
 use super::config::SequenceConfig;
 use super::data::{Examples, SequenceDataset};
+use super::head::Objective;
 use super::model::{SequenceModel, SequenceTape};
 use crate::formats::FormatError;
 use crate::free_memory::{check_memory, sum, times};
@@ -29,7 +30,7 @@ use crate::train::trainer::{Extension, Trainer};
 pub struct SequenceTask {
     config: SequenceConfig,
     model: SequenceModel,
-    data: SequenceDataset,
+    data: Arc<SequenceDataset>,
     /// The checksum of the whole `tokenizer.json`.
     tokenizer_file: String,
 }
@@ -39,7 +40,8 @@ impl SequenceTask {
     ///
     /// # Errors
     /// A model that cannot be built, or that does not fit the memory.
-    pub fn new(config: SequenceConfig, data: SequenceDataset) -> Result<Self, TrainError> {
+    pub fn new(config: SequenceConfig, data: impl Into<Arc<SequenceDataset>>) -> Result<Self, TrainError> {
+        let data = data.into();
         config.validate()?;
         let mut model = SequenceModel::new(&config, data.tokenizer.unknown())?;
         model.weigh(data.class_weights(&config));
@@ -82,10 +84,10 @@ impl Trainer<SequenceTask> {
     /// A setting or data that cannot be used; nothing is left behind.
     pub fn begin_sequences(
         mut config: SequenceConfig,
-        data: SequenceDataset,
+        data: impl Into<Arc<SequenceDataset>>,
         claim: Claim,
     ) -> Result<Self, TrainError> {
-        let started = Instant::now();
+        let (data, started) = (data.into(), Instant::now());
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         let seconds = data.seconds;
         let path = claim.folder().tokenizer();
@@ -176,7 +178,11 @@ impl Task for SequenceTask {
     }
 
     fn positions(&self, part: Part) -> Option<usize> {
-        self.examples(part).map(|examples| examples.sequences.len())
+        let positions = |examples: &Examples| match self.model.outputs().0 {
+            Objective::Tags => examples.sequences.total_tokens(),
+            _ => examples.sequences.len(),
+        };
+        self.examples(part).map(positions)
     }
 
     fn evaluation<'a>(&'a self, params: &'a Params, part: Part) -> Result<SequenceEvaluation<'a>, TrainError> {
@@ -234,7 +240,10 @@ impl Evaluation for SequenceEvaluation<'_> {
     }
 
     fn positions(&self) -> usize {
-        self.batch.examples.len()
+        match self.model.outputs().0 {
+            Objective::Tags => self.batch.tokens.len(),
+            _ => self.batch.examples.len(),
+        }
     }
 
     fn total(&self) -> Loss {

@@ -24,12 +24,12 @@ const GRADIENT: f32 = 1e-4;
 const LOSS: f64 = 1e-4;
 
 /// A golden file's bytes.
-struct Golden {
+pub(crate) struct Golden {
     bytes: Vec<u8>,
 }
 
 impl Golden {
-    fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         let path: PathBuf =
             [env!("CARGO_MANIFEST_DIR"), "tests/golden", &format!("{name}.safetensors")].iter().collect();
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -50,16 +50,16 @@ impl Golden {
         tensor.data().chunks_exact(4).map(|word| word.try_into().expect("four bytes")).collect()
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         self.words::<true>(name).into_iter().map(f32::from_le_bytes).collect()
     }
 
-    fn integers(&self, name: &str) -> Vec<u32> {
+    pub(crate) fn integers(&self, name: &str) -> Vec<u32> {
         self.words::<false>(name).into_iter().map(u32::from_le_bytes).collect()
     }
 
     /// The parameters of `layout`, whose names must be PyTorch's.
-    fn params(&self, layout: &Arc<Layout>) -> Params {
+    pub(crate) fn params(&self, layout: &Arc<Layout>) -> Params {
         let mut params = Params::zeros(Arc::clone(layout));
         for entry in layout.entries() {
             assert_eq!(self.shape(&entry.name), entry.shape, "the shape of {}", entry.name);
@@ -73,7 +73,7 @@ impl Golden {
         metadata.metadata().as_ref().and_then(|all| all.get(key).cloned()).unwrap_or_default()
     }
 
-    fn check(&self, name: &str, got: &[f32], tolerance: f32) {
+    pub(crate) fn check(&self, name: &str, got: &[f32], tolerance: f32) {
         let expected = self.floats(name);
         assert_eq!(got.len(), expected.len(), "{name}");
         let largest = expected.iter().fold(0.0, |most: f32, value| most.max(value.abs()));

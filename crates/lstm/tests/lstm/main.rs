@@ -20,5 +20,7 @@ mod pytorch;
 mod reference;
 /// A model that is no language model, in the same loop.
 mod second_model;
+/// Models over sequences.
+mod sequences;
 /// Whole runs: learning, resuming, refusing.
 mod training;
