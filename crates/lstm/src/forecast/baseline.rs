@@ -119,6 +119,12 @@ impl Baseline {
 /// The most origins in the training part by which the errors of a horizon are measured.
 const MOST_ORIGINS: usize = 500;
 
+/// Origins all over the training part but its first third, whose horizons lie in it.
+fn training_origins(train: usize, horizon: usize) -> Vec<usize> {
+    let (from, until) = ((train / 3).max(1), train.saturating_sub(horizon));
+    (from..=until).step_by((until.saturating_sub(from) / MOST_ORIGINS).max(1)).collect()
+}
+
 /// Forecasts of `points(origin)`, with intervals of the errors that it makes in the training part at each step of the horizon.
 fn with_intervals(
     values: &[f64],
@@ -127,9 +133,7 @@ fn with_intervals(
     horizon: usize,
     points: &mut dyn FnMut(&[usize]) -> Vec<f64>,
 ) -> Vec<Forecast> {
-    let from = (train / 3).max(1);
-    let until = train.saturating_sub(horizon);
-    let tried: Vec<usize> = (from..=until).step_by(((until.saturating_sub(from)) / MOST_ORIGINS).max(1)).collect();
+    let tried = training_origins(train, horizon);
     let mut squares = vec![(0.0, 0.0); horizon];
     for (origin, points) in tried.iter().zip(points(&tried).chunks(horizon)) {
         for (step, point) in points.iter().enumerate() {
@@ -237,24 +241,34 @@ impl Shares {
         }
     }
 
-    /// The best shares for values, of the kind of model with the least information criterion (Akaike 1974).
-    fn fit(values: &[f64], season: usize) -> Self {
-        let kinds = [(false, 1), (true, 1), (false, season), (true, season)];
-        let mut best: Option<(f64, Self)> = None;
-        for (has_trend, period) in kinds {
-            if period > 1 && (period > LONGEST_SMOOTHED || values.len() < 3 * period) {
-                continue;
-            }
+    /// The best shares for values one step ahead, of each kind of model: with and without a trend, with and without a season.
+    fn fits(values: &[f64], season: usize) -> Vec<Self> {
+        let is_smoothed = season > 1 && season <= LONGEST_SMOOTHED && values.len() >= 3 * season;
+        let periods = if is_smoothed { vec![1, season] } else { vec![1] };
+        let kinds = periods.into_iter().flat_map(|period| [(false, period), (true, period)]);
+        let fit = |(has_trend, period)| {
             let objective = |free: &[f64]| Self::of(free, has_trend, period).error(values);
-            let (free, error) = minimise(&objective, [-1.0, -2.0, 0.0, -2.0]);
-            let parameters = 1 + 2 * usize::from(has_trend) + usize::from(period > 1);
-            // The first states of a season are read off the values, so they count little.
-            let criterion = values.len() as f64 * error.max(1e-300).ln() + 2.0 * parameters as f64;
-            if best.is_none_or(|(least, _)| criterion < least) {
-                best = Some((criterion, Self::of(&free, has_trend, period)));
+            Self::of(&minimise(&objective, [-1.0, -2.0, 0.0, -2.0]).0, has_trend, period)
+        };
+        kinds.map(fit).collect()
+    }
+
+    /// The forecasts from origins, `[origins, horizon]`.
+    fn points(&self, values: &[f64], origins: &[usize], horizon: usize) -> Vec<f64> {
+        let mut all = vec![0.0; origins.len() * horizon];
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); values.len() + 1];
+        origins.iter().enumerate().for_each(|(place, origin)| places[*origin].push(place));
+        self.run(values, |number, level, trend, season| {
+            for place in &places[number] {
+                let (mut drift, mut damping) = (0.0, 1.0);
+                for step in 0..horizon {
+                    damping *= self.damping;
+                    drift += damping * trend;
+                    all[place * horizon + step] = level + drift + season[(number + step) % self.period];
+                }
             }
-        }
-        best.map_or(Self { level: 1.0, trend: 0.0, damping: 0.0, season: 0.0, period: 1 }, |(_, shares)| shares)
+        });
+        all
     }
 }
 
@@ -301,25 +315,23 @@ fn minimise(objective: &dyn Fn(&[f64]) -> f64, start: [f64; 4]) -> ([f64; 4], f6
     simplex[0]
 }
 
+/// Of each kind the shares are those that are best one step ahead, as they are usually fitted; of the kinds it is the one whose forecasts
+/// over the whole horizon were best in the training part, as one step says little of many.
 fn smoothed(values: &[f64], train: usize, season: usize, origins: &[usize], horizon: usize) -> Vec<Forecast> {
-    let shares = Shares::fit(&values[train.saturating_sub(MOST_FITTED)..train], season);
-    let mut points = |origins: &[usize]| {
-        let mut all = vec![0.0; origins.len() * horizon];
-        let mut places: Vec<Vec<usize>> = vec![Vec::new(); values.len() + 1];
-        origins.iter().enumerate().for_each(|(place, origin)| places[*origin].push(place));
-        shares.run(values, |number, level, trend, season| {
-            for place in &places[number] {
-                let (mut drift, mut damping) = (0.0, 1.0);
-                for step in 0..horizon {
-                    damping *= shares.damping;
-                    drift += damping * trend;
-                    all[place * horizon + step] = level + drift + season[(number + step) % shares.period];
-                }
-            }
-        });
-        all
+    let fitted = &values[train.saturating_sub(MOST_FITTED)..train];
+    let kinds = Shares::fits(fitted, season);
+    let tried = training_origins(train, horizon);
+    let error = |shares: &Shares| {
+        let points = shares.points(&values[..train], &tried, horizon);
+        let errors = points.iter().enumerate().map(|(at, point)| values[tried[at / horizon] + at % horizon] - point);
+        let errors = errors.filter(|error| !error.is_nan());
+        let (count, sum) = errors.fold((0.0, 0.0), |(count, sum), error| (count + 1.0, sum + error * error));
+        if count > 0.0 { sum / count } else { f64::INFINITY }
     };
-    with_intervals(values, train, origins, horizon, &mut points)
+    let best = kinds.iter().map(|shares| (error(shares), *shares)).min_by(|a, b| a.0.total_cmp(&b.0));
+    let naive = Shares { level: 1.0, trend: 0.0, damping: 0.0, season: 0.0, period: 1 };
+    let shares = best.map_or(naive, |(_, shares)| shares);
+    with_intervals(values, train, origins, horizon, &mut |origins| shares.points(values, origins, horizon))
 }
 
 #[cfg(test)]

@@ -46,8 +46,9 @@ const TRIALS: f64 = 13.0;
 const LEAST_STEPS: u64 = 30;
 const MOST_EPOCHS: f64 = 30.0;
 
-/// The times that a trial is validated.
-const VALIDATIONS: u64 = 6;
+/// A trial is validated after each such part of it but the first, on so many windows: to look is not to take the time of learning.
+const PARTS: u64 = 4;
+const MOST_WATCHED: usize = 400;
 
 /// A loss is better by this share of the difference to be more than luck.
 const BETTER: f64 = 0.002;
@@ -176,7 +177,7 @@ impl Search<'_> {
 
 /// Trains a model for about so many seconds, down to a rate of zero.
 fn tried(config: ForecastConfig, dataset: &Arc<Dataset>, seconds: f64) -> Result<Trial, TrainError> {
-    let task = Forecasting::new(config.clone(), dataset.clone())?;
+    let task = Forecasting::new(config.clone(), dataset.clone())?.watched_on(MOST_WATCHED);
     let mut progress = Progress::new(&task);
     let mut step = TrainStep::new(&task);
     let mut batches = task.batches(0)?;
@@ -203,7 +204,7 @@ fn tried(config: ForecastConfig, dataset: &Arc<Dataset>, seconds: f64) -> Result
             let possible = 0.85 * seconds * taken as f64 / started.elapsed().as_secs_f64().max(1e-6);
             total = (possible as u64).clamp(LEAST_STEPS, most);
         }
-        let validates = taken >= total || taken.is_multiple_of((total / VALIDATIONS).max(10)) && taken * 3 >= total;
+        let validates = taken >= total || taken.is_multiple_of((total / PARTS).max(10)) && taken * 3 >= total;
         if validates {
             let mut evaluation = task.evaluation(progress.evaluated(), Part::Validation)?;
             while evaluation.advance() {}
@@ -284,4 +285,41 @@ fn explained(config: &ForecastConfig, dataset: &Dataset, trials: &[Trial], loss:
             training.patience.unwrap_or(0)
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::Table;
+    use crate::forecast::config::Columns;
+    use crate::rng::{Purpose, Rng};
+
+    #[test]
+    fn ten_times_the_time_is_no_worse_and_what_is_given_stays() {
+        let mut rng = Rng::new(2, Purpose::Init, 0);
+        let row = |at: usize| {
+            let season = [0.0, 2.0, 1.0, 3.0, -1.0, -2.0][at % 6];
+            format!("{at},{}\n", season + 0.01 * at as f64 + 0.3 * f64::from(rng.normal()))
+        };
+        let text: String = ["step,value\n".to_owned()].into_iter().chain((0..300).map(row)).collect();
+        let table = Table::parse(Path::new("table.csv"), text.as_bytes()).unwrap();
+        let columns = Columns { time: "step".to_owned(), target: vec!["value".to_owned()], ..Columns::default() };
+        let mut config = ForecastConfig::new(columns, 6, 0);
+        config.split = Vec::new();
+        let dataset = Arc::new(Dataset::read(&table, &mut config).unwrap());
+        assert_eq!(dataset.frame.season, 6);
+        let best = |seconds: f64| {
+            let mut told = 0;
+            let given = |config: &mut ForecastConfig| config.lstm.hidden = 12.into();
+            let plan = plan(&config, &dataset, seconds, &given, &mut |_| told += 1).unwrap();
+            assert!(plan.trials.iter().all(|trial| trial.config.lstm.hidden == 12.into()));
+            assert_eq!((plan.why.len(), told), (5, plan.trials.len()));
+            assert!(plan.config.training.budget.unwrap() > 0.0 && plan.config.context >= 6);
+            plan.trials.iter().map(|trial| trial.loss).fold(f64::INFINITY, f64::min)
+        };
+        let (short, long) = (best(0.3), best(3.0));
+        assert!(long <= 1.05 * short, "{long} after ten times the time of {short}");
+    }
 }

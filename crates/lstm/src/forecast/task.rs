@@ -77,6 +77,12 @@ impl Forecasting {
         Ok(Self { config, model, dataset, train, valid, test })
     }
 
+    /// The same, watched on no more than so many windows of the validation part.
+    pub(super) fn watched_on(self, most: usize) -> Self {
+        let stride = self.valid.len().div_ceil(most).max(1);
+        Self { valid: self.valid.into_iter().step_by(stride).collect(), ..self }
+    }
+
     /// The model.
     pub fn model(&self) -> &ForecastModel {
         &self.model

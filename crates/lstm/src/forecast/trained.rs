@@ -98,6 +98,9 @@ pub enum Origins {
     Last(usize),
 }
 
+/// Fewer errors on the validation part than these say nothing of a quantile.
+const FEW_ERRORS: usize = 40;
+
 impl TrainedForecast {
     /// Opens a run folder, or a model file wherever it lies.
     ///
@@ -358,7 +361,7 @@ impl TrainedForecast {
             let inner = LEVELS.len() - 1 - outer;
             let mut both: Vec<f64> =
                 ratios[outer].iter().map(|ratio| -ratio).chain(ratios[inner].iter().copied()).collect();
-            if both.len() < 200 {
+            if both.len() < FEW_ERRORS {
                 continue;
             }
             both.sort_by(f64::total_cmp);

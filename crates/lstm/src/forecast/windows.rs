@@ -170,3 +170,79 @@ fn level(config: &ForecastConfig, series: &Series, target: usize, [offset, scale
     }
     [offset as f32, scale.ln() as f32]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::Table;
+    use crate::forecast::config::Columns;
+
+    /// Twenty steps of a line, one of which is missing, beside a column that is known.
+    fn dataset(normalise: Normalise) -> (Dataset, ForecastConfig) {
+        let row =
+            |at: usize| format!("{at},{},{}\n", if at == 5 { String::new() } else { (2 * at).to_string() }, at % 2);
+        let text: String = ["time,value,known\n".to_owned()].into_iter().chain((1..=20).map(row)).collect();
+        let table = Table::parse(Path::new("table.csv"), text.as_bytes()).unwrap();
+        let columns = Columns {
+            time: "time".to_owned(),
+            target: vec!["value".to_owned()],
+            known: vec!["known".to_owned()],
+            ..Columns::default()
+        };
+        let mut config = ForecastConfig::new(columns, 2, 4);
+        (config.normalise, config.split) = (normalise, vec![12, 4, 4]);
+        (Dataset::read(&table, &mut config).unwrap(), config)
+    }
+
+    #[test]
+    fn windows_lie_within_their_part() {
+        let (dataset, config) = dataset(Normalise::Last);
+        let origins = |from, to| -> Vec<usize> {
+            dataset.windows(&config, from, to, 1).iter().map(|window| window.origin).collect()
+        };
+        // The horizon is within the part, the context may be before it, and before the table's start, of which two steps are enough.
+        assert_eq!(origins(0, 12), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(origins(12, 16), [12, 13, 14]);
+        assert_eq!(dataset.last_windows(), [Window { series: 0, origin: 20 }]);
+    }
+
+    #[test]
+    fn a_batch_is_what_its_windows_see() {
+        let (dataset, config) = dataset(Normalise::Last);
+        let scaler = dataset.series[0].scalers[0];
+        let windows = [Window { series: 0, origin: 3 }, Window { series: 0, origin: 6 }];
+        let mut batch = ForecastBatch::default();
+        batch.fill(&dataset, &config, &windows, true);
+        let width = InputLayout::of(&dataset).width();
+        assert_eq!((batch.rows, width, batch.input.len()), (2, 6, 6 * 2 * 6));
+        let step = |step: usize, row: usize| &batch.input[(step * 2 + row) * width..][..width];
+        // The first window begins a step before the table does.
+        assert_eq!(step(0, 0)[..3], [0.0, 0.0, 0.0]);
+        // Values are less the last one, and it is said where there are none: step 5 is missing, which is the second's third.
+        assert_eq!(step(3, 0)[..3], [0.0, 1.0, 0.0]);
+        assert_eq!(step(2, 1)[..2], [0.0, 0.0]);
+        let two = 2.0 / scaler.deviation as f32;
+        assert!((step(2, 0)[0] + two).abs() < 1e-6 && (step(1, 1)[0] + 2.0 * two).abs() < 1e-6);
+        // In the horizon only what is known.
+        assert_eq!(step(4, 0)[..3], [0.0, 0.0, 1.0]);
+        assert_ne!(step(4, 0)[3], step(5, 0)[3]);
+        assert_eq!(batch.history[4..8], [step(0, 1)[0], step(1, 1)[0], 0.0, step(3, 1)[0]]);
+        let target = |step: usize, row: usize| scaler.restore(batch.target[step * 2 + row]);
+        assert!((target(0, 0) - 8.0).abs() < 1e-9 && target(1, 0).is_nan() && (target(0, 1) - 14.0).abs() < 1e-9);
+        assert!((scaler.restore(batch.places[0][0]) - 6.0).abs() < 1e-9 && batch.places[0][1] == 1.0);
+    }
+
+    #[test]
+    fn a_window_s_own_mean_and_deviation_leave_its_shape() {
+        let (dataset, config) = dataset(Normalise::Window);
+        let mut batch = ForecastBatch::default();
+        let windows = [Window { series: 0, origin: 10 }, Window { series: 0, origin: 14 }];
+        batch.fill(&dataset, &config, &windows, false);
+        assert!(batch.target.iter().all(|value| value.is_nan()));
+        let (first, second) = batch.history.split_at(4);
+        assert!(first.iter().zip(second).all(|(a, b)| (a - b).abs() < 1e-5), "{first:?} {second:?}");
+        assert!(first.iter().sum::<f32>().abs() < 1e-5);
+    }
+}
