@@ -458,6 +458,10 @@ fn what_a_program_would_not_compute_is_refused_for_it() {
     assert!(said(&peepholes, "rten").contains("rten 0.27 reads no peepholes"));
     assert!(said(&projected, "rten").contains("rten 0.27 has no operator Scan"));
     assert!(said(&reverse, "tract").contains("tract 0.23 ignores"));
+    let [clip, other] = ["cell_clip", "cell_defaults"].map(|name| read(&golden().join(format!("{name}.onnx"))).network);
+    assert!(said(&clip, "tract").contains("tract 0.23 ignores the clip"));
+    assert_eq!(said(&clip, "openvino") + &said(&other, "onnxruntime"), "");
+    assert!(said(&other, "openvino").contains("no LSTM with other activations"));
     assert_eq!(said(&peepholes, "onnxruntime") + &said(&reverse, "onnxruntime"), "");
     assert!("torch".parse::<Peer>().unwrap_err().to_string().contains("tract, rten, openvino, onnxruntime"));
 }

@@ -1,6 +1,6 @@
 //! The programs that people run ONNX files with, and what each of them would not compute of ours: measured, in docs/formats.md.
 
-use super::super::network::NetworkError;
+use super::super::network::{Function, NetworkError};
 use super::graph::Graph;
 use super::node::Node;
 use crate::named::named;
@@ -26,7 +26,14 @@ impl Peer {
         let lstms: Vec<Node> = graph.nodes().filter(|node| node.operator() == "LSTM").collect();
         let both = lstms.iter().any(|node| node.string("direction").is_some_and(|direction| direction != "forward"));
         let peepholes = lstms.iter().any(|node| node.input(7).is_some());
+        let has = |attribute: &str| lstms.iter().any(|node| node.has(attribute));
         let why = match self {
+            Self::Tract if has("clip") || has("activations") => {
+                "tract 0.23 ignores the clip and the activations of an LSTM, and would run plain cells"
+            }
+            Self::Openvino if has("activations") && !are_plain(&lstms) => {
+                "OpenVINO 2026.4 compiles no LSTM with other activations than Sigmoid, Tanh, Tanh"
+            }
             Self::Rten if peepholes => "rten 0.27 reads no peepholes",
             Self::Rten if graph.nodes().any(|node| node.operator() == "Scan") => {
                 "rten 0.27 has no operator Scan, in which projections, layer normalisation, zoneout and the readout \
@@ -38,4 +45,10 @@ impl Peer {
         };
         Err(NetworkError::Unfit(format!("{why}; write the graph for another program")))
     }
+}
+
+/// Whether all have the activations of every LSTM here.
+fn are_plain(lstms: &[Node]) -> bool {
+    let plain = Function::PLAIN.map(Function::name);
+    lstms.iter().all(|node| node.strings("activations").chunks(3).all(|own| own == plain))
 }
