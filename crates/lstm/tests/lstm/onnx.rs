@@ -459,6 +459,10 @@ fn what_a_program_would_not_compute_is_refused_for_it() {
     assert!(said(&projected, "rten").contains("rten 0.27 has no operator Scan"));
     assert!(said(&reverse, "tract").contains("tract 0.23 ignores"));
     let [clip, other] = ["cell_clip", "cell_defaults"].map(|name| read(&golden().join(format!("{name}.onnx"))).network);
+    let both = read(&golden().join("tagger_old.onnx")).network;
+    assert_eq!(said(&both, "tract") + &said(&projected, "tract"), "");
+    let gates = network(LstmConfig { readout: Readout::OutputGate, ..LstmConfig::new(4, 5) });
+    assert!(said(&gates, "tract").contains("cannot type the loop in which the readout output-gate"));
     assert!(said(&clip, "tract").contains("tract 0.23 ignores the clip"));
     assert_eq!(said(&clip, "openvino") + &said(&other, "onnxruntime"), "");
     assert!(said(&other, "openvino").contains("no LSTM with other activations"));

@@ -24,7 +24,9 @@ impl Peer {
     /// Refuses what this program would ignore or cannot read.
     pub(super) fn check(self, graph: &Graph) -> Result<(), NetworkError> {
         let lstms: Vec<Node> = graph.nodes().filter(|node| node.operator() == "LSTM").collect();
-        let both = lstms.iter().any(|node| node.string("direction").is_some_and(|direction| direction != "forward"));
+        let from_end = lstms.iter().any(|node| node.string("direction").as_deref() == Some("reverse"));
+        // A fourth output of a loop is that of the output gates.
+        let gates = graph.nodes().any(|node| node.operator() == "Scan" && node.output(3).is_some());
         let peepholes = lstms.iter().any(|node| node.input(7).is_some());
         let has = |attribute: &str| lstms.iter().any(|node| node.has(attribute));
         let why = match self {
@@ -39,7 +41,10 @@ impl Peer {
                 "rten 0.27 has no operator Scan, in which projections, layer normalisation, zoneout and the readout \
                  output-gate are written"
             }
-            Self::Tract if both => "tract 0.23 ignores the direction of an LSTM, and would run every layer forward",
+            Self::Tract if from_end => {
+                "tract 0.23 ignores the direction of an LSTM from the last step to the first, and would run it forward"
+            }
+            Self::Tract if gates => "tract 0.23 cannot type the loop in which the readout output-gate is written",
             Self::Openvino if peepholes => "OpenVINO 2026.4 leaves the peepholes out, and says nothing of it",
             Self::Tract | Self::Rten | Self::Openvino | Self::Onnxruntime => return Ok(()),
         };
