@@ -463,6 +463,9 @@ fn what_a_program_would_not_compute_is_refused_for_it() {
     assert_eq!(said(&both, "tract") + &said(&projected, "tract"), "");
     let gates = network(LstmConfig { readout: Readout::OutputGate, ..LstmConfig::new(4, 5) });
     assert!(said(&gates, "tract").contains("cannot type the loop in which the readout output-gate"));
+    assert!(
+        [&clip, &other].iter().all(|network| said(network, "rten").contains("rten 0.27 reads no LSTM with a clip"))
+    );
     assert!(said(&clip, "tract").contains("tract 0.23 ignores the clip"));
     assert_eq!(said(&clip, "openvino") + &said(&other, "onnxruntime"), "");
     assert!(said(&other, "openvino").contains("no LSTM with other activations"));

@@ -33,6 +33,9 @@ impl Peer {
             Self::Tract if has("clip") || has("activations") => {
                 "tract 0.23 ignores the clip and the activations of an LSTM, and would run plain cells"
             }
+            Self::Rten if has("clip") || has("activations") && !are_plain(&lstms) => {
+                "rten 0.27 reads no LSTM with a clip or other activations than Sigmoid, Tanh, Tanh"
+            }
             Self::Openvino if has("activations") && !are_plain(&lstms) => {
                 "OpenVINO 2026.4 compiles no LSTM with other activations than Sigmoid, Tanh, Tanh"
             }
