@@ -1,8 +1,9 @@
 //! ONNX, in and out: a graph of operators, of which the LSTM is one.
 //!
-//! A file of ours has W, R and B as they are, with time and batch named and the states as inputs and outputs ([`write`]). A file of
-//! ours is the network that it was ([`own`]). One of others is followed node by node ([`follow`]): subgraphs of constants are folded, shape operators are followed by the axes that
-//! they turn, and what is left must be an embedding, LSTMs and linear readouts. This is no general runtime.
+//! A file of ours has W, R and B as they are, with time and batch named and the states as inputs and outputs ([`write`]), and is read
+//! back as the network that it was ([`own`]). A file of others is followed node by node ([`follow`]): subgraphs of constants are folded,
+//! shape operators are followed by the axes that they turn, and what is left must be an embedding, LSTMs and linear readouts. This is
+//! no general runtime.
 
 mod axes;
 mod flow;
