@@ -17,7 +17,7 @@ pub use table::{Column, Table, TableKind};
 
 /// Data that cannot be used, in a sentence.
 #[derive(Debug, Error)]
-#[error("{}{}: {why}", path.display(), place(*line, column.as_deref()))]
+#[error("{}{}: {why}", name(path), place(*line, column.as_deref()))]
 pub struct DataError {
     /// The file; `-` is standard input.
     pub path: PathBuf,
@@ -27,6 +27,10 @@ pub struct DataError {
     pub column: Option<String>,
     /// What is wrong, and what to do.
     pub why: String,
+}
+
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn place(line: Option<u64>, column: Option<&str>) -> String {
@@ -85,6 +89,15 @@ pub(crate) fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_says_where() {
+        let error = DataError::of_line(Path::new("-"), 3, "it is odd");
+        assert_eq!(error.to_string(), "standard input, line 3: it is odd");
+        let error =
+            DataError { column: Some("load".to_owned()), ..DataError::of_file(Path::new("a.csv"), "it is odd") };
+        assert_eq!(error.to_string(), "a.csv, column \"load\": it is odd");
+    }
 
     #[test]
     fn numbers_are_read_and_what_is_none_is_said() {
