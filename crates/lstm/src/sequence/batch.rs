@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(batch.starts, [0, 4, 7, 9, 11, 12]);
         assert_eq!(batch.tokens, [700, 400, 300, 0, 701, 401, 301, 702, 402, 703, 403, 704]);
         batch.fill(&data, &[5, 1], Objective::Classes, 3);
-        assert_eq!(batch.targets.values, [0., 0., 1., 0., 1., 0.]);
+        assert_eq!(batch.targets.values, [0., 1., 0., 0., 0., 1.]);
     }
 
     #[test]
