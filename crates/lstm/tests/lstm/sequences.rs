@@ -231,7 +231,7 @@ fn reviews(path: &Path, count: usize, shift: usize) {
         .map(|i| {
             let i = i + shift;
             let mut words: Vec<&str> = (0..2 + i % 6).map(|j| fillers[(i * 3 + j * 5 + i / 7) % 8]).collect();
-            let (label, words_of) = if (i / 3) % 2 == 0 { ("pos", good) } else { ("neg", bad) };
+            let (label, words_of) = if (i / 3).is_multiple_of(2) { ("pos", good) } else { ("neg", bad) };
             words.insert(i % (words.len() + 1), words_of[i % 3]);
             format!("{label} {}\n", words.join(" "))
         })
