@@ -8,7 +8,8 @@ use super::data::SequenceDataset;
 use super::pooling::Pooling;
 use super::task::SequenceTask;
 use crate::model::Loss;
-use crate::optim::schedule::{Moment, ScheduleKind};
+use crate::optim::averaging::Averaging;
+use crate::optim::schedule::Moment;
 use crate::run::checkpoint::Progress;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
@@ -32,7 +33,11 @@ const TRIALS: f64 = 0.4;
 
 /// The epochs of a trial, and those of the run: more learn small data by heart.
 const TRIAL_EPOCHS: usize = 4;
-const MOST_EPOCHS: usize = 16;
+const MOST_EPOCHS: usize = 10;
+
+/// The epochs that the average of the weights goes back: of 6,920, 8,000 and 8,530 examples in two classes it lowered the validation loss
+/// by 0.01 to 0.03, where the rate coming down to 0 lowered it by nothing.
+const AVERAGED_EPOCHS: f32 = 2.0;
 
 /// The fewest epochs of the run for which a model of full size is worth it.
 const FEWEST_EPOCHS: f64 = 4.0;
@@ -44,7 +49,7 @@ const TIMED_STEPS: usize = 6;
 type Candidate = (&'static str, fn(&mut SequenceConfig));
 
 /// The choices, the most promising first: a trial that there is no time for is not missed much.
-const CANDIDATES: [Candidate; 5] = [
+const CANDIDATES: [Candidate; 6] = [
     ("the usual size", |_| ()),
     ("more dropout", |config| {
         config.model.dropout.words = 0.2;
@@ -53,13 +58,16 @@ const CANDIDATES: [Candidate; 5] = [
     }),
     ("three times the rate", |config| config.training.schedule.learning_rate *= 3.0),
     ("pooled by attention", |config| config.model.pooling = config.model.pooling.map(|_| Pooling::Attention)),
+    ("the last, the mean and the largest", |config| {
+        config.model.pooling = config.model.pooling.map(|_| Pooling::Concat)
+    }),
     ("one direction, twice as wide", |config| {
         config.model.lstm.bidirectional = false;
         config.model.lstm.hidden = 256.into();
     }),
 ];
 
-/// Trains for `epochs` epochs or so many seconds, the rate coming down to 0 at the end; gives the validation loss. Nothing is written.
+/// Trains for `epochs` epochs or so many seconds; gives the validation loss. Nothing is written.
 fn trial(
     config: &SequenceConfig,
     data: &Arc<SequenceDataset>,
@@ -93,6 +101,13 @@ fn trial(
     Ok(evaluation.total())
 }
 
+/// The average of the weights for epochs of so many steps.
+fn averaged(steps: usize) -> Averaging {
+    let share = 1.0 - 1.0 / (AVERAGED_EPOCHS * steps.max(1) as f32);
+    // As it is read back from its text.
+    Averaging::Ema((share * 1e4).round().clamp(1.0, 9999.0) / 1e4)
+}
+
 /// The seconds of an epoch of training.
 fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>) -> Result<f64, TrainError> {
     let task = SequenceTask::new(config.clone(), data.clone())?;
@@ -123,7 +138,8 @@ impl SequencePlan {
         let started = Instant::now();
         let fitted = |change: fn(&mut SequenceConfig)| -> Result<SequenceConfig, E> {
             let mut config = SequenceConfig::usual(base.task);
-            (config.training.schedule.kind, config.training.patience) = (ScheduleKind::OneCycle, None);
+            config.training.patience = None;
+            config.training.average = averaged(data.train.sequences.len().div_ceil(config.training.batch));
             change(&mut config);
             let mut config = overlay(config)?;
             config.labels.clone_from(&base.labels);
@@ -193,7 +209,7 @@ impl SequencePlan {
         ));
         let schedule = chosen.training.schedule;
         why.push(format!(
-            "rate: {} at {schedule}, so the run ends at rest; the best epoch by validation is kept",
+            "rate: {} at {schedule}, and the weights averaged over about {AVERAGED_EPOCHS} epochs; the best epoch by validation is kept",
             chosen.training.optimizer
         ));
         let directions = if chosen.model.lstm.bidirectional { "both directions" } else { "one direction" };
