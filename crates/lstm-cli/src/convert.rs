@@ -71,7 +71,7 @@ pub fn run(options: Convert) -> Result<ExitCode> {
     if output.is_file() && !force {
         bail!("{} is there already; choose another name, or pass --force to replace it", output.display());
     }
-    if same_file(input, output) {
+    if same_file(input, output) || is_part(input, output) {
         bail!("{} is what would be read as well; choose another name", output.display());
     }
     if is_trained(input) {
@@ -208,7 +208,21 @@ fn read(path: &Path, map: &[String], vocab: Option<&Path>) -> Result<Import> {
     Ok(foreign::read(path, Hints { map: &map, vocabulary: vocabulary.as_ref(), is_look: false })?)
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
+/// Whether a file to be written is one of the run folder that is read.
+pub fn is_part(input: &Path, output: &Path) -> bool {
+    let is_run_file = output.file_name().is_some_and(|name| {
+        ["model.safetensors", "checkpoint.safetensors", "tokenizer.json", "config.toml", "metrics.jsonl"]
+            .iter()
+            .any(|own| name == *own)
+    });
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    is_run_file
+        && (same_file(input, folder)
+            || input.parent().is_some_and(|read| same_file(read, folder) && folder.join("config.toml").exists()))
+}
+
+/// Whether both are the same file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,

@@ -1,6 +1,6 @@
 //! `lstm inspect`: what a model does inside while it reads a text.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ use crate::progress::during;
 /// The options of `lstm inspect`.
 #[derive(clap::Args)]
 pub struct Inspect {
-    /// The run folder
+    /// The model: a run folder, or a model file
     run: PathBuf,
     /// The text file, or - for standard input
     #[arg(required_unless_present = "text", conflicts_with = "text")]
@@ -34,10 +34,10 @@ pub struct Inspect {
     #[arg(long, conflicts_with_all = ["out", "csv", "npz"])]
     json: bool,
     /// Print a line for every token, layer and unit as comma-separated values, and write no page
-    #[arg(long, conflicts_with_all = ["out", "npz"])]
+    #[arg(long, conflicts_with_all = ["out", "npz", "explain", "clamp", "gate", "off", "ablate", "labels"])]
     csv: bool,
     /// Write every gate and state as NumPy arrays to this file, and no page
-    #[arg(long, conflicts_with = "out", value_name = "FILE")]
+    #[arg(long, conflicts_with_all = ["out", "explain", "clamp", "gate", "off", "ablate", "labels"], value_name = "FILE")]
     npz: Option<PathBuf>,
     /// Tokens whose predictions are explained by exact gradients, by their numbers from 1, such as 3,17 [default: the most
     /// surprising, as many as take little time]
@@ -129,6 +129,9 @@ pub fn run(options: Inspect) -> Result<ExitCode> {
         table::csv(&looked.inspection, &mut out)?;
     } else if let Some(path) = &options.npz {
         let bytes = table::npz(&looked.inspection)?;
+        if path.exists() && !(path.is_file() && is_archive(path)) {
+            bail!("{} exists and holds no arrays; choose another --npz", path.display());
+        }
         std::fs::write(path, bytes).map_err(|source| FormatError::Write { path: path.clone(), source })?;
         talk(format_args!("arrays   {}", path.display()));
     } else {
@@ -146,6 +149,13 @@ fn write(looked: &Looked, changes: &[Change], options: &Inspect, model: String) 
     write_page(&path, &page(looked, Shown { model: &model, changes }))?;
     talk(format_args!("page     {}", path.display()));
     Ok(())
+}
+
+/// Whether a file begins as a `.npz` does.
+fn is_archive(path: &Path) -> bool {
+    let mut start = [0; 2];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && &start == b"PK"
 }
 
 /// The text that is given.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::convert::{is_part, same_file};
 use crate::measured::open;
 use crate::output::{grouped, talk};
 
@@ -28,6 +29,9 @@ pub fn run(options: Quantize) -> Result<ExitCode> {
     }
     if out.exists() && !force {
         bail!("{} is there already; choose another name, or pass --force to replace it", out.display());
+    }
+    if same_file(&run, &out) || is_part(&run, &out) {
+        bail!("{} is what would be read as well; choose another name", out.display());
     }
     let loaded = open(&run)?;
     let before = 4 * loaded.params.values().len() as u64;

@@ -20,7 +20,7 @@ use crate::show_file::show_file;
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .keras, .h5); where none is given, the
+    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .onnx, .keras, .h5); where none is given, the
     /// runs in runs/ are listed
     pub run: Option<PathBuf>,
     /// Print one JSON object [default: a table]

@@ -32,7 +32,7 @@ pub struct TaskTraining {
     /// The learning rate
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     pub learning_rate: Option<f32>,
-    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down; step, plateau
+    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down
     #[arg(long)]
     schedule: Option<ScheduleKind>,
     /// Let the rate rise at first, for so many steps or such a share of the run below 1
@@ -84,6 +84,11 @@ impl TaskTraining {
         }
         set(&mut training.schedule.learning_rate, self.learning_rate);
         if let Some(schedule) = self.schedule {
+            if matches!(schedule, ScheduleKind::Step | ScheduleKind::Plateau) {
+                bail!(
+                    "--schedule {schedule} divides the rate by a decay, which this task has no option for; choose constant, linear, cosine or one-cycle"
+                );
+            }
             training.set_schedule(schedule);
         }
         set(&mut training.schedule.warmup, self.warmup);

@@ -76,6 +76,11 @@ pub fn evaluate(options: eval::Eval) -> Result<ExitCode> {
 /// Predicts with a model by its task.
 pub fn predict(options: crate::predict::Predict) -> Result<ExitCode> {
     match TaskKind::of(&options.model)? {
+        TaskKind::Language if !lstm::run::saved::is_trained(&options.model) => {
+            // What it is that cannot be used is said by who opens it.
+            lstm::LanguageModel::open(&options.model)?;
+            bail!("{} is no model", options.model.display())
+        }
         TaskKind::Language => bail!(
             "{} is a language model, which writes and scores texts: lstm generate, lstm score; lstm train --task classify makes one that \
              predicts",

@@ -48,7 +48,7 @@ pub(crate) fn of_training(error: TrainError) -> PyErr {
         TrainError::Format(error) => of_file(error),
         TrainError::NotFinite { .. } | TrainError::Diverged { .. } => PyFloatingPointError::new_err(error.to_string()),
         TrainError::NoModel { .. } => PyFileNotFoundError::new_err(error.to_string()),
-        TrainError::Unusable(_) => PyValueError::new_err(error.to_string()),
+        TrainError::Data(_) | TrainError::Unusable(_) => PyValueError::new_err(error.to_string()),
     }
 }
 

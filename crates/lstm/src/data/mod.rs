@@ -50,21 +50,26 @@ impl DataError {
     }
 }
 
+/// The largest number that is computed with: what is made of it still fits f32.
+const MOST: f64 = 1e30;
+
 /// The ways in which files say that there is no value.
 const MISSING: [&str; 7] = ["", "nan", "na", "n/a", "null", "none", "?"];
 
 /// A number as files write it: `None` where they say that there is none.
 ///
 /// # Errors
-/// What is no number, or infinite.
+/// What is no number, infinite, or larger than [`MOST`].
 pub(crate) fn number(text: &str) -> Result<Option<f64>, String> {
     let text = text.trim();
     if MISSING.iter().any(|missing| text.eq_ignore_ascii_case(missing)) {
         return Ok(None);
     }
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(Some(value)),
-        Ok(_) => Err(format!("{text} is infinite or too large for a number; leave it empty if the value is missing")),
+        Ok(value) if value.abs() <= MOST => Ok(Some(value)),
+        Ok(_) => Err(format!(
+            "{text} is infinite or too large: the largest number that is computed with is {MOST:e}; leave it empty if the value is missing"
+        )),
         Err(_) if decimal_comma(text) => {
             Err(format!("\"{text}\" is no number: write a decimal point, {}", text.replace(',', ".")))
         }
@@ -107,6 +112,8 @@ mod tests {
         }
         assert!(number("inf").unwrap_err().contains("infinite"));
         assert!(number("1e999").unwrap_err().contains("infinite"));
+        // What is finite, and what is made of it is not.
+        assert!(number("-1e300").unwrap_err().contains("1e30") && number("1e30") == Ok(Some(1e30)));
         assert!(number("3,5").unwrap_err().contains("3.5"));
         assert!(number("warm").unwrap_err().contains("\"warm\" is no number"));
     }

@@ -95,7 +95,7 @@ impl Table {
 
     fn separated(path: &Path, reader: impl Read, separator: u8) -> Result<Self, DataError> {
         // Every line has an end, so that the line after a row is known whatever its own is.
-        let reader = reader.chain(&b"\n"[..]);
+        let reader = WithoutReturns(BufReader::new(reader.chain(&b"\n"[..])));
         let mut reader =
             csv::ReaderBuilder::new().delimiter(separator).flexible(true).has_headers(false).from_reader(reader);
         let mut record = csv::ByteRecord::new();
@@ -281,6 +281,36 @@ fn kind_of(path: &Path, preview: &[u8]) -> TableKind {
     TableKind::Separated(separator)
 }
 
+/// Without the carriage return of a line's end: `csv` counts a line when it has read the first half of its end, so that of two
+/// halves is counted a row too late.
+struct WithoutReturns<R>(BufReader<R>);
+
+impl<R: Read> Read for WithoutReturns<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let found = self.0.fill_buf()?;
+            match found.iter().position(|byte| *byte == b'\r') {
+                Some(0) => {
+                    self.0.consume(1);
+                    if self.0.fill_buf()?.first() != Some(&b'\n') {
+                        out[0] = b'\r';
+                        return Ok(1);
+                    }
+                }
+                place => {
+                    let count = place.unwrap_or(found.len()).min(out.len());
+                    out[..count].copy_from_slice(&found[..count]);
+                    self.0.consume(count);
+                    return Ok(count);
+                }
+            }
+        }
+    }
+}
+
 /// Reads the next row, and gives the line that it begins on: the reader's own says where it began to look for it.
 fn next_row(
     path: &Path,
@@ -351,6 +381,10 @@ mod tests {
         );
         let why = table.numbers(table.column("b").unwrap()).unwrap_err().to_string();
         assert!(why.starts_with("a.csv, line 2, column \"b\": \"x\" is no number"), "{why}");
+        // Whatever ends the lines.
+        let returns = super::Table::parse(Path::new("a.csv"), &b"a,b\r\n1,2\r\n2,y\r\n"[..]).unwrap();
+        let why = returns.numbers(returns.column("b").unwrap()).unwrap_err().to_string();
+        assert!(why.starts_with("a.csv, line 3, column \"b\": \"y\" is no number"), "{why}");
         let empty = super::Table::parse(Path::new("a.csv"), &b"a,b\n1,\n2,NA\n"[..]).unwrap();
         let why = empty.numbers(empty.column("b").unwrap()).unwrap_err().to_string();
         assert!(why.contains("the column \"b\" is empty"), "{why}");

@@ -65,7 +65,10 @@ pub(crate) fn facts(html: &str) -> Option<Value> {
 /// # Errors
 /// A file that cannot be written, or that is no page of this program.
 pub fn write_page(path: &Path, html: &str) -> Result<(), FormatError> {
-    if path.exists() && !std::fs::read(path).is_ok_and(|found| is_page(&String::from_utf8_lossy(&found))) {
+    // A device or a pipe has no end, and is not asked.
+    if path.exists()
+        && !(path.is_file() && std::fs::read(path).is_ok_and(|found| is_page(&String::from_utf8_lossy(&found))))
+    {
         let why = "exists and is no page of this program; choose another `out`".to_owned();
         return Err(FormatError::Conflict { path: path.to_owned(), why });
     }

@@ -138,7 +138,6 @@ impl SequencePlan {
         let started = Instant::now();
         let fitted = |change: fn(&mut SequenceConfig)| -> Result<SequenceConfig, E> {
             let mut config = SequenceConfig::usual(base.task);
-            config.training.patience = None;
             config.training.average = averaged(data.train.sequences.len().div_ceil(config.training.batch));
             change(&mut config);
             let mut config = overlay(config)?;

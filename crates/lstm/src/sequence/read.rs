@@ -133,12 +133,16 @@ pub fn read_line(line: &str, form: Form, key: Option<&str>) -> Result<String, Te
 }
 
 fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<Record>, TextError> {
+    // The reader counts a line only at the end that it has read, of which a carriage return is the first half.
+    let text = text.replace("\r\n", "\n");
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
     let wrong = |error: &csv::Error| {
         let line = error.position().map_or(String::new(), |at| format!(" line {}", at.line()));
         let why = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                format!("it has {len} fields, where the header has {expected_len}; quote what holds a delimiter")
+                let open = if is_open { "; a quote is opened and never closed, perhaps here" } else { "" };
+                format!("it has {len} fields, where the header has {expected_len}; quote what holds a delimiter{open}")
             }
             _ => error.to_string(),
         };
@@ -399,6 +403,17 @@ mod tests {
 
     fn one(text: &str, label: &str) -> (String, Vec<String>) {
         (text.to_owned(), vec![label.to_owned()])
+    }
+
+    #[test]
+    fn lines_are_counted_whatever_ends_them_and_an_open_quote_is_told() {
+        for end in ["\n", "\r\n"] {
+            let table = ["label,text", "a,x", "a,\"y", "z\"", ",empty"].join(end);
+            let said = with("a.csv", &table, LABELLED).unwrap_err();
+            assert!(said.contains("line 5"), "{said}");
+        }
+        let said = with("a.csv", "label,text\na,x\n\"a, y\nb,x\n", LABELLED).unwrap_err();
+        assert!(said.contains("line 3") && said.contains("never closed"), "{said}");
     }
 
     #[test]

@@ -84,8 +84,22 @@ fn columns(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, TextE
     Ok(records.into_iter().map(Record::joined).collect())
 }
 
-/// Lines of text without labels: a sentence a line.
+/// Text without labels: a sentence a line; or, where no line has more than a word and empty lines part them, a word a line.
 fn plain(path: &Path, text: &str) -> Vec<Record> {
+    let are_words = text.lines().all(|line| line.split_whitespace().count() <= 1);
+    if are_words && text.trim().lines().any(|line| line.trim().is_empty()) {
+        let mut records: Vec<Record> = Vec::new();
+        let mut open: Option<Record> = None;
+        for (number, line) in text.lines().enumerate() {
+            let Some(word) = line.split_whitespace().next() else {
+                records.extend(open.take());
+                continue;
+            };
+            let place = Place { file: path.to_owned(), line: Some(number as u64 + 1), column: None };
+            open.get_or_insert_with(|| Record { place, ..Record::default() }).words.push(word.to_owned());
+        }
+        return records.into_iter().chain(open).map(Record::joined).collect();
+    }
     let of_line = |(number, line): (usize, &str)| {
         let place = Place { file: path.to_owned(), line: Some(number as u64 + 1), column: None };
         Record { words: words(line), place, ..Record::default() }.joined()
@@ -262,6 +276,12 @@ mod tests {
         }
         let second = Wanted { label: Some("2"), ..LABELLED };
         assert_eq!(with("a.txt", columns, second).unwrap()[1].1, "NNP .");
+        let plain = Wanted { labels: false, ..LABELLED };
+        let of = |text: &str| -> Vec<String> {
+            with("a.txt", text, plain).unwrap().into_iter().map(|(words, _)| words).collect()
+        };
+        assert_eq!(of("Ada\nLovelace\n\nParis.\n"), ["Ada Lovelace", "Paris."]);
+        assert_eq!(of("Ada\nParis.\n"), ["Ada", "Paris ."]);
         assert_eq!(words("\"It's here,\" he said..."), ["\"", "It's", "here", ",", "\"", "he", "said", ".", ".", "."]);
     }
 

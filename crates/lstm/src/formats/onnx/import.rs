@@ -228,7 +228,7 @@ fn notes(follower: &Follower, input: &str) -> Vec<String> {
         }
     }
     if follower.has_lengths {
-        notes.push("the lengths of rows are an input of the file; here they belong to a segment".to_owned());
+        notes.push("the lengths of rows are an input of the file; a segment has them here, and what is written into another file has not: it reads every row to its end".to_owned());
     }
     notes.extend(follower.notes.iter().cloned());
     notes
