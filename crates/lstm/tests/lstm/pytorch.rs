@@ -182,3 +182,24 @@ fn damaged_files_end_in_a_sentence() {
         }
     }
 }
+
+#[test]
+fn a_bias_that_is_missing_beside_another_is_named_and_both_may_be() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let zeros = vec![0; 4 * 8 * 3];
+    let read = |biases: &[&'static str]| {
+        let weights = [("weight_ih_l0", vec![8, 3]), ("weight_hh_l0", vec![8, 2])];
+        let biases = biases.iter().map(|name| (*name, vec![8]));
+        let tensors = weights.into_iter().chain(biases).map(|(name, shape)| {
+            let bytes = 4 * shape.iter().product::<usize>();
+            (name.to_owned(), TensorView::new(Dtype::F32, shape, &zeros[..bytes]).unwrap())
+        });
+        std::fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        foreign::read(&path, Hints::default())
+    };
+    let said = read(&["bias_ih_l0"]).unwrap_err().to_string();
+    assert!(said.contains("bias_hh_l0 is missing"), "{said}");
+    assert!(read(&[]).is_ok() && read(&["bias_ih_l0", "bias_hh_l0"]).is_ok());
+}

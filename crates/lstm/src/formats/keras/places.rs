@@ -112,6 +112,11 @@ fn by_class(tree: &Tree, group: &str) -> Result<Vec<Layer>, String> {
             | "masking"
             | "input_layer"
             | "not_equal" => continue,
+            "add" => {
+                return Err(format!(
+                    "the layer {group}/{key} adds what other layers give, and weights alone do not say which; give the whole model, .keras or .h5"
+                ));
+            }
             _ => {
                 return Err(format!(
                     "the layer {group}/{key} is of a class that cannot be read; those that can are {CLASSES}"

@@ -354,11 +354,12 @@ impl<'a> Finder<'a> {
         }
         let config = LstmConfig { layers, bidirectional, projection, ..LstmConfig::new(input, hidden) };
         let trouble = RefCell::new(None);
+        let has_biases = module.arrays.keys().any(|(.., array)| array.starts_with("bias"));
         let stack = Stack::new(config, |name, expected| {
             let parsed = LstmName::parse(name).ok_or_else(|| NetworkError::Unfit(name.to_owned()))?;
             let key = (parsed.layer, parsed.reverse, parsed.array);
             let Some(&item) = module.arrays.get(&key) else {
-                return match parsed.array.starts_with("bias") {
+                return match parsed.array.starts_with("bias") && !has_biases {
                     // `bias=False`.
                     true => Ok(Cow::Owned(vec![0.0; expected.iter().product()])),
                     false => Err(NetworkError::Unfit(format!("{} is missing", named(&key)))),
