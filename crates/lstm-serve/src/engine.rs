@@ -15,6 +15,9 @@ use crate::measures::Measures;
 use crate::settings::Settings;
 use crate::text::{Piece, Text};
 
+/// How long a text whose time is over waits for its client to read on, to be told of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long the thread sleeps when every reader is slower than the model.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -198,9 +201,14 @@ impl<'a> Work<'a> {
                 return false;
             }
             if now >= live.deadline {
+                // One whose client has yet to read what there is room for writes no more, and is told when there is.
+                if live.to.capacity() == 0 && now < live.deadline + PATIENCE {
+                    live.is_held = true;
+                    writers.hold(id, true);
+                    return true;
+                }
                 measures.late.fetch_add(1, Ordering::Relaxed);
                 measures.running.fetch_sub(1, Ordering::Relaxed);
-                // A client that has not read so much as there is room for is not told.
                 let _ = live.to.try_send((live.index, Message::Piece(live.text.finish(), Some(End::Length))));
                 writers.end(id);
                 return false;
