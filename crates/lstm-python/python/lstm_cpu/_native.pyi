@@ -19,7 +19,7 @@ def isa() -> str:
     """The instruction set that the kernels use."""
 
 def bf16_isa() -> str:
-    """What computes products of bf16: an instruction set whose name ends in it has an instruction for them."""
+    """What computes products of bf16: ``amx`` and ``avx512bf16`` have instructions for them."""
 
 def after_fork() -> None: ...
 

@@ -170,7 +170,7 @@ def _why_not(name: str, tensors: Sequence[Tensor]) -> str | None:
 
 
 #: Whether products of bf16 are faster than those of float32 here; where they are not, autocast computes with float32.
-_has_bf16 = _native.bf16_isa().endswith("bf16")
+_has_bf16 = _native.bf16_isa() in ("amx", "avx512bf16")
 
 
 def _casts() -> bool:
