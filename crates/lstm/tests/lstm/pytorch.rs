@@ -188,7 +188,7 @@ fn a_bias_that_is_missing_beside_another_is_named_and_both_may_be() {
     use safetensors::tensor::{Dtype, TensorView};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let zeros = vec![0; 4 * 8 * 3];
+    let zeros = [0; 4 * 8 * 3];
     let read = |biases: &[&'static str]| {
         let weights = [("weight_ih_l0", vec![8, 3]), ("weight_hh_l0", vec![8, 2])];
         let biases = biases.iter().map(|name| (*name, vec![8]));
