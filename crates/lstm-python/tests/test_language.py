@@ -139,9 +139,12 @@ def test_a_callback_s_exception_ends_the_training_with_a_checkpoint(folder, text
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 def test_ctrl_c_ends_a_long_training(folder, text):
+    # Who starts the tests in the background of a shell lets them ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         lstm_cpu.train(text, folder / "interrupted", epochs=1_000_000, hidden=8, layers=1)
+    signal.signal(signal.SIGINT, before)
     assert (folder / "interrupted" / "checkpoint.safetensors").exists()
 
 
