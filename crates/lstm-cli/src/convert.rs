@@ -9,7 +9,7 @@ use lstm::LanguageModel;
 use lstm::formats::foreign::{self, Format, Peer, Wishes};
 use lstm::formats::import::{Hints, Import};
 use lstm::formats::network::Network;
-use lstm::run::folder::Existing;
+use lstm::run::folder::{Existing, RunFolder};
 use lstm::run::imported::{imported, write_run};
 use lstm::run::saved::{LoadedRun, is_trained};
 use lstm::text::tokenizer::Tokenizer;
@@ -208,17 +208,17 @@ fn read(path: &Path, map: &[String], vocab: Option<&Path>) -> Result<Import> {
     Ok(foreign::read(path, Hints { map: &map, vocabulary: vocabulary.as_ref(), is_look: false })?)
 }
 
-/// Whether a file to be written is one of the run folder that is read.
+/// Whether a file to be written is one of the run folder that is read, or that the file which is read lies in.
 pub fn is_part(input: &Path, output: &Path) -> bool {
-    let is_run_file = output.file_name().is_some_and(|name| {
-        ["model.safetensors", "checkpoint.safetensors", "tokenizer.json", "config.toml", "metrics.jsonl"]
-            .iter()
-            .any(|own| name == *own)
-    });
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    is_run_file
-        && (same_file(input, folder)
-            || input.parent().is_some_and(|read| same_file(read, folder) && folder.join("config.toml").exists()))
+    let parent = |file: &Path| match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let run = RunFolder(if input.is_dir() { input.to_owned() } else { parent(input) });
+    let own = [run.model(), run.checkpoint(), run.tokenizer(), run.config(), run.metrics()];
+    same_file(run.path(), &parent(output))
+        && (input.is_dir() || run.config().exists())
+        && own.iter().any(|own| own.file_name() == output.file_name())
 }
 
 /// Whether both are the same file.

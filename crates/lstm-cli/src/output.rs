@@ -159,6 +159,11 @@ pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// A cell of separated values (RFC 4180).
+pub fn cell(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use lstm::data::Table;
 use lstm::forecast::{LEVELS, TrainedForecast};
 use serde_json::json;
 
-use crate::output::{talk, use_threads};
+use crate::output::{cell, talk, use_threads};
 use crate::predict::Predict;
 use crate::progress::during;
 
@@ -44,9 +44,9 @@ pub fn run(options: &Predict) -> Result<ExitCode> {
             writeln!(out, "{shown}")?;
             continue;
         }
-        let series = if with_series { format!("{},", quoted(&row.series)) } else { String::new() };
+        let series = if with_series { format!("{},", cell(&row.series)) } else { String::new() };
         let quantiles: Vec<String> = row.quantiles.iter().map(|value| format!(",{}", short(*value))).collect();
-        writeln!(out, "{},{series}{},{}{}", row.time, quoted(&row.target), short(row.point), quantiles.concat())?;
+        writeln!(out, "{},{series}{},{}{}", row.time, cell(&row.target), short(row.point), quantiles.concat())?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -65,9 +65,4 @@ pub fn note_unknown(unknown: &[String]) {
 /// A number with as many digits as single precision has.
 fn short(value: f64) -> String {
     (value as f32).to_string()
-}
-
-/// A cell of separated values (RFC 4180).
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }

@@ -12,7 +12,7 @@ use lstm::sequence::read_tags::{read_sentences, words};
 use lstm::sequence::saved::{LoadedSequence, Prediction};
 use serde_json::{Map, json};
 
-use crate::output::{talk, use_threads};
+use crate::output::{cell, talk, use_threads};
 use crate::predict::Predict;
 
 /// The texts that are predicted together.
@@ -148,7 +148,7 @@ impl<W: Write> Answers<'_, W> {
                 writeln!(self.out, "sentence,word,label,probability")?;
             }
         } else if !self.options.json {
-            let labels = self.run.config.labels.iter().map(|label| field(label));
+            let labels = self.run.config.labels.iter().map(|label| cell(label));
             writeln!(self.out, "label,{}", labels.collect::<Vec<_>>().join(","))?;
         }
         Ok(())
@@ -176,8 +176,8 @@ impl<W: Write> Answers<'_, W> {
                 continue;
             }
             for (at, word) in words.iter().take(read).enumerate() {
-                let label = field(&labels[tags[at]]);
-                writeln!(self.out, "{},{},{label},{:.4}", self.sentences, field(word), sure(at))?;
+                let label = cell(&labels[tags[at]]);
+                writeln!(self.out, "{},{},{label},{:.4}", self.sentences, cell(word), sure(at))?;
             }
         }
         Ok(())
@@ -200,7 +200,7 @@ impl<W: Write> Answers<'_, W> {
             labels[prediction.best()].clone()
         };
         let shares = prediction.probabilities.iter().map(|share| format!("{share:.4}"));
-        writeln!(self.out, "{},{}", field(&label), shares.collect::<Vec<_>>().join(","))?;
+        writeln!(self.out, "{},{}", cell(&label), shares.collect::<Vec<_>>().join(","))?;
         Ok(())
     }
 
@@ -222,9 +222,4 @@ impl<W: Write> Answers<'_, W> {
         writeln!(self.out, "{object}")?;
         Ok(())
     }
-}
-
-/// A field as RFC 4180 has it.
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

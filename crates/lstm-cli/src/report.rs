@@ -10,7 +10,7 @@ use lstm::report::{Facts, write_run_page};
 use lstm::run::folder::RunFolder;
 
 use crate::measured::open;
-use crate::output::{perplexity, seconds, talk};
+use crate::output::{cell, perplexity, seconds, talk};
 use crate::progress::during;
 use crate::repeat;
 
@@ -100,7 +100,7 @@ fn values(laid: &[Laid]) -> String {
     let different = differences(laid);
     let figures = ["parameters", "epochs", "steps", "tokens", "seconds", "train", "valid", "test"];
     let head = ["run"].into_iter().chain(figures).chain(different.iter().map(|(name, _)| name.as_str()));
-    let mut text = format!("{}\n", head.map(value).collect::<Vec<_>>().join(","));
+    let mut text = format!("{}\n", head.map(cell).collect::<Vec<_>>().join(","));
     for (number, run) in laid.iter().enumerate() {
         let Figures { parameters, epochs, steps, tokens, seconds, train, valid, test } = &run.last;
         let shown = |value: &Option<f64>| value.map_or(String::new(), |value| value.to_string());
@@ -108,12 +108,7 @@ fn values(laid: &[Laid]) -> String {
             vec![run.folder.display().to_string(), parameters.to_string(), epochs.to_string(), steps.to_string()];
         cells.extend([tokens.to_string(), format!("{seconds:.3}"), shown(train), shown(valid), shown(test)]);
         cells.extend(different.iter().map(|(_, values)| values[number].clone()));
-        text.push_str(&format!("{}\n", cells.iter().map(|cell| value(cell)).collect::<Vec<_>>().join(",")));
+        text.push_str(&format!("{}\n", cells.iter().map(|text| cell(text)).collect::<Vec<_>>().join(",")));
     }
     text
-}
-
-/// A value as RFC 4180 has it.
-fn value(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -9,11 +9,12 @@ use lstm::run::settings::Settings as _;
 use lstm::run::training::Training;
 use lstm::train::event::{End, Event, Outcome};
 use lstm::train::task::Task;
-use lstm::train::trainer::{Bound, Trainer};
+use lstm::train::trainer::Trainer;
 
 use crate::output::{count, grouped, seconds, talk};
 use crate::progress::Progress;
 use crate::signals::Signals;
+use crate::train::ended;
 
 /// Trains to the end, or until a signal stops it: then there is no outcome, and it is said how the run goes on. `figure`: what the loss
 /// is called, and its value as people read it.
@@ -46,16 +47,6 @@ pub fn drive<T: Task>(
         return Ok(None);
     }
     Ok(Some(outcome))
-}
-
-/// A bound that a run has reached.
-fn ended(bound: Bound) -> String {
-    match bound {
-        Bound::Epochs(epochs) => format!("its {} are trained", count(epochs as u64, "epoch")),
-        Bound::Steps(steps) => format!("its {} are taken", count(steps, "step")),
-        Bound::Budget(budget) => format!("its time of {} is used", seconds(budget)),
-        Bound::Patience(epochs) => format!("its validation was no better for {}", count(epochs as u64, "epoch")),
-    }
 }
 
 /// Says how a run is trained and where it lies.

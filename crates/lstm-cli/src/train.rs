@@ -178,7 +178,7 @@ fn resume(options: &Train, folder: &Path) -> Result<(Trainer, Option<Curves>)> {
 }
 
 /// A bound that a run has reached.
-fn ended(bound: Bound) -> String {
+pub fn ended(bound: Bound) -> String {
     match bound {
         Bound::Epochs(epochs) => format!("its {} are trained", count(epochs as u64, "epoch")),
         Bound::Steps(steps) => format!("its {} are taken", count(steps, "step")),

@@ -4,7 +4,7 @@
 mod arrays;
 mod sequences;
 mod stamp;
-mod table;
+pub(crate) mod table;
 
 use std::path::{Path, PathBuf};
 

@@ -95,7 +95,7 @@ impl Table {
 
     fn separated(path: &Path, reader: impl Read, separator: u8) -> Result<Self, DataError> {
         // Every line has an end, so that the line after a row is known whatever its own is.
-        let reader = WithoutReturns(BufReader::new(reader.chain(&b"\n"[..])));
+        let reader = WithoutReturns::new(reader.chain(&b"\n"[..]));
         let mut reader =
             csv::ReaderBuilder::new().delimiter(separator).flexible(true).has_headers(false).from_reader(reader);
         let mut record = csv::ByteRecord::new();
@@ -283,7 +283,13 @@ fn kind_of(path: &Path, preview: &[u8]) -> TableKind {
 
 /// Without the carriage return of a line's end: `csv` counts a line when it has read the first half of its end, so that of two
 /// halves is counted a row too late.
-struct WithoutReturns<R>(BufReader<R>);
+pub(crate) struct WithoutReturns<R>(BufReader<R>);
+
+impl<R: Read> WithoutReturns<R> {
+    pub(crate) fn new(reader: R) -> Self {
+        Self(BufReader::new(reader))
+    }
+}
 
 impl<R: Read> Read for WithoutReturns<R> {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {

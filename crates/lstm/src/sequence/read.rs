@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::data::table::WithoutReturns;
 use crate::text::TextError;
 use crate::text::decode::as_text;
 use crate::text::source::Source;
@@ -95,7 +96,7 @@ impl Form {
 /// How a label is marked in the files of fastText.
 const MARK: &str = "__label__";
 
-fn unusable<T>(why: String) -> Result<T, TextError> {
+pub(super) fn unusable<T>(why: String) -> Result<T, TextError> {
     Err(TextError::Unusable(why))
 }
 
@@ -133,9 +134,7 @@ pub fn read_line(line: &str, form: Form, key: Option<&str>) -> Result<String, Te
 }
 
 fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<Record>, TextError> {
-    // The reader counts a line only at the end that it has read, of which a carriage return is the first half.
-    let text = text.replace("\r\n", "\n");
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(WithoutReturns::new(text.as_bytes()));
     let is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
     let wrong = |error: &csv::Error| {
         let line = error.position().map_or(String::new(), |at| format!(" line {}", at.line()));

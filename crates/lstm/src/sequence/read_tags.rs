@@ -5,14 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::read::{Form, Place, Record, Wanted};
+use super::read::{Form, Place, Record, Wanted, unusable};
 use crate::text::TextError;
 use crate::text::decode::as_text;
 use crate::text::source::Source;
-
-fn unusable<T>(why: String) -> Result<T, TextError> {
-    Err(TextError::Unusable(why))
-}
 
 /// The sentences of a file: each with its words and, where labels are wanted, a label for each.
 ///

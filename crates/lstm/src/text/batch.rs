@@ -155,7 +155,7 @@ impl<'a> Batches<'a> {
                 )));
             }
             let plan = Plan::Documents { rows: even_rows(pieces.len(), batch), pieces, segment };
-            return Ok(Self { corpus, tokenizer, plan, batch, predicted: corpus.ids.len(), rotation: Vec::new() });
+            return Ok(Self::planned(corpus, tokenizer, plan, batch, corpus.ids.len()));
         }
         if batching == Batching::Stream {
             let column = corpus.ids.len() / batch;
@@ -168,7 +168,7 @@ impl<'a> Batches<'a> {
                 )));
             }
             let plan = Plan::Stream { column, segment };
-            return Ok(Self { corpus, tokenizer, plan, batch, predicted: column * batch, rotation: Vec::new() });
+            return Ok(Self::planned(corpus, tokenizer, plan, batch, column * batch));
         }
         let batches = Self::of_lines(corpus, tokenizer, batching, batch, segment, Some(&mut rng))?;
         let (rows, kind) = match &batches.plan {
@@ -182,6 +182,10 @@ impl<'a> Batches<'a> {
             )));
         }
         Ok(batches)
+    }
+
+    fn planned(corpus: &'a Corpus, tokenizer: &'a Tokenizer, plan: Plan, batch: usize, predicted: usize) -> Self {
+        Self { corpus, tokenizer, plan, batch, predicted, rotation: Vec::new() }
     }
 
     /// Lets the segments of a stream vary in length (Merity 2017), so that not the same places are always cut: normal
@@ -235,28 +239,14 @@ impl<'a> Batches<'a> {
             let pieces = pieces(corpus, &mut || segment);
             let rows = rows_of_documents(corpus, &pieces, batch);
             let (batch, predicted) = (rows.len() - 1, corpus.ids.len());
-            return Ok(Self {
-                corpus,
-                tokenizer,
-                plan: Plan::Documents { pieces, rows, segment },
-                batch,
-                predicted,
-                rotation: Vec::new(),
-            });
+            return Ok(Self::planned(corpus, tokenizer, Plan::Documents { pieces, rows, segment }, batch, predicted));
         }
         if batching == Batching::Stream {
             let predicted = corpus.ids.len();
             let column = predicted.div_ceil(batch);
             // Rounded up, so many tokens may fill fewer columns. An empty text has no batches of one.
             let batch = predicted.div_ceil(column.max(1)).max(1);
-            return Ok(Self {
-                corpus,
-                tokenizer,
-                plan: Plan::Stream { column, segment },
-                batch,
-                predicted,
-                rotation: Vec::new(),
-            });
+            return Ok(Self::planned(corpus, tokenizer, Plan::Stream { column, segment }, batch, predicted));
         }
         Self::of_lines(corpus, tokenizer, batching, batch, segment, None)
     }
@@ -268,14 +258,7 @@ impl<'a> Batches<'a> {
         let ends = starts.iter().copied().chain([predicted]);
         let parts = std::iter::once(0).chain(starts.iter().copied()).zip(ends);
         let starts = parts.flat_map(|(start, end)| (start..end).step_by(segment).map(move |at| (at, at == start)));
-        Self {
-            corpus,
-            tokenizer,
-            plan: Plan::Alone { starts: starts.collect() },
-            batch: 1,
-            predicted,
-            rotation: Vec::new(),
-        }
+        Self::planned(corpus, tokenizer, Plan::Alone { starts: starts.collect() }, 1, predicted)
     }
 
     /// A stream in one column, in segments of `segment` tokens.
@@ -334,7 +317,7 @@ impl<'a> Batches<'a> {
             predicted = corpus.ids.len() + lines;
             Plan::Lines { order, passes, segment }
         };
-        Ok(Self { corpus, tokenizer, plan, batch, predicted, rotation: Vec::new() })
+        Ok(Self::planned(corpus, tokenizer, plan, batch, predicted))
     }
 
     /// The number of batches.
