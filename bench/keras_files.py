@@ -31,6 +31,8 @@ except ImportError as missing:
 
 ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-5
+# Of a cell: of what is read and of the gates. Those that grow without bound stay small over a few steps of small weights.
+FUNCTIONS = ["tanh", "sigmoid", "hard_sigmoid", "relu", "leaky_relu", "elu", "softplus", "softsign", "linear"]
 
 
 def draw_model(rng):
@@ -55,6 +57,7 @@ def draw_chain(rng):
                 "both": rng.random() < 0.35,
                 "bias": rng.random() < 0.85,
                 "dropout": rng.choice([0.0, 0.2]),
+                "functions": rng.choice([("tanh", "sigmoid")] * 5 + [(rng.choice(FUNCTIONS), rng.choice(FUNCTIONS))]),
             }
             for _ in range(rng.randint(1, 3))
         ],
@@ -89,6 +92,8 @@ def build(draw, form):
         final = draw["final"] and last
         one = layers.LSTM(
             lstm["units"],
+            activation=lstm["functions"][0],
+            recurrent_activation=lstm["functions"][1],
             use_bias=lstm["bias"],
             return_sequences=not final,
             go_backwards=final and draw["backwards"] and not lstm["both"],

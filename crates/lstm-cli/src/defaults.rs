@@ -206,7 +206,7 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 22] = [
+    const OTHERS: [&str; 23] = [
         "task",
         "from",
         "tensorboard",
@@ -226,6 +226,7 @@ mod tests {
         "force",
         "resume",
         "find-lr",
+        "keep-checkpoints",
         "threads",
         "json",
         "help",

@@ -163,6 +163,7 @@ impl TrainForecast {
         self.training.lay_over(&mut config.training)?;
         self.given(&mut config);
         config.training.set_length(self.length.length());
+        set(&mut config.training.keep_checkpoints, self.run.keep_checkpoints);
         Ok(config)
     }
 
@@ -206,7 +207,10 @@ pub fn run(options: &TrainForecast) -> Result<ExitCode> {
     let signals = Signals::watch()?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
-            let extension = Extension { train: options.file.clone(), ..extension(&options.length, &options.training) };
+            let extension = Extension {
+                train: options.file.clone(),
+                ..extension(&options.length, &options.training, &options.run)
+            };
             during("reading the table and the checkpoint", || resume(folder, &extension))?
         }
         None => begin(options, &signals)?,

@@ -53,6 +53,7 @@ const IDLE: [Idle; 14] = [
             "steps",
             "budget",
             "patience",
+            "keep-checkpoints",
             "threads",
             "json",
         ]),
@@ -84,6 +85,7 @@ const IDLE: [Idle; 14] = [
             "budget",
             "patience",
             "tensorboard",
+            "keep-checkpoints",
             "threads",
             "json",
         ]),
@@ -108,6 +110,7 @@ const IDLE: [Idle; 14] = [
             "out",
             "force",
             "tensorboard",
+            "keep-checkpoints",
         ]),
         why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
     },
@@ -381,6 +384,7 @@ mod tests {
             "resume" => &["run"],
             "tensorboard" => &["curves"],
             "threads" => &["1"],
+            "keep-checkpoints" => &["2"],
             "task" => &["language"],
             _ => &[],
         }
@@ -494,7 +498,10 @@ mod tests {
                     matches.subcommand().unwrap().1,
                 );
                 let lasting = ["resume", "valid", "test", "learning-rate", "tensorboard", "threads", "json"];
-                let taken = lasting.iter().chain(&["epochs", "steps", "budget", "patience"]).any(|one| *one == option);
+                let taken = lasting
+                    .iter()
+                    .chain(&["epochs", "steps", "budget", "patience", "keep-checkpoints"])
+                    .any(|one| *one == option);
                 match said {
                     Ok(()) => assert!(taken, "{way}"),
                     Err(error) => assert!(
@@ -604,6 +611,6 @@ mod tests {
         segment=18446744073709551615 accumulate=4294967296 accumulate=9223372036854775807
         accumulate=18446744073709551615 candidates=4294967296 candidates=9223372036854775807
         candidates=18446744073709551615 beta1=0 beta2=0 warmup=0 clip=0 weight-decay=0 seed=0
-        seed=4294967296 seed=9223372036854775807 steps=4294967296 patience=0
+        seed=4294967296 seed=9223372036854775807 steps=4294967296 patience=0 keep-checkpoints=0
     ";
 }

@@ -36,6 +36,7 @@ mod serve;
 mod show;
 mod show_file;
 mod show_forecast;
+mod show_runs;
 mod show_sequence;
 mod signals;
 mod stdin;
@@ -45,6 +46,7 @@ mod task_train;
 mod tasks;
 mod train;
 mod train_options;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -88,6 +90,8 @@ enum Command {
     Quantize(quantize::Quantize),
     /// Show what a trained model is, or what a file of another program holds
     Show(show::Show),
+    /// Train a stretch of a run again and compare every bit: the proof that its result is the code's
+    Verify(verify::Verify),
     /// Look inside a model while it reads a text: gates, states, cause and effect
     Inspect(Box<inspect::Inspect>),
     /// Try the choices of the report that this project grew from, and write a page that explains what each costs
@@ -154,6 +158,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Convert(command) => convert::run(command),
         Command::Quantize(command) => quantize::run(command),
         Command::Show(command) => tasks::show(command),
+        Command::Verify(command) => verify::run(&command),
         Command::Inspect(command) => inspect::run(*command),
         Command::Lab(command) => lab::run(command),
         Command::Report(command) => report::run(command),

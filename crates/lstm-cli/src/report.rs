@@ -96,7 +96,7 @@ fn one(run: &Path, out: Option<&Path>, baseline: bool) -> Result<ExitCode> {
 }
 
 /// The final figures and the settings that differ, a run a line.
-fn values(laid: &[Laid]) -> String {
+pub fn values(laid: &[Laid]) -> String {
     let different = differences(laid);
     let figures = ["parameters", "epochs", "steps", "tokens", "seconds", "train", "valid", "test"];
     let head = ["run"].into_iter().chain(figures).chain(different.iter().map(|(name, _)| name.as_str()));

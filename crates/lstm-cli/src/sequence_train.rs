@@ -255,6 +255,7 @@ impl TrainSequence {
         self.regularisation.lay_over(&mut config)?;
         self.training.lay_over(&mut config.training)?;
         config.training.set_length(self.length.length());
+        set(&mut config.training.keep_checkpoints, self.run.keep_checkpoints);
         Ok(config)
     }
 }
@@ -309,7 +310,7 @@ pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
     let signals = Signals::watch()?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
-            let extension = extension(&options.length, &options.training);
+            let extension = extension(&options.length, &options.training, &options.run);
             let trainer =
                 during("reading the data and the checkpoint", || Trainer::resume_sequences(folder, &extension))?;
             if let Some(note) = trainer.note() {

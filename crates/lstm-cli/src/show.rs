@@ -16,16 +16,20 @@ use serde_json::{Value, json};
 
 use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source};
 use crate::show_file::show_file;
+use crate::show_runs::{self, Form};
 
 /// The options of `lstm show`.
 #[derive(clap::Args)]
 pub struct Show {
-    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .onnx, .keras, .h5); where none is given, the
-    /// runs in runs/ are listed
-    pub run: Option<PathBuf>,
-    /// Print one JSON object [default: a table]
+    /// A run folder, a model file, or a file of another program (.pt, .pth, .safetensors, .onnx, .keras, .h5); of several run folders a
+    /// table, the best first, with the settings in which they differ; where none is given, the runs in runs/ are listed
+    pub runs: Vec<PathBuf>,
+    /// Print one JSON object, of several runs an array of them [default: a table]
     #[arg(long)]
     pub json: bool,
+    /// Print the table of several runs as comma-separated values [default: a table]
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
 }
 
 /// The run, for machines.
@@ -39,7 +43,19 @@ struct Shown<'a> {
 
 /// Shows the run.
 pub fn run(options: Show) -> Result<ExitCode> {
-    let Some(run) = &options.run else { return list(options.json) };
+    let run = match &options.runs[..] {
+        [run] if !options.csv => run,
+        [] if options.csv => bail!("--csv is of a table of runs; name them, as in lstm show --csv runs/*"),
+        [] => return list(options.json),
+        runs => {
+            let form = match (options.csv, options.json) {
+                (true, _) => Form::Csv,
+                (false, true) => Form::Json,
+                (false, false) => Form::Text,
+            };
+            return show_runs::run(runs, form);
+        }
+    };
     if run.is_file() && !is_trained(run) {
         return show_file(run, options.json);
     }

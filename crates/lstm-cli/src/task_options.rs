@@ -119,6 +119,9 @@ pub struct TaskRun {
     /// schedule that has come down to 0 then comes down from once more
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+    /// Keep the checkpoints of the last so many epochs beside the latest, for lstm verify; each is as large as that one [default: 0]
+    #[arg(long, value_name = "N")]
+    pub keep_checkpoints: Option<usize>,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -147,7 +150,7 @@ impl TaskRun {
 }
 
 /// What `--resume` may change.
-pub fn extension(length: &LengthOptions, training: &TaskTraining) -> Extension {
+pub fn extension(length: &LengthOptions, training: &TaskTraining, run: &TaskRun) -> Extension {
     let bounds = length.length();
     Extension {
         learning_rate: training.learning_rate,
@@ -155,6 +158,7 @@ pub fn extension(length: &LengthOptions, training: &TaskTraining) -> Extension {
         steps: bounds.steps,
         budget: bounds.budget,
         patience: bounds.patience,
+        keep_checkpoints: run.keep_checkpoints,
         ..Extension::default()
     }
 }

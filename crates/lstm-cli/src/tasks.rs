@@ -93,8 +93,9 @@ pub fn predict(options: crate::predict::Predict) -> Result<ExitCode> {
 
 /// Shows a run or a model by its task; a file of another program, and the list of all runs, by `lstm show` itself.
 pub fn show(options: show::Show) -> Result<ExitCode> {
-    let Some(run) = options.run.as_deref().filter(|run| lstm::run::saved::is_trained(run)) else {
-        return show::run(options);
+    let run = match &options.runs[..] {
+        [run] if !options.csv && lstm::run::saved::is_trained(run) => run,
+        _ => return show::run(options),
     };
     match TaskKind::of(run)? {
         TaskKind::Language => show::run(options),

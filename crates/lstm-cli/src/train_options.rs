@@ -310,6 +310,9 @@ pub struct RunOptions {
     /// (Smith 2017) [default: train]
     #[arg(long)]
     pub find_lr: bool,
+    /// Keep the checkpoints of the last so many epochs beside the latest, for lstm verify; each is as large as that one [default: 0]
+    #[arg(long, value_name = "N")]
+    pub keep_checkpoints: Option<usize>,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -482,6 +485,7 @@ impl Train {
             );
         }
         config.training.set_length(self.length.length());
+        set(&mut config.training.keep_checkpoints, self.run.keep_checkpoints);
         if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.training.epochs)
             && latest >= epochs
         {
@@ -539,7 +543,8 @@ impl Train {
         let LengthOptions { epochs, steps, budget, patience } = self.length;
         let (train, learning_rate) = (self.text.clone(), self.training.learning_rate);
         let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
-        Ok(Extension { train, valid, test, learning_rate, epochs, steps, budget, patience })
+        let keep_checkpoints = self.run.keep_checkpoints;
+        Ok(Extension { train, valid, test, learning_rate, epochs, steps, budget, patience, keep_checkpoints })
     }
 
     /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.

@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn file() -> Vec<u8> {
-        (0..200_000u32).flat_map(|n| (n * n % 9973).to_le_bytes()).collect()
+        (0..200_000u32).flat_map(|n| (n.wrapping_mul(n) % 9973).to_le_bytes()).collect()
     }
 
     fn digest(bytes: &[u8]) -> String {

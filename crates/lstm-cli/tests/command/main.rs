@@ -44,6 +44,8 @@ mod serving;
 mod tasks;
 /// How texts come in: folders, lines, documents.
 mod texts;
+/// Runs proven by taking steps again, and runs in one table.
+mod verifying;
 /// Products of fewer bits: a model's weights, a measurement's precision.
 mod weights;
 

@@ -109,6 +109,7 @@ impl ForecastConfig {
             adam: AdamSettings::default(),
             schedule,
             init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
+            keep_checkpoints: 0,
             lengthened: None,
         };
         Self {

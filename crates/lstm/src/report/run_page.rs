@@ -13,7 +13,7 @@ use crate::model::LanguageModel;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
-use crate::run::settings::Settings as _;
+use crate::run::settings::{Settings as _, written};
 use crate::run::summary::Summary;
 
 /// A perplexity to compare with.
@@ -320,7 +320,7 @@ pub(super) fn flatten(name: &str, value: &Value, into: &mut Vec<(String, String)
         }
         Value::Null => {}
         Value::String(text) => into.push((name.to_owned(), text.clone())),
-        other => into.push((name.to_owned(), other.to_string())),
+        other => into.push((name.to_owned(), written(other))),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::formats::FormatError;
-use crate::formats::safetensors::{Contents, read, to_bytes};
+use crate::formats::safetensors::{Contents, document, read, to_bytes};
 use crate::model::Loss;
 use crate::nn::params::Params;
 use crate::nn::state::State;
@@ -64,6 +64,30 @@ pub(crate) struct Position {
     /// The lines of the metrics file until then.
     #[serde(default)]
     pub(crate) metrics: Option<usize>,
+    /// The way here from the checkpoint that was kept before; `None` where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trail: Option<Trail>,
+}
+
+/// The steps since a checkpoint that is kept: what has to be known beside it to take them again, for time passes otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Trail {
+    /// The step that the checkpoint is of; 0 for the beginning of the run, of which there is no file.
+    pub(crate) since: u64,
+    /// The share of the schedule that was done before each step.
+    pub(crate) shares: Vec<f64>,
+    /// The instruction sets that took the steps, whose last bits differ, one after the other.
+    pub(crate) isas: Vec<String>,
+}
+
+impl Trail {
+    /// Notes a step before which the share `done` of the schedule was over.
+    pub(crate) fn push(&mut self, done: f64) {
+        self.shares.push(done);
+        if self.isas.last().is_none_or(|last| last != crate::isa()) {
+            self.isas.push(crate::isa().to_owned());
+        }
+    }
 }
 
 impl Position {
@@ -100,7 +124,7 @@ pub(crate) struct Progress {
 }
 
 const STATES: [&str; 4] = ["state.h", "state.c", "optimizer.first", "optimizer.second"];
-const AVERAGE: &str = "average";
+pub(crate) const AVERAGE: &str = "average";
 
 impl Progress {
     /// The start of a run.
@@ -117,6 +141,7 @@ impl Progress {
             position: Position {
                 data: task.fingerprint(),
                 averaged: from_the_start.then_some(0),
+                trail: (training.keep_checkpoints > 0).then(Trail::default),
                 config: task.settings().deciding(),
                 ..Position::default()
             },
@@ -152,12 +177,18 @@ impl Progress {
         values.iter().all(|values| values.iter().all(|value| value.is_finite()))
     }
 
+    /// What changes beside the parameters and their average, by its name in a checkpoint.
+    pub(crate) fn states(&self) -> [(&'static str, &[f32]); 4] {
+        let values = [&self.state.h[..], &self.state.c, &self.optimizer.first, &self.optimizer.second];
+        std::array::from_fn(|i| (STATES[i], values[i]))
+    }
+
     /// The bytes of a checkpoint that shall be `path`.
     pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, FormatError> {
-        let values = [&self.state.h[..], &self.state.c, &self.optimizer.first, &self.optimizer.second];
-        let shapes = values.map(|values| [values.len()]);
+        let states = self.states();
+        let shapes = states.map(|(_, values)| [values.len()]);
         let mut tensors = tensors(&self.params);
-        tensors.extend((0..STATES.len()).map(|i| (STATES[i], &shapes[i][..], values[i])));
+        tensors.extend((0..STATES.len()).map(|i| (states[i].0, &shapes[i][..], states[i].1)));
         let average = self.average.as_ref().map(|average| (average.values(), [average.values().len()]));
         tensors.extend(average.as_ref().map(|(values, shape)| (AVERAGE, &shape[..], *values)));
         let document = serde_json::to_value(&self.position)
@@ -184,6 +215,18 @@ impl Checkpoint {
             why: format!("it is no checkpoint of this program ({e})"),
         })?;
         Ok(Self { path: path.to_owned(), contents, position })
+    }
+
+    /// Where training stands by the checkpoint in a file, whose tensors are not read.
+    pub(crate) fn position(path: &Path) -> Result<Position, FormatError> {
+        let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
+        let document = document(path).ok_or_else(|| unusable("it is damaged; remove it".to_owned()))?;
+        serde_json::from_value(document).map_err(|e| unusable(format!("it is no checkpoint of this program ({e})")))
+    }
+
+    /// The values of a tensor, if it has one of this name.
+    pub(crate) fn values(&self, name: &str) -> Option<&[f32]> {
+        self.contents.get(name).map(|(_, values)| values)
     }
 
     /// Its progress, for a run of this task.

@@ -24,6 +24,9 @@ const REPORT: &str = "report.html";
 /// Every file that a run can have.
 const FILES: [&str; 8] = [CONFIG, TOKENIZER, MODEL, CHECKPOINT, METRICS, TEXT, ADAPTATION, REPORT];
 
+/// What the name of a checkpoint that is kept beside the latest begins and ends with; between them is the step that it is of.
+const KEPT: [&str; 2] = ["checkpoint-", ".safetensors"];
+
 /// The lock, which names who holds it.
 const LOCK: &str = "run.lock";
 
@@ -54,6 +57,33 @@ impl RunFolder {
     /// `checkpoint.safetensors`: the latest state of training.
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join(CHECKPOINT)
+    }
+
+    /// `checkpoint-STEP.safetensors`: the state of training after a step, kept beside the latest.
+    pub(crate) fn kept_checkpoint(&self, step: u64) -> PathBuf {
+        let [begin, end] = KEPT;
+        self.0.join(format!("{begin}{step}{end}"))
+    }
+
+    /// The steps whose checkpoints are kept, in order.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub(crate) fn kept_steps(&self) -> Result<Vec<u64>, FormatError> {
+        let entries = fs::read_dir(&self.0).map_err(|source| FormatError::Read { path: self.0.clone(), source })?;
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+        let mut steps: Vec<u64> = names.filter_map(|name| kept_step(&name)).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Removes the checkpoint that is kept of a step.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(crate) fn remove_kept(&self, step: u64) -> Result<(), FormatError> {
+        let path = self.kept_checkpoint(step);
+        disk::remove(&path).map_err(|source| FormatError::Write { path, source })
     }
 
     /// `metrics.jsonl`: a line every 100 steps and every validation.
@@ -172,7 +202,7 @@ impl RunFolder {
             return Ok(());
         }
         let removed = fs::read_to_string(pending.join(REMOVED)).unwrap_or_default();
-        for name in removed.lines().filter(|name| FILES.contains(name)) {
+        for name in removed.lines().filter(|name| FILES.contains(name) || kept_step(name).is_some()) {
             disk::remove(&self.0.join(name))?;
         }
         for name in FILES {
@@ -224,7 +254,18 @@ enum Lock {
 
 /// Whether a name is one that a process leaves that was stopped.
 fn is_leftover(name: &str) -> bool {
-    FILES.iter().chain([&PENDING]).any(|of| is_partial(name, of))
+    let of_kept = name.match_indices(KEPT[1]).any(|(at, end)| {
+        let of = &name[..at + end.len()];
+        kept_step(of).is_some() && is_partial(name, of)
+    });
+    of_kept || FILES.iter().chain([&PENDING]).any(|of| is_partial(name, of))
+}
+
+/// The step that a checkpoint of this name is kept of.
+fn kept_step(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(KEPT[0])?.strip_suffix(KEPT[1])?;
+    // As it was written: no sign, no zeros in front.
+    number.parse().ok().filter(|step: &u64| step.to_string() == number)
 }
 
 /// Whether the open file is still what has this name.
@@ -391,7 +432,11 @@ impl Claim {
     pub(crate) fn pending(&self) -> Result<Pending<'_>, FormatError> {
         let partial = Partial::beside(&self.folder.0.join(PENDING));
         disk::create_folder(&partial.0).map_err(|source| self.folder.trouble(source))?;
-        Ok(Pending { folder: &self.folder, partial, removed: FILES.to_vec() })
+        let kept = self.folder.kept_steps()?;
+        let kept = kept.into_iter().map(|step| self.folder.kept_checkpoint(step));
+        let kept = kept.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let removed = FILES.map(str::to_owned).into_iter().chain(kept).collect();
+        Ok(Pending { folder: &self.folder, partial, removed })
     }
 }
 
@@ -497,7 +542,7 @@ impl Write for Spool {
 pub struct Pending<'a> {
     folder: &'a RunFolder,
     partial: Partial,
-    removed: Vec<&'static str>,
+    removed: Vec<String>,
 }
 
 impl Pending<'_> {

@@ -67,6 +67,7 @@ impl Preset {
             adam: AdamSettings::default(),
             schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
+            keep_checkpoints: 0,
             lengthened: None,
         };
         let model = |embedding, hidden: usize, layers, dropout| LanguageModelConfig {

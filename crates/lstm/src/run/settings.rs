@@ -66,7 +66,9 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
 
     /// Everything that decides the bits of what follows, as it is noted in a checkpoint.
     fn deciding(&self) -> Value {
-        json!(self.without_places())
+        let mut settings = self.without_places();
+        settings.training_mut().keep_checkpoints = 0;
+        json!(settings)
     }
 
     /// The settings that a model has for good: not how long it was to be trained, which may be changed.
@@ -188,7 +190,12 @@ fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2
         let inner = |key: &String| if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
         return keys.into_iter().find_map(|key| difference(&was[key], &is[key], &inner(key)));
     }
-    let written = |value: &Value| match value {
+    (was != is).then(|| (name.to_owned(), [written(was), written(is)]))
+}
+
+/// A value as `config.toml` has it.
+pub(crate) fn written(value: &Value) -> String {
+    match value {
         Value::Null => "not set".to_owned(),
         // A single-precision number has its own few digits; a whole one has all of them.
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
@@ -196,6 +203,5 @@ fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2
             _ => number.to_string(),
         },
         value => value.to_string(),
-    };
-    (was != is).then(|| (name.to_owned(), [written(was), written(is)]))
+    }
 }

@@ -47,6 +47,9 @@ pub struct Training {
     pub schedule: Schedule,
     /// The initial values.
     pub init: Init,
+    /// The checkpoints of the latest epochs that are kept beside the latest of all; they decide nothing of the run.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub keep_checkpoints: usize,
     /// Where the schedule stood when the run was lengthened, if it was.
     #[serde(default)]
     pub lengthened: Option<Lengthened>,
@@ -88,9 +91,17 @@ impl Lengthened {
 /// The most epochs that can be asked for, whatever they are for.
 const MOST: usize = 1_000_000_000;
 
+/// The most checkpoints that can be kept: they are files in one folder.
+const MOST_KEPT: usize = 100_000;
+
 /// One batch a step.
 fn one() -> usize {
     1
+}
+
+/// Not one.
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Training {
@@ -152,6 +163,7 @@ impl Training {
         if let Some(patience) = self.patience {
             within("patience", patience, 1..=MOST, "a number of epochs up to 1000000000")?;
         }
+        within("keep-checkpoints", self.keep_checkpoints, 0..=MOST_KEPT, "at most 100000")?;
         // What config.toml can hold.
         within("seed", self.seed, 0..=i64::MAX as u64, "at most 9223372036854775807")?;
         self.schedule.validate()?;

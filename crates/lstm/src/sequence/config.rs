@@ -147,6 +147,7 @@ impl SequenceConfig {
             adam: AdamSettings::default(),
             schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(1e-3, 1.0, 1) },
             init: Init::default(),
+            keep_checkpoints: 0,
             lengthened: None,
         };
         let lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(128, 128) };

@@ -30,6 +30,8 @@ pub struct Extension {
     pub budget: Option<f64>,
     /// Epochs without a better validation; 0 for any number.
     pub patience: Option<usize>,
+    /// The checkpoints of the latest epochs to keep; 0 for none.
+    pub keep_checkpoints: Option<usize>,
 }
 
 impl Extension {
@@ -63,6 +65,7 @@ impl Extension {
         if let Some(patience) = self.patience {
             training.patience = (patience > 0).then_some(patience);
         }
+        training.keep_checkpoints = self.keep_checkpoints.unwrap_or(training.keep_checkpoints);
     }
 }
 

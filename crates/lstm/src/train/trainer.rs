@@ -1,6 +1,7 @@
 //! The training loop: truncated back-propagation through time with carried state, validation, checkpoints, resume.
 //! It emits events and prints nothing.
 
+mod kept;
 pub mod start;
 mod validation;
 
@@ -26,6 +27,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, RunFolder};
 use crate::run::settings::Settings as _;
 use crate::run::training::Training;
+pub use kept::{Difference, Stretch, Verified};
 
 /// A run in progress: of a language model, where nothing else is said.
 #[derive(Debug)]
@@ -243,6 +245,9 @@ impl<T: Task> Trainer<T> {
             if !result.norm.is_finite() {
                 return Err(broken("the norm of the gradient of step"));
             }
+            if let Some(trail) = &mut progress.position.trail {
+                trail.push(done);
+            }
             let StepResult { loss, norm, learning_rate: rate } = result;
             last = Some(loss.mean());
             let position = &mut progress.position;
@@ -293,6 +298,7 @@ impl<T: Task> Trainer<T> {
         position.last_train = position.epoch_loss;
         let (epoch, step, train, seconds) = (position.epoch, position.step, position.epoch_loss, position.seconds);
         position.begin_epoch();
+        self.keep_checkpoint()?;
         log.emit(&Event::EpochEnded { epoch, step, train, seconds })?;
         Ok(Pass::Done(()))
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use flate2::read::GzDecoder;
 use lstm::formats::foreign::{self, Format, Wishes};
 use lstm::formats::import::{Hints, Import};
-use lstm::formats::network::{Activation, Input, Network, Reads, Stack};
+use lstm::formats::network::{Activation, CellFunctions, Function, Input, Network, Reads, Stack};
 use lstm::nn::config::{LstmConfig, Wiring};
 use lstm::nn::segment::Segment;
 use safetensors::SafeTensors;
@@ -143,13 +143,22 @@ fn changed(name: &str, from: &str, to: &str) -> Vec<u8> {
 }
 
 fn changed_bytes(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    with_entry(bytes, "config.json", from, to)
+}
+
+/// A file as another version of Keras would have written it.
+fn with_version(bytes: &[u8], version: &str) -> Vec<u8> {
+    with_entry(bytes.to_vec(), "metadata.json", "\"keras_version\":\"3", &format!("\"keras_version\":\"{version}+3"))
+}
+
+fn with_entry(bytes: Vec<u8>, which: &str, from: &str, to: &str) -> Vec<u8> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).unwrap();
         let (name, mut bytes) = (entry.name().unwrap().to_string(), Vec::new());
         entry.read_to_end(&mut bytes).unwrap();
-        if name == "config.json" {
+        if name == which {
             let text = String::from_utf8(bytes).unwrap();
             assert!(text.contains(from), "{from} is not in {text}");
             bytes = text.replace(from, to).into_bytes();
@@ -170,7 +179,11 @@ fn layers_that_have_no_place_are_refused_by_name() {
             &["time_distributed", "upper gives one state"],
         ),
         (r#""merge_mode": "concat""#, r#""merge_mode": "sum""#, &["bidirectional", "merge_mode sum"]),
-        (r#""recurrent_activation": "sigmoid""#, r#""recurrent_activation": "hard_sigmoid""#, &["hard_sigmoid"]),
+        (
+            r#""recurrent_activation": "sigmoid""#,
+            r#""recurrent_activation": "gelu""#,
+            &["recurrent_activation gelu", "softsign"],
+        ),
         (r#""activation": "softmax""#, r#""activation": "gelu""#, &["activation gelu", "log_softmax"]),
         (r#""class_name": "Dropout""#, r#""class_name": "BatchNormalization""#, &["dropout is a BatchNormalization"]),
         (r#""class_name": "Sequential""#, r#""class_name": "Mine""#, &["the model is a Mine"]),
@@ -202,6 +215,36 @@ fn layers_that_have_no_place_are_refused_by_name() {
     assert!(error.contains("layers/lstm_1/cell/vars") && error.contains("another layer's"), "{error}");
     let masked = changed("chain3.keras", r#""mask_zero": false"#, r#""mask_zero": true"#);
     assert!(read_bytes("changed.keras", &masked).unwrap().network.notes[0].contains("table has mask_zero"));
+}
+
+/// Against the equations: cells of one unit over one input, in which each function can be seen.
+#[test]
+fn a_cell_has_the_functions_of_the_version_that_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cell.keras");
+    let weights = [0.9, -0.4, 0.7, 1.3, 0.3, -0.2, 0.5, 0.8, 0.1, 0.6, -0.3, 0.2, 0.0, 0.0, 0.0, 0.0f32];
+    let mut rest = weights.iter().copied();
+    let mut stack = Stack::new(LstmConfig::new(1, 1), |_, shape| {
+        Ok(rest.by_ref().take(shape.iter().product()).collect::<Vec<_>>().into())
+    })
+    .unwrap();
+    let hard = |alpha| Function::HardSigmoid { alpha, beta: 0.5 };
+    let cell = |gates, other| Some(CellFunctions { of: vec![[gates, other, other]], clip: None, input_forget: false });
+    stack.functions = cell(hard(1.0 / 6.0), Function::Softsign);
+    let network = Network { stacks: vec![stack.clone()], ..Network::default() };
+    foreign::write(&path, Format::Keras, &network, Wishes::default()).unwrap();
+    let written = std::fs::read(&path).unwrap();
+    let read = |bytes: &[u8]| read_bytes("cell.keras", bytes).unwrap().network.stacks[0].functions.clone();
+    assert_eq!(read(&written), stack.functions);
+    // The same words in a file of Keras 2 are other numbers.
+    let older = with_version(&written, "2.15.0");
+    assert_eq!(read(&older), cell(hard(0.2), Function::Softsign));
+    // Numbers that Keras has no name for are refused, not rounded to one that it has.
+    let mut network = network;
+    network.stacks[0].functions = cell(hard(0.2), Function::Tanh);
+    let error = foreign::write(&path, Format::Keras, &network, Wishes::default()).unwrap_err().to_string();
+    assert!(error.contains("HardSigmoid") && error.contains("Keras's own numbers"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), written);
 }
 
 #[test]

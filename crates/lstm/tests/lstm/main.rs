@@ -6,6 +6,8 @@ mod earlier;
 mod golden;
 /// The stack against the gate-by-gate cell and against finite differences.
 mod gradients;
+/// Steps taken again between checkpoints that were kept.
+mod kept;
 /// Files of Keras, in and out.
 mod keras;
 /// The form that all file formats share, against the models it comes from.

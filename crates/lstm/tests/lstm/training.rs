@@ -29,7 +29,7 @@ use lstm::train::trainer::{Extension, Trainer};
 use tempfile::TempDir;
 
 /// A folder with a text of about `tokens` words and a short one to validate and test with.
-fn texts(tokens: usize) -> TempDir {
+pub(crate) fn texts(tokens: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let grammar = Grammar::standard();
     for (split, name, tokens) in [(0, "train.txt", tokens), (1, "valid.txt", 300), (2, "test.txt", 300)] {
@@ -39,7 +39,7 @@ fn texts(tokens: usize) -> TempDir {
 }
 
 /// A small run on such a folder: two layers, dropout, Adam, two epochs.
-fn config(texts: &TempDir) -> RunConfig {
+pub(crate) fn config(texts: &TempDir) -> RunConfig {
     let mut config = Preset::Builtin.config();
     config.data.train = Some(texts.path().to_owned());
     (config.training.batch, config.segment, config.training.epochs) = (4, 8, Some(2));
@@ -59,17 +59,17 @@ fn regularised(config: &RunConfig) -> RunConfig {
     config
 }
 
-fn create(config: &RunConfig, folder: &Path) -> Result<Trainer, TrainError> {
+pub(crate) fn create(config: &RunConfig, folder: &Path) -> Result<Trainer, TrainError> {
     Trainer::create(config.clone(), Data::read(config, None)?, folder, Existing::Refuse)
 }
 
 /// Runs to the end.
-fn finish(trainer: &mut Trainer) -> Outcome {
+pub(crate) fn finish(trainer: &mut Trainer) -> Outcome {
     trainer.run(&mut |_| (), None).unwrap()
 }
 
 /// Runs until `enough` says so.
-fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) -> bool) -> Outcome {
+pub(crate) fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) -> bool) -> Outcome {
     let stop = AtomicBool::new(false);
     let mut observer = |event: &Event| {
         if enough(event) {

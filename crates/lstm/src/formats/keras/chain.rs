@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::super::network::Activation;
+use super::super::network::{Activation, Function};
 
 /// A layer of a chain.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Recurrent {
     pub(super) backwards: bool,
     /// Whether it is a Bidirectional's, and a second one reads backwards.
     pub(super) both: bool,
+    /// The functions of its gates, of its candidate and of its cell where it is read, of each direction.
+    pub(super) functions: Vec<[Function; 3]>,
 }
 
 /// A model's layers, in the order in which they compute, and what is to be said of them.
@@ -62,7 +64,7 @@ pub(super) const CLASSES: &str = "Embedding, LSTM, Bidirectional, TimeDistribute
 ///
 /// # Errors
 /// A sentence that names the first layer that has no place in a chain of embedding, LSTMs and linear readouts.
-pub(super) fn chain(model: &Value) -> Result<Chain, String> {
+pub(super) fn chain(model: &Value, version: Option<&str>) -> Result<Chain, String> {
     let class = model["class_name"].as_str().unwrap_or("nothing");
     let config = &model["config"];
     // Keras before 2.2 wrote the layers of a Sequential alone.
@@ -95,7 +97,8 @@ pub(super) fn chain(model: &Value) -> Result<Chain, String> {
     for layer in ordered {
         let name = name_of(layer);
         let key = keys.get(name).cloned().unwrap_or_default();
-        let kind = kind(layer, &mut chain.notes).map_err(|why| format!("the layer {name} {why}"))?;
+        let kind =
+            kind(layer, is_before_3(version), &mut chain.notes).map_err(|why| format!("the layer {name} {why}"))?;
         chain.layers.push(Layer { name: name.to_owned(), key, kind });
     }
     Ok(chain)
@@ -105,8 +108,13 @@ fn name_of(layer: &Value) -> &str {
     layer["config"]["name"].as_str().or_else(|| layer["name"].as_str()).unwrap_or("without a name")
 }
 
+/// Whether a file was written by Keras 1 or 2, some of whose functions have other numbers. A file that does not say is one of today.
+fn is_before_3(version: Option<&str>) -> bool {
+    version.and_then(|version| version.split('.').next()?.parse::<u32>().ok()).is_some_and(|major| major < 3)
+}
+
 /// What a layer computes; notes: gains what is to be said of it. The sentence of an error goes on from the layer's name.
-fn kind(layer: &Value, notes: &mut Vec<String>) -> Result<Kind, String> {
+fn kind(layer: &Value, is_before_3: bool, notes: &mut Vec<String>) -> Result<Kind, String> {
     let class = layer["class_name"].as_str().unwrap_or_default();
     let (config, name) = (&layer["config"], name_of(layer));
     if let Some(registered) = layer["registered_name"].as_str().filter(|registered| registered.contains('>')) {
@@ -132,15 +140,19 @@ fn kind(layer: &Value, notes: &mut Vec<String>) -> Result<Kind, String> {
             }
             Kind::Embedding
         }
-        "LSTM" => Kind::Recurrent(recurrent(config, name, notes)?),
-        "Bidirectional" => bidirectional(config, name, notes)?,
-        "TimeDistributed" => match (config["layer"]["class_name"].as_str(), kind(&config["layer"], notes)?) {
-            (Some("Dense"), Kind::Dense { units, activation, .. }) => Kind::Dense { units, activation, wrapped: true },
-            (inner, _) => {
-                let inner = inner.unwrap_or("nothing");
-                return Err(format!("is a TimeDistributed of {inner}; only that of a Dense can be read"));
+        "LSTM" => Kind::Recurrent(recurrent(config, name, is_before_3, notes)?),
+        "Bidirectional" => bidirectional(config, name, is_before_3, notes)?,
+        "TimeDistributed" => {
+            match (config["layer"]["class_name"].as_str(), kind(&config["layer"], is_before_3, notes)?) {
+                (Some("Dense"), Kind::Dense { units, activation, .. }) => {
+                    Kind::Dense { units, activation, wrapped: true }
+                }
+                (inner, _) => {
+                    let inner = inner.unwrap_or("nothing");
+                    return Err(format!("is a TimeDistributed of {inner}; only that of a Dense can be read"));
+                }
             }
-        },
+        }
         "Dense" => {
             Kind::Dense { units: size(config, "units"), activation: activation(&config["activation"])?, wrapped: false }
         }
@@ -169,13 +181,26 @@ fn kind(layer: &Value, notes: &mut Vec<String>) -> Result<Kind, String> {
     })
 }
 
-fn recurrent(config: &Value, name: &str, notes: &mut Vec<String>) -> Result<Recurrent, String> {
-    for (key, expected) in [("activation", Activation::Tanh), ("recurrent_activation", Activation::Sigmoid)] {
-        let found = &config[key];
-        if !found.is_null() && activation(found) != Ok(expected) {
-            let found = function(found).map_or_else(|| found.to_string(), str::to_owned);
-            return Err(format!("has the {key} {found}; an LSTM here has tanh, and sigmoid for its gates"));
+fn recurrent(config: &Value, name: &str, is_before_3: bool, notes: &mut Vec<String>) -> Result<Recurrent, String> {
+    let functions = [("activation", Function::Tanh), ("recurrent_activation", Function::Sigmoid)].map(|(key, usual)| {
+        match config.get(key) {
+            None => Ok(usual),
+            Some(found) => cell_function(found, is_before_3).map_err(|found| {
+                format!(
+                    "has the {key} {found}; those that a cell can have are tanh, sigmoid, hard_sigmoid, relu, leaky_relu, elu, softplus, \
+                     softsign and linear"
+                )
+            }),
         }
+    });
+    let [activation, gates] = functions;
+    let activation = activation?;
+    let functions = [gates?, activation, activation];
+    if functions != Function::PLAIN {
+        let names = functions.map(Function::name).join(", ");
+        notes.push(format!(
+            "{name} has {names} in its cells: such cells run here gate by gate, slowly, and no model of this program trains them"
+        ));
     }
     if config["stateful"] == true {
         notes.push(format!(
@@ -187,10 +212,11 @@ fn recurrent(config: &Value, name: &str, notes: &mut Vec<String>) -> Result<Recu
         sequences: config["return_sequences"] == true,
         backwards: config["go_backwards"] == true,
         both: false,
+        functions: vec![functions],
     })
 }
 
-fn bidirectional(config: &Value, name: &str, notes: &mut Vec<String>) -> Result<Kind, String> {
+fn bidirectional(config: &Value, name: &str, is_before_3: bool, notes: &mut Vec<String>) -> Result<Kind, String> {
     match config["merge_mode"].as_str() {
         Some("concat") => {}
         other => {
@@ -199,10 +225,11 @@ fn bidirectional(config: &Value, name: &str, notes: &mut Vec<String>) -> Result<
         }
     }
     let mut one = |layer: &Value| match layer["class_name"].as_str() {
-        Some("LSTM") => recurrent(&layer["config"], name, notes),
+        Some("LSTM") => recurrent(&layer["config"], name, is_before_3, notes),
         other => Err(format!("is a Bidirectional of {}; only that of an LSTM can be read", other.unwrap_or("nothing"))),
     };
-    let forward = one(&config["layer"])?;
+    let mut forward = one(&config["layer"])?;
+    let mut functions = [&forward.functions[..], &forward.functions].concat();
     if forward.backwards {
         return Err(
             "has a first layer that reads backwards (go_backwards); its halves would have to change places".to_owned()
@@ -215,9 +242,12 @@ fn bidirectional(config: &Value, name: &str, notes: &mut Vec<String>) -> Result<
             return Err("has a backward_layer that is no mirror of its layer (go_backwards, return_sequences, units)"
                 .to_owned());
         }
+        functions.truncate(1);
+        functions.extend(backward.functions);
     }
     notes.dedup();
-    Ok(Kind::Recurrent(Recurrent { both: true, ..forward }))
+    (forward.both, forward.functions) = (true, functions);
+    Ok(Kind::Recurrent(forward))
 }
 
 fn size(config: &Value, key: &str) -> Option<usize> {
@@ -227,6 +257,32 @@ fn size(config: &Value, key: &str) -> Option<usize> {
 /// The name of a function: itself, or in the form of an object of Keras 3.
 fn function(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["config"].as_str()).or_else(|| value["class_name"].as_str())
+}
+
+/// The name of a function in Keras 3, of those that have one with the same numbers.
+pub(super) fn keras_name(function: Function) -> Option<&'static str> {
+    let names = ["tanh", "sigmoid", "hard_sigmoid", "relu", "softplus", "softsign", "linear", "elu", "leaky_relu"];
+    names.into_iter().find(|name| cell_function(&Value::from(*name), false).as_ref() == Ok(&function))
+}
+
+/// The function of a cell by its name in Keras. Null is none, which changes nothing. The error is what was found.
+fn cell_function(value: &Value, is_before_3: bool) -> Result<Function, String> {
+    let number = |key: &str, usual: f64| value["config"][key].as_f64().unwrap_or(usual) as f32;
+    let name = if value.is_null() { Some("linear") } else { function(value) };
+    Ok(match name {
+        Some("tanh") => Function::Tanh,
+        Some("sigmoid") => Function::Sigmoid,
+        // Keras 3 has another slope than Keras 1 and 2, whose LSTMs had it for their gates unless told otherwise before 2.3.
+        Some("hard_sigmoid") if is_before_3 => Function::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Some("hard_sigmoid") => Function::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 },
+        Some("relu") => Function::Relu,
+        Some("softplus") => Function::Softplus,
+        Some("softsign") => Function::Softsign,
+        Some("linear") => Function::Affine { alpha: 1.0, beta: 0.0 },
+        Some("elu") => Function::Elu { alpha: number("alpha", 1.0) },
+        Some("leaky_relu") => Function::LeakyRelu { alpha: number("negative_slope", 0.2) },
+        found => return Err(found.map_or_else(|| value.to_string(), str::to_owned)),
+    })
 }
 
 fn activation(value: &Value) -> Result<Activation, String> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::super::import::{Found, Import};
-use super::super::network::{Activation, Embedding, Linear, Network, Reads, Stack};
+use super::super::network::{Activation, CellFunctions, Embedding, Function, Linear, Network, Reads, Stack};
 use super::super::state_dict::{Float, readout_name};
 use super::chain::{Chain, Kind, Layer, Recurrent, chain};
 use super::hdf5::Tree;
@@ -17,11 +17,16 @@ use crate::nn::config::LstmConfig;
 ///
 /// # Errors
 /// A sentence on the first layer or array that has no place.
-pub(super) fn import(tree: &Tree, model: Option<&Value>, kind: String) -> Result<Import, String> {
+pub(super) fn import(
+    tree: &Tree,
+    model: Option<&Value>,
+    version: Option<&str>,
+    kind: String,
+) -> Result<Import, String> {
     let places = Places::of(tree).ok_or_else(|| {
         "it is HDF5, but Keras did not write it: it has neither a group of layers nor a list of layer_names".to_owned()
     })?;
-    let Chain { layers, notes } = model.map_or_else(|| places.infer(tree), chain)?;
+    let Chain { layers, notes } = model.map_or_else(|| places.infer(tree), |model| chain(model, version))?;
     let mut reading = Reading {
         tree,
         network: Network { notes, ..Network::default() },
@@ -154,6 +159,10 @@ impl Reading<'_> {
         let mut stack = Stack::new(config, |name, _| Ok(values.remove(name).unwrap_or_default().into()))
             .map_err(|error| format!("is no LSTM that can be: {error}"))?;
         stack.reverse = recurrent.backwards;
+        if recurrent.functions.iter().any(|functions| *functions != Function::PLAIN) {
+            let of = recurrent.functions.clone();
+            stack.functions = Some(CellFunctions { of, clip: None, input_forget: false });
+        }
         self.network.stacks.push(stack);
         self.adds.push(false);
         if !recurrent.sequences {

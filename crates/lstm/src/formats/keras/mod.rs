@@ -69,7 +69,7 @@ fn import(bytes: Vec<u8>) -> Result<Import, String> {
         let version = ["", "model_weights"].into_iter().find_map(|group| tree.text(group, "keras_version"));
         let model = model.map(|text| json(text.as_bytes(), "its attribute model_config")).transpose()?;
         let what = if model.is_some() { "a model as HDF5 (.h5)" } else { "weights alone, as HDF5" };
-        return layers::import(&tree, model.as_ref(), kind(version.as_deref(), what));
+        return layers::import(&tree, model.as_ref(), version.as_deref(), kind(version.as_deref(), what));
     }
     let size = bytes.len() as u64;
     let mut archive = ZipArchive::new(std::io::Cursor::new(bytes))
@@ -89,7 +89,7 @@ fn import(bytes: Vec<u8>) -> Result<Import, String> {
     let model = json(&entry(CONFIG)?, CONFIG)?;
     let version = json(&entry(METADATA)?, METADATA)?["keras_version"].as_str().map(str::to_owned);
     let tree = Tree::open(entry(WEIGHTS)?)?;
-    layers::import(&tree, Some(&model), kind(version.as_deref(), "a model (.keras)"))
+    layers::import(&tree, Some(&model), version.as_deref(), kind(version.as_deref(), "a model (.keras)"))
 }
 
 fn kind(version: Option<&str>, what: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::super::network::Activation;
+use super::super::network::{Activation, Function};
 use super::chain::{CLASSES, Chain, Kind, Layer, Recurrent};
 use super::hdf5::{Tree, join};
 
@@ -81,7 +81,8 @@ impl Places {
 }
 
 fn plain(units: Option<usize>, both: bool) -> Kind {
-    Kind::Recurrent(Recurrent { units, sequences: true, backwards: false, both })
+    let functions = vec![Function::PLAIN; 1 + usize::from(both)];
+    Kind::Recurrent(Recurrent { units, sequences: true, backwards: false, both, functions })
 }
 
 fn dense(wrapped: bool) -> Kind {

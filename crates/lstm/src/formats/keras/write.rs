@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::super::network::{Network, NetworkError, Reads, Stack};
+use super::super::network::{Function, Network, NetworkError, Reads, Stack};
 use super::super::{FormatError, write_bytes};
+use super::chain::keras_name;
 use super::{CONFIG, METADATA, WEIGHTS, transposed};
 use crate::nn::config::{CellOptions, Readout, Wiring};
 
@@ -112,11 +113,13 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
         let is_final =
             |layer| network.reads == Reads::Final && index + 1 == network.stacks.len() && layer + 1 == config.layers;
         check(stack, is_final(0))?;
+        let functions = functions(stack)?;
         for layer in 0..config.layers {
             let units = config.hidden.of(layer);
             let lstm = |backwards: bool| {
+                let [activation, gates] = functions[if backwards { functions.len() - 1 } else { 0 }];
                 json!({
-                    "units": units, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": true,
+                    "units": units, "activation": activation, "recurrent_activation": gates, "use_bias": true,
                     "return_sequences": !is_final(layer), "go_backwards": backwards,
                 })
             };
@@ -159,9 +162,24 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
     Ok(layers)
 }
 
+/// The activation and the recurrent activation of each direction of a stack's cells, by their names in Keras.
+fn functions(stack: &Stack) -> Result<Vec<[&'static str; 2]>, NetworkError> {
+    let unfit = || {
+        let found = stack.functions.as_ref().map(ToString::to_string).unwrap_or_default();
+        NetworkError::Unfit(format!(
+            "its cells have {found}; those of Keras have one function for the candidate and the cell, with Keras's own numbers, and no clip"
+        ))
+    };
+    let Some(own) = &stack.functions else { return Ok(vec![["tanh", "sigmoid"]; stack.config().directions()]) };
+    if own.clip.is_some() || own.input_forget || own.of.iter().any(|[_, candidate, cell]| candidate != cell) {
+        return Err(unfit());
+    }
+    let named = |[gates, candidate, _]: &[Function; 3]| Some([keras_name(*candidate)?, keras_name(*gates)?]);
+    own.of.iter().map(named).collect::<Option<_>>().ok_or_else(unfit)
+}
+
 /// Refuses what Keras's LSTM has not. is_final: whether it is the last layer and its final state alone is read.
 fn check(stack: &Stack, is_final: bool) -> Result<(), NetworkError> {
-    stack.refuse_functions("Keras's LSTM, as it is written here,")?;
     let config = stack.config();
     let CellOptions { peepholes, coupled, layer_norm, zoneout } = config.variant;
     let missing = match config.wiring {

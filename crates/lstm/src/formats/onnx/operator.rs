@@ -37,7 +37,10 @@ enum Initial {
 /// # Errors
 /// A sentence on the first of its inputs or attributes that is not understood.
 pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
-    let batch_first = node.int("layout").unwrap_or(0) == 1;
+    let batch_first = match node.int("layout").unwrap_or(0) {
+        layout @ (0 | 1) => layout == 1,
+        other => return Err(format!("its layout is {other}, which is none: 0 is steps first, 1 rows first")),
+    };
     let direction = node.string("direction").unwrap_or_else(|| "forward".to_owned());
     let (directions, reverse) = match direction.as_str() {
         "forward" => (1, false),
@@ -56,7 +59,10 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
     let (w, r) = (needed(1, "W")?, needed(2, "R")?);
     let (b, p) = (constant(3, "B")?, constant(7, "P")?);
     let [of_w, rows, size] = w.shape[..] else { return Err(format!("its W {:?} has not three axes", w.shape)) };
-    let hidden = node.int("hidden_size").and_then(|size| usize::try_from(size).ok()).unwrap_or(rows / 4);
+    let hidden = match node.int("hidden_size") {
+        None => rows / 4,
+        Some(size) => usize::try_from(size).map_err(|_| format!("its hidden_size is {size}, and cells are counted"))?,
+    };
     let shapes = [
         ("W", Some(w), vec![directions, 4 * hidden, size]),
         ("R", Some(r), vec![directions, 4 * hidden, hidden]),

@@ -91,6 +91,7 @@ impl<T: Task> Trainer<T> {
         if triggered {
             log.emit(&Event::Averaging { step: self.step() })?;
         }
+        self.keep_checkpoint()?;
         // Last: a kill before it costs the validation, which is then done again, but no line of the metrics.
         self.save_checkpoint(log)?;
         self.progress.position.saving += before.elapsed().as_secs_f64();
