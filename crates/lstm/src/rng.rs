@@ -40,9 +40,15 @@ pub struct Rng(ChaCha8Rng);
 impl Rng {
     /// The stream of `purpose` and `number` under the run's `seed`.
     pub fn new(seed: u64, purpose: Purpose, number: u64) -> Self {
+        Self::of_part(seed, purpose, number, 0)
+    }
+
+    /// The stream of one part of what has that purpose and number; the first part's is that of the whole.
+    pub(crate) fn of_part(seed: u64, purpose: Purpose, number: u64, part: u32) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8] = purpose as u8;
+        key[9..13].copy_from_slice(&part.to_le_bytes());
         let mut generator = ChaCha8Rng::from_seed(key);
         generator.set_stream(number);
         Self(generator)

@@ -86,7 +86,7 @@ fn nothing_is_allocated_after_the_first_steps() {
         let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
         let mut train = |step: u64| {
             let batch = &batches[step as usize % batches.len()];
-            let masks = Some(Masks { seed: 1, step });
+            let masks = Some(Masks { seed: 1, step, shard: 0 });
             model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
             optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 0.1, Some(1.0));
         };

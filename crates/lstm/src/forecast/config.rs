@@ -13,7 +13,7 @@ use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
-use crate::run::training::Training;
+use crate::run::training::{Training, Wire};
 
 /// What every window is measured from, so that a model sees shapes and not levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,8 @@ impl ForecastConfig {
             batch: 64,
             precision: Default::default(),
             accumulate: 1,
+            shards: None,
+            wire: Wire::F32,
             epochs: Some(20),
             steps: None,
             budget: None,

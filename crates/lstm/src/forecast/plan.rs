@@ -194,7 +194,7 @@ fn tried(config: ForecastConfig, dataset: &Arc<Dataset>, seconds: f64) -> Result
         let done = taken as f64 / total as f64;
         let schedule = &task.settings().training.schedule;
         let rate = schedule.learning_rate_at(Moment { epoch: progress.position.epoch, step: taken, done, plateaus: 0 });
-        let result = step.take(&mut progress, &batches, rate);
+        let result = step.take(&mut progress, &batches, rate)?;
         if !result.norm.is_finite() {
             break;
         }

@@ -19,6 +19,7 @@ use crate::rng::{Purpose, Rng};
 use crate::run::error::TrainError;
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings as _;
+use crate::train::shards::Shard;
 use crate::train::task::{self, Part, Task};
 
 /// The metadata key of the frame in a model's file.
@@ -123,16 +124,33 @@ pub struct ForecastBatches<'a> {
     order: Vec<u32>,
 }
 
+impl ForecastBatches<'_> {
+    /// The windows of batch `number`, by their numbers.
+    fn chosen(&self, number: usize) -> &[u32] {
+        let rows = self.task.config.training.batch;
+        &self.order[number * rows..self.order.len().min((number + 1) * rows)]
+    }
+
+    fn read(&self, chosen: &[u32], batch: &mut ForecastBatch) {
+        let windows: Vec<Window> = chosen.iter().map(|at| self.task.train[*at as usize]).collect();
+        batch.fill(&self.task.dataset, &self.task.config, &windows, true);
+    }
+}
+
 impl task::Batches<ForecastBatch> for ForecastBatches<'_> {
     fn count(&self) -> usize {
         self.order.len().div_ceil(self.task.config.training.batch)
     }
 
     fn fill(&self, number: usize, batch: &mut ForecastBatch) {
-        let rows = self.task.config.training.batch;
-        let chosen = &self.order[number * rows..self.order.len().min((number + 1) * rows)];
-        let windows: Vec<Window> = chosen.iter().map(|at| self.task.train[*at as usize]).collect();
-        batch.fill(&self.task.dataset, &self.task.config, &windows, true);
+        self.read(self.chosen(number), batch);
+    }
+
+    fn cut(&self, number: usize, _whole: &ForecastBatch, shard: Shard, part: &mut ForecastBatch) -> bool {
+        let chosen = self.chosen(number);
+        let rows = shard.rows(chosen.len());
+        self.read(&chosen[rows.clone()], part);
+        !rows.is_empty()
     }
 }
 

@@ -275,12 +275,12 @@ fn cost(config: RunConfig, data: &Data) -> Result<(f64, f64), TrainError> {
         let before = Instant::now();
         for _ in 0..count {
             progress.position.batch %= batches.len();
-            step.take(progress, &batches, rate);
+            step.take(progress, &batches, rate)?;
         }
-        before.elapsed().as_secs_f64() / count as f64
+        Ok::<_, TrainError>(before.elapsed().as_secs_f64() / count as f64)
     };
-    take(2, &mut progress);
-    let seconds = take(MEASURED, &mut progress);
+    take(2, &mut progress)?;
+    let seconds = take(MEASURED, &mut progress)?;
     let before = Instant::now();
     let mut evaluation = task.evaluation(&progress.params, part(data))?;
     // A part of it says how long the whole takes.
@@ -316,7 +316,7 @@ fn run(config: RunConfig, data: &Data, steps: u64) -> Result<(usize, Run), Train
         if is_due(progress.position.step) {
             found.gates.push((progress.position.step, step.gates(&progress, &batches)));
         }
-        let result = step.take(&mut progress, &batches, rate);
+        let result = step.take(&mut progress, &batches, rate)?;
         if !result.loss.nll.is_finite() || !result.norm.is_finite() {
             let (what, step) = ("the loss of step", progress.position.step);
             return Err(TrainError::NotFinite { what, step, last: None, saved: None });

@@ -72,7 +72,7 @@ impl Embedding {
         let Some(masks) = masks else { return };
         let DropoutRates { kind, input: rate, weights, embedding: words, .. } = self.rates;
         if words > 0.0 {
-            masks.fill(WORDS, words, &mut tape.word_mask, self.vocabulary);
+            masks.fill_shared(WORDS, words, &mut tape.word_mask, self.vocabulary);
             drop_words(&mut tape.embedded, &batch.tokens, &tape.word_mask);
         }
         if rate > 0.0 {

@@ -157,6 +157,8 @@ pub struct Masks {
     pub seed: u64,
     /// The training step.
     pub step: u64,
+    /// Which part of the step's rows this is, of a step that is cut into shards; else 0.
+    pub shard: u32,
 }
 
 impl Masks {
@@ -164,6 +166,11 @@ impl Masks {
     /// one step apart.
     pub fn fill(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
         self.draw((Purpose::Dropout, place), rate, [0.0, 1.0 / (1.0 - rate)], mask, len);
+    }
+
+    /// The same of what all rows of a step share, weights and words: the same mask in every shard.
+    pub(crate) fn fill_shared(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
+        Self { shard: 0, ..*self }.fill(place, rate, mask, len);
     }
 
     /// Fills `mask` with `len` values for zoneout: 1, to keep what was, with probability `rate`, else 0.
@@ -176,7 +183,7 @@ impl Masks {
         // 16 bits a value: the probability is exact to 2⁻¹⁶, and half the random bytes are needed.
         let threshold = (f64::from(rate) * 65536.0).round() as u32;
         let [chosen, other] = values;
-        let stream = Rng::new(self.seed, purpose, (self.step << 16) | u64::from(place));
+        let stream = Rng::of_part(self.seed, purpose, (self.step << 16) | u64::from(place), self.shard);
         mask.resize(len, 0.0);
         for_each_chunk(mask, DRAWN, |index, mask| {
             let mut rng = stream.clone().from_word((index * DRAWN / 2) as u64);
@@ -230,7 +237,7 @@ mod tests {
 
     #[test]
     fn masks_keep_the_expectation_and_repeat() {
-        let masks = Masks { seed: 1, step: 9 };
+        let masks = Masks { seed: 1, step: 9, shard: 0 };
         let (mut first, mut again, mut other) = (Vec::new(), Vec::new(), Vec::new());
         masks.fill(0, 0.25, &mut first, 40_000);
         masks.fill(0, 0.25, &mut again, 40_000);
@@ -240,7 +247,7 @@ mod tests {
         let mean = first.iter().sum::<f32>() / 40_000.0;
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
         assert!(first.iter().all(|&x| x == 0.0 || x == 1.0 / 0.75));
-        Masks { seed: 1, step: 10 }.fill(0, 0.25, &mut other, 40_000);
+        Masks { seed: 1, step: 10, shard: 0 }.fill(0, 0.25, &mut other, 40_000);
         assert_ne!(first, other);
         // Zoneout's are drawn from a stream of their own: 1 is kept.
         masks.fill_zoneout(0, 0.25, &mut other, 40_000);
@@ -255,7 +262,7 @@ mod tests {
         let len = 3 * DRAWN + 777;
         let draw = |threads| {
             let mut mask = Vec::new();
-            lstm_kernels::with_threads(threads, || Masks { seed: 3, step: 4 }.fill(1, 0.5, &mut mask, len));
+            lstm_kernels::with_threads(threads, || Masks { seed: 3, step: 4, shard: 0 }.fill(1, 0.5, &mut mask, len));
             mask
         };
         let mut rng = Rng::new(3, Purpose::Dropout, (4 << 16) | 1);
@@ -273,7 +280,7 @@ mod tests {
         let (steps, row) = (5, 60);
         let drop = |kind| {
             let mut values = vec![1.0; steps * 2 * row];
-            let dropout = Dropout { kind, rate: 0.5, weights: 0.0, masks: Masks { seed: 1, step: 0 } };
+            let dropout = Dropout { kind, rate: 0.5, weights: 0.0, masks: Masks { seed: 1, step: 0, shard: 0 } };
             dropout.apply(0, steps, &mut values, &mut Vec::new());
             values
         };

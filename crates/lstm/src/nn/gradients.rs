@@ -3,7 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use lstm_kernels::for_each_chunk;
+
 use crate::nn::params::{Layout, Params, Slot};
+
+/// The values that one thread adds or scales at a time.
+const CHUNK: usize = 1 << 15;
 
 /// The gradients of a model of which one table of rows, the embedding, is touched in few places a step: the rows that
 /// are not are known to be zero, and no pass needs to visit them.
@@ -79,6 +84,43 @@ impl Gradients {
             let values = self.values.values_mut()[range.clone()].iter_mut().zip(others);
             values.for_each(|(value, other)| *value += share * (other - *value));
         }
+    }
+
+    /// Makes it that of nothing: all zeros, no row touched.
+    pub(crate) fn clear(&mut self) {
+        self.touch([]);
+        self.values.values_mut()[self.table..].fill(0.0);
+    }
+
+    /// Multiplies all of it.
+    pub(crate) fn scale(&mut self, factor: f32) {
+        for range in &self.ranges {
+            for_each_chunk(&mut self.values.values_mut()[range.clone()], CHUNK, |_, values| {
+                values.iter_mut().for_each(|value| *value *= factor);
+            });
+        }
+    }
+
+    /// Adds those of other rows of the batch.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.note(other.touched.iter().copied());
+        for range in &self.ranges {
+            let others = &other.values()[range.clone()];
+            for_each_chunk(&mut self.values.values_mut()[range.clone()], CHUNK, |chunk, values| {
+                let others = &others[chunk * CHUNK..];
+                values.iter_mut().zip(others).for_each(|(value, other)| *value += other);
+            });
+        }
+    }
+
+    /// The rows of the table that were touched, in order.
+    pub(crate) fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    /// The number of the table's rows, and their width.
+    pub(crate) fn rows(&self) -> (usize, usize) {
+        (self.table / self.width, self.width)
     }
 
     /// The gradients, as one buffer.

@@ -164,7 +164,7 @@ impl Recurrent {
         };
         let weight = params.get(self.weight_hh);
         let place = layer_place(self.layer, 2 + usize::from(self.sizes.reverse));
-        masks.fill(place, rate, &mut dropped.mask, weight.len());
+        masks.fill_shared(place, rate, &mut dropped.mask, weight.len());
         dropped.left.resize(weight.len());
         dropped.left.copy_from_slice(weight);
         multiply(&mut dropped.left, &dropped.mask);

@@ -42,6 +42,27 @@ impl State {
         Self { h, c, batch, sizes: self.sizes.clone() }
     }
 
+    /// Some of its rows, as a state of their own.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        let (mut h, mut c) = (Vec::new(), Vec::new());
+        for (index, (of_h, of_c)) in self.sizes.iter().enumerate() {
+            let (all_h, all_c) = self.both(index);
+            h.extend_from_slice(&all_h[rows.start * of_h..rows.end * of_h]);
+            c.extend_from_slice(&all_c[rows.start * of_c..rows.end * of_c]);
+        }
+        Self { h, c, batch: rows.len(), sizes: self.sizes.clone() }
+    }
+
+    /// Takes back the rows from `first` on, which [`Self::part`] gave.
+    pub(crate) fn set_part(&mut self, first: usize, part: &Self) {
+        for index in 0..self.sizes.len() {
+            let ((of_h, of_c), (part_h, part_c)) = (self.sizes[index], part.both(index));
+            let (h, c) = self.both_mut(index);
+            h[first * of_h..][..part_h.len()].copy_from_slice(part_h);
+            c[first * of_c..][..part_c.len()].copy_from_slice(part_c);
+        }
+    }
+
     /// B, the number of rows.
     pub fn batch(&self) -> usize {
         self.batch
@@ -111,6 +132,11 @@ mod tests {
         assert_eq!(state.both_mut(1), (&mut [7., 8., 9.][..], &mut [7., 8., 9.][..]));
         state.hand_down();
         assert_eq!(state.h, [0., 0., 1., 2., 3., 4., 0., 7., 8.]);
+        let part = state.part(1..3);
+        assert_eq!((&part.h[..], part.batch()), (&[1., 2., 3., 4., 7., 8.][..], 2));
+        let mut other = State::zeros(&config, 3);
+        other.set_part(0, &part);
+        assert_eq!(other.h, [1., 2., 3., 4., 0., 0., 7., 8., 0.]);
         state.reset_rows(&[1]);
         assert_eq!(state.h, [0., 0., 0., 0., 3., 4., 0., 0., 8.]);
         state.reset();

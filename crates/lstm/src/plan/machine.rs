@@ -150,16 +150,16 @@ impl Speed {
                     progress.position.begin_epoch();
                 }
                 // A rate of zero takes as long as any other.
-                tokens += training.take(&mut progress, &batches, 0.0).loss.tokens;
+                tokens += training.take(&mut progress, &batches, 0.0)?.loss.tokens;
                 if steps == 0 {
                     (started, tokens) = (Instant::now(), 0);
                 }
                 steps += 1;
             }
-            started.elapsed().as_secs_f64() / tokens.max(1) as f64
+            Ok::<_, TrainError>(started.elapsed().as_secs_f64() / tokens.max(1) as f64)
         };
-        let whole = of_steps(false);
-        let sampled = if task.samples() { of_steps(true) } else { whole };
+        let whole = of_steps(false)?;
+        let sampled = if task.samples() { of_steps(true)? } else { whole };
         drop(training);
         let params = progress.evaluated();
         let part = [Part::Validation, Part::Test].into_iter().find_map(|part| Some((part, task.positions(part)?)));

@@ -10,7 +10,7 @@ use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::fine_tuning::FineTuning;
-use crate::run::training::Training;
+use crate::run::training::{Training, Wire};
 use crate::text::batch::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -56,6 +56,8 @@ impl Preset {
             batch: 20,
             precision: Precision::F32,
             accumulate: 1,
+            shards: None,
+            wire: Wire::F32,
             epochs: Some(13),
             steps: None,
             budget: None,

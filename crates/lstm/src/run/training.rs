@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
@@ -22,6 +23,13 @@ pub struct Training {
     /// The batches whose gradients are joined into one step, as if they were one batch of so many times the rows.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// The parts that a step's rows are cut into, whose gradients are computed by themselves and added in a fixed order; `None` for one
+    /// gradient of all rows. It decides the bits, and how many ranks may share a step.
+    #[serde(default)]
+    pub shards: Option<usize>,
+    /// How the gradients of shards travel between ranks.
+    #[serde(default)]
+    pub wire: Wire,
     /// The most epochs. The first of the three bounds that is reached ends the run.
     pub epochs: Option<usize>,
     /// The most training steps.
@@ -54,6 +62,20 @@ pub struct Training {
     #[serde(default)]
     pub lengthened: Option<Lengthened>,
 }
+
+/// How gradients travel between the ranks that share a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wire {
+    /// As they are computed: the result is the same for any number of ranks.
+    #[default]
+    F32,
+    /// In half the bytes, with what rounding leaves out added to the next step's. The result depends on the number of ranks, and a run
+    /// that goes on begins with nothing left out.
+    Bf16,
+}
+
+named!(Wire, "wire", "f32" => F32, "bf16" => Bf16);
 
 /// How long a run is to be: the first bound that is reached ends it. What is not given stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -152,6 +174,22 @@ impl Training {
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("batch", self.batch)?;
         at_least_one("accumulate", self.accumulate)?;
+        if let Some(shards) = self.shards {
+            at_least_one("shards", shards)?;
+            if shards > self.batch {
+                return Err(ConfigError::Conflict(format!(
+                    "`shards` is {shards}, but a batch has {} rows to be cut into them; choose fewer, or a larger `batch`",
+                    self.batch
+                )));
+            }
+        }
+        if self.shards.is_none() && self.wire != Wire::F32 {
+            let why = format!(
+                "`wire` {} says how the gradients of shards travel, but a step is not cut into any; give `shards` too, or leave it out",
+                self.wire
+            );
+            return Err(ConfigError::Conflict(why));
+        }
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;
             within("epochs", epochs, 1..=MOST, "at most 1000000000")?;

@@ -4,6 +4,7 @@ use super::head::{Objective, Targets};
 use super::spelling::{KINDS, features};
 use crate::nn::segment::Segment;
 use crate::rng::{Purpose, Rng};
+use crate::train::shards::Shard;
 use crate::train::task;
 
 /// Examples in memory: sequences of tokens, each with its label or labels.
@@ -207,6 +208,13 @@ impl task::Batches<SequenceBatch> for SequenceBatches<'_> {
 
     fn fill(&self, number: usize, batch: &mut SequenceBatch) {
         batch.fill(self.data, &self.batches[number], self.objective, self.outputs);
+    }
+
+    fn cut(&self, number: usize, _whole: &SequenceBatch, shard: Shard, part: &mut SequenceBatch) -> bool {
+        let examples = &self.batches[number];
+        let rows = shard.rows(examples.len());
+        part.fill(self.data, &examples[rows.clone()], self.objective, self.outputs);
+        !rows.is_empty()
     }
 }
 

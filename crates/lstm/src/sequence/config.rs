@@ -16,7 +16,7 @@ use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
-use crate::run::training::Training;
+use crate::run::training::{Training, Wire};
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// Everything that decides the bits of a run over sequences; written to `config.toml`.
@@ -136,6 +136,8 @@ impl SequenceConfig {
             batch: 32,
             precision: Precision::F32,
             accumulate: 1,
+            shards: None,
+            wire: Wire::F32,
             epochs: Some(12),
             steps: None,
             budget: None,

@@ -88,7 +88,7 @@ fn trial(
                 break 'training;
             }
             let at = Moment { epoch, step: progress.position.step, done, plateaus: 0 };
-            let result = step.take(&mut progress, &batches, schedule.learning_rate_at(at));
+            let result = step.take(&mut progress, &batches, schedule.learning_rate_at(at))?;
             if !result.loss.nll.is_finite() || !result.norm.is_finite() {
                 // A rate that is far too high is no choice.
                 return Ok(Loss { nll: f64::INFINITY, tokens: 1 });
@@ -113,12 +113,12 @@ fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>) -> Result
     let task = SequenceTask::new(config.clone(), data.clone())?;
     let (mut progress, mut step) = (Progress::new(&task), TrainStep::new(&task));
     let batches = task.batches(0)?;
-    step.take(&mut progress, &batches, 1e-6);
+    step.take(&mut progress, &batches, 1e-6)?;
     let steps = TIMED_STEPS.min(batches.count());
     let started = Instant::now();
     for number in 0..steps {
         progress.position.batch = number;
-        step.take(&mut progress, &batches, 1e-6);
+        step.take(&mut progress, &batches, 1e-6)?;
     }
     Ok(started.elapsed().as_secs_f64() * batches.count() as f64 / steps as f64)
 }

@@ -3,6 +3,7 @@
 mod pieces;
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Fills `part` with these rows of it.
+    pub(crate) fn cut(&self, rows: Range<usize>, part: &mut Self) {
+        part.shape(self.steps, rows.len(), NO_TARGET);
+        for step in 0..self.steps {
+            let (from, to) = (step * self.batch + rows.start, step * rows.len());
+            part.tokens[to..to + rows.len()].copy_from_slice(&self.tokens[from..from + rows.len()]);
+            part.targets[to..to + rows.len()].copy_from_slice(&self.targets[from..from + rows.len()]);
+        }
+        part.lengths = self.lengths.as_ref().map(|lengths| lengths[rows.clone()].to_vec());
+        part.fresh = self.fresh;
+        let restarts = self.restarts.iter().filter(|row| rows.contains(row));
+        part.restarts.extend(restarts.map(|row| row - rows.start));
+    }
+
     fn shape(&mut self, steps: usize, batch: usize, fill: u32) {
         (self.steps, self.batch) = (steps, batch);
         self.tokens.clear();

@@ -10,6 +10,7 @@ use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
+use crate::run::training::Training;
 use crate::text::batch::Batching;
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
@@ -45,6 +46,21 @@ pub(super) fn check_accumulation<T: Task>(task: &T) -> Result<usize, TrainError>
     Ok(count.div_ceil(joined))
 }
 
+/// Refuses ranks that would have nothing to do.
+pub(super) fn check_ranks(training: &Training, ranks: usize) -> Result<(), TrainError> {
+    let why = match training.shards {
+        _ if ranks == 1 => return Ok(()),
+        Some(shards) if shards >= ranks => return Ok(()),
+        Some(shards) => format!(
+            "there are {ranks} ranks, but a step of this run is cut into {shards} shards; start at most {shards} ranks, or a new run              with more `shards`"
+        ),
+        None => format!(
+            "this run computes each gradient in one piece, which one process does; {ranks} ranks share the steps of a run that was              begun with `shards`"
+        ),
+    };
+    Err(TrainError::Unusable(why))
+}
+
 /// Refuses settings that would change nothing on this text.
 pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
     let vocabulary = config.model.vocabulary;
@@ -70,6 +86,8 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
 /// fit the free memory.
 pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageModel) -> Result<(), TrainError> {
     let beside = usize::from(config.training.averages()) + usize::from(config.training.accumulate > 1);
+    // The sums of shards that wait for others, and what travels of them.
+    let beside = beside + config.training.shards.map_or(0, |shards| shards.ilog2() as usize + 3);
     let copies = if config.training.optimizer.has_moments() { 4 } else { 2 } + beside;
     let parameters = model.layout().len();
     // A segment ends with its text; a window does not.

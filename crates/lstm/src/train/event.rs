@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::formats::{FormatError, disk, write_bytes};
 use crate::model::Loss;
 use crate::train::gates::LayerGates;
+use crate::train::shards::Exchanged;
 
 /// An event of a training.
 #[derive(Clone, Debug)]
@@ -139,6 +140,8 @@ pub struct Outcome {
     pub tokens_per_second: f64,
     /// Why it ended.
     pub end: End,
+    /// What the exchange between ranks took, of a run whose steps are cut into shards.
+    pub exchanged: Option<Exchanged>,
 }
 
 /// Steps between two lines of the metrics file; the report prints as often.

@@ -22,9 +22,10 @@ use crate::run::error::TrainError;
 use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
-use crate::text::batch::{Batch, Batches};
+use crate::text::batch::{Batch, Batches, NO_TARGET};
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::TokenizerKind;
+use crate::train::shards::Shard;
 
 /// The tokens of a text that a model writes while it trains: words, and pieces of them.
 const SAMPLED_WORDS: usize = 40;
@@ -211,6 +212,12 @@ impl<D: Borrow<Data>> Task for Language<D> {
         tokenizer_text(&self.data().tokenizer, path)
     }
 
+    fn files_to_follow(&self) -> Result<Vec<String>, TrainError> {
+        let bytes = self.data().tokenizer.to_bytes(Path::new("tokenizer.json"))?;
+        let text = String::from_utf8(bytes);
+        Ok(vec![text.map_err(|_| TrainError::Unusable("the tokenizer is no text".to_owned()))?])
+    }
+
     fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
         let folder = claim.folder();
         first.add(&folder.tokenizer(), &self.data().tokenizer.to_bytes(&folder.tokenizer())?)?;
@@ -233,6 +240,11 @@ impl task::Batches<Batch> for Batches<'_> {
 
     fn fill(&self, number: usize, batch: &mut Batch) {
         self.get(number, batch);
+    }
+
+    fn cut(&self, _number: usize, whole: &Batch, shard: Shard, part: &mut Batch) -> bool {
+        whole.cut(shard.rows(whole.batch), part);
+        part.targets.iter().any(|target| *target != NO_TARGET)
     }
 }
 

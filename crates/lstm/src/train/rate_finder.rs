@@ -82,7 +82,7 @@ impl RateFinder {
                 these = task.batches(progress.position.epoch)?;
             }
             let rate = 10f64.powf(f64::from(from) + f64::from(step) / f64::from(STEPS_PER_DECADE)) as f32;
-            let result = train_step.take(&mut progress, &these, rate);
+            let result = train_step.take(&mut progress, &these, rate)?;
             average = SMOOTHING * average + (1.0 - SMOOTHING) * result.loss.mean();
             // The first values are not yet smoothed over as many as the later ones.
             let smoothed = average / (1.0 - SMOOTHING.powi(step as i32 + 1));

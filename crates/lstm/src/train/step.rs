@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::ranks::{Alone, Order, Orders, Ranks};
+use super::shards::{At, Exchanged, Shards};
 use super::task::{Batches, Task};
 use crate::model::Loss;
 use crate::nn::dropout::Masks;
@@ -9,6 +11,7 @@ use crate::nn::gradients::Gradients;
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::run::checkpoint::Progress;
+use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
 use crate::train::gates::LayerGates;
 
@@ -22,6 +25,12 @@ pub(crate) struct TrainStep<'a, T: Task> {
     gradients: Gradients,
     /// That of the latest of several batches.
     latest: Option<Gradients>,
+    /// How the gradient is computed of a step that is cut into shards.
+    shards: Option<Shards<'a, T>>,
+    /// Who else takes the steps that this process orders.
+    orders: Option<&'a Orders<'a>>,
+    /// The share of the schedule that is done.
+    done: f64,
 }
 
 /// A run's settings of its steps.
@@ -47,8 +56,18 @@ pub(crate) struct StepResult {
 }
 
 impl<'a, T: Task> TrainStep<'a, T> {
-    /// The steps of a run of this task.
+    /// The steps of a run of this task, by this process alone.
     pub(crate) fn new(task: &'a T) -> Self {
+        Self::on(task, &Alone)
+    }
+
+    /// The steps of a run of which this is rank 0, and the others do as it says.
+    pub(crate) fn ordered(task: &'a T, orders: &'a Orders<'a>) -> Self {
+        Self { orders: Some(orders), ..Self::on(task, orders.ranks()) }
+    }
+
+    /// The same of any rank.
+    pub(crate) fn on(task: &'a T, ranks: &'a dyn Ranks) -> Self {
         let training = task.settings().training();
         let settings = Settings {
             seed: training.seed,
@@ -58,12 +77,38 @@ impl<'a, T: Task> TrainStep<'a, T> {
             average: training.average,
         };
         let (batch, tape, gradients) = (T::Batch::default(), task.tape(), task.gradients());
-        Self { task, settings, batch, tape, gradients, latest: None }
+        let shards = training.shards.map(|of| Shards::new(task, ranks, of));
+        Self { task, settings, batch, tape, gradients, latest: None, shards, orders: None, done: 0.0 }
     }
 
     /// Brings the next steps to where the share `done` of the schedule is over.
     pub(crate) fn adjust(&mut self, done: f64) {
         self.task.adjust(done, &mut self.tape);
+        self.done = done;
+    }
+
+    /// Brings the states that other ranks carry to this one, before they are looked at or saved.
+    pub(crate) fn collect(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
+        self.order(Order::Collect)?;
+        let Some(shards) = &self.shards else { return Ok(()) };
+        let collected = shards.collect(&mut progress.state);
+        self.noted(collected)
+    }
+
+    /// What the exchange with other ranks took, of a step that is cut into shards.
+    pub(crate) fn exchanged(&self) -> Option<Exchanged> {
+        self.shards.as_ref().map(|shards| shards.exchanged)
+    }
+
+    fn order(&self, order: Order) -> Result<(), TrainError> {
+        self.orders.map_or(Ok(()), |orders| orders.give(order))
+    }
+
+    fn noted<R>(&self, result: Result<R, TrainError>) -> Result<R, TrainError> {
+        match self.orders {
+            Some(orders) => orders.noted(result),
+            None => result,
+        }
     }
 
     /// Measures the gates on the batch that is next. Nothing of the run changes.
@@ -73,29 +118,39 @@ impl<'a, T: Task> TrainStep<'a, T> {
     }
 
     /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.
-    pub(crate) fn take(&mut self, progress: &mut Progress, batches: &T::Batches<'_>, learning_rate: f32) -> StepResult {
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub(crate) fn take(
+        &mut self,
+        progress: &mut Progress,
+        batches: &T::Batches<'_>,
+        learning_rate: f32,
+    ) -> Result<StepResult, TrainError> {
         let Settings { accumulate, clip, average, .. } = self.settings;
         let first = progress.position.batch;
         let numbers = first..batches.count().min(first.saturating_add(accumulate));
+        let (epoch, step) = (progress.position.epoch, progress.position.step);
+        self.order(Order::Step { epoch, batch: first, step, done: self.done, learning_rate })?;
 
         // Forward and backward: the gradient of the mean loss.
-        let (loss, lengths) = self.gradient(progress, batches, numbers.clone());
+        let (loss, lengths) = self.gradient(progress, batches, numbers.clone())?;
         let learning_rate = learning_rate * (lengths.0 as f32 / lengths.1 as f32);
         if !loss.nll.is_finite() {
-            return StepResult { loss, norm: f64::NAN, learning_rate };
+            return Ok(StepResult { loss, norm: f64::NAN, learning_rate });
         }
 
         // Clip the gradient and change the parameters.
         let (params, gradients) = (progress.params.values_mut(), &self.gradients);
         let norm = progress.optimizer.step_within(params, gradients.values(), gradients.ranges(), learning_rate, clip);
         if !norm.is_finite() {
-            return StepResult { loss, norm, learning_rate };
+            return Ok(StepResult { loss, norm, learning_rate });
         }
 
         // What is validated and saved is the average of the parameters, if there is one.
         progress.average_in(average);
         progress.position.advance(loss, numbers.end);
-        StepResult { loss, norm, learning_rate }
+        Ok(StepResult { loss, norm, learning_rate })
     }
 
     /// Works out the gradient of the mean loss of all positions that the batches `numbers` predict, as if they were one
@@ -105,14 +160,20 @@ impl<'a, T: Task> TrainStep<'a, T> {
         progress: &mut Progress,
         batches: &T::Batches<'_>,
         numbers: Range<usize>,
-    ) -> (Loss, (usize, usize)) {
+    ) -> Result<(Loss, (usize, usize)), TrainError> {
+        if let Some(shards) = &mut self.shards {
+            let Settings { seed, accumulate, precision, .. } = self.settings;
+            let at = At { progress, numbers, seed, accumulate, precision };
+            let gradient = shards.gradient(at, batches, &mut self.tape, &mut self.gradients);
+            return self.noted(gradient);
+        }
         let Progress { params, state, position, .. } = progress;
         let (mut all, mut lengths) = (Loss::default(), (0, 0));
         for (place, number) in numbers.enumerate() {
             batches.fill(number, &mut self.batch);
             // Every batch of a step has masks of its own.
             let step = position.step * self.settings.accumulate as u64 + place as u64;
-            let masks = Masks { seed: self.settings.seed, step };
+            let masks = Masks { seed: self.settings.seed, step, shard: 0 };
             let Self { task, batch, tape, gradients, latest, .. } = self;
             let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| task.gradients()) };
             let precision = self.settings.precision;
@@ -124,7 +185,7 @@ impl<'a, T: Task> TrainStep<'a, T> {
                 gradients.average_in(latest, loss.tokens as f32 / all.tokens.max(1) as f32);
             }
         }
-        (all, lengths)
+        Ok((all, lengths))
     }
 }
 
@@ -164,10 +225,10 @@ mod tests {
         let mut progress = Progress::new(&task);
         let mut step = TrainStep::new(&task);
         // What an earlier step left must not matter.
-        step.gradient(&mut progress, &batches, 0..accumulate);
+        step.gradient(&mut progress, &batches, 0..accumulate).unwrap();
         progress.position.step = 1;
         let numbers = number * accumulate..(number + 1) * accumulate;
-        let (loss, steps) = step.gradient(&mut progress, &batches, numbers);
+        let (loss, steps) = step.gradient(&mut progress, &batches, numbers).unwrap();
         let gradients = &step.gradients;
         // Outside of its ranges the gradient is zero, as it says.
         let mut outside = gradients.values().to_vec();
@@ -220,14 +281,14 @@ mod tests {
         let batches = task.batches(0).unwrap();
         let mut progress = Progress::new(&task);
         let mut step = TrainStep::new(&task);
-        let good = step.take(&mut progress, &batches, 0.1);
+        let good = step.take(&mut progress, &batches, 0.1).unwrap();
         assert!(good.norm.is_finite() && good.loss.tokens > 0 && good.learning_rate == 0.1);
         assert_eq!((progress.position.step, progress.position.batch), (1, accumulate));
         // A rate far too high is soon not finite.
         for _ in 0..20 {
             progress.position.batch = 0;
             let (position, params) = (progress.position.clone(), progress.params.clone());
-            let result = step.take(&mut progress, &batches, 1e38);
+            let result = step.take(&mut progress, &batches, 1e38).unwrap();
             if !result.norm.is_finite() {
                 assert_eq!((position, params), (progress.position, progress.params));
                 return;

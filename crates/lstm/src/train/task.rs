@@ -16,6 +16,7 @@ use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings;
 use crate::train::gates::LayerGates;
+use crate::train::shards::Shard;
 
 /// A model with its data and its loss. The loop ([`Trainer`](super::trainer::Trainer)), the step, the rate finder and the checkpoint
 /// work with any.
@@ -135,6 +136,15 @@ pub trait Task {
         Ok(Texts::new())
     }
 
+    /// The files, as texts, that other ranks need beside the settings to read this run: those of a task that can be trained on several.
+    ///
+    /// # Errors
+    /// A task that cannot.
+    fn files_to_follow(&self) -> Result<Vec<String>, TrainError> {
+        let why = "several ranks train language models alone; start this with one process";
+        Err(TrainError::Unusable(why.to_owned()))
+    }
+
     /// Adds the files that a run has beside its settings and its checkpoint to its first files.
     ///
     /// # Errors
@@ -160,6 +170,9 @@ pub trait Batches<B> {
 
     /// Fills `batch` with batch `number`.
     fn fill(&self, number: usize, batch: &mut B);
+
+    /// Fills `part` with the rows of a shard of batch `number`, which is `whole`; false where the shard has none, or none that counts.
+    fn cut(&self, number: usize, whole: &B, shard: Shard, part: &mut B) -> bool;
 }
 
 /// A pass over data, batch by batch.

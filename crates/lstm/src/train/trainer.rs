@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::check::check_ranks;
 use super::data::Data;
 use super::event::{End, Event, Log, Outcome};
 use super::gates::is_due;
 use super::language::Language;
 pub use super::length::{Bound, Extension};
 use super::length::{evaluated, evaluation_seconds, has_spent, is_spent, rate_at, share_done, share_of_bounds};
+use super::ranks::{Order, Orders};
 use super::step::{StepResult, TrainStep};
 use super::task::{Batches as _, Part, Task};
 use crate::formats::write_bytes;
@@ -162,6 +164,21 @@ impl<T: Task> Trainer<T> {
     /// # Errors
     /// A loss that is not finite, or a folder that can no longer be written.
     pub fn run(&mut self, observer: &mut dyn FnMut(&Event), stop: Option<&AtomicBool>) -> Result<Outcome, TrainError> {
+        self.run_on(&Orders::to_nobody(), observer, stop)
+    }
+
+    /// The same on several ranks, of which this is number 0 and the others [`follow`](super::ranks::follow).
+    ///
+    /// # Errors
+    /// As [`Self::run`]; a rank that refuses the run, or is lost.
+    pub fn run_on(
+        &mut self,
+        orders: &Orders<'_>,
+        observer: &mut dyn FnMut(&Event),
+        stop: Option<&AtomicBool>,
+    ) -> Result<Outcome, TrainError> {
+        check_ranks(self.training(), orders.ranks().count())?;
+        orders.begin(&*self.task, &mut self.progress)?;
         self.started = Instant::now();
         self.saved.at = self.started;
         self.seconds_before = self.progress.position.seconds;
@@ -170,21 +187,29 @@ impl<T: Task> Trainer<T> {
         let mut end = End::Complete;
         log.emit(&Event::Started { step: self.step() })?;
         let task = self.task.clone();
-        let mut train_step = TrainStep::new(&*task);
+        let mut train_step = TrainStep::ordered(&*task, orders);
         let tokens_before = self.progress.position.tokens;
         self.time_evaluation()?;
         while !self.is_over() {
             let trained = self.train_epoch(&mut train_step, tokens_before, &mut log, stop)?;
+            if let Pass::Done(_) = trained {
+                train_step.collect(&mut self.progress)?;
+            }
+            let averaged = self.progress.average.is_some();
             let validated = match trained {
                 Pass::Done(true) if self.has_no_time_to_validate() => self.end_epoch(&mut log)?,
                 Pass::Done(whole_epoch) => self.validate(whole_epoch, &mut log, stop)?,
                 Pass::Stopped => Pass::Stopped,
             };
+            if self.progress.average.is_some() && !averaged {
+                orders.give(Order::Average)?;
+            }
             if let Pass::Stopped = validated {
                 end = End::Interrupted;
                 break;
             }
         }
+        let exchanged = train_step.exchanged();
         drop(train_step);
         let (mut test, mut best) = (None, None);
         if end != End::Interrupted {
@@ -206,6 +231,7 @@ impl<T: Task> Trainer<T> {
             seconds: position.seconds,
             tokens_per_second: position.tokens as f64 / position.seconds.max(1e-9),
             end,
+            exchanged,
         })
     }
 
@@ -225,6 +251,7 @@ impl<T: Task> Trainer<T> {
         let mut last = None;
         while progress.position.batch < count && !is_spent(training, evaluated, &progress.position) {
             if is_due(progress.position.step) {
+                train_step.collect(progress)?;
                 let layers = train_step.gates(progress, &batches);
                 if !layers.is_empty() {
                     log.emit(&Event::Gates { step: progress.position.step, layers })?;
@@ -238,7 +265,7 @@ impl<T: Task> Trainer<T> {
                 let (step, saved) = (position.step + 1, saved.step);
                 move |what| TrainError::NotFinite { what, step, last, saved }
             };
-            let result = train_step.take(progress, &batches, learning_rate);
+            let result = train_step.take(progress, &batches, learning_rate)?;
             if !result.loss.nll.is_finite() {
                 return Err(broken("the loss of step"));
             }
@@ -268,6 +295,7 @@ impl<T: Task> Trainer<T> {
             })?;
             let stopped = is_set(stop);
             if stopped || saved.at.elapsed().as_secs_f64() > CHECKPOINT_SECONDS {
+                train_step.collect(progress)?;
                 saved.save(progress, claim.folder(), log)?;
             }
             if stopped {

@@ -18,6 +18,8 @@ mod onnx;
 mod packed;
 /// Files of PyTorch, in and out.
 mod pytorch;
+/// Several ranks that train one model.
+mod ranks;
 /// A slow stack in f64, built from the cell.
 mod reference;
 /// A model that is no language model, in the same loop.

@@ -24,6 +24,7 @@ use lstm::run::saved::{ModelCard, Texts};
 use lstm::run::settings::Settings;
 use lstm::run::training::Training;
 use lstm::train::event::{End, Event, Outcome};
+use lstm::train::shards::Shard;
 use lstm::train::task::{Batches, Evaluation, Part, Task};
 use lstm::train::trainer::Trainer;
 use lstm::train::trainer::start::Stopped;
@@ -64,6 +65,13 @@ struct Wave {
 #[derive(Default)]
 struct WaveBatch(Vec<f32>);
 
+impl WaveBatch {
+    /// B, or of a shard fewer.
+    fn rows(&self) -> usize {
+        self.0.len() / (STEPS + 1)
+    }
+}
+
 /// The waves of some seeds, a batch each.
 struct Waves {
     period: f32,
@@ -80,6 +88,12 @@ impl Batches<WaveBatch> for Waves {
         let starts: Vec<f32> = (0..ROWS).map(|_| rng.uniform_in(0.0, self.period)).collect();
         let value = |at: usize| ((at / ROWS) as f32 + starts[at % ROWS]) * std::f32::consts::TAU / self.period;
         batch.0 = (0..(STEPS + 1) * ROWS).map(|at| value(at).sin()).collect();
+    }
+
+    fn cut(&self, _number: usize, whole: &WaveBatch, shard: Shard, part: &mut WaveBatch) -> bool {
+        let rows = shard.rows(ROWS);
+        part.0 = whole.0.chunks(ROWS).flat_map(|step| step[rows.clone()].to_vec()).collect();
+        !rows.is_empty()
     }
 }
 
@@ -98,9 +112,10 @@ impl Wave {
 
     /// What is predicted less what comes, and the sum of the squares.
     fn errors(&self, params: &Params, batch: &WaveBatch, tape: &mut WaveTape) -> Loss {
-        let (input, targets) = (&batch.0[..STEPS * ROWS], &batch.0[ROWS..]);
-        let segment = Segment { steps: STEPS, batch: ROWS, lengths: None, packed: None };
-        self.lstm.forward(params, input, segment, &mut self.lstm.state(ROWS), None, &mut tape.lstm);
+        let rows = batch.rows();
+        let (input, targets) = (&batch.0[..STEPS * rows], &batch.0[rows..]);
+        let segment = Segment { steps: STEPS, batch: rows, lengths: None, packed: None };
+        self.lstm.forward(params, input, segment, &mut self.lstm.state(rows), None, &mut tape.lstm);
         let (weight, bias) = (params.get(self.weight), params.get(self.bias)[0]);
         let outputs = tape.lstm.output().chunks(weight.len());
         let predicted = outputs.map(|h| bias + h.iter().zip(weight).map(|(h, w)| h * w).sum::<f32>());
@@ -158,8 +173,10 @@ impl Task for Wave {
             d_weight.iter_mut().zip(h).for_each(|(d_w, h)| *d_w += d * h);
         }
         gradients.get_mut(self.bias)[0] = d_errors.iter().sum();
-        let (input, segment) =
-            (&batch.0[..STEPS * ROWS], Segment { steps: STEPS, batch: ROWS, lengths: None, packed: None });
+        let (input, segment) = (
+            &batch.0[..STEPS * batch.rows()],
+            Segment { steps: STEPS, batch: batch.rows(), lengths: None, packed: None },
+        );
         self.lstm.backward(params, input, segment, &d_output, None, &mut tape.lstm, gradients, lstm::Start::Zero);
         loss
     }

@@ -79,7 +79,7 @@ pub(crate) fn run_until(trainer: &mut Trainer, mut enough: impl FnMut(&Event) ->
     trainer.run(&mut observer, Some(&stop)).unwrap()
 }
 
-type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
+pub(crate) type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
 fn tensors(contents: &Contents) -> Tensors {
     let owned = |(name, shape, values): Tensor| (name.to_owned(), (shape.to_vec(), values.to_vec()));
@@ -87,7 +87,9 @@ fn tensors(contents: &Contents) -> Tensors {
 }
 
 /// What a run left: the tensors of its checkpoint and of its model, and its metrics without the times.
-fn left(folder: &Path) -> (Tensors, Tensors, Vec<serde_json::Value>) {
+pub(crate) type Left = (Tensors, Tensors, Vec<serde_json::Value>);
+
+pub(crate) fn left(folder: &Path) -> Left {
     let tensors = |file: &str| tensors(&read(&folder.join(file)).unwrap());
     let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let timeless = metrics.lines().map(|line| {
@@ -788,7 +790,7 @@ fn a_model_beyond_the_memory_is_refused_before_anything_is_written() {
 }
 
 /// Writes a file of tensors anew: other tensors, another document, a checksum that is right.
-fn rewrite(path: &Path, change: impl Fn(&mut Tensors, &mut serde_json::Value)) {
+pub(crate) fn rewrite(path: &Path, change: impl Fn(&mut Tensors, &mut serde_json::Value)) {
     let mut contents = read(path).unwrap();
     let mut changed = tensors(&contents);
     change(&mut changed, &mut contents.document);

@@ -47,7 +47,7 @@ fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
 
 /// The same of a step that scores what a sampler draws.
 fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: Option<&Arc<Sampler>>) {
-    let masks = Some(Masks { seed: 2, step: 5 });
+    let masks = Some(Masks { seed: 2, step: 5, shard: 0 });
     let model = LanguageModel::new(config).unwrap();
     let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
     let mut tape = model.tape();

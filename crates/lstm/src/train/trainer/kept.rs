@@ -7,6 +7,7 @@ use crate::formats::{FormatError, write_bytes};
 use crate::run::checkpoint::{AVERAGE, Checkpoint, Progress, Trail};
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
+use crate::run::training::Wire;
 use crate::train::length::rate_at;
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Task};
@@ -105,6 +106,10 @@ impl<T: Task> Trainer<T> {
         stop: Option<&AtomicBool>,
     ) -> Result<Option<Verified>, TrainError> {
         let (folder, task) = (self.claim.folder(), &*self.task);
+        if self.training().wire != Wire::F32 {
+            let why = "its gradients travelled in `wire` bf16, rounded by each rank for itself, which one process does not do again";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
         let begin = match stretch.from {
             0 => Progress::new(task),
             step => Checkpoint::read(&folder.kept_checkpoint(step))?.restore(task)?,
@@ -165,7 +170,7 @@ impl<T: Task> Trainer<T> {
                 train_step.adjust(done);
                 let rate = rate_at(&schedule, &progress.position, done);
                 let before = progress.position.step;
-                train_step.take(&mut progress, &batches, rate);
+                train_step.take(&mut progress, &batches, rate)?;
                 if progress.position.step == before {
                     let what = "the loss or the gradient of step";
                     return Err(TrainError::NotFinite { what, step: before + 1, last: None, saved: Some(before) });
