@@ -26,6 +26,7 @@ mod predict_forecast;
 mod predict_sequence;
 mod progress;
 mod quantize;
+mod ranks;
 mod regularisation_options;
 mod repeat;
 mod report;

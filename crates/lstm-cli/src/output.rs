@@ -101,14 +101,19 @@ pub fn source(config: &RunConfig) -> String {
 
 /// The batches of a training step.
 pub fn batches(config: &RunConfig) -> String {
-    let RunConfig { batching, segment, training: Training { batch, accumulate, precision, .. }, .. } = config;
+    let RunConfig { batching, segment, training: Training { batch, accumulate, shards, precision, .. }, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
     let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
+    let cut = shards.map_or(String::new(), |shards| format!(", in {}", count(shards as u64, "shard")));
     let precise = match precision {
         Precision::F32 => String::new(),
         rounded => format!(", products in {rounded} ({})", rounded.unit()),
     };
-    format!("{batching}, {} of {about}{}{joined}{precise}", count(*batch as u64, "row"), count(*segment as u64, "step"))
+    format!(
+        "{batching}, {} of {about}{}{joined}{cut}{precise}",
+        count(*batch as u64, "row"),
+        count(*segment as u64, "step")
+    )
 }
 
 /// How a run learns from it.

@@ -57,6 +57,7 @@ pub fn train_commands() -> Vec<clap::Command> {
 
 /// Trains a model of a task beside language.
 pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
+    crate::ranks::refuse("several ranks train language models alone; start one process for another task")?;
     match task {
         TaskKind::Language => bail!("a language model is trained by its own options"),
         TaskKind::Classify | TaskKind::Tag => sequence_train::run(task, TrainSequence::from_arg_matches(given)?),

@@ -19,6 +19,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Event, Outcome};
 use lstm::train::pretrained::Inherited;
+use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
 
@@ -29,18 +30,28 @@ use crate::output::{
     source, talk, use_threads,
 };
 use crate::progress::Progress;
+use crate::ranks::{self, Company};
 use crate::repeat;
 use crate::signals::Signals;
 use crate::stdin;
 use crate::train_options::Train;
 
 /// Trains and prints.
-pub fn run(options: Train) -> Result<ExitCode> {
-    use_threads(options.run.threads)?;
+pub fn run(mut options: Train) -> Result<ExitCode> {
     if options.run.find_lr {
+        ranks::refuse("--find-lr tries rates in one process; start one")?;
+        use_threads(options.run.threads)?;
         return find_rate::run(&options);
     }
     let signals = Signals::watch()?;
+    let company = Company::join(&signals)?;
+    use_threads(options.run.threads.or(company.threads()))?;
+    if let Some(code) = company.follow(&signals) {
+        return Ok(code);
+    }
+    // Until it is dropped the others wait for what it says.
+    let orders = company.orders();
+    options.ranks = company.count();
     let (mut trainer, mut curves) = match &options.run.resume {
         Some(folder) => resume(&options, folder)?,
         None => begin(&options, &signals)?,
@@ -85,7 +96,8 @@ pub fn run(options: Train) -> Result<ExitCode> {
             progress.say(&format!("note     {error}; training goes on meanwhile, with a gap in its curves"));
         }
     };
-    let outcome = trainer.run(&mut observer, Some(&signals.stop));
+    ranks::note_go_on(&go_on);
+    let outcome = trainer.run_on(&orders, &mut observer, Some(&signals.stop));
     progress.finish();
     if outcome.is_ok()
         && let Err(error) = page.finish()
@@ -391,6 +403,22 @@ fn describe(trainer: &Trainer) {
     talk(format_args!("run      {}{from}", trainer.folder().display()));
 }
 
+/// What sharing the steps took.
+fn exchange(exchanged: &Exchanged) -> String {
+    let Exchanged { ranks, shards, steps, computing, waiting, travelling, sent, whole } = *exchanged;
+    let each = |seconds: f64| 1e3 * seconds / steps.max(1) as f64;
+    let mebibytes = |bytes: u64| bytes as f64 / steps.max(1) as f64 / f64::from(1 << 20);
+    format!(
+        "a step of {shards} shards on {ranks} ranks: {:.1} ms of gradients, {:.1} ms of waiting, {:.1} ms of travel; rank 0 sends {:.2} of \
+         {:.2} MiB",
+        each(computing),
+        each(waiting),
+        each(travelling),
+        mebibytes(sent),
+        mebibytes(whole)
+    )
+}
+
 /// The results, on standard output.
 fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     let data = trainer.data();
@@ -408,6 +436,7 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
             "tokens_per_second": outcome.tokens_per_second,
             "parameters": trainer.model().layout().len(),
             "best": outcome.best.map(|(epoch, step)| json!({"epoch": epoch, "step": step})),
+            "exchange": outcome.exchanged,
         });
         for (name, loss, corpus) in losses {
             result[name] = loss_json(loss, corpus);
@@ -445,6 +474,9 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
         writeln!(out, "trigram {trigram:>11.2}   what counting three words reaches")?;
     }
     writeln!(out, "{:.1} s, {} tokens/s", outcome.seconds, grouped(outcome.tokens_per_second as u64))?;
+    if let Some(exchanged) = outcome.exchanged.filter(|exchanged| exchanged.ranks > 1) {
+        writeln!(out, "{}", exchange(&exchanged))?;
+    }
     if outcome.end == End::Patience {
         talk("stopped early: validation no longer improved");
     }

@@ -16,6 +16,7 @@ use lstm::run::config::RunConfig;
 use lstm::run::fine_tuning::VocabularyChange;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
+use lstm::run::training::Wire;
 use lstm::run::{Length, TaskKind};
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
@@ -24,6 +25,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::pretrained::Pretrained;
 use lstm::train::trainer::Extension;
 
+use crate::ranks::SHARDS;
 use crate::regularisation_options::RegularisationOptions;
 
 /// The options of `lstm train`. What is not given is the preset's.
@@ -55,6 +57,9 @@ pub struct Train {
     fine_tuning: FineTuningOptions,
     #[command(flatten)]
     pub run: RunOptions,
+    /// The processes that share its steps.
+    #[arg(skip = 1usize)]
+    pub ranks: usize,
 }
 
 /// What is read.
@@ -201,6 +206,14 @@ struct TrainingOptions {
     /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
+    /// Cut a step's rows into so many shards, whose gradients are computed by themselves and added in a fixed order: as many ranks
+    /// of MPI can share it, and the bits are the same for any number of them; on several ranks 8 unless said, or as many as rows
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
+    /// How gradients travel between ranks: f32; bf16, in half the bytes, with what that leaves out added to the next step's, whose bits
+    /// depend on the number of ranks
+    #[arg(long)]
+    wire: Option<Wire>,
     /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017);
     /// --variable-segment=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -475,6 +488,9 @@ impl Train {
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.training.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
+        if self.ranks > 1 {
+            config.training.shards.get_or_insert(SHARDS.min(config.training.batch));
+        }
         // A plan's rate is chosen for the optimizer that is named.
         let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
         if config.training.optimizer.has_moments() != has_moments && keeps_rate {
@@ -682,6 +698,8 @@ impl TrainingOptions {
         set(&mut config.segment, self.segment);
         set(&mut config.training.precision, self.precision);
         set(&mut config.training.accumulate, self.accumulate);
+        config.training.shards = self.shards.or(config.training.shards);
+        set(&mut config.training.wire, self.wire);
         set(&mut config.variable_segment, self.variable_segment);
         set(&mut config.partial_shuffle, self.partial_shuffle);
         config.candidates = self.candidates.or(config.candidates);

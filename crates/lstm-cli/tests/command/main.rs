@@ -27,6 +27,9 @@ mod keras;
 mod life;
 /// A model file alone: used, converted, refused.
 mod model_file;
+/// Several ranks of MPI: the same bits, refusals, kills.
+#[cfg(feature = "mpi")]
+mod mpi;
 /// Texts as small as a model makes them, and back.
 mod packing;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.

@@ -715,3 +715,19 @@ fn a_number_that_cannot_be_one_is_said_to_be_the_options() {
         }
     }
 }
+
+/// Each of them would train the whole run, and write the same folder.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn one_of_several_processes_is_refused_without_mpi() {
+    let folder = folder();
+    for (variable, rank) in [("OMPI_COMM_WORLD_", "RANK"), ("PMI_", "RANK")] {
+        let mut command = command(folder.path(), &["train", "text.txt"]);
+        command.env(format!("{variable}SIZE"), "8").env(format!("{variable}{rank}"), "3");
+        let said = Said::new(command.output().unwrap());
+        assert_eq!(said.code, Some(2));
+        assert!(said.err.contains("this is process 3 of 8 that were started together"), "{}", said.err);
+        assert!(said.err.contains("built without MPI") && said.err.contains("--features mpi"), "{}", said.err);
+        assert!(!folder.path().join("runs").exists());
+    }
+}
