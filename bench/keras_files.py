@@ -37,11 +37,12 @@ FUNCTIONS = ["tanh", "sigmoid", "hard_sigmoid", "relu", "leaky_relu", "elu", "so
 
 def draw_model(rng):
     draw = draw_chain(rng)
-    # Layers of one kind, so that their sizes agree.
+    # Layers of one kind, so that their sizes agree, and of plain cells, which alone have sums here.
     residual = draw["functional"] and len(draw["layers"]) > 1 and rng.random() < 0.6
     if residual:
         first = draw["layers"][0]
-        draw["layers"] = [lstm | {"units": first["units"], "both": first["both"]} for lstm in draw["layers"]]
+        plain = {"units": first["units"], "both": first["both"], "functions": ("tanh", "sigmoid")}
+        draw |= {"layers": [lstm | plain for lstm in draw["layers"]], "backwards": False}
     return draw | {"residual": residual}
 
 
@@ -174,7 +175,8 @@ def check(draw, folder, lstm, example):
     apart = [compare(".keras", ours(folder / "theirs.keras"), expected, draw)]
     stored.save(folder / "theirs.h5")
     apart.append(compare(".h5", ours(folder / "theirs.h5"), expected, draw))
-    told = draw["residual"] or draw["final"] or any(dense["activation"] for dense in draw["dense"])
+    functions = any(lstm["functions"] != ("tanh", "sigmoid") for lstm in draw["layers"])
+    told = draw["residual"] or draw["final"] or functions or any(dense["activation"] for dense in draw["dense"])
     stored.save_weights(folder / "theirs.weights.h5")
     compared = 2
     if not told:
