@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use lstm::formats::FormatError;
 use lstm::inspect::effect::{Change, Gate, What};
-use lstm::inspect::{Looked, Shown, Wanted, look, page, table, tokens};
+use lstm::inspect::{Looked, Shown, Wanted, look, page, table, tokens, tokens_of};
 use lstm::report::write_page;
+use lstm::text::tokenizer::TokenizerKind;
 
 use crate::inspect_shown::{Window, show};
-use crate::measured::open;
+use crate::measured::{open, text_source};
 use crate::output::{talk, use_threads};
 use crate::progress::during;
 
@@ -116,8 +117,14 @@ fn off(value: &str) -> Result<Change, String> {
 pub fn run(options: Inspect) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let run = open(&options.run)?;
-    let text = text(&options)?;
-    let ids = tokens(&run, &text)?;
+    let ids = match (&options.text, &options.file) {
+        (Some(text), _) => tokens(&run, text)?,
+        (None, Some(file)) => {
+            let lossy = run.tokenizer.kind() == TokenizerKind::Bytes;
+            tokens_of(&run, &text_source(&run, file, lossy)?, lossy)?
+        }
+        (None, None) => bail!("there is no text; give a file, or the text by --text"),
+    };
     let labels = options.labels.as_deref().map(words).transpose()?;
     let changes: Vec<Change> = [&options.clamp, &options.gate, &options.off].into_iter().flatten().cloned().collect();
     let wanted = Wanted { explain: options.explain.clone(), changes, ablate: options.ablate.is_some(), labels };
@@ -156,20 +163,6 @@ fn is_archive(path: &Path) -> bool {
     let mut start = [0; 2];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && &start == b"PK"
-}
-
-/// The text that is given.
-fn text(options: &Inspect) -> Result<String> {
-    match (&options.text, &options.file) {
-        (Some(text), _) => Ok(text.clone()),
-        (None, Some(path)) if path == Path::new("-") => {
-            std::io::read_to_string(std::io::stdin()).context("standard input is no text in UTF-8")
-        }
-        (None, Some(path)) => {
-            std::fs::read_to_string(path).map_err(|source| FormatError::Read { path: path.clone(), source }.into())
-        }
-        (None, None) => bail!("there is no text; give a file, or the text by --text"),
-    }
 }
 
 /// The words of a file.

@@ -36,6 +36,22 @@ fn a_text_is_looked_into_on_a_page_in_values_and_in_the_terminal() {
 }
 
 #[test]
+fn a_file_is_read_as_the_run_s_own_text_is() {
+    let folder = trained("");
+    let path = folder.path();
+    let text = "the cat sees a dog\nand runs home\n";
+    std::fs::write(path.join("plain"), text).unwrap();
+    std::fs::write(path.join("crlf"), text.replace('\n', "\r\n")).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+    std::fs::write(path.join("text.gz"), packed.finish().unwrap()).unwrap();
+    let csv = |file: &str| lstm(path, &["inspect", "run", file, "--csv"]).out;
+    let expected = csv("plain");
+    assert!(expected.lines().count() > 1);
+    assert_eq!([csv("crlf"), csv("text.gz")], [expected.clone(), expected]);
+}
+
+#[test]
 fn what_cannot_be_looked_into_is_said() {
     let folder = trained("");
     let path = folder.path();

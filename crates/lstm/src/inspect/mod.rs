@@ -18,6 +18,8 @@ use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
 use crate::text::batch::{Batch, Batching, NO_TARGET};
+use crate::text::corpus::Corpus;
+use crate::text::source::Source;
 
 pub use page::{Shown, page};
 
@@ -110,12 +112,27 @@ pub(crate) fn parts(run: &LoadedRun, ids: &[u32]) -> Vec<std::ops::Range<usize>>
 /// A text without tokens, with more than [`MOST_TOKENS`], or that the tokenizer has none for.
 pub fn tokens(run: &LoadedRun, text: &str) -> Result<Vec<u32>, TextError> {
     let ids = run.tokenizer.encode(text)?;
-    match ids.len() {
+    check_length(ids.len())?;
+    Ok(ids)
+}
+
+/// The same of a file, whose lines end as those of the run's own text do.
+///
+/// # Errors
+/// As [`tokens`]; a file that cannot be read.
+pub fn tokens_of(run: &LoadedRun, source: &Source, lossy: bool) -> Result<Vec<u32>, TextError> {
+    let ids = Corpus::read(source, &run.tokenizer, lossy)?.ids;
+    check_length(ids.len())?;
+    Ok((0..ids.len()).map(|at| ids.get(at)).collect())
+}
+
+fn check_length(tokens: usize) -> Result<(), TextError> {
+    match tokens {
         0 => Err(TextError::Unusable("the text has no tokens; give one to read".to_owned())),
         many if many > MOST_TOKENS => Err(TextError::Unusable(format!(
             "the text has {many} tokens, and every one has six values of every unit; give one of at most {MOST_TOKENS}"
         ))),
-        _ => Ok(ids),
+        _ => Ok(()),
     }
 }
 
