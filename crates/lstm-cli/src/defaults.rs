@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 61] = [
+pub const SETTINGS: [Setting; 63] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -75,6 +75,8 @@ pub const SETTINGS: [Setting; 61] = [
     planned("optimizer", "/training/optimizer", ""),
     fixed("beta1", "/training/adam/beta1", ""),
     fixed("beta2", "/training/adam/beta2", ""),
+    fixed("muon-rate", "/training/muon/rate", "muon: --learning-rate"),
+    fixed("muon-momentum", "/training/muon/momentum", ""),
     fixed("epsilon", "/training/adam/epsilon", ""),
     planned("lazy", "/training/adam/lazy", ""),
     fixed("average", "/training/average", ""),

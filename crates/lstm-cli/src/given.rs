@@ -355,6 +355,8 @@ mod tests {
             "optimizer" => &["adamw", "sgd"],
             "beta1" | "beta2" => &["0.8"],
             "epsilon" => &["1e-6"],
+            "muon-rate" => &["0.02"],
+            "muon-momentum" => &["0.8"],
             "non-monotone" => &["2"],
             "average" => &["ema(0.9)", "non-monotone(3)"],
             "learning-rate" => &["0.07"],
@@ -611,7 +613,7 @@ mod tests {
         batch=9223372036854775807 batch=18446744073709551615 segment=4294967296 segment=9223372036854775807
         segment=18446744073709551615 accumulate=4294967296 accumulate=9223372036854775807
         accumulate=18446744073709551615 candidates=4294967296 candidates=9223372036854775807
-        candidates=18446744073709551615 beta1=0 beta2=0 warmup=0 clip=0 weight-decay=0 seed=0
+        candidates=18446744073709551615 muon-momentum=0 beta1=0 beta2=0 warmup=0 clip=0 weight-decay=0 seed=0
         seed=4294967296 seed=9223372036854775807 steps=4294967296 patience=0 keep-checkpoints=0
     ";
 }

@@ -122,7 +122,9 @@ pub fn optimizer(config: &RunConfig) -> String {
         Averaging::None => String::new(),
         average => format!(", averaged by {average}"),
     };
-    format!("{} at {}{averaged}", config.training.optimizer, config.training.schedule)
+    let matrices = config.training.muon.rate.filter(|_| config.training.optimizer.is_muon());
+    let matrices = matrices.map_or(String::new(), |rate| format!(", matrices at {rate}"));
+    format!("{} at {}{matrices}{averaged}", config.training.optimizer, config.training.schedule)
 }
 
 /// Digits in groups of three.

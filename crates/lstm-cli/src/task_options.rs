@@ -26,9 +26,13 @@ pub struct TaskTraining {
     /// Join the gradients of so many batches into one step
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
-    /// sgd, adam, adamw
+    /// sgd, adam, adamw; muon, muon-sgd, which make the momentum of the layers' matrices orthogonal (Jordan 2024) and leave the rest to
+    /// adamw or sgd
     #[arg(long)]
     optimizer: Option<OptimizerKind>,
+    /// The learning rate of the matrices of muon and muon-sgd, which falls as the other does
+    #[arg(long, value_name = "RATE")]
+    muon_rate: Option<f32>,
     /// The learning rate
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     pub learning_rate: Option<f32>,
@@ -54,11 +58,12 @@ pub struct TaskTraining {
 
 impl TaskTraining {
     /// The options and their places in the settings of a run, for the defaults in help.
-    pub const SETTINGS: [(&'static str, &'static str); 11] = [
+    pub const SETTINGS: [(&'static str, &'static str); 12] = [
         ("batch", "/training/batch"),
         ("precision", "/training/precision"),
         ("accumulate", "/training/accumulate"),
         ("optimizer", "/training/optimizer"),
+        ("muon-rate", "/training/muon/rate"),
         ("learning-rate", "/training/schedule/learning_rate"),
         ("schedule", "/training/schedule/kind"),
         ("warmup", "/training/schedule/warmup"),
@@ -82,6 +87,13 @@ impl TaskTraining {
             }
             training.optimizer = optimizer;
         }
+        if self.muon_rate.is_some() && !training.optimizer.is_muon() {
+            bail!(
+                "--muon-rate and the optimizer {} contradict each other; it is of muon and muon-sgd",
+                training.optimizer
+            );
+        }
+        training.muon.rate = self.muon_rate.or(training.muon.rate);
         set(&mut training.schedule.learning_rate, self.learning_rate);
         if let Some(schedule) = self.schedule {
             if matches!(schedule, ScheduleKind::Step | ScheduleKind::Plateau) {

@@ -229,8 +229,9 @@ struct TrainingOptions {
     /// Score every token after this share of the run all the same
     #[arg(long, value_name = "SHARE")]
     candidates_until: Option<f64>,
-    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw. Of a planned run a
-    /// --learning-rate below 0.1 chooses adam, another sgd
+    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw; muon, which makes the momentum of
+    /// the layers' matrices orthogonal (Jordan 2024) and leaves embedding, softmax and biases to adamw; muon-sgd, which leaves them to
+    /// sgd. Of a planned run a --learning-rate below 0.1 chooses adam, another sgd
     #[arg(long)]
     optimizer: Option<NamedOptimizer>,
     /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
@@ -239,6 +240,12 @@ struct TrainingOptions {
     /// β₂ of adam and adamw, that of the mean squared gradient
     #[arg(long)]
     beta2: Option<f32>,
+    /// The learning rate of the matrices of muon and muon-sgd, which falls as the other does
+    #[arg(long, value_name = "RATE")]
+    muon_rate: Option<f32>,
+    /// The share of the momentum that every step of muon and muon-sgd keeps
+    #[arg(long, value_name = "SHARE")]
+    muon_momentum: Option<f32>,
     /// ε of adam and adamw, added to the root of the mean squared gradient
     #[arg(long)]
     epsilon: Option<f32>,
@@ -352,7 +359,7 @@ impl FromStr for NamedOptimizer {
         let kind = name.parse().map_err(|_| ConfigError::Unknown {
             kind: "optimizer",
             value: name.to_owned(),
-            choices: "sgd, nt-asgd, adam, adamw",
+            choices: "sgd, nt-asgd, adam, adamw, muon, muon-sgd",
         })?;
         Ok(Self { kind, average: None })
     }
@@ -742,7 +749,15 @@ impl TrainingOptions {
             self.of_adam().into_iter().find(|(_, given)| *given && !config.training.optimizer.has_moments())
         {
             bail!(
-                "{option} and the optimizer {} contradict each other; it is of adam and adamw",
+                "{option} and the optimizer {} contradict each other; it is of adam and adamw, and of the part that muon leaves to it",
+                config.training.optimizer
+            );
+        }
+        let of_muon = [("--muon-rate", self.muon_rate.is_some()), ("--muon-momentum", self.muon_momentum.is_some())];
+        if let Some((option, _)) = of_muon.into_iter().find(|(_, given)| *given && !config.training.optimizer.is_muon())
+        {
+            bail!(
+                "{option} and the optimizer {} contradict each other; it is of muon and muon-sgd",
                 config.training.optimizer
             );
         }
@@ -754,6 +769,8 @@ impl TrainingOptions {
             config.training.schedule.kind = ScheduleKind::Step;
         }
         set(&mut config.training.schedule.learning_rate, self.learning_rate);
+        config.training.muon.rate = self.muon_rate.or(config.training.muon.rate);
+        set(&mut config.training.muon.momentum, self.muon_momentum);
         if let Some(schedule) = self.schedule {
             config.training.set_schedule(schedule);
         }

@@ -7,6 +7,7 @@ use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
 use lstm::nn::config::{CellOptions, Init, LstmConfig, Readout, Wiring, Zoneout};
 use lstm::nn::dropout::{DropoutKind, DropoutRates, Masks};
+use lstm::optim::muon::MuonSettings;
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::text::batch::Batch;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -63,7 +64,7 @@ fn nothing_is_allocated_after_the_first_steps() {
                 lstm: LstmConfig { variant, projection: Some(30), ..plain.lstm.clone() },
                 ..plain.clone()
             },
-            OptimizerKind::Adam,
+            OptimizerKind::Muon,
         ),
         (LanguageModelConfig { lstm: LstmConfig { variant, ..awd.lstm.clone() }, ..awd }, OptimizerKind::Sgd),
         (LanguageModelConfig { softmaxes: 3, tied: true, dropout, ..plain.clone() }, OptimizerKind::Sgd),
@@ -83,7 +84,8 @@ fn nothing_is_allocated_after_the_first_steps() {
         };
         let batches: Vec<Batch> = (0..3).map(|first| batch(first * 500)).collect();
         let (mut state, mut tape, mut gradients) = (model.state(rows), model.tape(), model.gradients());
-        let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
+        let optimizer = Optimizer::new(kind, 0.0, params.values().len());
+        let mut optimizer = optimizer.with_muon(model.layout(), MuonSettings::default(), 1.0);
         let mut train = |step: u64| {
             let batch = &batches[step as usize % batches.len()];
             let masks = Some(Masks { seed: 1, step, shard: 0 });

@@ -8,6 +8,7 @@ use super::head::Likelihood;
 use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, at_least_one, rate, within};
 use crate::optim::averaging::Averaging;
+use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::run::folder::RunFolder;
@@ -109,6 +110,7 @@ impl ForecastConfig {
             average: Averaging::Ema(0.99),
             weight_decay: 0.01,
             adam: AdamSettings::default(),
+            muon: MuonSettings::default(),
             schedule,
             init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
             keep_checkpoints: 0,

@@ -46,6 +46,9 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// Where it lies.
     pub slot: Slot,
+    /// The matrices that lie in it one under another, such as the gates of a weight; none where it is a vector, or a table whose rows are
+    /// vectors of their own.
+    pub matrices: usize,
 }
 
 /// The names, shapes and places of a model's parameters.
@@ -59,10 +62,15 @@ impl Layout {
     /// Appends an array; the slot is how the model finds it. A layout too large to count has `usize::MAX` values, so
     /// that its owner can refuse it before any memory is asked for.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> Slot {
+        self.add_matrices(name, shape, 0)
+    }
+
+    /// The same for an array of so many matrices of one size one under another.
+    pub fn add_matrices(&mut self, name: impl Into<String>, shape: &[usize], matrices: usize) -> Slot {
         let len = shape.iter().fold(1, |product: usize, size| product.saturating_mul(*size));
         let slot = Slot { offset: self.len, len, index: self.entries.len() };
         self.len = self.len.saturating_add(len);
-        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), slot });
+        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), slot, matrices });
         slot
     }
 

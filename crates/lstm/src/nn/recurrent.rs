@@ -70,14 +70,17 @@ impl Recurrent {
         let Sizes { input, hidden, recurrent, .. } = sizes;
         let width = sizes.width();
         let suffix = format!("l{layer}{}", if reverse { "_reverse" } else { "" });
-        let mut add = |name: &str, shape: &[usize]| layout.add(format!("{prefix}{name}_{suffix}"), shape);
+        // The gates are a matrix each, one under another.
+        let mut add = |name: &str, shape: &[usize], matrices: usize| {
+            layout.add_matrices(format!("{prefix}{name}_{suffix}"), shape, matrices)
+        };
         Self {
-            weight_ih: add("weight_ih", &[width, input]),
-            weight_hh: add("weight_hh", &[width, recurrent]),
-            bias_ih: add("bias_ih", &[width]),
-            bias_hh: add("bias_hh", &[width]),
-            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden])),
-            cell: LayerCell::in_layout(config.variant, hidden, add),
+            weight_ih: add("weight_ih", &[width, input], sizes.gates),
+            weight_hh: add("weight_hh", &[width, recurrent], sizes.gates),
+            bias_ih: add("bias_ih", &[width], 0),
+            bias_hh: add("bias_hh", &[width], 0),
+            weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden], 1)),
+            cell: LayerCell::in_layout(config.variant, hidden, |name, shape| add(name, shape, 0)),
             sizes,
             layer,
         }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::named::named;
 use crate::nn::config::{ConfigError, rate, within};
+use crate::nn::params::Layout;
+use crate::optim::muon::{Muon, MuonSettings, MuonStep};
 use crate::optim::parts::{Share, cut};
 
 /// Which optimizer.
@@ -21,14 +23,33 @@ pub enum OptimizerKind {
     /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
     #[serde(rename = "adamw")]
     AdamW,
+    /// [Muon](crate::optim::muon) for the layers' matrices, AdamW for the rest: embedding, softmax, vectors.
+    Muon,
+    /// Muon for the layers' matrices, SGD for the rest.
+    MuonSgd,
 }
 
-named!(OptimizerKind, "optimizer", "sgd" => Sgd, "adam" => Adam, "adamw" => AdamW);
+named!(OptimizerKind, "optimizer",
+    "sgd" => Sgd, "adam" => Adam, "adamw" => AdamW, "muon" => Muon, "muon-sgd" => MuonSgd);
 
 impl OptimizerKind {
-    /// Whether it keeps moments of the gradient: Adam and its like.
+    /// Whether it keeps both moments of the gradient, so that its learning rates are those of Adam: Adam and its like.
     pub fn has_moments(self) -> bool {
-        matches!(self, Self::Adam | Self::AdamW)
+        matches!(self, Self::Adam | Self::AdamW | Self::Muon)
+    }
+
+    /// Whether it changes matrices by Muon.
+    pub fn is_muon(self) -> bool {
+        matches!(self, Self::Muon | Self::MuonSgd)
+    }
+
+    /// The buffers beside parameters and gradient: moments.
+    pub(crate) fn buffers(self) -> usize {
+        match self {
+            Self::Sgd => 0,
+            Self::MuonSgd => 1,
+            Self::Adam | Self::AdamW | Self::Muon => 2,
+        }
     }
 }
 
@@ -72,7 +93,7 @@ pub struct Optimizer {
     kind: OptimizerKind,
     weight_decay: f32,
     adam: AdamSettings,
-    /// First moments; empty for SGD.
+    /// First moments, and the momentum of Muon; empty for SGD.
     pub first: Aligned,
     /// Second moments; empty for SGD.
     pub second: Aligned,
@@ -82,15 +103,26 @@ pub struct Optimizer {
     shares: Vec<Share>,
     /// Ranges within them, reused.
     within: Vec<Range<usize>>,
+    /// What of Muon is, and ranges of the rest, reused.
+    muon: Option<Muon>,
+    of_rest: Vec<Range<usize>>,
 }
 
 impl Optimizer {
-    /// An optimizer for `len` parameters. `weight_decay` is coupled in SGD (an L2 penalty) and decoupled in AdamW.
+    /// An optimizer for `len` parameters. `weight_decay` is coupled in SGD (an L2 penalty, which without a momentum is the
+    /// same) and decoupled in AdamW and Muon.
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
-        let moments = if kind.has_moments() { len } else { 0 };
         let adam = AdamSettings::default();
-        let [first, second] = [moments; 2].map(Aligned::zeros);
-        Self { kind, weight_decay, adam, first, second, steps: 0, shares: Vec::new(), within: Vec::new() }
+        let [first, second] = [1, 2].map(|buffer| Aligned::zeros(if kind.buffers() >= buffer { len } else { 0 }));
+        let (shares, within, of_rest) = Default::default();
+        Self { kind, weight_decay, adam, first, second, steps: 0, shares, within, muon: None, of_rest }
+    }
+
+    /// The same with the matrices of `layout` and the settings of Muon, which without them has no matrix to change; other optimizers have
+    /// none of them. `height`: the rate at the height of the schedule, which that of the matrices stands beside.
+    pub fn with_muon(self, layout: &Layout, settings: MuonSettings, height: f32) -> Self {
+        let muon = self.kind.is_muon().then(|| Muon::of(layout, settings, height));
+        Self { muon, ..self }
     }
 
     /// The same with parts that are frozen, or trained at a share of the rate. What is frozen is as it is: no decay, no moment moves it, and its
@@ -161,27 +193,41 @@ impl Optimizer {
         rate: f32,
         scale: f32,
     ) {
-        let all = std::slice::from_ref(part);
-        match self.kind {
-            OptimizerKind::Sgd => {
-                // Decay reaches every parameter.
-                let ranges = if self.weight_decay == 0.0 { ranges } else { all };
-                sgd(params, gradient, ranges, rate, scale, self.weight_decay);
-            }
-            OptimizerKind::Adam | OptimizerKind::AdamW => {
-                let settings = AdamStep {
-                    rate,
-                    beta1: self.adam.beta1,
-                    beta2: self.adam.beta2,
-                    epsilon: self.adam.epsilon,
-                    scale,
-                    step: self.steps,
-                    weight_decay: if self.kind == OptimizerKind::AdamW { self.weight_decay } else { 0.0 },
-                };
-                let ranges = if self.adam.lazy { ranges } else { all };
-                adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
-            }
+        // Decay and moments reach every parameter.
+        let everywhere = match self.kind {
+            OptimizerKind::Sgd | OptimizerKind::MuonSgd => self.weight_decay != 0.0,
+            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => !self.adam.lazy,
+        };
+        let ranges = if everywhere { std::slice::from_ref(part) } else { ranges };
+        let Some(mut muon) = self.muon.take() else {
+            self.change_each(params, gradient, ranges, rate, scale);
+            return;
+        };
+        let step = MuonStep { rate, scale, weight_decay: self.weight_decay };
+        muon.step(params, gradient, &mut self.first, part, step);
+        let mut of_rest = std::mem::take(&mut self.of_rest);
+        of_rest.clear();
+        muon.rest().iter().for_each(|rest| cut(ranges, rest, &mut of_rest));
+        self.change_each(params, gradient, &of_rest, rate, scale);
+        (self.muon, self.of_rest) = (Some(muon), of_rest);
+    }
+
+    /// Changes the parameters of `ranges` each by its own gradient.
+    fn change_each(&mut self, params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32) {
+        if !self.kind.has_moments() {
+            sgd(params, gradient, ranges, rate, scale, self.weight_decay);
+            return;
         }
+        let settings = AdamStep {
+            rate,
+            beta1: self.adam.beta1,
+            beta2: self.adam.beta2,
+            epsilon: self.adam.epsilon,
+            scale,
+            step: self.steps,
+            weight_decay: if self.kind == OptimizerKind::Adam { 0.0 } else { self.weight_decay },
+        };
+        adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
     }
 }
 

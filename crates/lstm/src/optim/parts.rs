@@ -80,6 +80,11 @@ impl Frozen {
         }
         Ok(())
     }
+
+    /// Whether none of so many layers is trained.
+    pub(crate) fn holds_every_layer(&self, layers: usize) -> bool {
+        (0..layers).all(|number| self.0.contains(&Part::Layer(number)))
+    }
 }
 
 impl fmt::Display for Frozen {

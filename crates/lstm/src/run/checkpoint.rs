@@ -136,6 +136,7 @@ impl Progress {
             average: from_the_start.then(|| Params::zeros(layout.clone())),
             optimizer: Optimizer::new(training.optimizer, training.weight_decay, layout.len())
                 .with_adam(training.adam)
+                .with_muon(layout, training.muon, training.schedule.learning_rate)
                 .with_shares(task.shares()),
             state: task.state(training.batch),
             position: Position {

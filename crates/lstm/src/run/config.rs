@@ -158,6 +158,13 @@ impl RunConfig {
                 self.batching
             )));
         }
+        if self.training.optimizer.is_muon() && self.fine_tuning.freeze.holds_every_layer(self.model.lstm.layers) {
+            return Err(ConfigError::Conflict(format!(
+                "the `optimizer` {} changes the layers' matrices, and `freeze` names every layer; choose adamw or sgd, or leave a layer \
+                 out",
+                self.training.optimizer
+            )));
+        }
         if let Some(candidates) = self.candidates {
             at_least_one("candidates", candidates)?;
             if self.model.penalties.label_smoothing > 0.0 {

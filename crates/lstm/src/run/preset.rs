@@ -6,6 +6,7 @@ use crate::nn::config::{Init, InitScheme, LstmConfig, Readout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
+use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
@@ -67,6 +68,7 @@ impl Preset {
             average: Averaging::None,
             weight_decay: 0.0,
             adam: AdamSettings::default(),
+            muon: MuonSettings::default(),
             schedule: Schedule::step(20.0, 2.0, 4),
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             keep_checkpoints: 0,

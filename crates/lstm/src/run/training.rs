@@ -6,6 +6,7 @@ use crate::named::named;
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
+use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 
@@ -51,6 +52,9 @@ pub struct Training {
     /// The settings of Adam and AdamW.
     #[serde(default)]
     pub adam: AdamSettings,
+    /// The settings of Muon.
+    #[serde(default)]
+    pub muon: MuonSettings,
     /// The learning rate.
     pub schedule: Schedule,
     /// The initial values.
@@ -228,6 +232,18 @@ impl Training {
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         self.adam.validate()?;
+        self.muon.validate()?;
+        if self.optimizer == OptimizerKind::MuonSgd && self.muon.rate.is_none() {
+            let why = "the learning rate of muon-sgd is that of sgd, which is far too high for the matrices; give them a `muon-rate`, such \
+                       as 0.01";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if let Some(rate) = self.muon.rate.filter(|rate| self.weight_decay * rate >= 1.0) {
+            return Err(ConfigError::Conflict(format!(
+                "a weight decay of {} at a `muon-rate` of {rate} takes away every matrix in a step; their product must be below 1",
+                self.weight_decay
+            )));
+        }
         if let Some(bias) = self.init.forget_bias {
             within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
         }

@@ -11,6 +11,7 @@ use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate, within};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
+use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::folder::RunFolder;
@@ -147,6 +148,7 @@ impl SequenceConfig {
             average: Averaging::None,
             weight_decay: 0.0,
             adam: AdamSettings::default(),
+            muon: MuonSettings::default(),
             schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(1e-3, 1.0, 1) },
             init: Init::default(),
             keep_checkpoints: 0,

@@ -88,7 +88,7 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
     let beside = usize::from(config.training.averages()) + usize::from(config.training.accumulate > 1);
     // The sums of shards that wait for others, and what travels of them.
     let beside = beside + config.training.shards.map_or(0, |shards| shards.ilog2() as usize + 3);
-    let copies = if config.training.optimizer.has_moments() { 4 } else { 2 } + beside;
+    let copies = 2 + config.training.optimizer.buffers() + beside;
     let parameters = model.layout().len();
     // A segment ends with its text; a window does not.
     let steps = match config.batching {

@@ -159,6 +159,7 @@ pub(super) fn lengthen<T: Task>(
     let is_spent = has_spent(&schedule, position, done);
     match rate {
         Some(rate) if is_spent && reached < 1.0 => {
+            training.muon.rate = training.muon.rate.map(|of_matrices| of_matrices * (rate / schedule.learning_rate));
             (training.schedule.learning_rate, training.schedule.warmup) = (rate, Warmup::default());
             training.lengthened = Some(Lengthened { reached, done: 0.0 });
             task.settings().validate()?;
@@ -171,6 +172,7 @@ pub(super) fn lengthen<T: Task>(
         None if bounds(stored) == bounds(training) => {}
         None if is_spent && reached < 1.0 => {
             let kept = SPENT as f32 * schedule.learning_rate;
+            training.muon.rate = training.muon.rate.map(|of_matrices| SPENT as f32 * of_matrices);
             training.schedule =
                 Schedule { kind: ScheduleKind::Constant, learning_rate: kept, warmup: Warmup::default(), ..schedule };
             return Ok(Some(format!(

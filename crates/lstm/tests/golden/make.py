@@ -193,4 +193,63 @@ def main():
     training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
 
 
-main()
+if __name__ == "__main__":
+    main()
+class ByGates(nn.Module):
+    """The same language model whose gates' weights are parameters of their own."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.embedding, self.readout, self.lstm = model.embedding, model.readout, model.lstm
+        self.gates, self.names = nn.ParameterDict(), []
+        for name, value in list(model.lstm.named_parameters()):
+            parts = value.chunk(4) if value.dim() == 2 else [value]
+            self.names.append((name, len(parts)))
+            self.gates.update({f"{name}_{part}": nn.Parameter(block.detach().clone()) for part, block in enumerate(parts)})
+            value.requires_grad = False
+
+    def forward(self, tokens, targets, state):
+        weights = [torch.cat([self.gates[f"{name}_{part}"] for part in range(parts)]) for name, parts in self.names]
+        x = self.embedding(tokens)
+        output, *state = torch._VF.lstm(x, state, weights, True, self.lstm.num_layers, 0.0, False, False, False)
+        return cross_entropy(self.readout(output).flatten(0, 1), targets.flatten()), state
+
+
+def muon(model, rate, decay):
+    """PyTorch's Muon for the gates' matrices, its AdamW for the rest. It rounds to bfloat16; that is taken from it here."""
+    own = [value for value in model.gates.values() if value.dim() == 2]
+    rest = [value for value in model.parameters() if value.requires_grad and not any(value is gate for gate in own)]
+    options = {"lr": rate, "weight_decay": decay}
+    both = [torch.optim.Muon(own, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw", **options)]
+    both.append(torch.optim.AdamW(rest, **options))
+
+    class Both:
+        def zero_grad(self):
+            [one.zero_grad() for one in both]
+
+        def step(self):
+            rounding, torch.Tensor.bfloat16 = torch.Tensor.bfloat16, lambda values: values.clone()
+            [one.step() for one in both]
+            torch.Tensor.bfloat16 = rounding
+
+    return Both()
+
+
+def training_muon(rate=0.006, decay=0.1, clip=0.3, steps=60, segment=5):
+    torch.manual_seed(7)
+    vocabulary, embedding, hidden, layers, batch = 17, 6, 9, 2, 4
+    model = LanguageModel(vocabulary, embedding, hidden, layers)
+    tensors = {key: value.detach().clone() for key, value in model.named_parameters()}
+    tokens = stream(vocabulary, steps * segment, batch)
+    apart = [ByGates(copy.deepcopy(model)).to(kind) for kind in (torch.float64, torch.float32)]
+    (exact, _), (losses, norms) = (
+        training_losses(one, lambda _: muon(one, rate, decay), tokens, segment, clip) for one in apart
+    )
+    apart = ((losses - exact).abs() / exact).max().item()
+    print(f"muon: loss {losses[0]:.3f} -> {losses[-1]:.3f}, {(norms > clip).sum().item()} of {steps} clipped, {apart:.1e} from f64")
+    assert apart < 2e-5, "choose a smaller rate"
+    tensors |= {"tokens": tokens.int(), "losses": losses, "norms": norms}
+    save("training_muon", tensors, layers=layers, segment=segment, clip=clip, rate=rate, decay=decay)
+
+
+    training_muon()

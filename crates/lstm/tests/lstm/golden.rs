@@ -11,6 +11,7 @@ use lstm::nn::params::{Layout, Params};
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
 use lstm::nn::state::State;
+use lstm::optim::muon::MuonSettings;
 use lstm::optim::optimizer::{Optimizer, OptimizerKind};
 use lstm::text::batch::Batch;
 use safetensors::SafeTensors;
@@ -245,8 +246,8 @@ fn loss_gradients_and_scores_of_a_mixture_of_softmaxes() {
     golden.check("scores", &scores, FORWARD);
 }
 
-/// 200 steps from the same weights on the same batches: the loss of every step.
-fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
+/// So many steps from the same weights on the same batches: the loss of every step.
+fn check_training(name: &str, kind: OptimizerKind, rate: f32, steps: usize) {
     let golden = Golden::read(name);
     let model = language_model(&golden);
     let mut params = golden.params(model.layout());
@@ -254,11 +255,13 @@ fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
     let [_, columns] = golden.shape("tokens").try_into().expect("[steps · T + 1, B]");
     let segment: usize = golden.metadata("segment").parse().expect("a number");
     let clip: f32 = golden.metadata("clip").parse().expect("a number");
-    let mut optimizer = Optimizer::new(kind, 0.0, params.values().len());
+    let decay = golden.metadata("decay").parse().unwrap_or(0.0);
+    let optimizer = Optimizer::new(kind, decay, params.values().len());
+    let mut optimizer = optimizer.with_muon(model.layout(), MuonSettings::default(), rate);
     let mut state = model.state(columns);
     let mut tape = model.tape();
     let mut gradients = model.gradients();
-    assert_eq!(losses.len(), 200);
+    assert_eq!(losses.len(), steps);
     for (step, (&expected, &norm)) in losses.iter().zip(&norms).enumerate() {
         let batch = batch(&tokens, step * segment, segment, columns);
         let loss = model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients);
@@ -273,10 +276,15 @@ fn check_training(name: &str, kind: OptimizerKind, rate: f32) {
 
 #[test]
 fn two_hundred_steps_of_sgd() {
-    check_training("training_sgd", OptimizerKind::Sgd, 1.5);
+    check_training("training_sgd", OptimizerKind::Sgd, 1.5, 200);
 }
 
 #[test]
 fn two_hundred_steps_of_adam() {
-    check_training("training_adam", OptimizerKind::Adam, 0.02);
+    check_training("training_adam", OptimizerKind::Adam, 0.02, 200);
+}
+
+#[test]
+fn sixty_steps_of_muon() {
+    check_training("training_muon", OptimizerKind::Muon, 0.006, 60);
 }

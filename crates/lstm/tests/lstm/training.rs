@@ -126,10 +126,13 @@ fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
         (Batching::Stream, OptimizerKind::Adam, 4e-3),
         (Batching::Windows(5), OptimizerKind::Sgd, 1.0),
         (Batching::Lines, OptimizerKind::AdamW, 4e-3),
+        (Batching::Stream, OptimizerKind::Muon, 4e-3),
+        (Batching::Stream, OptimizerKind::MuonSgd, 1.0),
     ] {
         let mut config = config(&texts);
         (config.batching, config.training.optimizer, config.training.schedule.learning_rate) =
             (batching, optimizer, rate);
+        config.training.muon.rate = (optimizer == OptimizerKind::MuonSgd).then_some(0.01);
         assert_same_bits(
             &config,
             &[
