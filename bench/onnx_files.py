@@ -77,6 +77,8 @@ def draw_settings(rng):
             settings += [flag]
     if rng.random() < 0.3:
         settings += ["--zoneout-cell", 0.3, "--zoneout-hidden", 0.2]
+    if wiring != "scores" and rng.random() < 0.3:
+        settings += ["--mogrify", rng.choice([1, 2, 5])]
     if rng.random() < 0.3:
         settings += ["--softmaxes", 3]
     if rng.random() < 0.3:

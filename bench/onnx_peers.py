@@ -30,6 +30,7 @@ KINDS = {
     "projection": ["--projection", "3"],
     "readout output-gate": ["--readout", "output-gate"],
     "layer normalisation": ["--layer-norm"],
+    "a mogrifier": ["--mogrify", "5"],
     "zoneout": ["--zoneout", "0.2"],
     "mixture of softmaxes": ["--softmaxes", "3"],
 }

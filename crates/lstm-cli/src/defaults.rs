@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 63] = [
+pub const SETTINGS: [Setting; 65] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -39,6 +39,8 @@ pub const SETTINGS: [Setting; 63] = [
     fixed("peepholes", "/model/lstm/variant/peepholes", ""),
     fixed("coupled", "/model/lstm/variant/coupled", ""),
     fixed("layer-norm", "/model/lstm/variant/layer_norm", ""),
+    fixed("mogrify", "/model/lstm/variant/mogrify", ""),
+    fixed("mogrify-rank", "/model/lstm/variant/mogrify_rank", "any"),
     fixed("readout", "/model/lstm/readout", ""),
     planned("tied", "/model/tied", ""),
     fixed("softmaxes", "/model/softmaxes", ""),
@@ -73,10 +75,10 @@ pub const SETTINGS: [Setting; 63] = [
     planned("candidates", "/candidates", "all"),
     planned("candidates-until", "/candidates_until", ""),
     planned("optimizer", "/training/optimizer", ""),
-    fixed("beta1", "/training/adam/beta1", ""),
-    fixed("beta2", "/training/adam/beta2", ""),
     fixed("muon-rate", "/training/muon/rate", "muon: --learning-rate"),
     fixed("muon-momentum", "/training/muon/momentum", ""),
+    fixed("beta1", "/training/adam/beta1", ""),
+    fixed("beta2", "/training/adam/beta2", ""),
     fixed("epsilon", "/training/adam/epsilon", ""),
     planned("lazy", "/training/adam/lazy", ""),
     fixed("average", "/training/average", ""),

@@ -340,6 +340,8 @@ mod tests {
             "projection" => &["5"],
             "wiring" => &["skip"],
             "residual" | "tied" | "variable-segment" | "partial-shuffle" | "lazy" => &["true", "false"],
+            "mogrify" => &["3"],
+            "mogrify-rank" => &["4"],
             "readout" => &["output-gate", "hidden"],
             "precision" => &["bf16", "bf16x3"],
             "wire" => &["bf16"],
@@ -353,10 +355,10 @@ mod tests {
             "candidates" => &["5"],
             "candidates-until" => &["0.5"],
             "optimizer" => &["adamw", "sgd"],
-            "beta1" | "beta2" => &["0.8"],
-            "epsilon" => &["1e-6"],
             "muon-rate" => &["0.02"],
             "muon-momentum" => &["0.8"],
+            "beta1" | "beta2" => &["0.8"],
+            "epsilon" => &["1e-6"],
             "non-monotone" => &["2"],
             "average" => &["ema(0.9)", "non-monotone(3)"],
             "learning-rate" => &["0.07"],
@@ -585,6 +587,8 @@ mod tests {
             let beside: &[&str] = match option.as_str() {
                 "non-monotone" => &["--optimizer=nt-asgd", "--learning-rate=30"],
                 "beta1" | "beta2" | "epsilon" => &["--optimizer=adam", "--learning-rate=0.01"],
+                "mogrify-rank" => &["--mogrify=2"],
+                "muon-rate" | "muon-momentum" => &["--optimizer=muon", "--learning-rate=0.01"],
                 "decay" | "decay-after" => &["--schedule=step"],
                 "candidates-until" => &["--candidates=5"],
                 _ => &[],
@@ -606,7 +610,7 @@ mod tests {
 
     /// Zeros that turn something off, seeds, and sizes that are compared with the text or the memory where both are known.
     const SENSIBLE: &str = "
-        text-limit=4294967296 min-count=4294967296 min-count=9223372036854775807 horizon=4294967296
+        text-limit=4294967296 min-count=4294967296 min-count=9223372036854775807 mogrify=0 horizon=4294967296
         horizon=9223372036854775807 horizon=18446744073709551615 forget-bias=-1 forget-bias=0
         forget-bias=1e-40 dropout=0 dropout-input=0 dropout-hidden=0 dropout-output=0 dropout-embedding=0
         dropout-weights=0 zoneout=0 zoneout-cell=0 zoneout-hidden=0 ar=0 tar=0 label-smoothing=0 batch=4294967296

@@ -140,6 +140,12 @@ struct ModelOptions {
     /// gain and a bias (Ba et al. 2016)
     #[arg(long)]
     layer_norm: bool,
+    /// Let input and hidden state gate one another before every step in so many rounds, in the paper 5 (a mogrifier, Melis et al. 2019)
+    #[arg(long, value_name = "ROUNDS")]
+    mogrify: Option<usize>,
+    /// Make each matrix of those rounds the product of two of this rank
+    #[arg(long, value_name = "RANK")]
+    mogrify_rank: Option<usize>,
     /// What is read out: hidden, output-gate
     #[arg(long)]
     readout: Option<Readout>,
@@ -234,18 +240,18 @@ struct TrainingOptions {
     /// sgd. Of a planned run a --learning-rate below 0.1 chooses adam, another sgd
     #[arg(long)]
     optimizer: Option<NamedOptimizer>,
-    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
-    #[arg(long)]
-    beta1: Option<f32>,
-    /// β₂ of adam and adamw, that of the mean squared gradient
-    #[arg(long)]
-    beta2: Option<f32>,
     /// The learning rate of the matrices of muon and muon-sgd, which falls as the other does
     #[arg(long, value_name = "RATE")]
     muon_rate: Option<f32>,
     /// The share of the momentum that every step of muon and muon-sgd keeps
     #[arg(long, value_name = "SHARE")]
     muon_momentum: Option<f32>,
+    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
+    #[arg(long)]
+    beta1: Option<f32>,
+    /// β₂ of adam and adamw, that of the mean squared gradient
+    #[arg(long)]
+    beta2: Option<f32>,
     /// ε of adam and adamw, added to the root of the mean squared gradient
     #[arg(long)]
     epsilon: Option<f32>,
@@ -663,6 +669,8 @@ impl ModelOptions {
         model.lstm.variant.peepholes |= self.peepholes;
         model.lstm.variant.coupled |= self.coupled;
         model.lstm.variant.layer_norm |= self.layer_norm;
+        set(&mut model.lstm.variant.mogrify, self.mogrify);
+        model.lstm.variant.mogrify_rank = self.mogrify_rank.or(model.lstm.variant.mogrify_rank);
         set(&mut model.lstm.input, self.embedding);
         set(&mut model.lstm.readout, self.readout);
         set(&mut model.tied, self.tied);
@@ -761,6 +769,8 @@ impl TrainingOptions {
                 config.training.optimizer
             );
         }
+        config.training.muon.rate = self.muon_rate.or(config.training.muon.rate);
+        set(&mut config.training.muon.momentum, self.muon_momentum);
         set(&mut config.training.adam.beta1, self.beta1);
         set(&mut config.training.adam.beta2, self.beta2);
         set(&mut config.training.adam.epsilon, self.epsilon);
@@ -769,8 +779,6 @@ impl TrainingOptions {
             config.training.schedule.kind = ScheduleKind::Step;
         }
         set(&mut config.training.schedule.learning_rate, self.learning_rate);
-        config.training.muon.rate = self.muon_rate.or(config.training.muon.rate);
-        set(&mut config.training.muon.momentum, self.muon_momentum);
         if let Some(schedule) = self.schedule {
             config.training.set_schedule(schedule);
         }

@@ -37,8 +37,8 @@ pub use ops::reduce::{column_sums, multiply, sum_of_squares};
 pub use ops::softmax::{ScoreGradient, cross_entropy, exponentials, log_sum_exp, smooth_targets};
 pub use peak::{peak_gflops, read_gigabytes_per_second};
 pub use recurrence::{
-    Cell, CellNorm, CellParameter, CellWeights, Columns, Reaching, Recurrence, RecurrenceTape, RecurrentWeights,
-    Sequence, StepPlan, ZoneoutRates,
+    Cell, CellMogrifier, CellNorm, CellParameter, CellWeights, Columns, Reaching, Recurrence, RecurrenceTape,
+    RecurrentWeights, Sequence, StepPlan, ZoneoutRates,
 };
 pub use simd::{check_isa, isa, pairs_isa};
 pub use team::chunks::for_each_chunk;

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! With a projection (Sak, Senior & Beaufays 2014) the hidden state is `h' = W_hr (o ∘ tanh(c'))`, of size R = P
-//! instead of R = H. Cells that differ more, by peepholes, coupled gates, layer normalisation or zoneout, are
-//! [`variant`]'s.
+//! instead of R = H. Cells that differ more, by peepholes, coupled gates, layer normalisation, zoneout or a
+//! mogrifier, are [`variant`]'s.
 //!
 //! # Why it remembers
 //!
@@ -71,6 +71,7 @@
 //! assert!((state.c[0] - 0.06).abs() < 1e-4);
 //! ```
 
+pub mod mogrifier;
 pub mod variant;
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};

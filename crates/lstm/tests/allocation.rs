@@ -41,7 +41,8 @@ fn nothing_is_allocated_after_the_first_steps() {
         ..plain.clone()
     };
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    let variant = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout };
+    let variant =
+        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) };
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),

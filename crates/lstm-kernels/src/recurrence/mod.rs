@@ -19,7 +19,7 @@ mod step;
 mod tape;
 mod variant;
 
-pub use cell::{Cell, CellNorm, CellParameter, ZoneoutRates};
+pub use cell::{Cell, CellMogrifier, CellNorm, CellParameter, ZoneoutRates};
 pub use passes::RecurrenceTape;
 pub use segment::{Reaching, Recurrence, RecurrentWeights};
 pub use step::{CellWeights, Columns, StepPlan};

@@ -27,6 +27,11 @@ impl RecurrenceTape {
         Some(&self.variant.d_sums[..]).filter(|d| !d.is_empty())
     }
 
+    /// What the gates of a mogrified cell read at each step, after either pass: the input `[T, B, I]` and the hidden state `[T, B, R]`.
+    pub fn mogrified(&self) -> Option<(&[f32], &[f32])> {
+        self.variant.mogrified(&self.sequence)
+    }
+
     /// After the way back, the gradient of a parameter that only some cells have.
     pub fn parameter_gradient(&self, parameter: CellParameter) -> &[f32] {
         self.variant.gradient(parameter)
@@ -48,7 +53,7 @@ impl Recurrence<'_> {
         frozen: bool,
         tape: &mut RecurrenceTape,
     ) {
-        self.cell.check();
+        self.cell.check(self.recurrent);
         self.check_packed();
         weights.check(self);
         let RecurrenceTape { sequence, packed, variant, is_packed, .. } = tape;
@@ -85,7 +90,7 @@ impl Recurrence<'_> {
     /// # Panics
     /// When the shapes do not fit each other.
     pub fn backward(&self, weights: RecurrentWeights, reaching: Reaching, tape: &mut RecurrenceTape) {
-        self.cell.check();
+        self.cell.check(self.recurrent);
         self.check_packed();
         weights.check(self);
         let RecurrenceTape { sequence, packed_backward, variant, .. } = tape;

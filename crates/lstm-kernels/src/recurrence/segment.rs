@@ -132,6 +132,8 @@ pub struct RecurrentWeights<'a> {
     pub weight_hh: &'a [f32],
     /// `[P, H]`, if the hidden state is projected.
     pub weight_hr: Option<&'a [f32]>,
+    /// `[K·H, I]`: read of a mogrified cell alone, whose input products are made step by step.
+    pub weight_ih: &'a [f32],
 }
 
 /// The gradients that reach a recurrence.
@@ -154,6 +156,9 @@ impl RecurrentWeights<'_> {
         assert_eq!(self.weight_hh.len(), cell.width() * recurrent, "the recurrent weights are [K·H, R]");
         let projected = self.weight_hr.map_or(cell.hidden, |weight_hr| weight_hr.len() / cell.hidden.max(1));
         assert_eq!(projected, recurrent, "the recurrent state is as large as the projection, or the cell");
+        if let Some(mogrifier) = cell.mogrifier {
+            assert_eq!(self.weight_ih.len(), cell.width() * mogrifier.input, "the input weights are [K·H, I]");
+        }
     }
 }
 

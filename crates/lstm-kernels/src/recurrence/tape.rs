@@ -8,8 +8,10 @@ use crate::memory::Aligned;
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
     /// `[T, B, K·H]`: the input part of the gates' pre-activations, with the biases unless the cell is normalised; after the
-    /// pass forward the activated gates; after the way back the gradients of the input part.
+    /// pass forward the activated gates; after the way back the gradients of the input part. A mogrified cell makes that part itself.
     pub gates: Aligned,
+    /// `[T, B, I]`, of a mogrified cell: the input; after the way back its gradient.
+    pub input: Aligned,
     /// `[K·H]`: the sum of both biases; after the way back its gradient.
     pub bias: Aligned,
     /// `[T, B, H]` and `[T, B, R]`: the masks of zoneout for the cell and the hidden states, one where a unit keeps its
@@ -44,6 +46,7 @@ impl Sequence {
         (self.rows, self.batch, self.reverse) = (rows, batch, reverse);
         self.h_before.resize(0);
         self.gates.resize(rows * cell.width());
+        self.input.resize(rows * cell.mogrifier.map_or(0, |mogrifier| mogrifier.input));
         self.bias.resize(cell.width());
         self.h.resize((rows + batch) * recurrent);
         self.c.resize((rows + batch) * cell.hidden);
@@ -108,4 +111,14 @@ impl Sequence {
     fn slot(&self, slots: &[f32]) -> usize {
         slots.len() / (self.rows + self.batch).max(1) * self.batch
     }
+}
+
+/// The `index`-th `size` values.
+pub(super) fn part(values: &[f32], size: usize, index: usize) -> &[f32] {
+    &values[index * size..][..size]
+}
+
+/// The same, to write.
+pub(super) fn part_mut(values: &mut [f32], size: usize, index: usize) -> &mut [f32] {
+    &mut values[index * size..][..size]
 }

@@ -1,5 +1,5 @@
 //! One step of an LSTM that differs from the plain one, gate by gate: peephole connections, coupled gates, layer
-//! normalisation and zoneout, in any combination. As [`crate::cell`] it is slow and obvious, and the definition.
+//! normalisation and zoneout, in any combination, and with the rounds of a [`mogrifier`] before it. As [`crate::cell`] it is slow and obvious, and the definition.
 //!
 //! # Peephole connections (Gers & Schmidhuber 2000)
 //!
@@ -61,6 +61,7 @@
 //! (18) δγ += δy ∘ ŝ      δβ += δy      δs = r (d − mean(d) − ŝ mean(d ∘ ŝ))
 //! ```
 
+use super::mogrifier::{self, Round};
 use super::{CellState, Float, Gates, add_outer, add_transposed, dot, row};
 use crate::nn::config::CellOptions;
 
@@ -100,6 +101,8 @@ pub struct VariantCell<F> {
     pub bias_cell: Vec<F>,
     /// The projection, `[P, H]`; `None` when h̃ is `o ∘ tanh(…)` itself.
     pub w_hr: Option<Vec<F>>,
+    /// The rounds before the step: odd ones gate x, even ones h; none of a cell that is not mogrified.
+    pub rounds: Vec<Round<F>>,
 }
 
 /// What zoneout keeps of the states before: k_h `[R]` and k_c `[H]`.
@@ -164,12 +167,19 @@ impl<F: Float> VariantCell<F> {
             gain_cell: some(variant.layer_norm),
             bias_cell: some(variant.layer_norm),
             w_hr: projection.map(|size| zeros(size * hidden)),
+            rounds: (0..variant.mogrify)
+                .map(|index| {
+                    let (n, m) = if index % 2 == 0 { (input, recurrent) } else { (recurrent, input) };
+                    Round::zeros(n, m, variant.mogrify_rank)
+                })
+                .collect(),
         }
     }
 
     /// The cell whose parameters lie as the library's layers have them, under their names without the layer: the gates
     /// of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`, `gain_ih` and `gain_hh` one after the other, i, f and o in
-    /// `weight_peephole`.
+    /// `weight_peephole`, the rounds that gate x in `weight_mogrify_input`, of a lower rank beside `weight_mogrify_input_right`, those of h
+    /// in `weight_mogrify_hidden` likewise.
     ///
     /// # Panics
     /// When there is no array of a name, or one of another size.
@@ -211,6 +221,18 @@ impl<F: Float> VariantCell<F> {
                 target.copy_from_slice(&named(name));
             }
         }
+        let names = [
+            ["weight_mogrify_input", "weight_mogrify_input_right"],
+            ["weight_mogrify_hidden", "weight_mogrify_hidden_right"],
+        ];
+        for (index, round) in cell.rounds.iter_mut().enumerate() {
+            for (target, name) in [&mut round.left, &mut round.right].into_iter().zip(names[index % 2]) {
+                if !target.is_empty() {
+                    let len = target.len();
+                    target.copy_from_slice(&named(name)[index / 2 * len..][..len]);
+                }
+            }
+        }
         cell
     }
 
@@ -231,6 +253,7 @@ impl<F: Float> VariantCell<F> {
             .collect();
         all.extend([&mut self.gain_cell, &mut self.bias_cell]);
         all.extend(self.w_hr.as_mut());
+        all.extend(self.rounds.iter_mut().flat_map(|Round { left, right }| [left, right]));
         all
     }
 
@@ -296,7 +319,9 @@ impl<F: Float> VariantCell<F> {
             assert_eq!((state.h.len(), state.c.len()), (self.recurrent, self.hidden), "h is [R], c is [H]");
         }
         let units = || 0..self.hidden;
-        let sums = self.sums(x, &before.h);
+        let read = mogrifier::forward(&self.rounds, x, &before.h);
+        let [x_read, h_read] = &read[self.rounds.len()];
+        let sums = self.sums(x_read, h_read);
         // The sums of the gate at `place` from the last.
         let sum = |place: usize, u: usize| sums[sums.len() - (place + 1) * self.hidden + u];
         let [f_gate, _, o_gate] = self.last_three();
@@ -397,9 +422,14 @@ impl<F: Float> VariantCell<F> {
 
         // (18), (12) and (13), of x and of h.
         let sums = sums[first..].concat();
-        let mut d_x = vec![F::ZERO; self.input];
-        self.linear_backward(x, &sums, [|gate| &mut gate.w_x, |gate| &mut gate.gain_x], gradients, &mut d_x);
-        self.linear_backward(&before.h, &sums, [|gate| &mut gate.w_h, |gate| &mut gate.gain_h], gradients, &mut d_h);
+        let read = mogrifier::forward(&self.rounds, x, &before.h);
+        let [x_read, h_read] = &read[self.rounds.len()];
+        let (mut d_x, mut d_h_read) = (vec![F::ZERO; self.input], vec![F::ZERO; self.recurrent]);
+        self.linear_backward(x_read, &sums, [|gate| &mut gate.w_x, |gate| &mut gate.gain_x], gradients, &mut d_x);
+        self.linear_backward(h_read, &sums, [|gate| &mut gate.w_h, |gate| &mut gate.gain_h], gradients, &mut d_h_read);
+        // (21), after which what zoneout carries joins.
+        let [d_x, d_h_rounds] = mogrifier::backward(&self.rounds, &read, [d_x, d_h_read], &mut gradients.rounds);
+        add(&mut d_h, &d_h_rounds);
         (d_x, CellState { h: d_h, c: d_c_before })
     }
 
@@ -463,7 +493,6 @@ fn add_products<F: Float>(out: &mut [F], a: &[F], b: &[F]) {
 mod tests {
     use super::super::{Cell, Stacked};
     use super::*;
-    use crate::nn::config::Zoneout;
     use crate::rng::{Purpose, Rng};
 
     /// Every combination of peepholes, coupled gates and layer normalisation.
@@ -472,7 +501,7 @@ mod tests {
             peepholes: bits & 1 > 0,
             coupled: bits & 2 > 0,
             layer_norm: bits & 4 > 0,
-            zoneout: Zoneout::default(),
+            ..CellOptions::default()
         })
     }
 
@@ -570,6 +599,29 @@ mod tests {
                 Case::new(&variant, projection, true).check();
             }
         }
+    }
+
+    #[test]
+    fn gradients_of_mogrified_cells_are_the_slopes_of_the_loss() {
+        for (rounds, rank) in [(1, None), (2, Some(2)), (5, None), (5, Some(1)), (6, None)] {
+            for variant in [CellOptions::default(), combinations().last().unwrap()] {
+                let variant = CellOptions { mogrify: rounds, mogrify_rank: rank, ..variant };
+                Case::new(&variant, None, true).check();
+                Case::new(&variant, Some(2), false).check();
+            }
+        }
+    }
+
+    #[test]
+    fn rounds_of_zeros_leave_the_cell_as_it_is() {
+        let variant = CellOptions { mogrify: 4, ..CellOptions::default() };
+        let mut case = Case::new(&variant, None, false);
+        let other = case.loss();
+        case.cell.rounds.iter_mut().for_each(|round| round.left.fill(0.0));
+        let with = case.loss();
+        case.cell.rounds.clear();
+        assert_eq!(case.loss(), with);
+        assert_ne!(other, with);
     }
 
     #[test]

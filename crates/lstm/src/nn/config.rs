@@ -114,6 +114,10 @@ pub struct CellOptions {
     pub layer_norm: bool,
     /// How much of the states stays as it was (Krueger et al. 2017).
     pub zoneout: Zoneout,
+    /// The rounds in which input and hidden state gate one another before a step (Melis et al. 2019); 0 for none.
+    pub mogrify: usize,
+    /// The rank of the rounds' matrices, each the product of two then; `None` for matrices of any rank.
+    pub mogrify_rank: Option<usize>,
 }
 
 /// The rates of zoneout, each in `[0, 1)`: the probability with which a unit keeps its value in a step of training, and
@@ -138,8 +142,17 @@ impl CellOptions {
         if self.coupled { 3 } else { 4 }
     }
 
-    /// Checks the rates.
+    /// Checks the rates and the rounds.
     fn validate(&self) -> Result<(), ConfigError> {
+        within("mogrify", self.mogrify, 0..=MOST_ROUNDS, "a number of rounds up to 100")?;
+        if let Some(rank) = self.mogrify_rank {
+            at_least_one("mogrify-rank", rank)?;
+            if self.mogrify == 0 {
+                let why = "`mogrify-rank` is of the matrices by which input and hidden state gate one another, and there are no rounds of \
+                           that; give `mogrify` rounds, such as 5";
+                return Err(ConfigError::Conflict(why.to_owned()));
+            }
+        }
         let Zoneout { cell, hidden } = self.zoneout;
         if cell == hidden {
             return rate("zoneout", cell);
@@ -151,7 +164,10 @@ impl CellOptions {
 
 impl fmt::Display for CellOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { peepholes, coupled, layer_norm, zoneout } = self;
+        let Self { peepholes, coupled, layer_norm, zoneout, mogrify, mogrify_rank } = self;
+        let rank = mogrify_rank.map_or(String::new(), |rank| format!(" of rank {rank}"));
+        let rounds = if *mogrify == 1 { "round" } else { "rounds" };
+        let mogrified = (*mogrify > 0).then(|| format!("a mogrifier of {mogrify} {rounds}{rank}"));
         let zoneout = match (zoneout.cell, zoneout.hidden) {
             (0.0, 0.0) => None,
             (cell, hidden) if cell == hidden => Some(format!("zoneout {cell}")),
@@ -159,11 +175,14 @@ impl fmt::Display for CellOptions {
         };
         let named = [(peepholes, "peepholes"), (coupled, "coupled gates"), (layer_norm, "layer normalisation")];
         let named = named.into_iter().filter(|(chosen, _)| **chosen).map(|(_, name)| name.to_owned());
-        let all: Vec<String> = named.chain(zoneout).collect();
+        let all: Vec<String> = named.chain(zoneout).chain(mogrified).collect();
         f.write_str(if all.is_empty() { "plain" } else { "" })?;
         f.write_str(&all.join(", "))
     }
 }
+
+/// Far more rounds than any have been of use.
+const MOST_ROUNDS: usize = 100;
 
 /// Refuses a rate outside `[0, 1)`, and one so small that it would never do anything.
 pub(crate) fn rate(name: &'static str, rate: f32) -> Result<(), ConfigError> {
@@ -363,17 +382,38 @@ impl LstmConfig {
         Ok(())
     }
 
+    /// Refuses rounds between inputs of a layer that is never whole, and a rank that makes nothing smaller.
+    fn check_mogrifier(&self) -> Result<(), ConfigError> {
+        if self.variant.mogrify > 0 && self.wiring == Wiring::Scores {
+            let why = "`mogrify` gates the whole input of a layer, but the wiring scores never has all of a layer's scores at once; choose \
+                       `wiring` stacked or skip";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        // The input of a layer after the first is no smaller than the hidden state of the one below.
+        let least = self.input.min(self.projection.unwrap_or(self.hidden.least()));
+        match self.variant.mogrify_rank {
+            Some(rank) if rank >= least => Err(ConfigError::Range {
+                name: "mogrify-rank",
+                value: rank.to_string(),
+                expected: "smaller than the input and the hidden state of every layer",
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The bytes of the parameters, and of what names and finds them, in numbers that do not wrap round: what an LSTM takes
     /// at least.
     ///
     /// # Errors
-    /// Hidden sizes that are not one for each layer.
+    /// Hidden sizes that are not one for each layer, or settings of its cells that make no sense.
     pub(crate) fn bytes(&self) -> Result<u128, ConfigError> {
         /// The names and slots of a layer, and a parameter's buffers elsewhere, however small it is.
         const LAYER: u128 = 4096;
         // Zero layers have no sizes to check.
         self.hidden.validate(self.layers.max(1))?;
         self.check_projection()?;
+        self.variant.validate()?;
+        self.check_mogrifier()?;
         let layer = |layer: usize| {
             let (hidden, recurrent) = (self.hidden.of(layer), self.recurrent(layer));
             let below = times(&[self.directions(), self.recurrent(layer.saturating_sub(1))]);
@@ -384,9 +424,15 @@ impl LstmConfig {
                 (_, Wiring::Scores) => (sum([self.scores as u128, below]), below.saturating_mul(self.scores as u128)),
             };
             let columns = sum([input, recurrent as u128, 2]);
+            let CellOptions { mogrify, mogrify_rank, .. } = self.variant;
+            let of_round = match mogrify_rank {
+                None => input.saturating_mul(recurrent as u128),
+                Some(rank) => sum([input, recurrent as u128]).saturating_mul(rank as u128),
+            };
+            let rounds = of_round.saturating_mul(mogrify as u128);
             let gates = times(&[hidden, self.variant.gates()]).saturating_mul(columns);
             let projection = times(&[self.projection.unwrap_or(0), hidden]);
-            let values = sum([gates, projection]).saturating_mul(self.directions() as u128);
+            let values = sum([gates, projection, rounds]).saturating_mul(self.directions() as u128);
             sum([sum([values, scores]).saturating_mul(4), LAYER])
         };
         Ok(match &self.hidden {
@@ -423,6 +469,7 @@ impl LstmConfig {
                        `hidden` of at least 2, or no `layer-norm`";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
+        self.check_mogrifier()?;
         if self.residual {
             let agrees = (1..self.layers).any(|layer| self.adds_input(layer));
             let why = match (self.wiring, self.readout) {
@@ -488,18 +535,33 @@ mod tests {
     #[test]
     fn variants_are_written_read_and_refused() {
         let zoneout = Zoneout { cell: 0.5, hidden: 0.25 };
-        let all = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout };
+        let all = CellOptions {
+            peepholes: true,
+            coupled: true,
+            layer_norm: true,
+            zoneout,
+            mogrify: 5,
+            mogrify_rank: Some(3),
+        };
         assert_eq!(toml::from_str::<CellOptions>(&toml::to_string(&all).unwrap()).unwrap(), all);
         assert_eq!(toml::from_str::<CellOptions>("coupled = true").unwrap().gates(), 3);
         assert_eq!(
             all.to_string(),
-            "peepholes, coupled gates, layer normalisation, zoneout of cells 0.5, of hidden states 0.25"
+            "peepholes, coupled gates, layer normalisation, zoneout of cells 0.5, of hidden states 0.25, a mogrifier of 5 rounds of rank 3"
         );
         assert_eq!(CellOptions::default().to_string(), "plain");
         let refused = |variant, hidden: usize| {
             LstmConfig { variant, ..LstmConfig::new(2, hidden) }.validate().unwrap_err().to_string()
         };
-        assert!(refused(all, 1).contains("nothing of one cell"));
+        let normalised = CellOptions { layer_norm: true, ..CellOptions::default() };
+        assert!(refused(normalised, 1).contains("nothing of one cell"));
+        assert!(refused(all, 3).contains("`mogrify-rank` is 3"));
+        assert!(refused(CellOptions { mogrify: 0, ..all }, 4).contains("give `mogrify` rounds"));
+        assert!(refused(CellOptions { mogrify: 101, ..all }, 4).contains("`mogrify` is 101"));
+        let scores = LstmConfig { layers: 2, wiring: Wiring::Scores, scores: 9, ..LstmConfig::new(4, 5) };
+        let variant = CellOptions { mogrify: 2, ..CellOptions::default() };
+        let scores = LstmConfig { variant, ..scores }.validate().unwrap_err().to_string();
+        assert!(scores.contains("`wiring` stacked or skip"));
         let zoneout = |cell, hidden| CellOptions { zoneout: Zoneout { cell, hidden }, ..CellOptions::default() };
         assert!(refused(zoneout(1.0, 1.0), 4).contains("`zoneout` is 1"));
         assert!(refused(zoneout(0.0, -0.5), 4).contains("`zoneout-hidden` is -0.5"));

@@ -2,7 +2,8 @@
 //!
 //! The equations are those of [`crate::cell`]; here they run over a whole segment. The input product of all T·B rows
 //! is one matrix product, only the recurrence goes step by step, in the kernels, and every weight gradient is one product
-//! again.
+//! again. The input of a mogrified cell is gated by its hidden state first, so its product goes step by step too: the input is handed
+//! to the kernels, and what they read of it, and its gradient, taken from there.
 
 mod cell;
 
@@ -80,7 +81,7 @@ impl Recurrent {
             bias_ih: add("bias_ih", &[width], 0),
             bias_hh: add("bias_hh", &[width], 0),
             weight_hr: config.projection.map(|size| add("weight_hr", &[size, hidden], 1)),
-            cell: LayerCell::in_layout(config.variant, hidden, |name, shape| add(name, shape, 0)),
+            cell: LayerCell::in_layout(config.variant, sizes, add),
             sizes,
             layer,
         }
@@ -188,6 +189,11 @@ impl Recurrent {
     ) {
         let width = self.width();
         let sequence = &mut tape.recurrence.sequence;
+        if self.cell.is_mogrified() {
+            let all = &mut sequence.input[rows.start * self.sizes.input..rows.end * self.sizes.input];
+            put_columns(all, self.sizes.input, columns, source);
+            return;
+        }
         let gates = &mut sequence.gates[rows.start * width..rows.end * width];
         let out = MatrixMut::new(gates, rows.len(), width);
         let source = Matrix::new(source, rows.len(), columns.len());
@@ -234,6 +240,10 @@ impl Recurrent {
         recurrence.sequence.gather_before(&course);
         self.cell.store_gradients(recurrence, gradients, accumulate);
         let sequence = &recurrence.sequence;
+        let (source, hidden_before) = match recurrence.mogrified() {
+            Some((read, h)) => (Matrix::with_stride(&read[columns.start..], rows, columns.len(), input), h),
+            None => (Matrix::new(source, rows, columns.len()), sequence.hidden_before()),
+        };
         let (d_input_weight, d_weight) = gradients.pair_mut(self.weight_ih, self.weight_hh);
         let d_input_weight = &mut d_input_weight[columns.start..];
         let is_dropped = !dropped.mask.is_empty();
@@ -242,12 +252,8 @@ impl Recurrent {
             false => (&mut *d_weight, accumulate),
         };
         let hidden_weight =
-            (MatrixMut::new(target, width, recurrent), start, Matrix::new(sequence.hidden_before(), rows, recurrent));
-        let input_weight = (
-            MatrixMut::with_stride(d_input_weight, width, columns.len(), input),
-            accumulate,
-            Matrix::new(source, rows, columns.len()),
-        );
+            (MatrixMut::new(target, width, recurrent), start, Matrix::new(hidden_before, rows, recurrent));
+        let input_weight = (MatrixMut::with_stride(d_input_weight, width, columns.len(), input), accumulate, source);
         let d_gates = Matrix::new(&sequence.gates, rows, width).transposed();
         match recurrence.d_recurrent() {
             Some(d_recurrent) => {
@@ -285,12 +291,19 @@ impl Recurrent {
         gradients: &mut ParamsMut,
         accumulate: Start,
     ) {
+        let input = self.sizes.input;
         let d_weight = &mut gradients.get_mut(self.weight_ih)[columns.start..];
+        let source = match tape.recurrence.mogrified() {
+            Some((read, _)) => {
+                Matrix::with_stride(&read[rows.start * input + columns.start..], rows.len(), columns.len(), input)
+            }
+            None => Matrix::new(source, rows.len(), columns.len()),
+        };
         product(
-            MatrixMut::with_stride(d_weight, self.width(), columns.len(), self.sizes.input),
+            MatrixMut::with_stride(d_weight, self.width(), columns.len(), input),
             accumulate,
             self.d_gates(&rows, tape).transposed(),
-            Matrix::new(source, rows.len(), columns.len()),
+            source,
         );
     }
 
@@ -306,6 +319,12 @@ impl Recurrent {
         accumulate: Start,
         tape: &RecurrentTape,
     ) {
+        if self.cell.is_mogrified() {
+            let input = self.sizes.input;
+            let all = &tape.recurrence.sequence.input[rows.start * input..rows.end * input];
+            take_columns(all, input, columns, d_source, accumulate);
+            return;
+        }
         product(
             MatrixMut::new(d_source, rows.len(), columns.len()),
             accumulate,
@@ -360,11 +379,26 @@ impl Recurrent {
         RecurrentWeights {
             weight_hh: if dropped.mask.is_empty() { params.get(self.weight_hh) } else { &dropped.left },
             weight_hr: self.weight_hr.map(|slot| params.get(slot)),
+            weight_ih: params.get(self.weight_ih),
         }
     }
 
     fn input_columns<'a>(&self, weight: &'a [f32], columns: &Range<usize>) -> Matrix<'a> {
         Matrix::with_stride(&weight[columns.start..], self.width(), columns.len(), self.sizes.input)
+    }
+}
+
+/// Puts `source: [rows, columns]` into those columns of `all: [rows, width]`.
+fn put_columns(all: &mut [f32], width: usize, columns: Range<usize>, source: &[f32]) {
+    for (row, source) in all.chunks_exact_mut(width).zip(source.chunks_exact(columns.len())) {
+        row[columns.clone()].copy_from_slice(source);
+    }
+}
+
+/// Stores or adds some columns of `all: [rows, width]` in `to: [rows, columns]`.
+fn take_columns(all: &[f32], width: usize, columns: Range<usize>, to: &mut [f32], accumulate: Start) {
+    for (row, to) in all.chunks_exact(width).zip(to.chunks_exact_mut(columns.len())) {
+        accumulate.store(to, &row[columns.clone()]);
     }
 }
 

@@ -302,6 +302,7 @@ mod tests {
                 coupled: bits & 2 > 0,
                 layer_norm: bits & 4 > 0,
                 zoneout: if bits & 8 > 0 { Zoneout { cell: 0.4, hidden: 0.2 } } else { Zoneout::default() },
+                ..CellOptions::default()
             };
             let base = LstmConfig { layers: 3, scores: 6, variant, ..LstmConfig::new(5, 19) };
             for wiring in [Wiring::Stacked, Wiring::Skip, Wiring::Scores] {
@@ -309,6 +310,24 @@ mod tests {
                 check(LstmConfig { wiring, readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
             }
             check(LstmConfig { residual: true, hidden: vec![7, 7, 4].into(), ..base });
+        }
+    }
+
+    #[test]
+    fn a_stream_of_mogrified_cells_gives_what_a_segment_gives() {
+        for (mogrify, mogrify_rank) in [(1, None), (5, None), (4, Some(2))] {
+            for layer_norm in [false, true] {
+                let zoneout = Zoneout { cell: 0.4, hidden: 0.2 };
+                let all = CellOptions { peepholes: true, layer_norm, zoneout, mogrify, mogrify_rank, coupled: true };
+                for variant in [CellOptions { layer_norm, mogrify, mogrify_rank, ..CellOptions::default() }, all] {
+                    let base = LstmConfig { layers: 3, variant, ..LstmConfig::new(5, 19) };
+                    for wiring in [Wiring::Stacked, Wiring::Skip] {
+                        check(LstmConfig { wiring, ..base.clone() });
+                        check(LstmConfig { wiring, readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
+                    }
+                    check(LstmConfig { residual: true, hidden: vec![7, 7, 4].into(), ..base });
+                }
+            }
         }
     }
 

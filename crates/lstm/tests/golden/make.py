@@ -51,6 +51,55 @@ def lstm(name, input, hidden, layers, steps, batch, projection=0, bidirectional=
     save(name, tensors, layers=layers, projection=projection, bidirectional=bidirectional)
 
 
+def mogrified(name, input, hidden, rounds, rank=0, layers=2, steps=6, batch=3):
+    """Layers whose input and hidden state gate one another before every step (Melis et al. 2019), as `lstm` saves them."""
+    torch.manual_seed(rounds + 10 * rank)
+    parameters = {}
+    for layer in range(layers):
+        own = input if layer == 0 else hidden
+        shapes = {"weight_ih": (4 * hidden, own), "weight_hh": (4 * hidden, hidden), "bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)}
+        for kind, count, n, m in (("input", (rounds + 1) // 2, own, hidden), ("hidden", rounds // 2, hidden, own)):
+            if count > 0:
+                shapes[f"weight_mogrify_{kind}"] = (count * n, rank or m)
+            if count > 0 and rank:
+                shapes[f"weight_mogrify_{kind}_right"] = (count * rank, m)
+        parameters |= {f"{key}_l{layer}": nn.Parameter(torch.randn(shape) * 0.6) for key, shape in shapes.items()}
+    x = torch.randn(steps, batch, input, requires_grad=True)
+    h_0 = torch.randn(layers, batch, hidden, requires_grad=True)
+    c_0 = torch.randn(layers, batch, hidden, requires_grad=True)
+
+    def round_of(pair, index, get):
+        changed, read = index % 2, 1 - index % 2
+        kind = f"weight_mogrify_{('input', 'hidden')[changed]}"
+        matrix = get(kind).unflatten(0, (-1, pair[changed].shape[1]))[index // 2]
+        if rank:
+            matrix = matrix @ get(kind + "_right").unflatten(0, (-1, rank))[index // 2]
+        pair[changed] = 2 * torch.sigmoid(pair[read] @ matrix.T) * pair[changed]
+
+    outputs, h_n, c_n = x, [], []
+    for layer in range(layers):
+        get = lambda key: parameters[f"{key}_l{layer}"]
+        h, c, given = h_0[layer], c_0[layer], []
+        for step in outputs:
+            pair = [step, h]
+            for index in range(rounds):
+                round_of(pair, index, get)
+            h, c = torch._VF.lstm_cell(pair[0], (pair[1], c), get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh"))
+            given.append(h)
+        outputs = torch.stack(given)
+        h_n.append(h)
+        c_n.append(c)
+    results = {"output": outputs, "h_n": torch.stack(h_n), "c_n": torch.stack(c_n)}
+    loss = {key: torch.randn_like(value) for key, value in results.items()}
+    torch.autograd.backward(list(results.values()), list(loss.values()))
+    tensors = {"input": x, "h_0": h_0, "c_0": c_0} | results
+    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
+    tensors |= {f"loss.{key}": value for key, value in loss.items()}
+    for key, value in parameters.items():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    save(name, tensors, layers=layers, projection=0, bidirectional=False, rounds=rounds, rank=rank)
+
+
 class LanguageModel(nn.Module):
     def __init__(self, vocabulary, embedding, hidden, layers):
         super().__init__()
@@ -176,25 +225,6 @@ def training(name, optimizer, clip, steps=200, segment=5):
     save(name, tensors, layers=layers, segment=segment, clip=clip)
 
 
-def main():
-    torch.set_num_threads(1)
-    for layers in (1, 2, 3):
-        lstm(f"layers_{layers}", input=3, hidden=5, layers=layers, steps=6, batch=3)
-    lstm("bidirectional", input=3, hidden=5, layers=2, steps=6, batch=3, bidirectional=True)
-    lstm("projection", input=3, hidden=7, layers=2, steps=5, batch=3, projection=3)
-    lstm("projection_bidirectional", input=4, hidden=6, layers=3, steps=5, batch=2, projection=5, bidirectional=True)
-    lstm("lengths", input=3, hidden=5, layers=2, steps=7, batch=4, lengths=[3, 7, 1, 5])
-    lstm("lengths_bidirectional", input=3, hidden=5, layers=2, steps=7, batch=4, bidirectional=True, lengths=[3, 7, 1, 5])
-    lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
-    language_model()
-    regularised()
-    mixture()
-    training("training_sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.5), clip=0.5)
-    training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
-
-
-if __name__ == "__main__":
-    main()
 class ByGates(nn.Module):
     """The same language model whose gates' weights are parameters of their own."""
 
@@ -252,4 +282,25 @@ def training_muon(rate=0.006, decay=0.1, clip=0.3, steps=60, segment=5):
     save("training_muon", tensors, layers=layers, segment=segment, clip=clip, rate=rate, decay=decay)
 
 
+def main():
+    torch.set_num_threads(1)
+    for layers in (1, 2, 3):
+        lstm(f"layers_{layers}", input=3, hidden=5, layers=layers, steps=6, batch=3)
+    lstm("bidirectional", input=3, hidden=5, layers=2, steps=6, batch=3, bidirectional=True)
+    lstm("projection", input=3, hidden=7, layers=2, steps=5, batch=3, projection=3)
+    lstm("projection_bidirectional", input=4, hidden=6, layers=3, steps=5, batch=2, projection=5, bidirectional=True)
+    lstm("lengths", input=3, hidden=5, layers=2, steps=7, batch=4, lengths=[3, 7, 1, 5])
+    lstm("lengths_bidirectional", input=3, hidden=5, layers=2, steps=7, batch=4, bidirectional=True, lengths=[3, 7, 1, 5])
+    lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
+    mogrified("mogrified", input=4, hidden=5, rounds=5)
+    mogrified("mogrified_rank", input=4, hidden=5, rounds=4, rank=2)
+    language_model()
+    regularised()
+    mixture()
+    training("training_sgd", lambda parameters: torch.optim.SGD(parameters, lr=1.5), clip=0.5)
+    training("training_adam", lambda parameters: torch.optim.Adam(parameters, lr=0.02), clip=0.5)
     training_muon()
+
+
+if __name__ == "__main__":
+    main()

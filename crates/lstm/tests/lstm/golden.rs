@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lstm::Start;
 use lstm::model::penalty::Penalties;
 use lstm::model::{LanguageModel, LanguageModelConfig};
-use lstm::nn::config::LstmConfig;
+use lstm::nn::config::{CellOptions, LstmConfig};
 use lstm::nn::params::{Layout, Params};
 use lstm::nn::segment::Segment;
 use lstm::nn::stack::Lstm;
@@ -103,6 +103,11 @@ fn check_lstm(name: &str) {
         layers: number("layers"),
         projection: Some(number("projection")).filter(|&size| size > 0),
         bidirectional: golden.metadata("bidirectional") == "True",
+        variant: CellOptions {
+            mogrify: golden.metadata("rounds").parse().unwrap_or(0),
+            mogrify_rank: golden.metadata("rank").parse().ok().filter(|&rank| rank > 0),
+            ..CellOptions::default()
+        },
         ..LstmConfig::new(input, hidden)
     };
     let lstm = Lstm::new(config).expect("a valid configuration");
@@ -155,6 +160,12 @@ fn packed_sequences_of_different_lengths() {
     check_lstm("lengths");
     check_lstm("lengths_bidirectional");
     check_lstm("lengths_projection");
+}
+
+#[test]
+fn mogrified_cells() {
+    check_lstm("mogrified");
+    check_lstm("mogrified_rank");
 }
 
 /// The model whose parameters a golden file holds.

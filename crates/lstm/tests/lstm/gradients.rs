@@ -195,9 +195,11 @@ impl Case {
                 );
                 continue;
             }
-            self.compare_outcome(&rounded, &expected, forward);
+            // The rounds of a mogrifier are products one behind another, each of what the last one rounded.
+            let wider = if self.config.variant.mogrify > 0 { 4.0 } else { 1.0 };
+            self.compare_outcome(&rounded, &expected, wider * forward);
             for (name, slope) in &slopes {
-                self.close(&format!("{precision} gradient of {name}"), &gradients[name], slope, gradient);
+                self.close(&format!("{precision} gradient of {name}"), &gradients[name], slope, wider * gradient);
             }
         }
     }
@@ -341,6 +343,7 @@ fn variants() -> impl Iterator<Item = CellOptions> {
         coupled: bits & 2 > 0,
         layer_norm: bits & 4 > 0,
         zoneout: if bits & 8 > 0 { Zoneout { cell: 0.25, hidden: 0.125 } } else { Zoneout::default() },
+        ..CellOptions::default()
     })
 }
 
@@ -381,9 +384,47 @@ fn every_variant_with_residual_connections_and_odd_sizes() {
     }
 }
 
+/// Mogrified cells, alone and with all else.
+fn mogrified() -> impl Iterator<Item = CellOptions> {
+    let zoneout = Zoneout { cell: 0.25, hidden: 0.125 };
+    let plain = CellOptions::default();
+    [(1, None), (2, Some(1)), (5, None), (4, Some(1))].into_iter().flat_map(move |(mogrify, mogrify_rank)| {
+        let all = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify, mogrify_rank };
+        [CellOptions { mogrify, mogrify_rank, ..plain }, all, CellOptions { layer_norm: false, ..all }]
+    })
+}
+
+#[test]
+fn every_mogrified_cell_with_every_choice() {
+    for (number, variant) in mogrified().enumerate() {
+        // Half of them each time, for they take long.
+        for bits in (number % 2..16).step_by(2) {
+            let chosen = |bit: usize| bits >> bit & 1 == 1;
+            let config = LstmConfig {
+                layers: 2,
+                wiring: [Wiring::Stacked, Wiring::Skip][(number / 2 + bits / 2) % 2],
+                projection: chosen(0).then_some(2),
+                bidirectional: chosen(1),
+                readout: if chosen(2) { Readout::OutputGate } else { Readout::Hidden },
+                horizon: [None, Some(1), Some(2)][(number + bits / 2) % 3],
+                variant,
+                ..LstmConfig::new(3, 5)
+            };
+            let lengths = chosen(3).then(|| vec![3, 5, 0, 2]);
+            Case::new(config, 5, if chosen(3) { 4 } else { 1 }, lengths).check();
+        }
+        let config = LstmConfig { layers: 3, residual: true, variant, ..LstmConfig::new(2, vec![3, 3, 4]) };
+        Case::new(config, 4, 3, Some(vec![4, 1, 3])).check();
+        for (input, hidden, steps, batch) in [(7, 33, 9, 7), (129, 129, 3, 33), (20, 65, 7, 5)] {
+            let config = LstmConfig { layers: 2, variant, ..LstmConfig::new(input, hidden) };
+            Case::new(config, steps, batch, None).check_forward();
+        }
+    }
+}
+
 #[test]
 fn gradients_of_variants_add_up_and_respect_dropped_weights() {
-    for variant in variants() {
+    for variant in variants().chain(mogrified()) {
         let config = LstmConfig { layers: 2, projection: Some(4), variant, ..LstmConfig::new(3, 7) };
         let lstm = Lstm::new(config).expect("a valid configuration");
         let mut params = Params::zeros(Arc::clone(lstm.layout()));

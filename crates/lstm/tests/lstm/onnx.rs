@@ -216,6 +216,8 @@ fn models() -> Vec<LanguageModelConfig> {
         cell(CellOptions { coupled: true, peepholes: true, ..none }),
         cell(CellOptions { layer_norm: true, ..none }),
         cell(CellOptions { zoneout: Zoneout { cell: 0.3, hidden: 0.1 }, ..none }),
+        cell(CellOptions { mogrify: 5, ..none }),
+        cell(CellOptions { mogrify: 2, mogrify_rank: Some(2), layer_norm: true, peepholes: true, ..none }),
     ]
 }
 
@@ -264,6 +266,7 @@ fn lstm_is_written_out(config: &LstmConfig) -> bool {
     !variant.layer_norm
         && (config.projection.is_some()
             || config.readout == Readout::OutputGate
+            || variant.mogrify > 0
             || variant.zoneout != Zoneout::default())
 }
 

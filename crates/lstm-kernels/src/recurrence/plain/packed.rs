@@ -29,7 +29,7 @@ pub(crate) struct PackedRecurrence {
 impl PackedRecurrence {
     /// Packs the weights for the forward loop.
     pub(crate) fn pack_forward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
-        let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
+        let (RecurrentWeights { weight_hh, weight_hr, .. }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
         (self.units, self.format) = (1, format());
         let Self { recurrent: packed, projection, format, words: buffer, .. } = self;
@@ -48,7 +48,7 @@ impl PackedRecurrence {
 
     /// Packs the weights for the backward loop over the rows of `recurrence`.
     pub(crate) fn pack_backward(&mut self, recurrence: &Recurrence, weights: RecurrentWeights) {
-        let (RecurrentWeights { weight_hh, weight_hr }, hidden, recurrent) =
+        let (RecurrentWeights { weight_hh, weight_hr, .. }, hidden, recurrent) =
             (weights, recurrence.cell.hidden, recurrence.recurrent);
         self.units = Grid::choose(recurrence.batch, 4 * hidden, recurrent).columns;
         self.format = format();

@@ -22,7 +22,8 @@ struct Passed {
 fn pass([steps, batch, hidden]: [usize; 3], projection: Option<usize>, lengths: Option<&[usize]>) -> (Passed, usize) {
     let recurrent = projection.unwrap_or(hidden);
     let (weight_hh, weight_hr) = (values(4 * hidden * recurrent, 1), values(recurrent * hidden, 2));
-    let weights = RecurrentWeights { weight_hh: &weight_hh, weight_hr: projection.map(|_| &weight_hr[..]) };
+    let weights =
+        RecurrentWeights { weight_hh: &weight_hh, weight_hr: projection.map(|_| &weight_hr[..]), weight_ih: &[] };
     let (cell, rows) = (Cell::plain(hidden), steps * batch);
     let recurrence = Recurrence { cell, recurrent, reverse: false, horizon: None, steps, batch, lengths, packed: None };
     let mut sequence = Sequence::default();

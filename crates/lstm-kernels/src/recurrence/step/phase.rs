@@ -61,6 +61,8 @@ pub(super) enum Phase {
     },
     /// Layer normalisation in place. `parameters`: the gain, then the bias.
     Normalise { parameters: usize, values: Columns },
+    /// sums = 2σ(sums), values = sums ∘ values.
+    Gate { sums: Columns, values: Columns },
     /// values = rate · before + (1 − rate) · values.
     Blend { values: Columns, before: Columns, rate: f32 },
     /// values = the row's setting, where that is a number.

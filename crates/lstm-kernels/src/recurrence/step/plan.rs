@@ -10,7 +10,7 @@ use crate::gemm::matrix::Source;
 use crate::gemm::narrow::{NarrowFactor, Weights};
 use crate::gemm::pack::pack_columns;
 use crate::memory::Aligned;
-use crate::recurrence::cell::Cell;
+use crate::recurrence::cell::{Cell, CellMogrifier};
 use crate::recurrence::plain::pack_blocks;
 use crate::simd::dispatch;
 use crate::team;
@@ -117,15 +117,16 @@ impl StepPlan {
     pub fn cells(&mut self, cell: Cell, weights: CellWeights, joined: Columns, c: Columns, out: Columns) -> Columns {
         let (hidden, width) = (cell.hidden, cell.width());
         let [input, recurrent] = [weights.weight_ih, weights.weight_hh].map(|weight| weight.len() / width);
-        cell.check();
+        cell.check(recurrent);
         assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, recurrent], "columns of cells");
         assert_eq!([weights.bias_ih.len(), weights.bias_hh.len()], [width; 2], "biases of cells");
         assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
         let raw = if weights.weight_hr.is_some() { self.buffer(hidden) } else { out };
         let bias: Vec<f32> = weights.bias_ih.iter().zip(weights.bias_hh).map(|(a, b)| a + b).collect();
-        let gates = match cell.is_plain() && self.kind == Weights::F32 {
-            true => self.plain_cells(hidden, weights, bias, joined, c, raw),
-            false => self.variant_cells(cell, weights, bias, joined, c, raw),
+        let read = cell.mogrifier.map_or(joined, |mogrifier| self.mogrify(mogrifier, recurrent, joined));
+        let gates = match cell.is_plain_in_itself() && self.kind == Weights::F32 {
+            true => self.plain_cells(hidden, weights, bias, read, c, raw),
+            false => self.variant_cells(cell, weights, bias, read, c, raw),
         };
         if let Some(weight_hr) = weights.weight_hr {
             self.linear(weight_hr, None, raw, out);
@@ -136,6 +137,30 @@ impl StepPlan {
         }
         self.carry(out, h);
         gates
+    }
+
+    /// The rounds before a mogrified cell's step: what its gates read of `joined: [B, I + R]`.
+    fn mogrify(&mut self, mogrifier: CellMogrifier, recurrent: usize, joined: Columns) -> Columns {
+        let input = mogrifier.input;
+        let read = self.buffer(joined.width);
+        self.copy(joined, read);
+        let (x, h) = (read.part(0..input), read.part(input..input + recurrent));
+        let sums = [self.buffer(input), self.buffer(recurrent)];
+        let inner = mogrifier.rank.map(|rank| self.buffer(rank));
+        for round in 0..mogrifier.rounds {
+            let (values, source) = if round.is_multiple_of(2) { (x, h) } else { (h, x) };
+            let sums = sums[round % 2];
+            let (left, right) = mogrifier.matrices(round, recurrent);
+            match right.zip(inner) {
+                Some((right, inner)) => {
+                    self.linear(right, None, source, inner);
+                    self.linear(left, None, inner, sums);
+                }
+                None => self.linear(left, None, source, sums),
+            }
+            self.phases.push(Phase::Gate { sums, values });
+        }
+        read
     }
 
     /// [`Self::cells`] of plain cells, before projection. bias: the sum of both.

@@ -13,7 +13,7 @@ use crate::memory::Aligned;
 use crate::ops::activation::Tanh;
 use crate::ops::normalise::NormaliseRow;
 use crate::recurrence::plain::{Cells, ROWS, Scratch, own_blocks};
-use crate::recurrence::variant::{Blend, CellRow, NormRow, Zoneout, cell_row};
+use crate::recurrence::variant::{Blend, CellRow, Gate, NormRow, Zoneout, cell_row};
 use crate::simd::{Kernel, Simd};
 use crate::team::Member;
 use crate::team::chunks::share;
@@ -134,6 +134,12 @@ impl Kernel for Step<'_> {
                             let (mut scale, values) = (0.0, at(values, row));
                             let row = NormaliseRow { values, normalised: values, scale: &raw mut scale, gain, bias };
                             row.run(simd);
+                        }
+                    }
+                    Phase::Gate { sums, values } => {
+                        for row in share(batch, member.count, member.index) {
+                            let (gates, values) = (at(sums, row), at(values, row));
+                            Gate { gates, changed: values, values, len: sums.width }.run(simd);
                         }
                     }
                     Phase::Blend { values, before, rate } => {

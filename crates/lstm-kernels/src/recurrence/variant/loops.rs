@@ -2,6 +2,7 @@
 
 use super::backward::{NormGradient, VariantBackward};
 use super::forward::{NormTape, VariantForward};
+use super::mogrifier::MogrifierTape;
 use super::zoneout::{Zoneout, zoneout_backward, zoneout_state};
 use crate::gemm::matrix::{Matrix, Start};
 use crate::gemm::packed::PackedFactor;
@@ -10,7 +11,7 @@ use crate::ops::normalise::{layer_norm, layer_norm_backward};
 use crate::ops::reduce::{column_products, column_sums};
 use crate::recurrence::cell::{Cell, CellParameter};
 use crate::recurrence::segment::{Reaching, Recurrence, RecurrentWeights};
-use crate::recurrence::tape::Sequence;
+use crate::recurrence::tape::{Sequence, part, part_mut};
 
 /// The arrays that the loop leaves for its way back beside those of every cell, and its scratch.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,9 @@ pub(crate) struct VariantTape {
     /// `[T, B, H]`: that of the normalised cell.
     d_cells: Aligned,
     gradients: ParameterGradients,
+    mogrifier: MogrifierTape,
+    /// `[B, K·H]`: the gradient of the input part of a mogrified, normalised cell at one step, before its normalisation.
+    d_input: Aligned,
 }
 
 /// Normalised rows, and what they were scaled by.
@@ -64,6 +68,7 @@ impl VariantTape {
         if let Some(weight_hr) = weights.weight_hr {
             self.projection.pack(Matrix::new(weight_hr, recurrent, cell.hidden).transposed());
         }
+        self.mogrifier.pack_forward(recurrence, weights);
     }
 
     /// Packs the weights for the way back.
@@ -73,6 +78,12 @@ impl VariantTape {
         if let Some(weight_hr) = weights.weight_hr {
             self.projection_backward.pack(Matrix::new(weight_hr, recurrent, cell.hidden));
         }
+        self.mogrifier.pack_backward(recurrence, weights);
+    }
+
+    /// What the gates of a mogrified cell read at each step.
+    pub(crate) fn mogrified<'a>(&'a self, sequence: &'a Sequence) -> Option<(&'a [f32], &'a [f32])> {
+        self.mogrifier.read(sequence.before(&sequence.h))
     }
 
     /// The gradient of `parameter` after the way back.
@@ -83,6 +94,8 @@ impl VariantTape {
             CellParameter::GainHh => &self.gradients.gain_hh,
             CellParameter::GainCell => &self.gradients.gain_cell,
             CellParameter::BiasCell => &self.gradients.bias_cell,
+            CellParameter::MogrifyInput(place) => &self.mogrifier.d_of_input[place],
+            CellParameter::MogrifyHidden(place) => &self.mogrifier.d_of_hidden[place],
         }
     }
 }
@@ -108,14 +121,22 @@ pub(crate) fn forward(recurrence: &Recurrence, tape: &mut VariantTape, sequence:
     let &Recurrence { cell, steps, batch, lengths, .. } = recurrence;
     let (rows, width, sizes) = (recurrence.rows(), cell.width(), StepSizes::of(recurrence));
     let rates = cell.zoneout;
-    let Sequence { gates, bias, zoneout_masks: [masks_c, masks_h], h, c, tanh_c, raw, .. } = sequence;
+    let Sequence { gates, input, bias, zoneout_masks: [masks_c, masks_h], h, c, tanh_c, raw, .. } = sequence;
+    let is_mogrified = cell.mogrifier.is_some();
     let projects = !raw.is_empty();
     if let Some(norm) = cell.norm {
         tape.input.resize(rows, width);
         tape.sums.resize(rows, width);
         tape.cells.resize(rows, cell.hidden);
-        let Normalised { values, scales } = &mut tape.input;
-        layer_norm(gates, values, scales, norm.gain_ih, bias);
+        if !is_mogrified {
+            let Normalised { values, scales } = &mut tape.input;
+            layer_norm(gates, values, scales, norm.gain_ih, bias);
+        }
+    } else if is_mogrified {
+        gates.chunks_exact_mut(width).for_each(|gates| gates.copy_from_slice(&bias[..]));
+    }
+    if is_mogrified {
+        tape.mogrifier.resize(rows);
     }
     tape.new_c.resize(if keeps_new_c(&cell) { rows * cell.hidden } else { 0 });
     for n in 0..steps {
@@ -124,6 +145,18 @@ pub(crate) fn forward(recurrence: &Recurrence, tape: &mut VariantTape, sequence:
         let (h_before, h) = two_slots(h, sizes.h, before, after);
         let (c_before, c) = two_slots(c, sizes.c, before, after);
         let gates = part_mut(gates, sizes.gates, t);
+        let mut h_read = h_before;
+        if let Some(mogrifier) = cell.mogrifier {
+            // A normalised cell's biases come with its normalisation.
+            let start = if cell.norm.is_some() { Start::Zero } else { Start::Out };
+            let x = part(input, batch * mogrifier.input, t);
+            tape.mogrifier.forward(t, batch, x, h_before, gates, start);
+            h_read = tape.mogrifier.hidden(t, batch, h_before);
+            if let Some(norm) = cell.norm {
+                let values = part_mut(&mut tape.input.values, sizes.gates, t);
+                layer_norm(gates, values, part_mut(&mut tape.input.scales, batch, t), norm.gain_ih, bias);
+            }
+        }
         let mut norm = cell.norm.map(|_| NormTape {
             sums: part_mut(&mut tape.sums.values, sizes.gates, t),
             sum_scales: part_mut(&mut tape.sums.scales, batch, t),
@@ -131,8 +164,8 @@ pub(crate) fn forward(recurrence: &Recurrence, tape: &mut VariantTape, sequence:
             cell_scales: part_mut(&mut tape.cells.scales, batch, t),
         });
         match &mut norm {
-            Some(norm) => tape.recurrent.product(norm.sums, Start::Zero, h_before),
-            None => tape.recurrent.product(gates, Start::Out, h_before),
+            Some(norm) => tape.recurrent.product(norm.sums, Start::Zero, h_read),
+            None => tape.recurrent.product(gates, Start::Out, h_read),
         }
         let tanh_c = part_mut(tanh_c, sizes.c, t);
         let raw_h = if projects { part_mut(raw, sizes.c, t) } else { &mut *h };
@@ -162,7 +195,8 @@ pub(crate) fn backward(recurrence: &Recurrence, reaching: Reaching, tape: &mut V
     let projects = !sequence.raw.is_empty();
     sequence.d_raw.resize(sizes.c);
     sequence.d_projected.resize(if projects { rows * recurrent } else { 0 });
-    let Sequence { gates, zoneout_masks: [masks_c, masks_h], c, tanh_c, d_raw, d_projected, .. } = &mut *sequence;
+    let Sequence { gates, input, zoneout_masks: [masks_c, masks_h], h, c, tanh_c, d_raw, d_projected, .. } =
+        &mut *sequence;
     if cell.norm.is_some() {
         tape.d_sums.resize(rows * width);
         tape.d_cells.resize(rows * cell.hidden);
@@ -198,9 +232,23 @@ pub(crate) fn backward(recurrence: &Recurrence, reaching: Reaching, tape: &mut V
             norm,
         };
         cell.step_backward(masked, step);
-        if !cut {
-            let d_sums = if cell.norm.is_some() { &tape.d_sums } else { &*gates };
-            tape.recurrent_backward.product(dh, Start::Out, part(d_sums, sizes.gates, t));
+        let d_sums = part(if cell.norm.is_some() { &tape.d_sums[..] } else { &gates[..] }, sizes.gates, t);
+        let recurrent_backward = &tape.recurrent_backward;
+        if let Some(mogrifier) = cell.mogrifier {
+            let mut d_gates = part(&gates[..], sizes.gates, t);
+            if let Some(norm) = cell.norm {
+                let Normalised { values, scales } = &tape.input;
+                tape.d_input.resize(sizes.gates);
+                tape.d_input.copy_from_slice(d_gates);
+                let (values, scales) = (part(values, sizes.gates, t), part(scales, batch, t));
+                layer_norm_backward(&mut tape.d_input, values, scales, norm.gain_ih);
+                d_gates = &tape.d_input;
+            }
+            let d_hidden = |d: &mut [f32]| recurrent_backward.product(d, Start::Zero, d_sums);
+            let (x, h) = (part_mut(input, batch * mogrifier.input, t), part(h, sizes.h, before));
+            tape.mogrifier.backward(t, batch, d_gates, d_hidden, x, h, dh, cut);
+        } else if !cut {
+            recurrent_backward.product(dh, Start::Out, d_sums);
         }
     }
     parameter_gradients(recurrence, tape, sequence);
@@ -211,6 +259,9 @@ fn parameter_gradients(recurrence: &Recurrence, tape: &mut VariantTape, sequence
     let Recurrence { cell, .. } = *recurrence;
     let (rows, width, hidden) = (recurrence.rows(), cell.width(), cell.hidden);
     column_sums(&mut sequence.bias, Start::Zero, &sequence.gates);
+    if cell.mogrifier.is_some() {
+        tape.mogrifier.gradients(rows, sequence.before(&sequence.h));
+    }
     let gradients = &mut tape.gradients;
     if cell.peepholes.is_some() {
         gradients.peepholes.resize(width - hidden);
@@ -247,16 +298,6 @@ fn keeps_new_c(cell: &Cell) -> bool {
 /// Zoneout at step t, of `size` values a step.
 fn zoneout_at(masks: &[f32], rate: f32, size: usize, t: usize) -> Zoneout<'_> {
     if masks.is_empty() { Zoneout::Rate(rate) } else { Zoneout::Mask(part(masks, size, t)) }
-}
-
-/// The `index`-th `size` values.
-fn part(values: &[f32], size: usize, index: usize) -> &[f32] {
-    &values[index * size..][..size]
-}
-
-/// The same, to write.
-fn part_mut(values: &mut [f32], size: usize, index: usize) -> &mut [f32] {
-    &mut values[index * size..][..size]
 }
 
 /// Two slots side by side of `size` values each: that of the states before, and that of those after, to write.

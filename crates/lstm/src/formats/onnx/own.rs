@@ -219,6 +219,13 @@ fn parameter(
             let all = gates.iter().map(|gate| Some(tensors.take(&tensor(&format!("peephole_{gate}")), &ours)?.0));
             Some(all.collect::<Option<Vec<_>>>()?.concat())
         }
+        _ if kind.starts_with("weight_mogrify") => {
+            // A matrix for each round.
+            let rounds = config.variant.mogrify;
+            let count = if kind.starts_with("weight_mogrify_input") { rounds.div_ceil(2) } else { rounds / 2 };
+            let all = (0..count).map(|round| Some(tensors.matrix(&tensor(&format!("{kind}_{round}")), &ours)?.0));
+            Some(all.collect::<Option<Vec<_>>>()?.concat())
+        }
         _ => Some(tensors.take(&tensor(kind), &ours)?.0),
     }
 }

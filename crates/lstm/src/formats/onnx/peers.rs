@@ -41,8 +41,8 @@ impl Peer {
             }
             Self::Rten if peepholes => "rten 0.27 reads no peepholes",
             Self::Rten if graph.nodes().any(|node| node.operator() == "Scan") => {
-                "rten 0.27 has no operator Scan, in which projections, layer normalisation, zoneout and the readout \
-                 output-gate are written"
+                "rten 0.27 has no operator Scan, in which projections, layer normalisation, zoneout, mogrifiers and the \
+                 readout output-gate are written"
             }
             Self::Tract if from_end => {
                 "tract 0.23 ignores the direction of an LSTM from the last step to the first, and would run it forward"

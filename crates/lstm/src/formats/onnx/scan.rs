@@ -1,5 +1,5 @@
-//! A layer that the operator LSTM cannot say, written out: the input product of all steps at once, then the operator Scan over time,
-//! whose body is one step. The equations are those of [`crate::cell::variant`]; zoneout is its expectation, as in use.
+//! A layer that the operator LSTM cannot say, written out: the input product of all steps at once, but of a mogrified cell, then the
+//! operator Scan over time, whose body is one step. The equations are those of [`crate::cell::variant`]; zoneout is its expectation, as in use.
 
 use super::super::network::Stack;
 use super::graph::{BATCH, Graph, Size, float, graph, int, ints, transposed};
@@ -56,30 +56,47 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
     let (hidden, recurrent) = (config.hidden.of(direction.layer), config.recurrent(direction.layer));
     let width = variant.gates() * hidden;
     let name = &direction.name;
-    let weight = direction.matrix(outer, "weight_ih", width);
-    let mut input_sums = outer.node("MatMul", &[x, &weight], &format!("input_product{name}"), vec![]);
     let norm = |graph: &mut Graph, [x, gain, bias]: [&str; 3], output: &str| {
         let attributes = vec![int("axis", -1), float("epsilon", EPSILON)];
         graph.node("LayerNormalization", &[x, gain, bias], output, attributes)
     };
-    if variant.layer_norm {
-        let gain = direction.tensor(outer, "gain_ih", &[width], direction.array("gain_ih"));
-        let bias = direction.tensor(outer, "bias_ih", &[width], direction.array("bias_ih"));
-        input_sums = norm(outer, [&input_sums, &gain, &bias], &format!("input_normalised{name}"));
-    } else {
-        let both: Vec<f32> =
-            direction.array("bias_ih").iter().zip(direction.array("bias_hh")).map(|(a, b)| a + b).collect();
-        let bias = direction.tensor(outer, "bias", &[width], &both);
-        input_sums = outer.node("Add", &[&input_sums, &bias], &format!("input_sums{name}"), vec![]);
-    }
+    let input_weight = direction.matrix(outer, "weight_ih", width);
+    let input_rest = match variant.layer_norm {
+        true => vec![
+            direction.tensor(outer, "gain_ih", &[width], direction.array("gain_ih")),
+            direction.tensor(outer, "bias_ih", &[width], direction.array("bias_ih")),
+        ],
+        false => {
+            let biases = direction.array("bias_ih").iter().zip(direction.array("bias_hh"));
+            let both: Vec<f32> = biases.map(|(a, b)| a + b).collect();
+            vec![direction.tensor(outer, "bias", &[width], &both)]
+        }
+    };
+    // Of all steps, or inside of one.
+    let input_sums = |graph: &mut Graph, x: &str, ending: &str| {
+        let product = graph.node("MatMul", &[x, &input_weight], &format!("input_product{ending}"), vec![]);
+        match &input_rest[..] {
+            [gain, bias] => norm(graph, [&product, gain, bias], &format!("input_normalised{ending}")),
+            rest => graph.node("Add", &[&product, &rest[0]], &format!("input_sums{ending}"), vec![]),
+        }
+    };
+    let (scanned_input, entering_size) = match variant.mogrify {
+        0 => (input_sums(outer, x, name), width),
+        _ => (x.to_owned(), config.layer_input(direction.layer)),
+    };
 
     // One step. The names of its values are its own: a body sees those outside, so they must not be there.
     let own = |value: &str| format!("{value}{name}_step");
     let mut step = Graph::default();
-    let [h, c, s] = [("h", recurrent), ("c", hidden), ("sums", width)]
+    let [h, c, mut s] = [("h", recurrent), ("c", hidden), ("sums", entering_size)]
         .map(|(value, size)| step.input(&own(value), data::FLOAT, &[BATCH, Size::Known(size)]));
+    let mut h_read = h.clone();
+    if variant.mogrify > 0 {
+        let [x_read, gated] = mogrified(&mut step, outer, direction, [s, h_read]);
+        (s, h_read) = (input_sums(&mut step, &x_read, &format!("{name}_step")), gated);
+    }
     let recurring = direction.matrix(outer, "weight_hh", width);
-    let mut from_h = step.node("MatMul", &[&h, &recurring], &own("recurrent_product"), vec![]);
+    let mut from_h = step.node("MatMul", &[&h_read, &recurring], &own("recurrent_product"), vec![]);
     if variant.layer_norm {
         let gain = direction.tensor(outer, "gain_hh", &[width], direction.array("gain_hh"));
         let bias = direction.tensor(outer, "bias_hh", &[width], direction.array("bias_hh"));
@@ -163,7 +180,36 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
         ints("scan_output_directions", &vec![turn; scanned]),
     ];
     let outputs = [&h_last[..], &c_last, &all_hidden, &all_gates];
-    outer.nodes_of("Scan", &[&states[0], &states[1], &input_sums], &outputs[..2 + scanned], attributes);
+    outer.nodes_of("Scan", &[&states[0], &states[1], &scanned_input], &outputs[..2 + scanned], attributes);
     let gate = reads_gate.then_some(all_gates);
     Loop { h: h_last, c: c_last, hidden: all_hidden, gate }
+}
+
+/// The rounds of a mogrified cell inside of its `step`: from the input and the hidden state to those that its gates read.
+fn mogrified(step: &mut Graph, outer: &mut Graph, direction: &Direction, mut pair: [String; 2]) -> [String; 2] {
+    let config = direction.stack.config();
+    let variant = config.variant;
+    let sizes = [config.layer_input(direction.layer), config.recurrent(direction.layer)];
+    let two = outer.floats("two", &[1], &[2.0]);
+    for round in 0..variant.mogrify {
+        let (changed, read) = (round % 2, 1 - round % 2);
+        let kind = ["weight_mogrify_input", "weight_mogrify_hidden"][changed];
+        let own = |value: &str| format!("{value}_{round}{}_step", direction.name);
+        let mut product = |step: &mut Graph, value: &str, kind: &str, rows: usize, columns: usize, output: &str| {
+            let values = &direction.array(kind)[round / 2 * rows * columns..][..rows * columns];
+            let name = format!("{kind}_{}", round / 2);
+            let weight = direction.tensor(outer, &name, &[columns, rows], &transposed(values, rows, columns));
+            step.node("MatMul", &[value, &weight], &own(output), vec![])
+        };
+        let mut inner = pair[read].clone();
+        if let Some(rank) = variant.mogrify_rank {
+            inner = product(step, &inner, &format!("{kind}_right"), rank, sizes[read], "mogrify_inner");
+        }
+        let columns = variant.mogrify_rank.unwrap_or(sizes[read]);
+        let sum = product(step, &inner, kind, sizes[changed], columns, "mogrify_sum");
+        let half = step.node("Sigmoid", &[&sum], &own("mogrify_half"), vec![]);
+        let gate = step.node("Mul", &[&half, &two], &own("mogrify_gate"), vec![]);
+        pair[changed] = step.node("Mul", &[&gate, &pair[changed]], &own("mogrified"), vec![]);
+    }
+    pair
 }

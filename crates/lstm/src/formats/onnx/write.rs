@@ -230,6 +230,7 @@ pub(super) fn is_operator(config: &LstmConfig) -> bool {
     config.projection.is_none()
         && config.readout == Readout::Hidden
         && !variant.layer_norm
+        && variant.mogrify == 0
         && variant.zoneout == Default::default()
 }
 

@@ -252,7 +252,9 @@ fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
         CellOptions { coupled: true, zoneout, ..plain },
         CellOptions { peepholes: true, zoneout, ..plain },
         CellOptions { layer_norm: true, zoneout, ..plain },
-        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout },
+        CellOptions { mogrify: 5, ..plain },
+        CellOptions { mogrify: 2, zoneout, ..plain },
+        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) },
     ] {
         let config = LanguageModelConfig { lstm: LstmConfig { variant, ..config().lstm }, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));
@@ -260,7 +262,9 @@ fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
             LanguageModelConfig { dropout, penalties, tied: true, ..config.clone() },
             &batch(4, 3, 7, true),
         );
-        let (wiring, readout) = (Wiring::Scores, Readout::OutputGate);
+        // A mogrified layer has no input of scores.
+        let wiring = if variant.mogrify > 0 { Wiring::Skip } else { Wiring::Scores };
+        let readout = Readout::OutputGate;
         assert_gradient(
             LanguageModelConfig {
                 lstm: LstmConfig { wiring, readout, projection: Some(3), ..config.lstm.clone() },

@@ -13,7 +13,7 @@ pub(super) fn config() -> LanguageModelConfig {
 /// Everything a cell can have beyond the plain one.
 fn variant() -> CellOptions {
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout }
+    CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) }
 }
 
 /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.
@@ -309,6 +309,10 @@ fn the_parameters_of_variants_have_their_names_shapes_and_initial_values() {
     assert_eq!(shape("weight_ih"), Some(vec![15, 5]));
     assert_eq!(shape("weight_hh"), Some(vec![15, 5]));
     assert_eq!(shape("bias_hh"), Some(vec![15]));
+    // Rounds 1 and 3 gate the input, round 2 the hidden state.
+    assert_eq!([shape("weight_mogrify_input"), shape("weight_mogrify_hidden")], [Some(vec![10, 2]), Some(vec![5, 2])]);
+    let right = ["weight_mogrify_input_right", "weight_mogrify_hidden_right"].map(shape);
+    assert_eq!(right, [Some(vec![4, 5]), Some(vec![2, 5])]);
     assert_eq!(shape("weight_peephole"), Some(vec![10]));
     assert_eq!([shape("gain_ih"), shape("gain_hh")], [Some(vec![15]), Some(vec![15])]);
     assert_eq!([shape("gain_cell"), shape("bias_cell")], [Some(vec![5]), Some(vec![5])]);
