@@ -36,13 +36,14 @@ pub struct TaskTraining {
     /// The learning rate
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     pub learning_rate: Option<f32>,
-    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down
+    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down; wsd, down to 0 over the last fifth
     #[arg(long)]
     schedule: Option<ScheduleKind>,
     /// Let the rate rise at first, for so many steps or such a share of the run below 1
     #[arg(long, value_name = "STEPS|SHARE")]
     warmup: Option<Warmup>,
-    /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share
+    /// Evaluate and save an average of the weights: none; ema(share), of which every step keeps that share; tail(share), the mean over that
+    /// last share of the run
     #[arg(long)]
     average: Option<Averaging>,
     /// Clip the gradient's norm to this; 0 for never

@@ -23,6 +23,8 @@ pub enum Averaging {
     /// The mean of all weights since validation no longer improved: since an epoch's loss was worse than the best of those
     /// before it, the latest so many of them left out (non-monotonically triggered averaging, Merity 2017).
     NonMonotone(usize),
+    /// The mean of all weights over this last share of the run, its tail (stochastic weight averaging, Izmailov 2018).
+    Tail(f64),
 }
 
 impl Averaging {
@@ -44,6 +46,11 @@ impl Averaging {
         matches!(self, Self::Ema(_))
     }
 
+    /// Whether it begins where the share `done` of the schedule is over.
+    pub(crate) fn begins_at(self, done: f64) -> bool {
+        matches!(self, Self::Tail(share) if done >= 1.0 - share)
+    }
+
     /// Whether its beginning depends on the validation.
     pub(crate) fn watches_validation(self) -> bool {
         matches!(self, Self::NonMonotone(_))
@@ -53,7 +60,7 @@ impl Averaging {
     pub(crate) fn kept(self) -> f32 {
         match self {
             Self::Ema(share) => share,
-            Self::None | Self::NonMonotone(_) => 1.0,
+            Self::None | Self::NonMonotone(_) | Self::Tail(_) => 1.0,
         }
     }
 }
@@ -64,6 +71,7 @@ impl fmt::Display for Averaging {
             Self::None => f.write_str("none"),
             Self::Ema(share) => write!(f, "ema({share})"),
             Self::NonMonotone(left_out) => write!(f, "non-monotone({left_out})"),
+            Self::Tail(share) => write!(f, "tail({share})"),
         }
     }
 }
@@ -75,15 +83,17 @@ impl FromStr for Averaging {
         let of = |name: &str| value.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
         let share = of("ema").and_then(|share| share.parse::<f32>().ok());
         let left_out = of("non-monotone").and_then(|left_out| Self::non_monotone(left_out.parse().ok()?).ok());
+        let tail = of("tail").and_then(|share| share.parse::<f64>().ok());
         match (value, share, left_out) {
             ("none", ..) => Ok(Self::None),
+            _ if tail.is_some_and(|share| (1e-6..1.0).contains(&share)) => Ok(Self::Tail(tail.unwrap_or_default())),
             (_, Some(share), _) if share > 0.0 && share < 1.0 => Ok(Self::Ema(share)),
             (_, _, Some(non_monotone)) => Ok(non_monotone),
             _ => Err(ConfigError::Unknown {
                 kind: "way of averaging",
                 value: value.to_owned(),
                 choices: "none, ema(share) with a share above 0 and below 1, such as ema(0.999), non-monotone(n) with a number of \
-                          validations of 1 or more, such as non-monotone(5)",
+                          validations of 1 or more, such as non-monotone(5), tail(share) with a share of the run below 1, such as tail(0.3)",
             }),
         }
     }
@@ -111,7 +121,7 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_nonsense_is_refused() {
-        for name in ["none", "ema(0.999)", "non-monotone(5)"] {
+        for name in ["none", "ema(0.999)", "non-monotone(5)", "tail(0.3)"] {
             assert_eq!(name.parse::<Averaging>().unwrap().to_string(), name);
         }
         for name in [
@@ -125,6 +135,10 @@ mod tests {
             "non-monotone(0)",
             "non-monotone",
             "non-monotone(-1)",
+            "tail",
+            "tail(0)",
+            "tail(1)",
+            "tail(nan)",
         ] {
             assert!(name.parse::<Averaging>().unwrap_err().to_string().contains("ema(0.999)"), "{name}");
         }

@@ -25,6 +25,8 @@ pub enum ScheduleKind {
     /// Up from 1/25 of the rate over the first 30 % of the run, then down to almost nothing, both along half a cosine
     /// (Smith & Topin 2018, in PyTorch's form).
     OneCycle,
+    /// Warm-up, stable, decay: all of it until the last fifth of the run, then down to zero by 1 − √x (Hu 2024; Hägele 2024).
+    Wsd,
     /// Divided after every epoch whose validation is no better than the best before it (Mikolov 2010).
     Plateau,
 }
@@ -32,7 +34,7 @@ pub enum ScheduleKind {
 named!(
     ScheduleKind, "schedule",
     "constant" => Constant, "step" => Step, "linear" => Linear, "cosine" => Cosine, "one-cycle" => OneCycle,
-    "plateau" => Plateau,
+    "wsd" => Wsd, "plateau" => Plateau,
 );
 
 /// How long the rate rises, in a straight line from a hundredth of what the schedule says to all of it. Written as a
@@ -128,6 +130,9 @@ const RISE: f64 = 0.3;
 const CYCLE_START: f64 = 1.0 / 25.0;
 const CYCLE_END: f64 = 1e-4;
 
+/// Of `wsd`: the share of the run until which the rate is stable.
+const STABLE: f64 = 0.8;
+
 impl Schedule {
     /// Zaremba's: `rate` for `decay_after` epochs, then divided by `decay` every epoch.
     pub fn step(learning_rate: f32, decay: f32, decay_after: usize) -> Self {
@@ -147,6 +152,7 @@ impl Schedule {
             ScheduleKind::Cosine => self.share(swing(1.0, 0.0, at.done)),
             ScheduleKind::OneCycle if at.done < RISE => self.share(swing(CYCLE_START, 1.0, at.done / RISE)),
             ScheduleKind::OneCycle => self.share(swing(1.0, CYCLE_START * CYCLE_END, (at.done - RISE) / (1.0 - RISE))),
+            ScheduleKind::Wsd => self.share(1.0 - ((at.done - STABLE) / (1.0 - STABLE)).clamp(0.0, 1.0).sqrt()),
         };
         let warm = match self.warmup {
             Warmup::Steps(steps) if at.step < steps => at.step as f64 / steps as f64,
@@ -158,7 +164,7 @@ impl Schedule {
 
     /// Whether the rate comes down to 0 where the run ends.
     pub(crate) fn ends_at_zero(&self) -> bool {
-        matches!(self.kind, ScheduleKind::Linear | ScheduleKind::Cosine | ScheduleKind::OneCycle)
+        matches!(self.kind, ScheduleKind::Linear | ScheduleKind::Cosine | ScheduleKind::OneCycle | ScheduleKind::Wsd)
     }
 
     /// Whether the rate depends on how long the run is.
@@ -284,6 +290,7 @@ mod tests {
             (ScheduleKind::Linear, [(0.0, 1.0), (0.25, 0.75), (0.9, 0.1), (1.0, 0.0)]),
             (ScheduleKind::Cosine, [(0.0, 1.0), (1.0 / 3.0, 0.75), (0.5, 0.5), (1.0, 0.0)]),
             (ScheduleKind::OneCycle, [(0.0, 0.04), (0.15, 0.52), (0.3, 1.0), (1.0, 4e-6)]),
+            (ScheduleKind::Wsd, [(0.0, 1.0), (0.79, 1.0), (0.85, 0.5), (1.0, 0.0)]),
         ] {
             for (x, expected) in points {
                 let rate = of(kind).learning_rate_at(done(x));
@@ -313,7 +320,7 @@ mod tests {
 
     #[test]
     fn names_and_files_round_trip() {
-        for name in ["constant", "step", "linear", "cosine", "one-cycle", "plateau"] {
+        for name in ["constant", "step", "linear", "cosine", "one-cycle", "wsd", "plateau"] {
             let kind: ScheduleKind = name.parse().unwrap();
             assert_eq!(kind.to_string(), name);
             for warmup in ["0", "200", "0.05"] {

@@ -164,6 +164,15 @@ impl Progress {
         average_in(average.values_mut(), self.params.values(), *averaged, averaging.kept());
     }
 
+    /// Begins the average of a run's tail, if the share `done` of the schedule is where that begins; gives whether it does.
+    pub(crate) fn begins_to_average(&mut self, averaging: Averaging, done: f64) -> bool {
+        let begins = self.position.averaged.is_none() && averaging.begins_at(done);
+        if begins {
+            self.begin_average();
+        }
+        begins
+    }
+
     /// Begins an average with the next step.
     pub(crate) fn begin_average(&mut self) {
         self.average = Some(Params::zeros(self.params.layout().clone()));

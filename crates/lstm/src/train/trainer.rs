@@ -260,6 +260,10 @@ impl<T: Task> Trainer<T> {
             let position = &progress.position;
             let done = share_done(training, evaluated, position, count);
             train_step.adjust(done);
+            if progress.begins_to_average(training.average, done) {
+                log.emit(&Event::Averaging { step: progress.position.step })?;
+            }
+            let position = &progress.position;
             let learning_rate = rate_at(&training.schedule, position, done);
             let broken = {
                 let (step, saved) = (position.step + 1, saved.step);

@@ -103,7 +103,7 @@ pub(crate) fn left(folder: &Path) -> Left {
 
 /// An unbroken run of `config`, and one broken off wherever `breaks` says and resumed, leave the same; gives the tensors
 /// of the checkpoint.
-fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) -> Tensors {
+pub(crate) fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]) -> Tensors {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     finish(&mut create(config, &whole).unwrap());
@@ -165,7 +165,9 @@ fn rates(config: &RunConfig) -> (Vec<f32>, Vec<bool>) {
 fn schedules_go_on_with_the_same_bits_and_follow_the_run_s_own_length() {
     let texts = texts(600);
     let mut config = config(&texts);
-    for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::OneCycle, ScheduleKind::Plateau] {
+    let kinds =
+        [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::OneCycle, ScheduleKind::Wsd, ScheduleKind::Plateau];
+    for kind in kinds {
         config.training.schedule.kind = kind;
         config.training.schedule.warmup =
             if kind == ScheduleKind::OneCycle { Warmup::default() } else { Warmup::Share(0.1) };
@@ -290,19 +292,52 @@ fn nt_asgd_averages_from_its_trigger_on_and_evaluates_the_average() {
     let checkpoint = left(&short).0;
     let name = "readout.weight";
     let mean = mean_over(&config, began + 1..=began + 3, name);
-    let layout = trainer.model().layout();
-    let place = layout.entries().iter().take_while(|entry| entry.name != name);
-    let start: usize = place.map(|entry| entry.shape.iter().product::<usize>()).sum();
-    let average = &checkpoint["average"].1;
-    assert_eq!(average.len(), layout.len());
-    assert_close(&average[start..start + mean.len()], &mean);
-    assert_ne!(&average[start..start + mean.len()], checkpoint[name].1);
+    let average = averaged(&trainer, &checkpoint, name, mean.len());
+    assert_close(average, &mean);
+    assert_ne!(average, checkpoint[name].1);
     // The best model of the whole run is an average: its loss is the one that was seen.
     let best = LoadedRun::open(&run).unwrap();
     assert_eq!(model[name].1, best.params.by_name(name).unwrap());
     let best_loss = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert!((best.card.valid.unwrap().mean() - best_loss).abs() < 1e-9);
     assert!(losses[before.len()..].contains(&best_loss), "{losses:?}");
+}
+
+#[test]
+fn the_average_of_a_tail_is_the_mean_of_its_weights() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.training.epochs = None;
+    config.training.steps = Some(20);
+    // Constant, so that shorter runs take the same steps.
+    config.training.schedule.kind = ScheduleKind::Constant;
+    let mean = mean_over(&config, 16..=20, "readout.weight");
+    config.training.average = Averaging::Tail(0.25);
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut began = None;
+    let mut observer = |event: &Event| {
+        if let Event::Averaging { step } = event {
+            began = Some(*step);
+        }
+    };
+    let mut trainer = create(&config, &run).unwrap();
+    trainer.run(&mut observer, None).unwrap();
+    assert_eq!(began, Some(15));
+    let (checkpoint, model, _) = left(&run);
+    assert_close(averaged(&trainer, &checkpoint, "readout.weight", mean.len()), &mean);
+    // That is what is validated and saved.
+    assert_ne!(checkpoint["readout.weight"].1, model["readout.weight"].1);
+}
+
+/// The part of a checkpoint's average that is a tensor of so many values.
+fn averaged<'a>(trainer: &Trainer, checkpoint: &'a Tensors, name: &str, len: usize) -> &'a [f32] {
+    let layout = trainer.model().layout();
+    let place = layout.entries().iter().take_while(|entry| entry.name != name);
+    let start: usize = place.map(|entry| entry.shape.iter().product::<usize>()).sum();
+    let average = &checkpoint["average"].1;
+    assert_eq!(average.len(), layout.len());
+    &average[start..start + len]
 }
 
 #[test]
@@ -317,6 +352,9 @@ fn averages_go_on_with_the_same_bits() {
     let mut config = config(&texts);
     config.training.epochs = Some(6);
     config.training.average = Averaging::Ema(0.9);
+    assert!(assert_same_bits(&config, &breaks).contains_key("average"));
+    // Before its tail begins, where it does, and within it.
+    config.training.average = Averaging::Tail(0.3);
     assert!(assert_same_bits(&config, &breaks).contains_key("average"));
     (config.training.optimizer, config.training.average, config.training.clip) =
         (OptimizerKind::Sgd, Averaging::NonMonotone(1), None);
