@@ -212,7 +212,9 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 23] = [
+    const OTHERS: [&str; 25] = [
+        "teach",
+        "teach-weight",
         "task",
         "from",
         "tensorboard",

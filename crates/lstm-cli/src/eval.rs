@@ -141,7 +141,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
 }
 
 /// The text that a run was tested with.
-fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
+pub fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
     if let Origin::File(file) = &run.origin {
         bail!(
             "{} is a model by itself, without a test text of its own; give the text to measure it on, or the folder of its run",

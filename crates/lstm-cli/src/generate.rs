@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use lstm::Ensemble;
+use lstm::ensemble::Member;
 use lstm::generate::{Beam, Generator, Rules, Sampling, Stops};
 use lstm::nn::precision::Weights;
-use lstm::run::saved::LoadedRun;
 use serde_json::{Value, json};
 
-use crate::measured::open;
+use crate::measured::{Together, open_together};
 use crate::output::talk;
 use crate::progress::{Progress, during};
 
@@ -19,6 +20,8 @@ use crate::progress::{Progress, during};
 pub struct Generate {
     /// The model: a run folder, or a model file
     run: PathBuf,
+    #[command(flatten)]
+    together: Together,
     /// The text to go on from; \n, \t, \r and \\ in it are a line feed, a tab, a carriage return and a backslash
     /// [default: none, a fresh line]
     #[arg(long, default_value = "", hide_default_value = true, value_parser = unescaped)]
@@ -93,22 +96,21 @@ fn unescaped(given: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// The rules of a run; of one that did not note what its training text has, that text is asked.
-fn rules(run: &LoadedRun, weights: Option<Weights>) -> Rules {
-    let own = Rules::of(run);
-    let rules = Rules { weights: weights.unwrap_or(own.weights), ..own };
-    if run.tokenizer.unseen().is_some() {
-        return rules;
-    }
-    match during("reading the training text", || run.unseen()) {
-        Ok(unseen) => rules.without(unseen),
-        Err(error) => {
-            talk(format_args!(
-                "note: tokens that training never saw may be written, for which they are is not known: {error}"
-            ));
-            rules
-        }
-    }
+/// The rules of models that write together; of one that did not note what its training text has, that text is asked.
+fn rules(ensemble: &Ensemble) -> Rules {
+    let unseen = |rules: Rules, Member { run, .. }: &Member| match run.tokenizer.unseen() {
+        Some(unseen) => rules.without(unseen),
+        None => match during("reading the training text", || run.unseen()) {
+            Ok(unseen) => rules.without(unseen),
+            Err(error) => {
+                talk(format_args!(
+                    "note: tokens that training never saw may be written, for which they are is not known: {error}"
+                ));
+                rules
+            }
+        },
+    };
+    ensemble.members().iter().fold(Rules::of(ensemble.first()), unseen)
 }
 
 /// More than anybody reads.
@@ -131,35 +133,35 @@ pub fn run(options: Generate) -> Result<ExitCode> {
             );
         }
     }
-    let run = open(&options.run)?;
-    let tokenizer = &run.tokenizer;
+    let ensemble = open_together(&options.run, &options.together)?;
+    let tokenizer = &ensemble.first().tokenizer;
     let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
     if unknown > 0 {
         talk(format_args!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len()));
     }
     match options.beam {
-        Some(width) => search(&options, width, &run, &prompt)?,
-        None => sample(&options, &run, &prompt)?,
+        Some(width) => search(&options, width, &ensemble, &prompt)?,
+        None => sample(&options, &ensemble, &prompt)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Draws the texts, each shown while it is written.
-fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
+fn sample(options: &Generate, ensemble: &Ensemble, prompt: &[u32]) -> Result<()> {
     let given = &options.sampling;
     let mut sampling = Sampling { temperature: given.temperature.unwrap_or(0.8), ..Sampling::default() };
     sampling.top_k = given.top_k.unwrap_or(sampling.top_k);
     sampling.top_p = given.top_p.unwrap_or(sampling.top_p);
     sampling.min_p = given.min_p.unwrap_or(sampling.min_p);
     sampling.repetition_penalty = given.repetition_penalty.unwrap_or(sampling.repetition_penalty);
-    let (seed, rules) = (given.seed.unwrap_or(DEFAULT_SEED), rules(run, options.weights));
+    let (seed, rules) = (given.seed.unwrap_or(DEFAULT_SEED), rules(ensemble));
     sampling.validate()?;
     if sampling.temperature > 0.0 {
         talk(format_args!("seed {seed}"));
     }
     for sample in 0..options.samples as u64 {
-        let mut generator = Generator::new(&run.model, &run.params, rules.clone(), sampling, seed, sample)?;
+        let mut generator = Generator::of_ensemble(ensemble, options.weights, rules.clone(), sampling, seed, sample)?;
         let mut progress = Progress::new();
         for (read, &token) in prompt.iter().enumerate() {
             progress.pass("reading the prompt", read, prompt.len(), None);
@@ -170,7 +172,8 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
             progress.finish();
         }
         let mut text = Text::begin(options, sample == 0)?;
-        let (mut decoder, mut stops) = (run.tokenizer.decoder(&options.prompt), Stops::new(&options.stop)?);
+        let (mut decoder, mut stops) =
+            (ensemble.first().tokenizer.decoder(&options.prompt), Stops::new(&options.stop)?);
         for token in generator.take(options.length) {
             let (bytes, stopped) = stops.push(&decoder.push(token));
             text.add(&bytes)?;
@@ -192,15 +195,15 @@ fn sample(options: &Generate, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
 }
 
 /// Searches and shows the best.
-fn search(options: &Generate, width: usize, run: &LoadedRun, prompt: &[u32]) -> Result<()> {
-    let mut beam = Beam::new(&run.model, &run.params, rules(run, options.weights), width)?;
+fn search(options: &Generate, width: usize, ensemble: &Ensemble, prompt: &[u32]) -> Result<()> {
+    let mut beam = Beam::of_ensemble(ensemble, options.weights, rules(ensemble), width)?;
     if options.samples > width {
         bail!("--samples {} is more than --beam {width} finds; give a wider beam", options.samples);
     }
     prompt.iter().for_each(|&token| beam.read(token));
     let stops = Stops::new(&options.stop)?;
     let written = |tokens: &[u32]| {
-        let mut decoder = run.tokenizer.decoder(&options.prompt);
+        let mut decoder = ensemble.first().tokenizer.decoder(&options.prompt);
         let mut bytes: Vec<u8> = tokens.iter().flat_map(|&token| decoder.push(token)).collect();
         bytes.extend(decoder.finish());
         let mut stops = stops.clone();

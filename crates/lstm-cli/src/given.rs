@@ -39,10 +39,22 @@ const SAMPLING: Which = Which::These(&["temperature", "top-k", "top-p", "min-p",
 const CACHE_AND_DYNAMIC: [&str; 6] =
     ["cache-theta", "cache-weight", "cache-window", "dynamic-rate", "dynamic-decay", "dynamic-segment"];
 
+/// What there is of adaptation beside how.
+const OF_ADAPTATION: Which = Which::These(&[
+    "tune",
+    "cache-theta",
+    "cache-weight",
+    "cache-window",
+    "dynamic-rate",
+    "dynamic-decay",
+    "dynamic-segment",
+    "dynamic-columns",
+]);
+
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
 
-const IDLE: [Idle; 14] = [
+const IDLE: [Idle; 19] = [
     Idle {
         command: TRAIN_TASK,
         when: When::With("resume"),
@@ -157,6 +169,12 @@ const IDLE: [Idle; 14] = [
     },
     Idle {
         command: "train",
+        when: When::Without("teach"),
+        options: Which::These(&["teach-weight"]),
+        why: "it says how much is learned from teachers; name them, or leave it out",
+    },
+    Idle {
+        command: "train",
         when: When::Without("candidates"),
         options: Which::These(&["candidates-until"]),
         why: "it says how long only candidates are scored; give both, or leave it out",
@@ -174,6 +192,18 @@ const IDLE: [Idle; 14] = [
         why: "a search for the likeliest text draws nothing; leave one of them out",
     },
     Idle {
+        command: "generate",
+        when: When::Without("with"),
+        options: Which::These(&["shares"]),
+        why: "one model alone has no share; name the others, or leave it out",
+    },
+    Idle {
+        command: "score",
+        when: When::Without("with"),
+        options: Which::These(&["shares"]),
+        why: "one model alone has no share; name the others, or leave it out",
+    },
+    Idle {
         command: "eval",
         when: When::With("tune"),
         options: Which::These(&CACHE_AND_DYNAMIC),
@@ -182,16 +212,20 @@ const IDLE: [Idle; 14] = [
     Idle {
         command: "eval",
         when: When::Without("adapt"),
-        options: Which::These(&[
-            "tune",
-            "cache-theta",
-            "cache-weight",
-            "cache-window",
-            "dynamic-rate",
-            "dynamic-decay",
-            "dynamic-segment",
-        ]),
+        options: OF_ADAPTATION,
         why: "the model alone is measured; say how it shall follow the text, such as --adapt cache",
+    },
+    Idle {
+        command: "pack",
+        when: When::With("tune"),
+        options: Which::These(&CACHE_AND_DYNAMIC),
+        why: "tuning finds every setting of the adaptation; leave one of them out",
+    },
+    Idle {
+        command: "pack",
+        when: When::Without("adapt"),
+        options: OF_ADAPTATION,
+        why: "the model packs as it is; let it go on learning by --adapt dynamic, or leave it out",
     },
 ];
 
@@ -219,6 +253,7 @@ const OF_TASK: [OfTask; 2] = [
             "dynamic-rate",
             "dynamic-decay",
             "dynamic-segment",
+            "dynamic-columns",
             "weights",
         ],
     },
@@ -360,9 +395,9 @@ mod tests {
             "beta1" | "beta2" => &["0.8"],
             "epsilon" => &["1e-6"],
             "non-monotone" => &["2"],
-            "average" => &["ema(0.9)", "non-monotone(3)"],
+            "average" => &["ema(0.9)", "non-monotone(3)", "tail(0.3)"],
             "learning-rate" => &["0.07"],
-            "schedule" => &["linear", "plateau"],
+            "schedule" => &["linear", "wsd", "plateau"],
             "warmup" => &["0.2"],
             "decay" => &["3"],
             "decay-after" => &["3"],
@@ -385,6 +420,8 @@ mod tests {
             "vocabulary" => &["extend"],
             "freeze" => &["embedding,0"],
             "layer-rate-decay" => &["0.5"],
+            "teach" => &["run"],
+            "teach-weight" => &["0.3"],
             "out" => &["other"],
             "resume" => &["run"],
             "tensorboard" => &["curves"],
@@ -522,12 +559,13 @@ mod tests {
     #[test]
     fn no_option_makes_another_one_go_unheard() {
         /// The second is what the first means anyway, or all it changes is what the first says: of awd, sgd takes the average.
-        const SAME: [(&str, &str); 5] = [
+        const SAME: [(&str, &str); 6] = [
             ("--tokenizer=bytes", "--line-ends=keep"),
             ("--batches=lines", "--variable-segment=false"),
             ("--batches=lines", "--partial-shuffle=false"),
             ("--average=ema(0.9)", "--optimizer=sgd"),
             ("--average=non-monotone(3)", "--optimizer=sgd"),
+            ("--average=tail(0.3)", "--optimizer=sgd"),
         ];
         let folder = folder();
         let ways: Vec<(String, String)> = options_of_train()
@@ -591,6 +629,7 @@ mod tests {
                 "muon-rate" | "muon-momentum" => &["--optimizer=muon", "--learning-rate=0.01"],
                 "decay" | "decay-after" => &["--schedule=step"],
                 "candidates-until" => &["--candidates=5"],
+                "teach-weight" => &["--teach=run"],
                 _ => &[],
             };
             for number in BEYOND {

@@ -6,6 +6,7 @@ mod convert;
 #[cfg(feature = "download")]
 mod data;
 mod defaults;
+mod ensemble;
 mod eval;
 mod eval_forecast;
 mod eval_sequence;
@@ -45,6 +46,7 @@ mod sweep;
 mod task_options;
 mod task_train;
 mod tasks;
+mod teaching_options;
 mod train;
 mod train_options;
 mod verify;
@@ -69,6 +71,8 @@ enum Command {
     Train(Box<train_options::Train>),
     /// Measure a trained model: a language model's perplexity on a text, a classifier's accuracy
     Eval(eval::Eval),
+    /// Measure several language models as one, by the mean of their probabilities
+    Ensemble(ensemble::Ensemble),
     /// Say what a model that is no language model makes of data: labels and probabilities, as CSV or JSON lines
     Predict(predict::Predict),
     /// Write with a trained model
@@ -147,6 +151,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(command) => train::run(*command),
         Command::Eval(command) => tasks::evaluate(command),
+        Command::Ensemble(command) => ensemble::run(command),
         Command::Predict(command) => tasks::predict(command),
         Command::Generate(command) => generate::run(command),
         Command::Score(command) => score::run(command),

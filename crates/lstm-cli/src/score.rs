@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use lstm::model::Loss;
-use lstm::score::{Lines, ScoredLine, ScoredToken, Text, score};
+use lstm::score::{Lines, ScoredLine, ScoredToken, Text, score, score_mean};
 use serde_json::{Value, json};
 
-use crate::measured::{READING, note_line_ends, open, text_source};
+use crate::measured::{READING, Together, note_line_ends, open_together, text_source};
 use crate::output::{count, perplexity, talk, use_threads};
 use crate::progress::{Progress, during};
 
@@ -21,6 +21,8 @@ pub struct Score {
     run: PathBuf,
     /// The text file, - for standard input, or a folder: its test text, else its validation text, else all of it
     file: PathBuf,
+    #[command(flatten)]
+    together: Together,
     /// How lines follow each other: `joined`, each read after those before it, or `alone`, each from a fresh state, so that a
     /// line has the same figure wherever it stands [default: joined; lines and windows are alone as they are]
     #[arg(long, value_name = "HOW", value_parser = lines)]
@@ -50,10 +52,11 @@ fn lines(value: &str) -> Result<Lines, String> {
 /// Scores and prints.
 pub fn run(options: Score) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let run = open(&options.run)?;
-    let source = text_source(&run, &options.file, options.lossy)?;
-    let text = during(READING, || Text::read(&source, &run, options.lossy))?;
-    note_line_ends(&run, &text.corpus);
+    let ensemble = open_together(&options.run, &options.together)?;
+    let run = ensemble.first();
+    let source = text_source(run, &options.file, options.lossy)?;
+    let text = during(READING, || Text::read(&source, run, options.lossy))?;
+    note_line_ends(run, &text.corpus);
     let is_seen = std::io::stdout().is_terminal();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let (progress, has_begun) = (RefCell::new(Progress::new()), Cell::new(false));
@@ -75,7 +78,11 @@ pub fn run(options: Score) -> Result<ExitCode> {
             progress.borrow_mut().pass("scoring", loss.tokens, of, Some(loss));
         }
     };
-    let loss = score(&run, &text, options.lines.unwrap_or_default(), &mut watch, &mut write)?;
+    let lines = options.lines.unwrap_or_default();
+    let loss = match ensemble.members().len() {
+        1 => score(run, &text, lines, &mut watch, &mut write)?,
+        _ => score_mean(&ensemble, &text, lines, &mut watch, &mut write)?,
+    };
     out.flush()?;
     progress.borrow().finish();
     let unknown = match text.corpus.unknown {

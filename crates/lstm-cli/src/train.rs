@@ -157,7 +157,8 @@ fn begin(options: &Train, signals: &Signals) -> Result<(Trainer, Option<Curves>)
     // From here on there is something to keep.
     signals.begin();
     let progress = Progress::new();
-    progress.stage("making the model");
+    let is_taught = !config.teaching.is_none();
+    progress.stage(if is_taught { "reading the text with the teachers" } else { "making the model" });
     let trainer = Trainer::begin(config, data, claim)?;
     progress.finish();
     Ok((trainer, curves))
@@ -360,6 +361,10 @@ fn describe(trainer: &Trainer) {
             words(*added),
             words(*dropped)
         ));
+    }
+    if !config.teaching.is_none() {
+        let models: Vec<String> = config.teaching.models.iter().map(|model| model.display().to_string()).collect();
+        talk(format_args!("teachers {}, with a weight of {}", models.join(", "), config.teaching.weight));
     }
     if config.fine_tuning.freeze != Frozen::default() {
         talk(format_args!("frozen   {}", config.fine_tuning.freeze));

@@ -27,6 +27,7 @@ use lstm::train::trainer::Extension;
 
 use crate::ranks::SHARDS;
 use crate::regularisation_options::RegularisationOptions;
+use crate::teaching_options::TeachingOptions;
 
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
@@ -55,6 +56,8 @@ pub struct Train {
     length: LengthOptions,
     #[command(flatten)]
     fine_tuning: FineTuningOptions,
+    #[command(flatten)]
+    teaching: TeachingOptions,
     #[command(flatten)]
     pub run: RunOptions,
     /// The processes that share its steps.
@@ -265,14 +268,15 @@ struct TrainingOptions {
     non_monotone: Option<usize>,
     /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
     /// ema(0.999); non-monotone(n), the mean of all since an epoch's validation was worse than the best of those before it
-    /// but the latest n, as nt-asgd has it
+    /// but the latest n, as nt-asgd has it; tail(share), the mean of all over that last share of the run, such as tail(0.3)
+    /// (Izmailov 2018)
     #[arg(long)]
     average: Option<Averaging>,
     /// The learning rate
     #[arg(long, visible_alias = "lr", alias = "rate", value_name = "RATE")]
     learning_rate: Option<f32>,
     /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
-    /// linear, cosine, down to 0; one-cycle, up and down; plateau, by --decay after an epoch that does not improve the
+    /// linear, cosine, down to 0; one-cycle, up and down; wsd, down to 0 over the last fifth (Hu 2024); plateau, by --decay after an epoch that does not improve the
     /// validation. With --optimizer nt-asgd it is constant unless said otherwise
     #[arg(long)]
     schedule: Option<ScheduleKind>,
@@ -531,6 +535,7 @@ impl Train {
         }
         self.text_options.lay_over(&mut config)?;
         self.fine_tuning.lay_over(&mut config, &self.text_options)?;
+        self.teaching.lay_over(&mut config, self.training.candidates.is_some())?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
     }

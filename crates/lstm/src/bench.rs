@@ -236,7 +236,7 @@ pub fn train(shape: Shape, precision: Precision, budget: Duration) -> Result<Tra
         targets: read[shape.batch..].to_vec(),
         lengths: None,
         fresh: false,
-        restarts: Vec::new(),
+        ..Batch::default()
     };
     let mut step = || {
         let loss = precision.within(|| model.train_step(&params, &batch, &mut state, None, &mut tape, &mut gradients));

@@ -15,17 +15,17 @@ use crate::text::tokenizer::Tokenizer;
 
 /// T, the steps of a pass: longer than in training, because nothing is kept for a backward pass and larger products
 /// are faster.
-const SEGMENT: usize = 256;
+pub(crate) const SEGMENT: usize = 256;
 
 /// T of a stream that is read in columns, which are more rows.
-const COLUMN_SEGMENT: usize = 64;
+pub(crate) const COLUMN_SEGMENT: usize = 64;
 
 /// The most columns of a stream: whole tiles of every instruction set, and enough that the weights are read from cache or
 /// memory seldom.
-const COLUMNS: usize = 12;
+pub(crate) const COLUMNS: usize = 12;
 
 /// The fewest tokens of a column, several times as many as most models remember.
-const LEAST_COLUMN: usize = 2048;
+pub(crate) const LEAST_COLUMN: usize = 2048;
 
 /// The mean change of a segment's surprisals, in nats, from which on the rest changes nothing that is shown: of two layers
 /// of 512 on the Penn Treebank it was 0.19 for the first 64 tokens and halved with every 64, so that 500 tokens were read
@@ -78,6 +78,30 @@ pub struct Evaluation<'a> {
     surprisal: Vec<f32>,
     total: Loss,
     reading: Reading,
+}
+
+/// The surprisal of a place of a text where nothing is predicted, as at the beginning of the lines of windows.
+const NOTHING: f32 = f32::NEG_INFINITY;
+
+/// The surprisals of the predicted tokens of a text, in its order, whatever way it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surprisals {
+    /// In nats, by the places of the text.
+    by_place: Vec<f32>,
+    /// Their sum, as evaluation gives it.
+    total: Loss,
+}
+
+impl Surprisals {
+    /// The surprisal of every predicted token, in nats.
+    pub fn iter(&self) -> impl Iterator<Item = f32> {
+        self.by_place.iter().copied().filter(|&nats| nats != NOTHING)
+    }
+
+    /// The loss of all of them.
+    pub fn total(&self) -> Loss {
+        self.total
+    }
 }
 
 /// How the text is being read.
@@ -145,6 +169,12 @@ impl<'a> Evaluation<'a> {
         starts: Vec<usize>,
     ) -> Self {
         Self::of(model, params, Batches::of_starts(corpus, tokenizer, starts, SEGMENT), Reading::Once)
+    }
+
+    /// The same, with the places of the predicted tokens, [`Self::places`].
+    pub(crate) fn placed(mut self) -> Self {
+        self.batches = self.batches.placed();
+        self
     }
 
     /// The same, with the rank of each token.
@@ -230,6 +260,24 @@ impl<'a> Evaluation<'a> {
     pub fn predicted(&self) -> impl Iterator<Item = (u32, f32)> {
         let targets = self.batch.targets.iter().copied().filter(|&target| target != NO_TARGET);
         targets.zip(self.surprisal.iter().copied())
+    }
+
+    /// Where the predicted tokens of the last batch stand, if that was asked for.
+    pub(crate) fn places(&self) -> impl Iterator<Item = usize> {
+        let pairs = self.batch.targets.iter().zip(&self.batch.places);
+        pairs.filter(|(target, _)| **target != NO_TARGET).map(|(_, &place)| place)
+    }
+
+    /// Evaluates what is left of the text and gives every surprisal; `each` is told the loss so far. `places`: those of the text,
+    /// [`Batches::places`].
+    pub(crate) fn surprisals(self, places: usize, each: &mut dyn FnMut(Loss)) -> Surprisals {
+        let (mut pass, mut by_place) = (self.placed(), vec![NOTHING; places]);
+        while pass.advance() {
+            // What is read again replaces what was there.
+            pass.places().zip(&pass.surprisal).for_each(|(place, &nats)| by_place[place] = nats);
+            each(pass.total);
+        }
+        Surprisals { by_place, total: pass.total }
     }
 
     /// The ranks of the predicted tokens of the last batch, 1 for the likeliest, if they were asked for.

@@ -21,6 +21,7 @@
 //! | [`mod@train`] | one training step, the loop, [`Trainer`], its events; the rate finder |
 //! | [`plan`] | a model and its settings for a text, a time and a machine: [`Plan`] |
 //! | [`evaluate`], [`score`], [`generate`] | a trained model at work: its loss on a text, on each of its parts, [`Generator`] |
+//! | [`ensemble`] | several models as one, [`Ensemble`]: the mean of their probabilities |
 //! | [`report`] | pages: a run while it trains and after, several runs over one another |
 //! | [`inspect`] | the inside of a model: states, cause and effect, what units follow |
 //! | [`lab`] | the experiment that the project grew from |
@@ -59,6 +60,7 @@ pub mod bench;
 pub mod cell;
 mod coder;
 pub mod data;
+pub mod ensemble;
 pub mod evaluate;
 pub mod forecast;
 pub mod formats;
@@ -83,6 +85,7 @@ mod setting;
 pub mod text;
 pub mod train;
 
+pub use ensemble::Ensemble;
 pub use generate::Generator;
 pub use lstm_kernels::{Start, after_fork, check_isa, isa, set_threads, threads, with_threads};
 pub use model::{LanguageModel, LanguageModelConfig};

@@ -1,13 +1,15 @@
 //! How surprising each token of a text is to a trained model, line by line.
 
-use crate::evaluate::Evaluation;
+use crate::ensemble::{Ensemble, Mean};
+use crate::evaluate::{Evaluation, SEGMENT};
 use crate::free_memory::{free_memory, size};
 use crate::model::Loss;
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
-use crate::text::batch::Batching;
+use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
 use crate::text::source::Source;
+use crate::text::tokenizer::Tokenizer;
 
 /// How the lines of a text follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,30 +99,103 @@ pub fn score<E: From<TextError>>(
     watch: &mut dyn FnMut(Loss),
     line: &mut dyn FnMut(&ScoredLine) -> Result<(), E>,
 ) -> Result<Loss, E> {
+    let (tokenizer, batching, corpus) = (&run.tokenizer, run.config.batching, &text.corpus);
+    let (model, params) = (&run.model, &run.params);
+    let pass = |starts: Option<Vec<usize>>| {
+        let evaluation = match starts {
+            Some(starts) => Evaluation::of_lines(model, params, tokenizer, corpus, starts),
+            None => Evaluation::in_order(model, params, tokenizer, corpus, batching)?,
+        };
+        Ok(Pass::One(Box::new(evaluation.ranked())))
+    };
+    score_by(tokenizer, batching, text, lines, pass, watch, line)
+}
+
+/// The same with several models, by the mean of their probabilities.
+///
+/// # Errors
+/// As for [`score`].
+pub fn score_mean<E: From<TextError>>(
+    ensemble: &Ensemble,
+    text: &Text,
+    lines: Lines,
+    watch: &mut dyn FnMut(Loss),
+    line: &mut dyn FnMut(&ScoredLine) -> Result<(), E>,
+) -> Result<Loss, E> {
+    let LoadedRun { tokenizer, config, .. } = ensemble.first();
+    let (batching, corpus) = (config.batching, &text.corpus);
+    let pass = |starts: Option<Vec<usize>>| {
+        let batches = match starts {
+            Some(starts) => Batches::of_starts(corpus, tokenizer, starts, SEGMENT),
+            None => Batches::evaluation(corpus, tokenizer, batching, 1, SEGMENT)?,
+        };
+        Ok(Pass::Mean(Box::new(Mean::new(ensemble.refs(None), batches))))
+    };
+    score_by(tokenizer, batching, text, lines, pass, watch, line)
+}
+
+/// A pass over a text in its order.
+enum Pass<'a> {
+    One(Box<Evaluation<'a>>),
+    Mean(Box<Mean<'a>>),
+}
+
+impl Pass<'_> {
+    fn advance(&mut self) -> bool {
+        match self {
+            Self::One(evaluation) => evaluation.advance(),
+            Self::Mean(mean) => mean.advance(),
+        }
+    }
+
+    fn total(&self) -> Loss {
+        match self {
+            Self::One(evaluation) => evaluation.total(),
+            Self::Mean(mean) => mean.total(),
+        }
+    }
+
+    /// The predicted tokens of the last batch, each with its surprisal in nats and its rank.
+    fn tokens(&self) -> Vec<(u32, f32, u32)> {
+        match self {
+            Self::One(evaluation) => {
+                let tokens = evaluation.predicted().zip(evaluation.ranks());
+                tokens.map(|((id, nats), &rank)| (id, nats, rank)).collect()
+            }
+            Self::Mean(mean) => {
+                let rank = |id: u32, all: &[f32]| all.iter().filter(|p| **p > all[id as usize]).count() as u32 + 1;
+                mean.predicted().map(|(id, nats, all)| (id, nats, rank(id, all))).collect()
+            }
+        }
+    }
+}
+
+/// Scores a text by the pass that `pass` makes of the tokens at which lines begin, where each is read from a fresh state.
+fn score_by<'a, E: From<TextError>>(
+    tokenizer: &Tokenizer,
+    batching: Batching,
+    text: &Text,
+    lines: Lines,
+    pass: impl FnOnce(Option<Vec<usize>>) -> Result<Pass<'a>, TextError>,
+    watch: &mut dyn FnMut(Loss),
+    line: &mut dyn FnMut(&ScoredLine) -> Result<(), E>,
+) -> Result<Loss, E> {
     let Text { corpus, unknown } = text;
-    let (tokenizer, batching) = (&run.tokenizer, run.config.batching);
     let is_unknown_end = |at: usize| {
         let found = unknown.binary_search_by_key(&at, |(place, _)| *place);
         found.is_ok_and(|found| unknown[found].1.ends_with('\n'))
     };
     let ends = |at: usize| tokenizer.ends_line(corpus.ids.get(at)) || is_unknown_end(at);
     check_memory(corpus, free_memory(), ends)?;
-    let evaluation = match (batching, lines) {
-        (Batching::Stream, Lines::Alone) => {
-            let starts = (1..corpus.ids.len()).filter(|&at| ends(at - 1));
-            Evaluation::of_lines(&run.model, &run.params, tokenizer, corpus, starts.collect())
-        }
-        // Windows and lines begin afresh as they are.
-        _ => Evaluation::in_order(&run.model, &run.params, tokenizer, corpus, batching)?,
-    };
-    let mut evaluation = evaluation.ranked();
+    // Windows and lines begin afresh as they are.
+    let is_alone = (batching, lines) == (Batching::Stream, Lines::Alone);
+    let mut pass = pass(is_alone.then(|| (1..corpus.ids.len()).filter(|&at| ends(at - 1)).collect()))?;
     let mut places = places(corpus, batching);
     let mut scored = ScoredLine { number: 1, ..ScoredLine::default() };
-    while evaluation.advance() {
-        watch(evaluation.total());
-        let tokens = evaluation.predicted().zip(evaluation.ranks());
+    while pass.advance() {
+        watch(pass.total());
         // In this order no place is taken that has no token.
-        for (((id, nats), &rank), at) in tokens.zip(&mut places) {
+        for ((id, nats, rank), at) in pass.tokens().into_iter().zip(&mut places) {
             let found = at.and_then(|at| unknown.binary_search_by_key(&at, |(place, _)| *place).ok());
             let word = found.map(|found| unknown[found].1.clone());
             let spelling = word.as_ref().map(|word| tokenizer.spelling().map(|spelling| spelling.nats(word)));
@@ -135,7 +210,7 @@ pub fn score<E: From<TextError>>(
     if !scored.tokens.is_empty() {
         line(&scored)?;
     }
-    Ok(evaluation.total())
+    Ok(pass.total())
 }
 
 /// Refuses a text with a line whose scores do not fit the memory, of which `free` bytes are free: a line is handed on as one.

@@ -81,7 +81,7 @@ fn nothing_is_allocated_after_the_first_steps() {
             targets: (0..(steps * rows) as u32).map(|i| (i * 11 + first) % 2_000).collect(),
             lengths: None,
             fresh: false,
-            restarts: Vec::new(),
+            ..Batch::default()
         };
         let batches: Vec<Batch> = (0..3).map(|first| batch(first * 500)).collect();
         let (mut state, mut tape, mut gradients) = (model.state(rows), model.tape(), model.gradients());

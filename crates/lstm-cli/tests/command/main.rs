@@ -11,6 +11,8 @@ mod curves;
 /// Getting corpora from a server on this machine.
 #[cfg(feature = "download")]
 mod data;
+/// Several models as one, and students of some.
+mod ensemble;
 /// Going on from a trained model on another text.
 mod fine_tuning;
 /// Forecasts: trained, made, measured, and tables that are refused.

@@ -1,10 +1,12 @@
 //! Beam search: the likeliest text that looking at a few at a time finds.
 
 use super::reading::{Readers, Rules};
+use crate::ensemble::{Ensemble, MemberRef};
 use crate::free_memory::{check_memory, sum, times};
 use crate::model::LanguageModel;
 use crate::nn::config::{ConfigError, at_least_one};
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 
 /// A text that was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,16 +34,35 @@ impl<'a> Beam<'a> {
     /// # Errors
     /// A width of 0, or every token banned.
     pub fn new(model: &'a LanguageModel, params: &'a Params, rules: Rules, width: usize) -> Result<Self, ConfigError> {
+        let weights = rules.weights;
+        Self::of_members(&[MemberRef { model, params, weights, share: 1.0 }], rules, width)
+    }
+
+    /// The same with several models, by the mean of their probabilities. `weights`: how those that every token reads are kept; `None`
+    /// for each model's own way.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_ensemble(
+        ensemble: &'a Ensemble,
+        weights: Option<Weights>,
+        rules: Rules,
+        width: usize,
+    ) -> Result<Self, ConfigError> {
+        Self::of_members(&ensemble.refs(weights), rules, width)
+    }
+
+    fn of_members(members: &[MemberRef<'a>], rules: Rules, width: usize) -> Result<Self, ConfigError> {
         at_least_one("beam", width)?;
-        let vocabulary = model.config().vocabulary;
+        let vocabulary = members.first().map_or(0, |member| member.model.config().vocabulary);
         rules.first_allowed(vocabulary)?;
         // Of every text that is looked at: its states, the scores of what comes next, and each of them as a candidate.
-        let state = model.state(1);
+        let states = members.iter().map(|member| member.model.state(1)).map(|state| state.h.len() + state.c.len());
         let values = times(&[vocabulary, size_of::<f32>() + size_of::<Candidate>()]);
-        let bytes = times(&[state.h.len() + state.c.len(), 2 * size_of::<f32>()]);
+        let bytes = times(&[states.sum(), 2 * size_of::<f32>()]);
         let beam = sum([values, bytes]).saturating_mul(width as u128);
         check_memory(|| format!("a beam of {width} texts over {vocabulary} tokens"), beam, "`beam`")?;
-        Ok(Self { readers: Readers::new(model, params, rules, 1)?, width, vocabulary })
+        Ok(Self { readers: Readers::of_members(members, rules, 1)?, width, vocabulary })
     }
 
     /// Reads a token of the prompt.

@@ -1,9 +1,11 @@
-//! Rows of text that a model reads side by side, token by token, and its scores of what comes next in each.
+//! Rows of text that a model, or several as one, reads side by side, token by token, and the scores of what comes next in each.
+
+use lstm_kernels::log_sum_exp;
 
 use super::documents::{DocumentEnds, End, Place};
-use crate::model::{LanguageModel, TokenStream};
+use crate::ensemble::MemberRef;
+use crate::model::TokenStream;
 use crate::nn::config::ConfigError;
-use crate::nn::params::Params;
 use crate::nn::precision::Weights;
 use crate::run::config::RunConfig;
 use crate::run::saved::LoadedRun;
@@ -100,13 +102,14 @@ pub(super) struct Fed {
     pub(super) afresh: bool,
 }
 
-/// Rows that a model reads.
+/// Rows that a model reads, or several, of whose probabilities the mean counts.
 #[derive(Debug)]
 pub(super) struct Readers<'a> {
     rules: Rules,
     /// Whether each token may be written: `[V]`.
     allowed: Vec<bool>,
-    stream: TokenStream<'a>,
+    /// Of every model, with its share in the mean.
+    streams: Vec<(TokenStream<'a>, f64)>,
     /// Where each row is in its document, if there are documents.
     places: Vec<Place>,
     /// With a window: what each row has read, at most that many tokens.
@@ -120,17 +123,29 @@ impl<'a> Readers<'a> {
     ///
     /// # Errors
     /// A model that cannot be run token by token.
+    #[cfg(test)]
     pub(super) fn new(
-        model: &'a LanguageModel,
-        params: &'a Params,
+        model: &'a crate::model::LanguageModel,
+        params: &'a crate::nn::params::Params,
         rules: Rules,
         rows: usize,
     ) -> Result<Self, ConfigError> {
+        let weights = rules.weights;
+        Self::of_members(&[MemberRef { model, params, weights, share: 1.0 }], rules, rows)
+    }
+
+    /// The same of models of one vocabulary.
+    ///
+    /// # Errors
+    /// A model that cannot be run token by token.
+    pub(super) fn of_members(members: &[MemberRef<'a>], rules: Rules, rows: usize) -> Result<Self, ConfigError> {
         let start = vec![rules.start; rows];
         let windows = vec![Vec::new(); rows];
-        let allowed = rules.allowed(model.config().vocabulary);
-        let (stream, places) = (model.stream_with(params, rows, rules.weights)?, vec![Place::default(); rows]);
-        let mut readers = Self { rules, allowed, stream, places, windows, scores: Vec::new() };
+        let allowed = rules.allowed(members.first().map_or(0, |member| member.model.config().vocabulary));
+        let stream = |of: &MemberRef<'a>| Ok((of.model.stream_with(of.params, rows, of.weights)?, of.share));
+        let streams = members.iter().map(stream).collect::<Result<_, ConfigError>>()?;
+        let mut readers =
+            Self { rules, allowed, streams, places: vec![Place::default(); rows], windows, scores: Vec::new() };
         readers.read(&start);
         Ok(readers)
     }
@@ -147,7 +162,7 @@ impl<'a> Readers<'a> {
             let fed = self.rules.feed(&mut self.places[row], *token);
             *token = fed.token;
             if fed.afresh {
-                self.stream.streams_mut().reset(row);
+                self.reset(row);
             }
         }
         let Some(n) = self.rules.window else { return self.advance(&tokens) };
@@ -161,7 +176,7 @@ impl<'a> Readers<'a> {
     pub(super) fn scores(&mut self) -> &[f32] {
         if self.rules.window.is_some() {
             // Every row has read as many tokens, so their windows are equally long.
-            (0..self.windows.len()).for_each(|row| self.stream.streams_mut().reset(row));
+            (0..self.windows.len()).for_each(|row| self.reset(row));
             for step in 0..self.windows[0].len() {
                 let tokens: Vec<u32> = self.windows.iter().map(|window| window[step]).collect();
                 self.advance(&tokens);
@@ -172,19 +187,39 @@ impl<'a> Readers<'a> {
 
     /// Row i becomes what row `rows[i]` was; there are then `rows.len()` of them.
     pub(super) fn keep(&mut self, rows: &[usize]) {
-        let mut stream = self.stream.with_batch(rows.len());
-        for (row, &from) in rows.iter().enumerate() {
-            stream.streams_mut().copy_state(row, self.stream.streams(), from);
+        for (stream, _) in &mut self.streams {
+            let mut kept = stream.with_batch(rows.len());
+            for (row, &from) in rows.iter().enumerate() {
+                kept.streams_mut().copy_state(row, stream.streams(), from);
+            }
+            *stream = kept;
         }
-        self.stream = stream;
         self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
         self.places = rows.iter().map(|&row| self.places[row].clone()).collect();
     }
 
+    fn reset(&mut self, row: usize) {
+        self.streams.iter_mut().for_each(|(stream, _)| stream.streams_mut().reset(row));
+    }
+
     fn advance(&mut self, tokens: &[u32]) {
-        let scores = self.stream.step(tokens);
-        self.scores.clear();
-        self.scores.extend_from_slice(scores);
+        let Self { streams, scores, allowed, .. } = self;
+        scores.clear();
+        if let [(stream, _)] = &mut streams[..] {
+            scores.extend_from_slice(stream.step(tokens));
+            return;
+        }
+        let vocabulary = allowed.len();
+        scores.resize(tokens.len() * vocabulary, 0.0);
+        for (stream, share) in streams {
+            let logits = stream.step(tokens).chunks_exact(vocabulary);
+            for (mean, logits) in scores.chunks_exact_mut(vocabulary).zip(logits) {
+                let sum = log_sum_exp(logits, 1.0);
+                let p = |logit: f32| (*share * (f64::from(logit) - sum).exp()) as f32;
+                mean.iter_mut().zip(logits).for_each(|(mean, &logit)| *mean += p(logit));
+            }
+        }
+        scores.iter_mut().for_each(|p| *p = p.ln());
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::chooser::{Chooser, Scratch};
 use super::reading::{Readers, Rules};
+use crate::ensemble::{Ensemble, MemberRef};
 use crate::model::LanguageModel;
 use crate::nn::config::ConfigError;
 use crate::nn::params::Params;
+use crate::nn::precision::Weights;
 
 /// How the next token is chosen from its scores. What is set is applied in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,12 +88,39 @@ impl<'a> Generator<'a> {
         seed: u64,
         sample: u64,
     ) -> Result<Self, ConfigError> {
+        let weights = rules.weights;
+        Self::of_members(&[MemberRef { model, params, weights, share: 1.0 }], rules, sampling, seed, sample)
+    }
+
+    /// The same of several models, by the mean of their probabilities. `weights`: how those that every token reads are kept; `None`
+    /// for each model's own way.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_ensemble(
+        ensemble: &'a Ensemble,
+        weights: Option<Weights>,
+        rules: Rules,
+        sampling: Sampling,
+        seed: u64,
+        sample: u64,
+    ) -> Result<Self, ConfigError> {
+        Self::of_members(&ensemble.refs(weights), rules, sampling, seed, sample)
+    }
+
+    fn of_members(
+        members: &[MemberRef<'a>],
+        rules: Rules,
+        sampling: Sampling,
+        seed: u64,
+        sample: u64,
+    ) -> Result<Self, ConfigError> {
         sampling.validate()?;
-        let vocabulary = model.config().vocabulary;
+        let vocabulary = members.first().map_or(0, |member| member.model.config().vocabulary);
         let fallback = rules.first_allowed(vocabulary)?;
         let chooser = Chooser::new(sampling, vocabulary, fallback, seed, sample);
         let banned = rules.banned.clone();
-        let readers = Readers::new(model, params, rules, 1)?;
+        let readers = Readers::of_members(members, rules, 1)?;
         Ok(Self { readers, chooser, banned, scratch: Scratch::default(), last: None })
     }
 

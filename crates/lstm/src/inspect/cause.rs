@@ -160,15 +160,7 @@ fn cells(
 fn at_end(steps: usize, rows: usize, target: u32) -> Batch {
     let mut targets = vec![NO_TARGET; steps * rows];
     targets[(steps - 1) * rows..].fill(target);
-    Batch {
-        steps,
-        batch: rows,
-        tokens: vec![0; steps * rows],
-        targets,
-        lengths: None,
-        fresh: true,
-        restarts: Vec::new(),
-    }
+    Batch { steps, batch: rows, tokens: vec![0; steps * rows], targets, lengths: None, fresh: true, ..Batch::default() }
 }
 
 /// The integrated gradients of the log-probability of `target` after `embedded: [T, E]`, from embeddings of zeros: of each token, and by

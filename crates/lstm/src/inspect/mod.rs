@@ -145,7 +145,7 @@ pub(crate) fn start(run: &LoadedRun) -> u32 {
 pub(crate) fn row(start: u32, ids: &[u32]) -> Batch {
     let tokens: Vec<u32> = std::iter::once(start).chain(ids.iter().copied()).collect();
     let targets = ids.iter().copied().chain([NO_TARGET]).collect();
-    Batch { steps: tokens.len(), batch: 1, tokens, targets, lengths: None, fresh: true, restarts: Vec::new() }
+    Batch { steps: tokens.len(), batch: 1, tokens, targets, lengths: None, fresh: true, ..Batch::default() }
 }
 
 impl Inspection {

@@ -14,7 +14,7 @@ use crate::model::config::LanguageModelConfig;
 use crate::model::embedding::{Embedding, EmbeddingTape};
 use crate::model::loss::Loss;
 use crate::model::penalty;
-use crate::model::readout::{Readout, ReadoutTape, Sampler};
+use crate::model::readout::{Lesson, Readout, ReadoutTape, Sampler};
 use crate::nn::config::{ConfigError, Init, at_least_one};
 use crate::nn::dropout::{Dropout, Masks};
 use crate::nn::gradients::Gradients;
@@ -316,6 +316,12 @@ impl LanguageTape {
     /// Lets training steps score the tokens that `sampler` draws, or all. A step without masks scores all.
     pub fn sample(&mut self, sampler: Option<&Arc<Sampler>>) {
         self.readout.sample(sampler);
+    }
+
+    /// What teachers say of the positions that the next training step predicts, in their order; `None` for nothing. It has to be said anew
+    /// for every step, and is for steps that score every token by one softmax, none of them smoothed.
+    pub fn lesson(&mut self) -> &mut Option<Lesson> {
+        &mut self.readout.softmax.lesson
     }
 
     /// Whether training steps score the tokens that a sampler draws.

@@ -11,5 +11,5 @@ mod token_stream;
 pub use config::*;
 pub use language_model::*;
 pub use loss::Loss;
-pub use readout::Sampler;
+pub use readout::{Lesson, Sampler, TOP};
 pub use token_stream::TokenStream;

@@ -160,8 +160,8 @@ impl Facts {
                 ..config.clone()
             };
             let mut config = overlay(config).or_else(|_| overlay(plain))?;
-            if config.model.penalties.label_smoothing > 0.0 {
-                // It raises the score of every token.
+            if config.model.penalties.label_smoothing > 0.0 || !config.teaching.is_none() {
+                // One raises the score of every token, the other speaks of every token.
                 config.candidates = None;
             }
             Ok(config)

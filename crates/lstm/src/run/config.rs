@@ -12,6 +12,7 @@ use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
+use crate::run::teaching::Teaching;
 use crate::run::training::Training;
 use crate::text::batch::Batching;
 use crate::text::documents::{Documents, LineEnds, Reading};
@@ -58,6 +59,9 @@ pub struct RunConfig {
     /// The trained model that it goes on from, if there is one, and what is trained how.
     #[serde(default)]
     pub fine_tuning: FineTuning,
+    /// The trained models that it learns from beside its text, if there are any.
+    #[serde(default, skip_serializing_if = "Teaching::is_none")]
+    pub teaching: Teaching,
 }
 
 /// The training steps that a run of the default preset takes at least, in up to [`MOST_EPOCHS`] epochs.
@@ -129,6 +133,7 @@ impl RunConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.training.validate()?;
         self.fine_tuning.validate(&self.model)?;
+        self.teaching.validate(&self.model, self.candidates)?;
         at_least_one("segment", self.segment)?;
         if self.variable_segment && self.batching != Batching::Stream {
             return Err(ConfigError::Conflict(format!(
@@ -208,7 +213,8 @@ impl Settings for RunConfig {
     fn without_places(&self) -> Self {
         let data = DataConfig { train: None, valid: None, test: None, tokenizer: None, ..self.data.clone() };
         let fine_tuning = FineTuning { from: None, ..self.fine_tuning.clone() };
-        Self { data, fine_tuning, ..self.clone() }
+        let teaching = Teaching { models: Vec::new(), ..self.teaching.clone() };
+        Self { data, fine_tuning, teaching, ..self.clone() }
     }
 
     fn stored_in(&self, folder: &RunFolder) -> Self {

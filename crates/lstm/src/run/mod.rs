@@ -13,6 +13,7 @@ pub mod saved;
 pub mod settings;
 pub mod summary;
 pub mod task_kind;
+pub mod teaching;
 pub mod training;
 
 pub use task_kind::TaskKind;

@@ -11,6 +11,7 @@ use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::fine_tuning::FineTuning;
+use crate::run::teaching::Teaching;
 use crate::run::training::{Training, Wire};
 use crate::text::batch::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
@@ -91,6 +92,7 @@ impl Preset {
             model: model(200, 200, 2, 0.0),
             data: DataConfig::default(),
             fine_tuning: FineTuning::default(),
+            teaching: Teaching::default(),
         };
         let adam = |rate, decay, decay_after| (OptimizerKind::Adam, Schedule::step(rate, decay, decay_after));
         let init = |scheme, forget_bias| Init { scheme, forget_bias };

@@ -87,6 +87,8 @@ pub struct Batch {
     pub fresh: bool,
     /// The rows whose states start from zero where not all do: a document begins in them.
     pub restarts: Vec<usize>,
+    /// Where in the text each target stands, whatever the batches are: `[T, B]`, see [`Batches::placed`]; else empty.
+    pub places: Vec<usize>,
 }
 
 impl Batch {
@@ -97,6 +99,9 @@ impl Batch {
             let (from, to) = (step * self.batch + rows.start, step * rows.len());
             part.tokens[to..to + rows.len()].copy_from_slice(&self.tokens[from..from + rows.len()]);
             part.targets[to..to + rows.len()].copy_from_slice(&self.targets[from..from + rows.len()]);
+            if !self.places.is_empty() {
+                part.places.extend_from_slice(&self.places[from..from + rows.len()]);
+            }
         }
         part.lengths = self.lengths.as_ref().map(|lengths| lengths[rows.clone()].to_vec());
         part.fresh = self.fresh;
@@ -112,6 +117,16 @@ impl Batch {
         self.targets.resize(steps * batch, NO_TARGET);
         self.lengths = None;
         self.restarts.clear();
+        self.places.clear();
+    }
+
+    /// Sets a target, and where it stands if that is asked for.
+    fn set(&mut self, at: usize, target: u32, place: Option<usize>) {
+        self.targets[at] = target;
+        if let Some(place) = place {
+            self.places.resize(self.targets.len(), usize::MAX);
+            self.places[at] = place;
+        }
     }
 }
 
@@ -125,6 +140,8 @@ pub struct Batches<'a> {
     predicted: usize,
     /// The token that each column of a stream begins with; empty where all begin with their first.
     rotation: Vec<usize>,
+    /// Whether batches say where their targets stand.
+    is_placed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -200,7 +217,7 @@ impl<'a> Batches<'a> {
     }
 
     fn planned(corpus: &'a Corpus, tokenizer: &'a Tokenizer, plan: Plan, batch: usize, predicted: usize) -> Self {
-        Self { corpus, tokenizer, plan, batch, predicted, rotation: Vec::new() }
+        Self { corpus, tokenizer, plan, batch, predicted, rotation: Vec::new(), is_placed: false }
     }
 
     /// Lets the segments of a stream vary in length (Merity 2017), so that not the same places are always cut: normal
@@ -236,6 +253,23 @@ impl<'a> Batches<'a> {
             self.rotation = (0..self.batch).map(|_| rng.below(column)).collect();
         }
         self
+    }
+
+    /// Lets every batch say where in the text its targets stand ([`Batch::places`]): below [`Self::places`], and the same in every way
+    /// to cut a text of the same batching.
+    pub(crate) fn placed(mut self) -> Self {
+        self.is_placed = true;
+        self
+    }
+
+    /// The places of a text: those of its tokens, and behind each line of windows or lines one of its end.
+    pub(crate) fn places(corpus: &Corpus, batching: Batching) -> usize {
+        corpus.ids.len() + if batching == Batching::Stream { 0 } else { corpus.line_starts.len() }
+    }
+
+    /// The place of a target, if that is asked for.
+    fn place(&self, at: usize) -> Option<usize> {
+        self.is_placed.then_some(at)
     }
 
     /// Every token of a text predicted once: a stream in `batch` columns, of which the next goes on where one ends,
@@ -397,7 +431,8 @@ impl<'a> Batches<'a> {
                             out.tokens[t * self.batch + row] = self.marked(line as usize, at);
                         }
                     }
-                    out.targets[(n - 1) * self.batch + row] = self.marked(line as usize, target);
+                    let place = self.place(self.corpus.line(line as usize).start + line as usize + target - 1);
+                    out.set((n - 1) * self.batch + row, self.marked(line as usize, target), place);
                 }
             }
             Plan::Lines { order, passes, segment } => {
@@ -413,7 +448,8 @@ impl<'a> Batches<'a> {
                     lengths[row] = left(line);
                     for t in 0..lengths[row] {
                         out.tokens[t * self.batch + row] = self.marked(line as usize, start + t);
-                        out.targets[t * self.batch + row] = self.marked(line as usize, start + t + 1);
+                        let place = self.place(self.corpus.line(line as usize).start + line as usize + start + t);
+                        out.set(t * self.batch + row, self.marked(line as usize, start + t + 1), place);
                     }
                 }
                 out.lengths = Some(lengths);
@@ -443,7 +479,7 @@ impl<'a> Batches<'a> {
             for (t, position) in piece.enumerate() {
                 let before = position.checked_sub(1).filter(|_| !begins || t > 0);
                 out.tokens[t * self.batch + row] = before.map_or(self.tokenizer.start(), |at| corpus.ids.get(at));
-                out.targets[t * self.batch + row] = corpus.ids.get(position);
+                out.set(t * self.batch + row, corpus.ids.get(position), self.place(position));
             }
         }
         out.lengths = lengths.iter().any(|&length| length < steps).then_some(lengths);
@@ -464,7 +500,7 @@ impl<'a> Batches<'a> {
                 let position = first + if place < column { place } else { place - column };
                 let before = position.checked_sub(1).map_or(self.tokenizer.start(), |at| ids.get(at));
                 out.tokens[t * self.batch + row] = before;
-                out.targets[t * self.batch + row] = ids.get(position);
+                out.set(t * self.batch + row, ids.get(position), self.place(position));
             }
         }
     }

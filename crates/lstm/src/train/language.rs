@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::data::{Data, batches, sampler};
 use super::gates::{LayerGates, measure};
 use super::task::{self, Part, Task};
+use super::teachers::Teachers;
 use crate::evaluate::Evaluation;
 use crate::formats::FormatError;
 use crate::generate::{Generator, Rules, Sampling};
@@ -41,6 +42,8 @@ pub struct Language<D = Data> {
     sampler: Option<Arc<Sampler>>,
     /// The parameters that it starts with, if those are of a trained model.
     start: Option<Params>,
+    /// What trained models say of the training text, if some teach.
+    teachers: Option<Teachers>,
     /// The checksum of the whole `tokenizer.json`.
     tokenizer_file: String,
 }
@@ -54,12 +57,17 @@ impl<D: Borrow<Data>> Language<D> {
         let model = LanguageModel::new(config.model.clone())?;
         let sampler = sampler(&config, data.borrow());
         let start = data.borrow().inherited.as_ref().map(|inherited| inherited.params(&model)).transpose()?;
-        Ok(Self { config, model, data, sampler, start, tokenizer_file: String::new() })
+        Ok(Self { config, model, data, sampler, start, teachers: None, tokenizer_file: String::new() })
     }
 
     /// The same with the checksum of its tokenizer's file.
     pub(crate) fn with_tokenizer_file(self, tokenizer_file: String) -> Self {
         Self { tokenizer_file, ..self }
+    }
+
+    /// The same with teachers.
+    pub(crate) fn taught(self, teachers: Option<Teachers>) -> Self {
+        Self { teachers, ..self }
     }
 
     /// The model.
@@ -140,6 +148,9 @@ impl<D: Borrow<Data>> Task for Language<D> {
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
+        if let Some(teachers) = &self.teachers {
+            teachers.teach(batch, tape);
+        }
         self.model.train_step(params, batch, state, Some(masks), tape, gradients)
     }
 
@@ -182,7 +193,8 @@ impl<D: Borrow<Data>> Task for Language<D> {
     }
 
     fn batches(&self, epoch: usize) -> Result<Batches<'_>, TrainError> {
-        Ok(batches(&self.config, self.data(), epoch)?)
+        let batches = batches(&self.config, self.data(), epoch)?;
+        Ok(if self.teachers.is_some() { batches.placed() } else { batches })
     }
 
     fn positions(&self, part: Part) -> Option<usize> {

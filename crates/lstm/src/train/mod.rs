@@ -13,5 +13,6 @@ pub mod rate_finder;
 pub mod shards;
 pub(crate) mod step;
 pub mod task;
+pub(crate) mod teachers;
 pub(crate) mod texts;
 pub mod trainer;

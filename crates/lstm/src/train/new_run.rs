@@ -62,6 +62,17 @@ impl NewRun {
         self
     }
 
+    /// Learns from trained models too, run folders or model files of the same tokens: `weight` of what is learned is the mean of what they
+    /// say. Every step then scores the whole vocabulary.
+    pub fn teach<P: AsRef<Path>>(self, models: impl IntoIterator<Item = P>, weight: f32) -> Self {
+        let absolute = |path: P| std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().to_owned());
+        let models: Vec<PathBuf> = models.into_iter().map(absolute).collect();
+        self.with(move |config| {
+            (config.teaching.models, config.teaching.weight) = (models.clone(), weight);
+            config.candidates = None;
+        })
+    }
+
     /// Replaces a run that has the folder.
     pub fn replace(mut self) -> Self {
         self.existing = Existing::Replace;

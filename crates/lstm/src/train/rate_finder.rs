@@ -7,6 +7,7 @@ use super::data::Data;
 use super::language::Language;
 use super::step::TrainStep;
 use super::task::{Batches as _, Task};
+use super::teachers::Teachers;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
@@ -57,7 +58,8 @@ impl RateFinder {
     pub fn run(mut config: RunConfig, data: &Data, stop: Option<&AtomicBool>) -> Result<Option<Self>, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
-        let task = Language::new(config, data)?;
+        let teachers = Teachers::read(&mut config, data)?;
+        let task = Language::new(config, data)?.taught(teachers);
         check_effect(task.settings())?;
         check_memory(task.settings(), data, task.model())?;
         check_accumulation(&task)?;

@@ -192,7 +192,7 @@ fn batch(tokens: &[u32], start: usize, steps: usize, batch: usize) -> Batch {
         targets: rows(start + 1),
         lengths: None,
         fresh: false,
-        restarts: Vec::new(),
+        ..Batch::default()
     }
 }
 

@@ -26,5 +26,7 @@ mod reference;
 mod second_model;
 /// Models over sequences.
 mod sequences;
+/// Students and their teachers.
+mod teaching;
 /// Whole runs: learning, resuming, refusing.
 mod training;

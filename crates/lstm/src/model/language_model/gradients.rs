@@ -2,6 +2,7 @@
 
 use super::tests::{batch, config};
 use super::*;
+use crate::model::Lesson;
 use crate::model::penalty::Penalties;
 use crate::nn::config::{CellOptions, InitScheme, LstmConfig, Readout, Wiring, Zoneout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
@@ -37,7 +38,28 @@ fn objective(model: &LanguageModel, params: &Params, tape: &LanguageTape, batch:
         let mean = logits.iter().sum::<f64>() / logits.len() as f64;
         total += f64::from(label_smoothing) * (logits[target as usize] - mean) / loss.tokens as f64;
     }
+    if let Some(lesson) = &tape.readout.softmax.lesson {
+        total = taught(lesson, &read, (&weight, &bias), loss, total);
+    }
     total
+}
+
+/// The objective `total` of a step with this mean loss, of which the teachers' share is what they say.
+fn taught(lesson: &Lesson, read: &[f64], (weight, bias): (&[f64], &[f64]), loss: Loss, total: f64) -> f64 {
+    let (alpha, top, width) = (f64::from(lesson.weight()), lesson.top(), weight.len() / bias.len());
+    let mut said = 0.0;
+    for (row, at) in read.chunks(width).zip(0..) {
+        let dot = |w: &[f64]| w.iter().zip(row).map(|(a, b)| a * b).sum::<f64>();
+        let scores: Vec<f64> = weight.chunks(width).zip(bias).map(|(w, b)| (dot(w) + b).exp()).collect();
+        let (ids, shares) = lesson.row(at);
+        let whole: f64 = scores.iter().sum();
+        let named: f64 = ids.iter().map(|&id| scores[id as usize]).sum();
+        let left = 1.0 - shares.iter().map(|q| f64::from(*q)).sum::<f64>();
+        said -= ids.iter().zip(shares).map(|(&id, q)| f64::from(*q) * (scores[id as usize] / whole).ln()).sum::<f64>();
+        said -= left * ((whole - named) / whole).ln();
+        assert_eq!(ids.len(), top);
+    }
+    total - alpha * loss.mean() + alpha * said / loss.tokens as f64
 }
 
 /// The whole gradient against central differences of what a training step descends.
@@ -47,11 +69,22 @@ fn assert_gradient(config: LanguageModelConfig, batch: &Batch) {
 
 /// The same of a step that scores what a sampler draws.
 fn assert_sampled_gradient(config: LanguageModelConfig, batch: &Batch, sampler: Option<&Arc<Sampler>>) {
+    assert_taught_gradient(config, batch, sampler, None);
+}
+
+/// The same of a step with a lesson.
+fn assert_taught_gradient(
+    config: LanguageModelConfig,
+    batch: &Batch,
+    sampler: Option<&Arc<Sampler>>,
+    lesson: Option<Lesson>,
+) {
     let masks = Some(Masks { seed: 2, step: 5, shard: 0 });
     let model = LanguageModel::new(config).unwrap();
     let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
     let mut tape = model.tape();
     tape.sample(sampler);
+    *tape.lesson() = lesson;
     let mut state = model.state(batch.batch);
     let mut gradients = model.gradients();
     // What was in the buffer must not matter.
@@ -211,6 +244,30 @@ fn the_gradient_holds_for_a_sampled_softmax() {
         let config = LanguageModelConfig { tied, lstm: LstmConfig { input: embedding, ..config().lstm }, ..config() };
         assert_sampled_gradient(config.clone(), &batch(4, 3, 7, false), Some(&sampler));
         assert_sampled_gradient(LanguageModelConfig { dropout, ..config }, &batch(2, 2, 7, true), Some(&sampler));
+    }
+}
+
+#[test]
+fn the_gradient_holds_with_teachers() {
+    let dropout = DropoutRates { kind: DropoutKind::Locked, ..DropoutRates::all(0.3) };
+    let penalties = Penalties { activation: 2.0, temporal: 3.0, label_smoothing: 0.0 };
+    let mut some = batch(4, 3, 7, false);
+    some.targets[..5].fill(NO_TARGET);
+    for (tied, top, weight) in [(false, 3, 0.5), (true, 1, 1.0), (false, 6, 0.2)] {
+        let lesson = |batch: &Batch| {
+            let mut lesson = Lesson::default();
+            lesson.begin(weight, top);
+            for row in batch.targets.iter().filter(|target| **target != NO_TARGET).zip(0u32..).map(|(_, row)| row) {
+                let ids: Vec<u32> = (0..top as u32).map(|k| (row + k) % 7).collect();
+                let shares: Vec<f32> = (0..top).map(|k| 0.4 / (1 << k) as f32).collect();
+                lesson.add(&ids, &shares);
+            }
+            Some(lesson)
+        };
+        let plain = LanguageModelConfig { tied, lstm: LstmConfig { input: 5, ..config().lstm }, ..config() };
+        let whole = batch(4, 3, 7, false);
+        assert_taught_gradient(plain.clone(), &whole, None, lesson(&whole));
+        assert_taught_gradient(LanguageModelConfig { dropout, penalties, ..plain }, &some, None, lesson(&some));
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn batch(steps: usize, batch: usize, vocabulary: usize, sparse: bool)
     if sparse {
         targets.iter_mut().step_by(3).for_each(|target| *target = NO_TARGET);
     }
-    Batch { steps, batch, tokens, targets, lengths: None, fresh: true, restarts: Vec::new() }
+    Batch { steps, batch, tokens, targets, lengths: None, fresh: true, ..Batch::default() }
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn state_is_carried_unless_the_batch_is_fresh() {
             targets: whole.targets[part].to_vec(),
             lengths: None,
             fresh: false,
-            restarts: Vec::new(),
+            ..Batch::default()
         };
         sum.add(model.evaluate(&params, &piece, &mut state, &mut tape, None));
     }

@@ -217,7 +217,7 @@ mod tests {
             targets: vec![5, 3],
             lengths: None,
             fresh: true,
-            restarts: Vec::new(),
+            ..Batch::default()
         }
     }
 

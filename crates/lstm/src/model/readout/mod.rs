@@ -1,9 +1,11 @@
 //! The readout: from the LSTM's outputs to the loss of the tokens that they predict, and back.
 //!
 //! The positions that have a target ([`positions`]) give their outputs, a projection of them, or the latent vectors of a
-//! mixture ([`mixture`]) to the softmax ([`softmax`]), in training perhaps of some candidates alone ([`candidates`]).
+//! mixture ([`mixture`]) to the softmax ([`softmax`]), in training perhaps of some candidates alone ([`candidates`]), or with
+//! what other models say of them ([`lesson`]).
 
 mod candidates;
+mod lesson;
 mod mixture;
 mod positions;
 mod softmax;
@@ -22,6 +24,7 @@ use crate::nn::params::{Layout, Params, Slot};
 use crate::text::batch::Batch;
 use candidates::Candidates;
 pub use candidates::Sampler;
+pub use lesson::{Lesson, TOP};
 pub(super) use mixture::mixed_logits;
 use mixture::{Head, HeadTape, Rows};
 use positions::{Positions, PositionsTape};

@@ -1,11 +1,12 @@
 //! The softmax over the vocabulary: logits, cross-entropy, and their gradient, slab by slab.
 
 use lstm_kernels::{
-    Aligned, Columns, Matrix, MatrixMut, ScoreGradient, Start, StepPlan, cross_entropy, product, product_with_bias,
-    smooth_targets,
+    Aligned, Columns, Matrix, MatrixMut, ScoreGradient, Start, StepPlan, column_sums, cross_entropy, product,
+    product_with_bias, smooth_targets,
 };
 
 use super::candidates::{Candidates, Drawn};
+use super::lesson::Lesson;
 use super::mixture::Rows;
 use crate::free_memory::bytes_of;
 use crate::model::loss::Loss;
@@ -43,6 +44,9 @@ pub(in crate::model) struct SoftmaxTape {
     pub(super) nll: Vec<f32>,
     /// The ranks of the targets, where an evaluation is asked for them.
     ranks: Option<Ranks>,
+    /// What teachers say of the positions of a training step, where there are some, and column sums that their word replaces.
+    pub(in crate::model) lesson: Option<Lesson>,
+    untaught: Vec<f32>,
 }
 
 /// The ranks of the targets among all tokens by their probability: 1 for the likeliest.
@@ -100,7 +104,7 @@ impl Softmax {
         tape: &mut SoftmaxTape,
     ) -> Loss {
         let Rows { values, targets: row_targets, d_values, mut mixture, softmaxes } = rows;
-        let SoftmaxTape { logits, nll, ranks } = tape;
+        let SoftmaxTape { logits, nll, ranks, lesson, untaught } = tape;
         if let Some(Ranks { ranks, .. }) = ranks {
             ranks.clear();
         }
@@ -161,8 +165,17 @@ impl Softmax {
                 None => gradients.pair_mut(self.weight, self.bias),
             };
             let sums = Start::Zero.of_part(start == 0);
-            let asked = ScoreGradient { scale, weights, bias: &mut *d_bias, start: sums };
-            cross_entropy(logits, classes, targets, nll, Some(asked));
+            if let Some(lesson) = lesson {
+                // A run with teachers scores every token, by one softmax.
+                untaught.resize(classes, 0.0);
+                let asked = ScoreGradient { scale, weights: None, bias: untaught, start: Start::Zero };
+                cross_entropy(logits, classes, targets, nll, Some(asked));
+                lesson.apply(logits, classes, targets, start, scale);
+                column_sums(d_bias, sums, logits);
+            } else {
+                let asked = ScoreGradient { scale, weights, bias: &mut *d_bias, start: sums };
+                cross_entropy(logits, classes, targets, nll, Some(asked));
+            }
             if self.smoothing > 0.0 {
                 smooth_targets(logits, targets, self.smoothing, scale, d_bias);
             }

@@ -57,6 +57,27 @@ impl Tokenizer {
         format!("{:08x}", hasher.finalize())
     }
 
+    /// The first way in which this tokenizer's tokens are not those of `other`, as a part of a sentence about this one; `None` where both cut
+    /// a text into the same tokens of the same numbers.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let (own, others) = (&self.stored, &other.stored);
+        if own.kind != others.kind {
+            return Some(format!("its tokens are {}, not {}", own.kind, others.kind));
+        }
+        if own.line_markers != others.line_markers {
+            let [is, not] = [own, others].map(|one| if one.line_markers { "with" } else { "without" });
+            return Some(format!("it reads texts {is} markers around their lines, not {not}"));
+        }
+        let mut pairs = own.tokens.iter().zip(&others.tokens).enumerate();
+        if let Some((id, (own, others))) = pairs.find(|(_, (own, others))| own != others) {
+            return Some(format!("its token {id} is {own:?}, not {others:?}"));
+        }
+        if own.tokens.len() != others.tokens.len() {
+            return Some(format!("it has {} tokens, not {}", own.tokens.len(), others.tokens.len()));
+        }
+        (own.subwords != others.subwords).then(|| "it cuts words into other pieces".to_owned())
+    }
+
     /// Writes `tokenizer.json`.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::train::data::Data;
 use crate::train::language::Language;
 use crate::train::step::TrainStep;
 use crate::train::task::Task;
+use crate::train::teachers::Teachers;
 
 /// A run as rank 0 describes it.
 #[derive(Serialize, Deserialize)]
@@ -85,7 +86,7 @@ pub fn follow(ranks: &dyn Ranks) -> Result<(), TrainError> {
 fn read(described: &[u8]) -> Result<(Language, Progress), TrainError> {
     let unusable = |error: serde_json::Error| TrainError::Unusable(format!("rank 0 describes no run: {error}"));
     let Described { settings, files, position, averages } = serde_json::from_slice(described).map_err(unusable)?;
-    let config: RunConfig = serde_json::from_value(settings).map_err(unusable)?;
+    let mut config: RunConfig = serde_json::from_value(settings).map_err(unusable)?;
     let tokenizer = Tokenizer::from_bytes(Path::new(SENT), files.first().map_or(&[][..], String::as_bytes))?;
     let data = Data::read(&config, Some(tokenizer))?;
     if data.fingerprint() != position.data {
@@ -94,7 +95,8 @@ fn read(described: &[u8]) -> Result<(Language, Progress), TrainError> {
             "{text} is another text here than at rank 0; give all ranks the same, under the same path"
         )));
     }
-    let task = Language::new(config, data)?;
+    let teachers = Teachers::read(&mut config, &data)?;
+    let task = Language::new(config, data)?.taught(teachers);
     check_memory(task.settings(), task.data(), task.model())?;
     let mut progress = Progress::new(&task);
     progress.optimizer.steps = position.step;

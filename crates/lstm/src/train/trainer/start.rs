@@ -18,6 +18,7 @@ use crate::train::data::Data;
 use crate::train::language::{Language, checksum_of};
 use crate::train::length::{Extension, lengthen};
 use crate::train::task::Task;
+use crate::train::teachers::Teachers;
 
 impl Trainer {
     /// Starts a run in `folder`, which must not exist unless it is a run that is to be replaced.
@@ -49,7 +50,8 @@ impl Trainer {
                 Some(std::path::absolute(&text).map_err(|source| FormatError::Write { path: text, source })?);
         }
         let (read, tokenizer_file) = (data.seconds, checksum_of(&data, &claim)?);
-        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file);
+        let teachers = Teachers::read(&mut config, &data)?;
+        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file).taught(teachers);
         check_effect(task.settings())?;
         check_memory(task.settings(), task.data(), task.model())?;
         // Making the model is a part of the time that there is.
@@ -73,7 +75,7 @@ impl Trainer {
                 stored.model.vocabulary
             )));
         }
-        let config = extension.lay_over(stored)?;
+        let mut config = extension.lay_over(stored)?;
         config.validate()?;
         let data = Data::read(&config, Some(tokenizer))?;
         if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
@@ -94,7 +96,8 @@ impl Trainer {
                  start a new run"
             )));
         }
-        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file);
+        let teachers = Teachers::read(&mut config, &data)?;
+        let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file).taught(teachers);
         check_memory(task.settings(), task.data(), task.model())?;
         stopped.go_on(task, extension.learning_rate)
     }
