@@ -45,6 +45,10 @@ pub struct Adapt {
     /// The tokens that dynamic evaluation scores before it learns from them [default: tuned]
     #[arg(long, value_name = "TOKENS")]
     dynamic_segment: Option<usize>,
+    /// The parts of the text that dynamic evaluation reads side by side, each predicted from itself and from what was learned of the others
+    /// until then: it takes that many times fewer steps; it is tuned for each number [default: 1, the order of the text]
+    #[arg(long, value_name = "COLUMNS")]
+    dynamic_columns: Option<usize>,
 }
 
 /// An adaptation that is ready to begin.
@@ -64,6 +68,11 @@ pub struct Outcome {
 }
 
 impl Adapt {
+    /// How the model shall follow the text, if it shall.
+    pub fn asked_for(&self) -> Option<Adaptation> {
+        self.adapt
+    }
+
     /// Refuses what contradicts itself, finds the settings, tuning them where they are missing, and reads what dynamic
     /// evaluation needs of the training text. `None` without `--adapt`.
     pub fn prepare(&self, run: &LoadedRun) -> Result<Option<Ready>> {
@@ -87,8 +96,14 @@ impl Adapt {
                     Err(_) if self.tune => Tuned::new(params),
                     loaded => loaded?,
                 };
+                // Rates are tuned for a number of columns.
+                let columns = self.columns();
+                tuned.dynamic = tuned.dynamic.filter(|dynamic| dynamic.columns == columns);
+                if tuned.dynamic.is_none() {
+                    tuned.cache_with_dynamic = None;
+                }
                 if self.tune || !is_complete(tuned.of(adaptation), adaptation) {
-                    preparation.tune(&mut tuned, folder, self.tune)?;
+                    preparation.tune(&mut tuned, folder, self.tune, columns)?;
                 }
                 self.over(tuned.of(adaptation))
             }
@@ -111,14 +126,15 @@ impl Adapt {
             ("--dynamic-rate", self.dynamic_rate.is_some()),
             ("--dynamic-decay", self.dynamic_decay.is_some()),
             ("--dynamic-segment", self.dynamic_segment.is_some()),
+            ("--dynamic-columns", self.dynamic_columns.is_some()),
         ];
-        for (options, takes_part) in [(cache, adaptation.has_cache()), (dynamic, adaptation.is_dynamic())] {
+        for (options, takes_part) in [(&cache[..], adaptation.has_cache()), (&dynamic, adaptation.is_dynamic())] {
             if let Some((name, _)) = options.iter().find(|(_, given)| *given && !takes_part) {
                 bail!("{name} has no part in --adapt {adaptation}; leave it out, or choose --adapt both");
             }
         }
         let cache = CacheSettings { theta: 0.0, weight: 0.0, window: 1 };
-        let dynamic = DynamicSettings { rate: 0.0, decay: 0.0, segment: 1 };
+        let dynamic = DynamicSettings { rate: 0.0, decay: 0.0, segment: 1, columns: self.columns() };
         self.over(Settings { cache: Some(cache), dynamic: Some(dynamic) }).validate()?;
         Ok(())
     }
@@ -132,9 +148,14 @@ impl Adapt {
         }
         if adaptation.is_dynamic() {
             let (rate, decay, segment) = (self.dynamic_rate?, self.dynamic_decay?, self.dynamic_segment?);
-            settings.dynamic = Some(DynamicSettings { rate, decay, segment });
+            settings.dynamic = Some(DynamicSettings { rate, decay, segment, columns: self.columns() });
         }
         Some(settings)
+    }
+
+    /// The parts of a text that dynamic evaluation reads side by side.
+    pub fn columns(&self) -> usize {
+        self.dynamic_columns.unwrap_or(1)
     }
 
     /// `settings` with those that are given in their places.
@@ -148,6 +169,7 @@ impl Adapt {
             rate: self.dynamic_rate.unwrap_or(dynamic.rate),
             decay: self.dynamic_decay.unwrap_or(dynamic.decay),
             segment: self.dynamic_segment.unwrap_or(dynamic.segment),
+            columns: self.columns(),
         });
         Settings { cache, dynamic }
     }
@@ -179,7 +201,7 @@ impl Preparation<'_> {
     }
 
     /// Tunes what `adaptation` lacks, all of it if `anew`, and stores it.
-    fn tune(&mut self, tuned: &mut Tuned, folder: &RunFolder, anew: bool) -> Result<()> {
+    fn tune(&mut self, tuned: &mut Tuned, folder: &RunFolder, anew: bool, columns: usize) -> Result<()> {
         let adaptation = self.adaptation;
         let options = match adaptation {
             Adaptation::Cache => "--cache-theta, --cache-weight and --cache-window",
@@ -206,7 +228,7 @@ impl Preparation<'_> {
         if adaptation.is_dynamic() && (anew || tuned.dynamic.is_none()) {
             self.scale()?;
             self.progress.say("tuning   dynamic evaluation on the validation text");
-            let best = self.tune_dynamic(&text)?;
+            let best = self.tune_dynamic(&text, columns)?;
             self.progress.say(&format!("chosen   {}", dynamic_settings(best.settings)));
             tuned.dynamic = Some(best.settings);
             // A cache beside another model is another cache.
@@ -238,7 +260,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    fn tune_dynamic(&mut self, text: &Corpus) -> Result<Trial> {
+    fn tune_dynamic(&mut self, text: &Corpus, columns: usize) -> Result<Trial> {
         let Self { run, scale, progress, .. } = self;
         let mut watch = |event| match event {
             Event::Pass { tokens, of } => progress.pass("trying", tokens, of, None),
@@ -249,13 +271,13 @@ impl Preparation<'_> {
                 ));
                 progress.say(&format!("           0          -        -  {:>10}", perplexity(loss.perplexity())));
             }
-            Event::Tried(Trial { settings: DynamicSettings { rate, decay, segment }, loss }) => {
+            Event::Tried(Trial { settings: DynamicSettings { rate, decay, segment, .. }, loss }) => {
                 let perplexity = perplexity(loss.perplexity());
                 progress.say(&format!("{rate:>12.3e} {decay:>10.3e} {segment:>8}  {perplexity:>10}"));
             }
         };
         let Some(scale) = scale else { bail!("the gradients of the training text are not known") };
-        Ok(tune_dynamic(run, text, scale, &mut watch)?)
+        Ok(tune_dynamic(run, text, scale, columns, &mut watch)?)
     }
 }
 
@@ -282,11 +304,17 @@ fn cache_settings(settings: CacheSettings) -> String {
 }
 
 fn dynamic_settings(settings: DynamicSettings) -> String {
-    let DynamicSettings { rate, decay, segment } = settings;
-    format!("dynamic at rate {rate:.3e}, decay {decay:.3e}, segments of {segment}")
+    let DynamicSettings { rate, decay, segment, columns } = settings;
+    let side_by_side = if columns == 1 { String::new() } else { format!(" in {columns} columns") };
+    format!("dynamic at rate {rate:.3e}, decay {decay:.3e}, segments of {segment}{side_by_side}")
 }
 
 impl Ready {
+    /// What goes on learning while it packs: the scale of its gradients, and how.
+    pub fn into_learning(self) -> Option<(GradientScale, DynamicSettings)> {
+        self.scale.zip(self.settings.dynamic)
+    }
+
     /// Goes through the text.
     pub fn run(self, run: &LoadedRun, corpus: &Corpus) -> Result<Outcome> {
         let Self { adaptation, settings, scale } = self;

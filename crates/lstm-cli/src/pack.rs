@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
+use lstm::adapt::dynamic::GradientScale;
+use lstm::adapt::settings::{Adaptation, DynamicSettings};
 use lstm::formats::write_bytes;
 use lstm::pack::Packer;
+use lstm::run::saved::LoadedRun;
 
+use crate::adapt::Adapt;
 use crate::measured::open;
 use crate::output::{grouped, talk, use_threads};
 use crate::progress::Progress;
@@ -22,6 +26,8 @@ pub struct Pack {
     run: PathBuf,
     /// The file to pack, - for standard input
     file: PathBuf,
+    #[command(flatten)]
+    adapt: Adapt,
     #[command(flatten)]
     common: Common,
 }
@@ -52,15 +58,27 @@ struct Common {
 }
 
 /// Packs.
-pub fn pack(Pack { run, file, common }: Pack) -> Result<ExitCode> {
+pub fn pack(Pack { run, file, adapt, common }: Pack) -> Result<ExitCode> {
     use_threads(common.threads)?;
     let out = common.destination(&file, || {
         let is_named = file != Path::new("-");
         is_named.then(|| PathBuf::from(format!("{}.{EXTENSION}", file.display())))
     })?;
+    if let Some(adaptation) = adapt.asked_for().filter(|adaptation| *adaptation != Adaptation::Dynamic) {
+        bail!(
+            "--adapt {adaptation} has no part in packing: a text is told by the model, or by one that goes on learning, --adapt dynamic"
+        );
+    }
+    if adapt.columns() > 1 {
+        bail!(
+            "--dynamic-columns {} has no part in packing: a text is told in its order, which is one column; leave it out",
+            adapt.columns()
+        );
+    }
     let run = open(&run)?;
     let text = read(&file)?;
-    let packer = Packer::new(&run.model, &run.params, &run.tokenizer, run.config.batching)?;
+    let learning = adapt.prepare(&run)?.and_then(|ready| ready.into_learning());
+    let packer = packer(&run, learning.as_ref())?;
     let progress = Progress::new();
     let packed = packer.pack(&text, &mut |done| progress.bytes("packing", done, text.len()));
     progress.finish();
@@ -84,14 +102,37 @@ pub fn unpack(Unpack { run, file, common }: Unpack) -> Result<ExitCode> {
     let out = common.destination(&file, || is_named.then(|| file.with_extension("")))?;
     let run = open(&run)?;
     let packed = read(&file)?;
-    let packer = Packer::new(&run.model, &run.params, &run.tokenizer, run.config.batching)?;
+    let named = |error| anyhow!("{}: {error}", file.display());
+    let learned = Packer::learned(&packed).map_err(named)?;
+    let learning = learned.map(|settings| Ok::<_, anyhow::Error>((scale(&run)?, settings))).transpose()?;
+    let packer = packer(&run, learning.as_ref())?;
     let progress = Progress::new();
     let text = packer.unpack(&packed, &mut |done, of| progress.bytes("unpacking", done, of));
     progress.finish();
-    let text = text.map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    let text = text.map_err(named)?;
     write_bytes(&out, &text)?;
     talk(format_args!("wrote {}: {} bytes", out.display(), grouped(text.len() as u64)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What packs with a model, which may go on learning.
+fn packer<'a>(run: &'a LoadedRun, learning: Option<&'a (GradientScale, DynamicSettings)>) -> Result<Packer<'a>> {
+    let packer = Packer::new(&run.model, &run.params, &run.tokenizer, run.config.batching)?;
+    Ok(match learning {
+        Some((scale, settings)) => packer.learning(scale, *settings)?,
+        None => packer,
+    })
+}
+
+/// The scale of the gradients of a model on the text that it was trained on.
+fn scale(run: &LoadedRun) -> Result<GradientScale> {
+    let mut progress = Progress::new();
+    progress.stage("reading the training text");
+    let text = run.training_text()?;
+    let mut watch = |tokens, of| progress.pass("gradients of the training text", tokens, of, None);
+    let scale = GradientScale::collect(run, &text, &mut watch)?;
+    progress.finish();
+    Ok(scale)
 }
 
 impl Common {

@@ -65,6 +65,12 @@ fn settings_are_tuned_once_and_used_from_then_on() {
     assert!(said.out.lines().nth(2).unwrap().starts_with("adapted    "), "{}", said.out);
     assert!(said.out.lines().nth(3).unwrap().starts_with("per word   "), "{}", said.out);
 
+    // Columns have rates of their own.
+    let said = line(folder.path(), "eval run text.txt --adapt dynamic --dynamic-columns 3 --json");
+    assert!(said.err.contains("chosen   dynamic at rate") && said.err.contains("in 3 columns"), "{}", said.err);
+    assert_eq!((said.json()["adapted"]["dynamic"]["columns"]).as_u64(), Some(3));
+    assert!(read().contains("columns = 3"), "{}", read());
+
     // Another model in the same folder is tuned for by itself.
     let more = line(folder.path(), "train --resume run --epochs 8");
     assert_eq!(more.code, Some(0), "{}", more.err);
@@ -112,6 +118,7 @@ fn adaptations_that_cannot_be_made() {
     refused("--cache-window 5", &["--adapt"]);
     refused("--adapt cache --tune --cache-window 5", &["--tune", "--cache-window"]);
     refused("--adapt cache --dynamic-rate 1", &["--dynamic-rate has no part in --adapt cache", "--adapt both"]);
+    refused("--adapt cache --dynamic-columns 4", &["--dynamic-columns has no part in --adapt cache"]);
     refused("--adapt dynamic --cache-weight 0.1", &["--cache-weight has no part in --adapt dynamic"]);
     for (option, value, expected) in [
         ("cache-theta", "-1", "must be a number of at least 0"),
@@ -125,6 +132,8 @@ fn adaptations_that_cannot_be_made() {
         ("cache-theta", "1e30", "from 0.0000000001 to 10000"),
         ("dynamic-decay", "inf", "must be a number of at least 0"),
         ("dynamic-segment", "0", "must be at least 1"),
+        ("dynamic-columns", "0", "must be at least 1"),
+        ("dynamic-columns", "5000", "from 1 to 1024"),
     ] {
         refused(&format!("--adapt both --{option} {value}"), &[option, expected]);
     }

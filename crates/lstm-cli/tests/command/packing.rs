@@ -35,3 +35,36 @@ fn nothing_is_replaced_or_guessed() {
     assert!(!folder.path().join("back").exists());
     assert_eq!(line(folder.path(), "pack run text.txt --force").code, Some(0));
 }
+
+#[test]
+fn a_model_that_goes_on_learning_packs_and_finds_again_how() {
+    let folder = trained("");
+    let text = std::fs::read(folder.path().join("text.txt")).unwrap();
+    let learning = "--adapt dynamic --dynamic-rate 0.003 --dynamic-decay 0.001 --dynamic-segment 10";
+    let said = line(folder.path(), &format!("pack run text.txt {learning} --threads 1"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+    let back = line(folder.path(), "unpack run text.txt.packed --out back.txt --threads 2");
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    assert_eq!(std::fs::read(folder.path().join("back.txt")).unwrap(), text);
+    // As `eval --adapt dynamic` says, with a head of some forty bytes and what it takes to learn how lines end.
+    let eval = line(folder.path(), &format!("eval run text.txt {learning} --json")).json();
+    let adapted = &eval["adapted"];
+    let bits = adapted["nll"].as_f64().unwrap() * adapted["tokens"].as_f64().unwrap() / std::f64::consts::LN_2;
+    let taken = 8.0 * size("text.txt.packed") as f64;
+    assert!(taken > 0.999 * bits && taken < 1.05 * bits + 800.0, "{taken} of {bits}");
+    let refused = |arguments: &str, expected: &str| {
+        let said = line(folder.path(), arguments);
+        assert!(said.code == Some(2) && said.err.contains(expected), "{arguments}: {}", said.err);
+    };
+    refused("pack run text.txt --adapt cache --out other", "--adapt cache has no part in packing");
+    refused("pack run text.txt --dynamic-rate 1 --out other", "--dynamic-rate has no part without --adapt");
+    refused(
+        &format!("pack run text.txt {learning} --dynamic-columns 2 --out other"),
+        "--dynamic-columns 2 has no part",
+    );
+    refused("unpack run/model.safetensors text.txt.packed --out other", "training text");
+    std::fs::write(folder.path().join("text.txt"), "another text\n".repeat(300)).unwrap();
+    refused("unpack run text.txt.packed --out other", "training text changed");
+    assert!(!folder.path().join("other").exists());
+}

@@ -59,6 +59,9 @@ impl Cache {
         let (rows, width, pairs) = (targets.len(), self.width, self.thetas.len() * self.windows.len());
         let widest = self.windows.last().copied().unwrap_or(0);
         shares.resize(rows * pairs, 0.0);
+        if rows == 0 {
+            return;
+        }
         self.forget(widest);
         let first = self.back.len();
         self.outputs.extend_from_slice(outputs);

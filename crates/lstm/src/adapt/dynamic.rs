@@ -5,13 +5,13 @@ use lstm_kernels::{AdaptStep, Aligned, adapt, for_each_chunk};
 
 use super::settings::DynamicSettings;
 use crate::model::penalty::Penalties;
-use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Predicted};
+use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Predicted, TokenStream};
 use crate::nn::gradients::Gradients;
 use crate::nn::params::Params;
 use crate::nn::state::State;
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
-use crate::text::batch::{Batch, Batches, Batching};
+use crate::text::batch::{Batch, Batches, Batching, NO_TARGET};
 use crate::text::corpus::Corpus;
 
 /// The most training tokens whose gradients are looked at.
@@ -61,6 +61,11 @@ impl GradientScale {
         let mean = rms.iter().map(|&value| f64::from(value)).sum::<f64>() / rms.len() as f64;
         Ok(Self { rms, mean: mean as f32 })
     }
+
+    /// A checksum, to tell the scale of one text from that of another.
+    pub(crate) fn checksum(&self) -> u32 {
+        crc32fast::hash(bytemuck::cast_slice(&self.rms))
+    }
 }
 
 /// The values of a task in a pass over parameters.
@@ -72,25 +77,86 @@ fn unpenalised(model: &LanguageModel) -> LanguageModel {
     LanguageModel::new(config).unwrap_or_else(|_| model.clone())
 }
 
-/// A pass over a text by a model that learns from it, segment by segment.
-///
-/// A segment is n tokens of a stream, at most n of a line, or n windows. After it,
-/// `p += min(λ √MS / mean √MS, 1) (p_trained - p) - η g / (√MS + ε)` with g the gradient of its mean loss and ε the mean
-/// √MS; a shorter one counts by its share of n.
+/// A model that learns from segments that it has scored.
 #[derive(Debug)]
-pub(crate) struct Dynamic<'a> {
+pub(crate) struct Learner<'a> {
     model: LanguageModel,
     trained: &'a Params,
     params: Params,
     scale: &'a GradientScale,
     settings: DynamicSettings,
-    batches: Batches<'a>,
-    next: usize,
     state: State,
     tape: LanguageTape,
-    batch: Batch,
     gradients: Gradients,
-    // What was scored since the last call.
+}
+
+impl<'a> Learner<'a> {
+    /// Before the first segment of `rows` rows.
+    pub(crate) fn new(
+        model: &LanguageModel,
+        trained: &'a Params,
+        scale: &'a GradientScale,
+        settings: DynamicSettings,
+        rows: usize,
+    ) -> Self {
+        let model = unpenalised(model);
+        Self {
+            trained,
+            params: trained.clone(),
+            scale,
+            settings,
+            state: model.state(rows),
+            tape: model.tape(),
+            gradients: model.gradients(),
+            model,
+        }
+    }
+
+    /// Scores a segment and finds its gradient.
+    pub(crate) fn score(&mut self, batch: &Batch) -> Loss {
+        let Self { model, params, state, tape, gradients, .. } = self;
+        model.train_step(params, batch, state, None, tape, gradients)
+    }
+
+    /// One token at a time through the model as it is by now.
+    pub(crate) fn stream(&self) -> TokenStream<'static> {
+        self.model.lasting_stream(&self.params).expect("a model that ran token by token before")
+    }
+
+    /// The step after a segment with this loss.
+    pub(crate) fn learn(&mut self, loss: Loss) {
+        let share = loss.tokens as f32 / self.settings.segment as f32;
+        let settings = AdaptStep {
+            rate: self.settings.rate * share,
+            // The mean √MS, so that ε means the same in any model. Of a fifth of it, it, three and eight times it, at one
+            // to four rates each, it gave the lowest perplexity on the Penn Treebank's validation text: 134.5, 130.3, 131.7
+            // and 135.5. Never 0: gradients that all vanish teach nothing.
+            epsilon: self.scale.mean.max(f32::MIN_POSITIVE),
+            pull: self.settings.decay * share / self.scale.mean.max(f32::MIN_POSITIVE),
+        };
+        let values = self.params.values_mut();
+        adapt(values, self.gradients.values(), &self.scale.rms, self.trained.values(), settings);
+    }
+}
+
+/// A pass over a text by a model that learns from it, segment by segment.
+///
+/// A segment is n tokens of a stream, at most n of a line, or n windows; with columns it is one of each, side by side. After it,
+/// `p += min(λ √MS / mean √MS, 1) (p_trained - p) - η g / (√MS + ε)` with g the gradient of its mean loss and ε the mean
+/// √MS; a shorter one counts by its share of n, and one of several columns as many times.
+#[derive(Debug)]
+pub(crate) struct Dynamic<'a> {
+    learner: Learner<'a>,
+    batches: Batches<'a>,
+    next: usize,
+    batch: Batch,
+    /// What was scored since the last call, by columns; of windows, which come in order, there is one.
+    scored: Vec<Scored>,
+}
+
+/// Predictions of a column.
+#[derive(Clone, Debug, Default)]
+struct Scored {
     outputs: Vec<f32>,
     targets: Vec<u32>,
     nll: Vec<f32>,
@@ -108,66 +174,63 @@ impl<'a> Dynamic<'a> {
         settings: DynamicSettings,
     ) -> Result<Self, TextError> {
         let (batching, segment) = (run.config.batching, settings.segment);
-        let rows = if matches!(batching, Batching::Windows(_)) { segment } else { 1 };
+        let is_windows = matches!(batching, Batching::Windows(_));
+        let rows = if is_windows { segment.saturating_mul(settings.columns) } else { settings.columns };
         let batches = Batches::evaluation(corpus, &run.tokenizer, batching, rows, segment)?;
-        let model = unpenalised(&run.model);
+        let rows = batches.rows();
         Ok(Self {
-            trained: &run.params,
-            params: run.params.clone(),
-            scale,
-            settings,
+            learner: Learner::new(&run.model, &run.params, scale, settings, rows),
             next: 0,
-            state: model.state(rows),
-            tape: model.tape(),
             batch: Batch::default(),
-            gradients: model.gradients(),
-            outputs: Vec::new(),
-            targets: Vec::new(),
-            nll: Vec::new(),
+            scored: vec![Scored::default(); if is_windows { 1 } else { rows }],
             batches,
-            model,
         })
     }
 
     /// Scores the next segments, each before it is learned from; false when there are none.
     pub(crate) fn advance(&mut self) -> bool {
-        self.outputs.clear();
-        self.targets.clear();
-        self.nll.clear();
-        while self.targets.len() < BLOCK && self.next < self.batches.len() {
+        for Scored { outputs, targets, nll } in &mut self.scored {
+            outputs.clear();
+            targets.clear();
+            nll.clear();
+        }
+        let mut tokens = 0;
+        while tokens < BLOCK && self.next < self.batches.len() {
             self.batches.get(self.next, &mut self.batch);
             self.next += 1;
-            let Self { model, params, batch, state, tape, gradients, .. } = self;
-            let loss = model.train_step(params, batch, state, None, tape, gradients);
-            let predicted = self.tape.predicted();
-            self.outputs.extend_from_slice(predicted.outputs);
-            self.targets.extend_from_slice(predicted.targets);
-            self.nll.extend_from_slice(predicted.nll);
+            let loss = self.learner.score(&self.batch);
+            tokens += loss.tokens;
+            self.take();
             if self.next < self.batches.len() {
-                self.learn(loss);
+                self.learner.learn(loss);
             }
         }
-        !self.targets.is_empty()
+        tokens > 0
     }
 
-    /// The step after a segment with this loss.
-    fn learn(&mut self, loss: Loss) {
-        let share = loss.tokens as f32 / self.settings.segment as f32;
-        let settings = AdaptStep {
-            rate: self.settings.rate * share,
-            // The mean √MS, so that ε means the same in any model. Of a fifth of it, it, three and eight times it, at one
-            // to four rates each, it gave the lowest perplexity on the Penn Treebank's validation text: 134.5, 130.3, 131.7
-            // and 135.5. Never 0: gradients that all vanish teach nothing.
-            epsilon: self.scale.mean.max(f32::MIN_POSITIVE),
-            pull: self.settings.decay * share / self.scale.mean.max(f32::MIN_POSITIVE),
-        };
-        let values = self.params.values_mut();
-        adapt(values, self.gradients.values(), &self.scale.rms, self.trained.values(), settings);
+    /// Takes the predictions of the last segment, each into its column.
+    fn take(&mut self) {
+        let Predicted { outputs, targets, nll } = self.learner.tape.predicted();
+        let width = outputs.len() / targets.len().max(1);
+        let columns = self.scored.len();
+        let positions = self.batch.targets.iter().enumerate().filter(|(_, target)| **target != NO_TARGET);
+        for (at, (position, _)) in positions.enumerate() {
+            let scored = &mut self.scored[position % self.batch.batch % columns];
+            scored.outputs.extend_from_slice(&outputs[at * width..(at + 1) * width]);
+            scored.targets.push(targets[at]);
+            scored.nll.push(nll[at]);
+        }
     }
 
-    /// The predictions of the last call.
-    pub(crate) fn scored(&self) -> Predicted<'_> {
-        Predicted { outputs: &self.outputs, targets: &self.targets, nll: &self.nll }
+    /// The number of columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.scored.len()
+    }
+
+    /// The predictions of the last call in a column.
+    pub(crate) fn scored(&self, column: usize) -> Predicted<'_> {
+        let Scored { outputs, targets, nll } = &self.scored[column];
+        Predicted { outputs, targets, nll }
     }
 
     /// The tokens that the whole pass predicts.

@@ -3,33 +3,37 @@
 //! | file | what it does |
 //! |---|---|
 //! | `cache.rs` | the continuous cache (Grave 2017): what followed where the output was like it is now |
+//! | `frozen.rs` | what a cache looks back at: the trained model's outputs, read in columns and handed on in order |
 //! | `dynamic.rs` | dynamic evaluation (Krause 2018): it goes on learning, segment by segment |
 //! | `settings.rs` | their settings, and `adaptation.toml`, which keeps what was tuned |
 //! | `tune.rs` | tunes them on a validation text |
 //!
 //! Every token is predicted from what came before it, so the perplexities are those of a language model like any other.
-//! The text is read in its order, in whatever way the run cuts it: a stream is one row; lines go one at a time, and
-//! windows too, each from a zero state, while the cache and what was learned are carried over all of them.
+//! The text is read in its order, in whatever way the run cuts it: a stream from its first token to its last; lines go one at a time, and
+//! windows too, each from a zero state, while the cache and what was learned are carried over all of them. Dynamic evaluation in
+//! several columns reads as many parts of a text side by side, each with a cache of its own, and learns from the next segment of
+//! all of them at once: a token is then predicted from what came before it in its column, and from what was learned of the others
+//! until then, never from what is read with it or after it.
 
 mod cache;
 pub mod dynamic;
+mod frozen;
 pub mod settings;
 pub mod tune;
 
 use cache::{Cache, mixed};
 use dynamic::{Dynamic, GradientScale};
+use frozen::Frozen;
 use settings::{CacheSettings, DynamicSettings};
 
-use crate::evaluate::Evaluation;
 use crate::model::{Loss, Predicted};
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
-use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 
 /// A scorer of a text block by block: the model as it was trained, or one that goes on learning.
 enum Scorer<'a> {
-    Frozen(Box<Evaluation<'a>>),
+    Frozen(Box<Frozen<'a>>),
     Dynamic(Box<Dynamic<'a>>),
 }
 
@@ -42,36 +46,36 @@ impl<'a> Scorer<'a> {
         if let Some((scale, settings)) = dynamic {
             return Ok(Self::Dynamic(Box::new(Dynamic::new(run, corpus, scale, settings)?)));
         }
-        let LoadedRun { config, tokenizer, model, params, .. } = run;
-        let evaluation = match config.batching {
-            // Side by side they come in order too, for each predicts one token.
-            Batching::Windows(_) => {
-                Evaluation::new(model, params, tokenizer, corpus, config.batching, config.training.batch)
-            }
-            _ => Evaluation::in_order(model, params, tokenizer, corpus, config.batching),
-        };
-        Ok(Self::Frozen(Box::new(evaluation?)))
+        Ok(Self::Frozen(Box::new(Frozen::new(run, corpus)?)))
     }
 
     /// Scores the next block; false when there is none.
     fn advance(&mut self) -> bool {
         match self {
-            Self::Frozen(evaluation) => evaluation.advance(),
+            Self::Frozen(frozen) => frozen.advance(),
             Self::Dynamic(dynamic) => dynamic.advance(),
         }
     }
 
-    /// The predictions of the last block, in the order of the text.
-    fn scored(&self) -> Predicted<'_> {
+    /// The parts of the text that are read side by side.
+    fn columns(&self) -> usize {
         match self {
-            Self::Frozen(evaluation) => evaluation.scored(),
-            Self::Dynamic(dynamic) => dynamic.scored(),
+            Self::Frozen(_) => 1,
+            Self::Dynamic(dynamic) => dynamic.columns(),
+        }
+    }
+
+    /// The predictions of the last block in a column, in the order of the text.
+    fn scored(&self, column: usize) -> Predicted<'_> {
+        match self {
+            Self::Frozen(frozen) => frozen.scored(),
+            Self::Dynamic(dynamic) => dynamic.scored(column),
         }
     }
 
     fn tokens(&self) -> usize {
         match self {
-            Self::Frozen(evaluation) => evaluation.tokens(),
+            Self::Frozen(frozen) => frozen.tokens(),
             Self::Dynamic(dynamic) => dynamic.tokens(),
         }
     }
@@ -80,7 +84,8 @@ impl<'a> Scorer<'a> {
 /// A pass over a whole text by a model that adapts to it: every token is predicted once.
 pub struct Adapted<'a> {
     scorer: Scorer<'a>,
-    cache: Option<(Cache, f32)>,
+    /// One of every column, and their weight.
+    caches: Option<(Vec<Cache>, f32)>,
     shares: Vec<f32>,
     total: Loss,
 }
@@ -97,11 +102,12 @@ impl<'a> Adapted<'a> {
         dynamic: Option<(&'a GradientScale, DynamicSettings)>,
     ) -> Result<Self, TextError> {
         let scorer = Scorer::new(run, corpus, dynamic)?;
-        let cache = cache.map(|cache| {
+        let caches = cache.map(|cache| {
             let (width, vocabulary) = (run.model.output_size(), run.model.config().vocabulary);
-            (Cache::new(width, vocabulary, &[cache.theta], &[cache.window]), cache.weight)
+            let one = Cache::new(width, vocabulary, &[cache.theta], &[cache.window]);
+            (vec![one; scorer.columns()], cache.weight)
         });
-        Ok(Self { scorer, cache, shares: Vec::new(), total: Loss::default() })
+        Ok(Self { scorer, caches, shares: Vec::new(), total: Loss::default() })
     }
 
     /// Goes on for some hundred tokens; false when there are none left.
@@ -109,17 +115,18 @@ impl<'a> Adapted<'a> {
         if !self.scorer.advance() {
             return false;
         }
-        let predicted = self.scorer.scored();
-        let tokens = predicted.targets.len();
-        let nll = match &mut self.cache {
-            None => predicted.nll.iter().map(|&nll| f64::from(nll)).sum(),
-            Some((cache, weight)) => {
-                cache.read(predicted, &mut self.shares);
-                let pairs = predicted.nll.iter().zip(&self.shares);
-                pairs.map(|(&nll, &share)| mixed(nll, share, *weight)).sum()
-            }
-        };
-        self.total.add(Loss { nll, tokens });
+        for column in 0..self.scorer.columns() {
+            let predicted = self.scorer.scored(column);
+            let nll = match &mut self.caches {
+                None => predicted.nll.iter().map(|&nll| f64::from(nll)).sum(),
+                Some((caches, weight)) => {
+                    caches[column].read(predicted, &mut self.shares);
+                    let pairs = predicted.nll.iter().zip(&self.shares);
+                    pairs.map(|(&nll, &share)| mixed(nll, share, *weight)).sum()
+                }
+            };
+            self.total.add(Loss { nll, tokens: predicted.targets.len() });
+        }
         true
     }
 

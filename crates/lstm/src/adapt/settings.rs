@@ -97,8 +97,20 @@ pub struct DynamicSettings {
     pub rate: f32,
     /// λ, how strongly parameters are drawn back to their trained values.
     pub decay: f32,
-    /// n, the tokens that are scored before they are learned from.
+    /// n, the tokens of a column that are scored before they are learned from.
     pub segment: usize,
+    /// The parts of the text that are read side by side; every step learns from a segment of each.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub columns: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Files from before there were columns have none.
+fn is_one(columns: &usize) -> bool {
+    *columns == 1
 }
 
 impl DynamicSettings {
@@ -110,9 +122,14 @@ impl DynamicSettings {
         zero_or("dynamic-rate", self.rate)?;
         zero_or("dynamic-decay", self.decay)?;
         at_least_one("dynamic-segment", self.segment)?;
-        within("dynamic-segment", self.segment, 1..=MOST_TOKENS, "a number of tokens from 1 to 1000000000")
+        within("dynamic-segment", self.segment, 1..=MOST_TOKENS, "a number of tokens from 1 to 1000000000")?;
+        at_least_one("dynamic-columns", self.columns)?;
+        within("dynamic-columns", self.columns, 1..=MOST_COLUMNS, "a number of columns from 1 to 1024")
     }
 }
+
+/// More columns than a step is faster by.
+const MOST_COLUMNS: usize = 1024;
 
 /// More tokens than a text is looked back at, or a segment has.
 const MOST_TOKENS: usize = 1_000_000_000;

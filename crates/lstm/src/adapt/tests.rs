@@ -4,15 +4,17 @@ use super::dynamic::GradientScale;
 use super::settings::Tuned;
 use super::tune::{tune_cache, tune_dynamic};
 use super::*;
+use crate::evaluate::Evaluation;
 use crate::model::LanguageModel;
 use crate::run::folder::RunFolder;
 use crate::run::preset::Preset;
 use crate::run::saved::{ModelCard, Origin};
+use crate::text::batch::Batching;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind, VocabularyOptions};
 
 const CACHE: CacheSettings = CacheSettings { theta: 0.5, weight: 0.3, window: 100 };
-const DYNAMIC: DynamicSettings = DynamicSettings { rate: 0.001, decay: 0.001, segment: 8 };
+const DYNAMIC: DynamicSettings = DynamicSettings { rate: 0.001, decay: 0.001, segment: 8, columns: 1 };
 
 /// Words in an order of their own, over and over.
 fn repetitive(start: usize, tokens: usize) -> String {
@@ -112,7 +114,7 @@ fn no_token_is_predicted_by_what_has_seen_it() {
             let mut pass = Adapted::new(&run, &corpus, Some(CACHE), Some((&scale, DYNAMIC))).unwrap();
             let mut all = Vec::new();
             while pass.advance() {
-                let nll = pass.scorer.scored().nll.iter();
+                let nll = pass.scorer.scored(0).nll.iter();
                 all.extend(nll.zip(&pass.shares).map(|(&nll, &share)| mixed(nll, share, CACHE.weight).to_bits()));
             }
             all
@@ -122,6 +124,59 @@ fn no_token_is_predicted_by_what_has_seen_it() {
         // Windows predict fewer of them.
         assert!((530..680).contains(&same) && same + 50 < one.len(), "{batching}: {same} of {}", one.len());
     }
+}
+
+/// Columns are parts of the text with caches of their own, of which all learn together: what a column's tokens are predicted by has seen
+/// nothing that is read later.
+#[test]
+fn columns_learn_together_from_what_is_read_before() {
+    let run = run(Batching::Stream);
+    let scale = scale(&run);
+    let columns = DynamicSettings { columns: 4, ..DYNAMIC };
+    let surprisals = |text: &str, dynamic: DynamicSettings| {
+        let corpus = corpus(&run, text);
+        let mut pass = Adapted::new(&run, &corpus, None, Some((&scale, dynamic))).unwrap();
+        let mut all = vec![Vec::new(); pass.scorer.columns()];
+        while pass.advance() {
+            for (column, all) in all.iter_mut().enumerate() {
+                all.extend(pass.scorer.scored(column).nll.iter().map(|nll| nll.to_bits()));
+            }
+        }
+        assert_eq!((all.len(), pass.total().tokens), (dynamic.columns, corpus.ids.len()));
+        all
+    };
+    // 2,000 tokens, 500 a column. What changes at the 300th of the second column changes nothing that is read before.
+    let text = repetitive(5, 1800);
+    let words: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
+    let mut changed = words.clone();
+    let at = 800 - 800 / 10;
+    changed[at] = if words[at] == "w1 " { "w5 " } else { "w1 " };
+    let (before, after) = (surprisals(&text, columns), surprisals(&changed.concat(), columns));
+    for (column, (before, after)) in before.iter().zip(&after).enumerate() {
+        let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
+        assert!((250..320).contains(&same), "{column}: {same}");
+    }
+    // Where nothing is learned, they are columns of plain evaluation, which begin with zeros.
+    let still = surprisals(&text, DynamicSettings { rate: 0.0, ..columns });
+    let whole = surprisals(&text, DynamicSettings { rate: 0.0, ..DYNAMIC });
+    let close = |a: &u32, b: &u32| (f32::from_bits(*a) - f32::from_bits(*b)).abs() < 1e-5;
+    assert!(still[0].iter().zip(&whole[0]).all(|(a, b)| close(a, b)));
+    let plain = plain(&run, &corpus(&run, &text)).perplexity();
+    let both = adapted(&run, &corpus(&run, &text), Some(CACHE), Some(columns)).perplexity();
+    let learned = adapted(&run, &corpus(&run, &text), None, Some(columns)).perplexity();
+    assert!(both < 0.9 * plain && learned < 0.9 * plain, "{plain} {learned} {both}");
+}
+
+/// A cache beside a stream that is read in columns gives what it gives beside one row.
+#[test]
+fn a_cache_looks_back_in_the_order_of_the_text_however_that_is_read() {
+    let run = run(Batching::Stream);
+    let text = corpus(&run, &repetitive(5, 9000));
+    let in_columns = adapted(&run, &text, Some(CACHE), None);
+    let still = DynamicSettings { rate: 0.0, segment: 64, ..DYNAMIC };
+    let in_a_row = adapted(&run, &text, Some(CACHE), Some(still));
+    assert_eq!(in_columns.tokens, text.ids.len());
+    assert!((in_columns.nll / in_a_row.nll - 1.0).abs() < 1e-5, "{in_columns:?} {in_a_row:?}");
 }
 
 #[test]
@@ -144,6 +199,41 @@ fn a_strong_decay_holds_the_model_where_it_was() {
     let (free, held, plain) =
         (adapted(&run, &text, None, Some(DYNAMIC)), adapted(&run, &text, None, Some(held)), plain(&run, &text));
     assert!((plain.nll - held.nll).abs() < 0.1 * (plain.nll - free.nll), "{free:?} {held:?} {plain:?}");
+}
+
+/// Reader and writer learn the same, so that the file is as long as the text is surprising to a model that goes on learning.
+#[test]
+fn a_text_is_packed_by_a_model_that_goes_on_learning() {
+    use crate::pack::Packer;
+    for batching in [Batching::Stream, Batching::Lines] {
+        let run = run(batching);
+        let (scale, text) = (scale(&run), repetitive(5, 3000));
+        let packer = || Packer::new(&run.model, &run.params, &run.tokenizer, batching).unwrap();
+        let learning = || packer().learning(&scale, DYNAMIC).unwrap();
+        let packed = lstm_kernels::with_threads(1, || learning().pack(text.as_bytes(), &mut |_| ()));
+        assert_eq!(Packer::learned(&packed).unwrap(), Some(DYNAMIC));
+        let back = lstm_kernels::with_threads(3, || learning().unpack(&packed, &mut |_, _| ()));
+        assert_eq!(back.unwrap(), text.as_bytes());
+        let bits = adapted(&run, &corpus(&run, &text), None, Some(DYNAMIC)).nll / std::f64::consts::LN_2;
+        let taken = 8.0 * packed.len() as f64;
+        assert!(taken > 0.999 * bits && taken < 1.02 * bits + 700.0, "{batching}: {taken} of {bits}");
+        let plain = packer().pack(text.as_bytes(), &mut |_| ());
+        assert!(packed.len() < plain.len() && Packer::learned(&plain).unwrap().is_none());
+        // Each needs the model that it was packed with, and that to learn as it did.
+        let refused = |packer: Packer, packed: &[u8]| packer.unpack(packed, &mut |_, _| ()).unwrap_err().to_string();
+        assert!(refused(packer(), &packed).contains("went on learning"));
+        assert!(refused(learning(), &plain).contains("did not go on learning"));
+        let other = DynamicSettings { rate: 0.002, ..DYNAMIC };
+        assert!(refused(packer().learning(&scale, other).unwrap(), &packed).contains("went on learning"));
+        let elsewhere = corpus(&run, &repetitive(3, 500));
+        let elsewhere = GradientScale::collect(&run, &elsewhere, &mut |_, _| ()).unwrap();
+        assert!(refused(packer().learning(&elsewhere, DYNAMIC).unwrap(), &packed).contains("another training text"));
+        for cut in [0, 4, 9, 20, 30, packed.len() - 3] {
+            assert!(learning().unpack(&packed[..cut], &mut |_, _| ()).is_err(), "{cut}");
+        }
+        let columns = DynamicSettings { columns: 2, ..DYNAMIC };
+        assert!(packer().learning(&scale, columns).err().unwrap().to_string().contains("`dynamic-columns` is 2"));
+    }
 }
 
 #[test]
@@ -173,7 +263,7 @@ fn tuning_finds_what_helps_and_the_grid_repeats_the_pass() {
 
     let mut trials = 0;
     let mut watch = |event| trials += usize::from(matches!(event, tune::Event::Tried(_)));
-    let best = tune_dynamic(&run, &text, &scale, &mut watch).unwrap();
+    let best = tune_dynamic(&run, &text, &scale, 1, &mut watch).unwrap();
     assert!(best.loss.nll < plain.nll && best.settings.rate > 0.0 && (5..40).contains(&trials), "{best:?}, {trials}");
     let repeated = adapted(&run, &text, None, Some(best.settings));
     assert!((repeated.nll / best.loss.nll - 1.0).abs() < 1e-6, "{repeated:?} and {best:?}");
@@ -225,5 +315,8 @@ fn settings_out_of_their_bounds_are_sentences() {
     assert!(dynamic(DynamicSettings { rate: -1.0, ..DYNAMIC }).contains("`dynamic-rate` is -1"));
     assert!(dynamic(DynamicSettings { decay: f32::NAN, ..DYNAMIC }).contains("`dynamic-decay` is NaN"));
     assert!(dynamic(DynamicSettings { segment: 0, ..DYNAMIC }).contains("`dynamic-segment` is 0"));
+    for columns in [0, 1025] {
+        assert!(dynamic(DynamicSettings { columns, ..DYNAMIC }).contains("`dynamic-columns` is"));
+    }
     assert!((CACHE.validate(), DYNAMIC.validate()) == (Ok(()), Ok(())));
 }

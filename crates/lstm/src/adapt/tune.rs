@@ -23,7 +23,7 @@ const TRIAL_TOKENS: usize = 10_000;
 
 /// Where the search of dynamic evaluation starts: near the best for one layer of 200 on the Penn Treebank, a
 /// perplexity of 128.5 on 10,000 tokens where the model as it is has 157.1.
-const START: DynamicSettings = DynamicSettings { rate: 4e-4, decay: 5e-3, segment: 20 };
+const START: DynamicSettings = DynamicSettings { rate: 4e-4, decay: 5e-3, segment: 20, columns: 1 };
 
 /// An event of the tuning.
 #[derive(Clone, Copy, Debug)]
@@ -108,31 +108,33 @@ pub fn tune_cache(
     watch: &mut dyn FnMut(Event),
 ) -> Result<CacheGrid, TextError> {
     let mut scorer = Scorer::new(run, text, dynamic)?;
-    let most = if dynamic.is_some() { DYNAMIC_GRID_TOKENS } else { GRID_TOKENS };
+    let most = dynamic.map_or(GRID_TOKENS, |(_, settings)| DYNAMIC_GRID_TOKENS.saturating_mul(settings.columns));
     let of = scorer.tokens().min(most);
     // A window that holds the whole text is as good as any longer one.
     let whole = WINDOWS.iter().position(|&window| window >= of).unwrap_or(WINDOWS.len() - 1);
     let windows = &WINDOWS[..=whole];
     let (width, vocabulary) = (run.model.output_size(), run.model.config().vocabulary);
-    let mut cache = Cache::new(width, vocabulary, &THETAS, windows);
+    let mut caches = vec![Cache::new(width, vocabulary, &THETAS, windows); scorer.columns()];
     let pairs = THETAS.len() * windows.len();
     let (mut shares, mut nll, mut tokens) = (Vec::new(), vec![0.0; pairs * WEIGHTS.len()], 0);
     while tokens < of && scorer.advance() {
-        let predicted = scorer.scored();
-        cache.read(predicted, &mut shares);
-        for (&own, shares) in predicted.nll.iter().zip(shares.chunks_exact(pairs)) {
-            for (&share, nll) in shares.iter().zip(nll.chunks_exact_mut(WEIGHTS.len())) {
-                nll.iter_mut().zip(WEIGHTS).for_each(|(nll, weight)| *nll += mixed(own, share, weight));
+        for (column, cache) in caches.iter_mut().enumerate() {
+            let predicted = scorer.scored(column);
+            cache.read(predicted, &mut shares);
+            for (&own, shares) in predicted.nll.iter().zip(shares.chunks_exact(pairs)) {
+                for (&share, nll) in shares.iter().zip(nll.chunks_exact_mut(WEIGHTS.len())) {
+                    nll.iter_mut().zip(WEIGHTS).for_each(|(nll, weight)| *nll += mixed(own, share, weight));
+                }
             }
+            tokens += predicted.targets.len();
         }
-        tokens += predicted.targets.len();
         watch(Event::Pass { tokens: tokens.min(of), of });
     }
     Ok(CacheGrid { thetas: THETAS.to_vec(), windows: windows.to_vec(), tokens, nll })
 }
 
-/// Tunes dynamic evaluation on the first 10,000 tokens of `text`, one setting after the other, each followed as long as
-/// it helps: rate, decay, segment, and once more the rate. A rate of 0 comes back where nothing beats the model as it is.
+/// Tunes dynamic evaluation in so many columns on the first 10,000 tokens of each of them, or all, one setting after the other, each
+/// followed as long as it helps: rate, decay, segment, and once more the rate. A rate of 0 comes back where nothing beats the model as it is.
 ///
 /// # Errors
 /// A text without anything to predict.
@@ -140,13 +142,17 @@ pub fn tune_dynamic(
     run: &LoadedRun,
     text: &Corpus,
     scale: &GradientScale,
+    columns: usize,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Trial, TextError> {
-    let still = DynamicSettings { rate: 0.0, decay: 0.0, ..START };
-    let plain = Trial { settings: still, loss: first_tokens(Scorer::new(run, text, None)?, &mut |_| ()) };
+    let start = DynamicSettings { columns, ..START };
+    let still = DynamicSettings { rate: 0.0, decay: 0.0, ..start };
+    // The same tokens as those of the trials.
+    let scorer = Scorer::new(run, text, (columns > 1).then_some((scale, still)))?;
+    let plain = Trial { settings: still, loss: first_tokens(scorer, &mut |_| ()) };
     watch(Event::Tried(plain));
-    let mut search = Search { run, text, scale, watch, best: Trial { settings: START, loss: NOTHING } };
-    search.improves(START)?;
+    let mut search = Search { run, text, scale, watch, best: Trial { settings: start, loss: NOTHING } };
+    search.improves(start)?;
     search.one_way_or_other(6, |s, up| DynamicSettings { rate: s.rate * if up { 2.0 } else { 0.5 }, ..s })?;
     search.one_way_or_other(4, |s, up| DynamicSettings { decay: s.decay * if up { 2.0 } else { 0.5 }, ..s })?;
     // Half the segment takes twice the time and gains little: 129.8 instead of 130.3 from 20 to 10, 129.7 with 5.
@@ -154,7 +160,7 @@ pub fn tune_dynamic(
         // What is learned from as many tokens stays the same.
         let segment = if up { s.segment * 2 } else { (s.segment / 2).max(1) };
         let factor = segment as f32 / s.segment as f32;
-        DynamicSettings { rate: s.rate * factor, decay: s.decay * factor, segment }
+        DynamicSettings { rate: s.rate * factor, decay: s.decay * factor, segment, ..s }
     })?;
     search.one_way_or_other(2, |s, up| DynamicSettings { rate: s.rate * if up { 1.4 } else { 1.0 / 1.4 }, ..s })?;
     Ok(if search.best.loss.nll < plain.loss.nll { search.best } else { plain })
@@ -165,13 +171,15 @@ const NOTHING: Loss = Loss { nll: f64::INFINITY, tokens: 1 };
 
 /// The loss on the first tokens of a text, as many as a trial takes.
 fn first_tokens(mut scorer: Scorer, watch: &mut dyn FnMut(Event)) -> Loss {
-    let of = scorer.tokens().min(TRIAL_TOKENS);
+    let of = scorer.tokens().min(TRIAL_TOKENS.saturating_mul(scorer.columns()));
     let mut loss = Loss::default();
     while loss.tokens < of && loss.nll.is_finite() && scorer.advance() {
-        // Blocks differ in size between settings, what is compared must not.
-        let all = scorer.scored().nll;
-        let nll = &all[..all.len().min(of - loss.tokens)];
-        loss.add(Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: nll.len() });
+        for column in 0..scorer.columns() {
+            // Blocks differ in size between settings, what is compared must not.
+            let all = scorer.scored(column).nll;
+            let nll = &all[..all.len().min(of - loss.tokens)];
+            loss.add(Loss { nll: nll.iter().map(|&nll| f64::from(nll)).sum(), tokens: nll.len() });
+        }
         watch(Event::Pass { tokens: loss.tokens, of });
     }
     loss

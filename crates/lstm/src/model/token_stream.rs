@@ -1,5 +1,6 @@
 //! One token at a time through a language model.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use lstm_kernels::Columns;
@@ -15,7 +16,7 @@ use crate::nn::stream::Stream;
 /// next. Weights are packed once, and nothing is allocated from step to step.
 #[derive(Clone, Debug)]
 pub struct TokenStream<'a> {
-    table: &'a [f32],
+    table: Cow<'a, [f32]>,
     size: usize,
     stream: Stream,
     logits: Columns,
@@ -117,6 +118,15 @@ impl LanguageModel {
         self.planned_stream(params, batch, weights, false)
     }
 
+    /// One stream with a copy of the embedding, so that the parameters may change while it lasts; it goes on as it is.
+    ///
+    /// # Errors
+    /// A model that cannot be run token by token.
+    pub(crate) fn lasting_stream(&self, params: &Params) -> Result<TokenStream<'static>, ConfigError> {
+        let TokenStream { table, size, stream, logits, mixed } = self.stream(params, 1)?;
+        Ok(TokenStream { table: Cow::Owned(table.into_owned()), size, stream, logits, mixed })
+    }
+
     /// The same, with hidden states that can be clamped.
     ///
     /// # Errors
@@ -142,7 +152,7 @@ impl LanguageModel {
         })?;
         let (vocabulary, size) = (self.config().vocabulary, self.config().embedding());
         let mixed = |prior| Mixed { prior, offsets: Vec::new(), logits: Vec::new(), vocabulary };
-        let (table, logits) = (params.get(self.embedding().table()), readout.logits);
+        let (table, logits) = (Cow::Borrowed(params.get(self.embedding().table())), readout.logits);
         Ok(TokenStream { table, size, stream, logits, mixed: readout.prior.map(mixed) })
     }
 }

@@ -5,15 +5,22 @@
 //! said its probability could not read it back. A reader needs the same model and the same instruction set, whose bits do
 //! not depend on threads.
 //!
+//! A model may go on learning from the text while it tells it (dynamic evaluation, `adapt/dynamic.rs`): reader and writer learn the same
+//! from what both know by then. The file says how; the scale of the gradients both find in the text that the model was trained on.
+//!
 //! A line is coded as its end, its way, and what it holds: the tokens, each in turn by the model's own probabilities, an
 //! unknown word by its spelling; the white space between them, where that is not what the tokenizer would write; or, where
 //! the tokens do not tell the line at all, its bytes.
 
+mod learning;
 mod line;
 
 use thiserror::Error;
 
+use self::learning::Learning;
 use self::line::{Line, LineModel};
+use crate::adapt::dynamic::GradientScale;
+use crate::adapt::settings::DynamicSettings;
 use crate::coder::{Coder, Decoder, Encoder, exponential};
 use crate::model::{LanguageModel, TokenStream};
 use crate::nn::config::ConfigError;
@@ -23,6 +30,9 @@ use crate::text::tokenizer::Tokenizer;
 
 /// How a packed file begins, with the version of its form.
 const MAGIC: &[u8; 5] = b"LSTM\x01";
+
+/// The same of a model that goes on learning.
+const LEARNING: &[u8; 5] = b"LSTM\x02";
 
 /// A text that cannot be packed, or a file that cannot be unpacked.
 #[derive(Debug, Error)]
@@ -53,6 +63,20 @@ pub enum PackError {
         /// Those in use.
         here: &'static str,
     },
+    /// A model that goes on learning, in more columns than a text is told in.
+    #[error("a text is packed in its order, which is one column; `dynamic-columns` is {0}, leave it out")]
+    Columns(usize),
+    /// A text that was packed by a model that went on learning, for one that does not.
+    #[error(
+        "it was packed by a model that went on learning while it read, from the scale of its gradients on the text that it was trained on; \
+         give the run folder that knows that text"
+    )]
+    NeedsScale,
+    /// Another text of training, whose gradients have another scale.
+    #[error(
+        "it was packed by a model that went on learning by the scale of its gradients on another training text; restore that"
+    )]
+    OtherScale,
     /// Bytes that changed, or that are not all there.
     #[error("it is damaged: what comes out is not what was packed ({0}); get it again from where it is from")]
     Damaged(&'static str),
@@ -66,6 +90,10 @@ pub struct Packer<'a> {
     by_line: bool,
     /// Tells this model from others.
     checksum: u32,
+    model: &'a LanguageModel,
+    params: &'a Params,
+    /// How it goes on learning, if it does.
+    learning: Option<(&'a GradientScale, DynamicSettings)>,
 }
 
 impl<'a> Packer<'a> {
@@ -87,13 +115,45 @@ impl<'a> Packer<'a> {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(bytemuck::cast_slice(params.values()));
         hasher.update(tokenizer.fingerprint().as_bytes());
-        Ok(Self { tokenizer, stream: model.stream(params, 1)?, by_line, checksum: hasher.finalize() })
+        let (stream, checksum) = (model.stream(params, 1)?, hasher.finalize());
+        Ok(Self { tokenizer, stream, by_line, checksum, model, params, learning: None })
+    }
+
+    /// The same with a model that goes on learning from the text while it packs it.
+    ///
+    /// # Errors
+    /// Settings of several columns.
+    pub fn learning(mut self, scale: &'a GradientScale, settings: DynamicSettings) -> Result<Self, PackError> {
+        if settings.columns != 1 {
+            return Err(PackError::Columns(settings.columns));
+        }
+        self.learning = Some((scale, settings));
+        Ok(self)
+    }
+
+    /// How the model that packed a text went on learning, if it did: who unpacks it has to say [`Self::learning`] with these settings.
+    ///
+    /// # Errors
+    /// What is no packed text.
+    pub fn learned(packed: &[u8]) -> Result<Option<DynamicSettings>, PackError> {
+        if packed.starts_with(MAGIC) {
+            return Ok(None);
+        }
+        let rest = packed.strip_prefix(LEARNING).ok_or(PackError::Foreign("it does not begin as one"))?;
+        let (settings, _) = read_settings(rest).ok_or(PackError::Foreign("it ends too early"))?;
+        Ok(Some(settings))
     }
 
     /// Packs the bytes of a text. `watch` is told after each line how many bytes are done.
     pub fn pack(&self, text: &[u8], watch: &mut dyn FnMut(usize)) -> Vec<u8> {
         let isa = lstm_kernels::isa();
-        let mut packed = MAGIC.to_vec();
+        let mut packed = if self.learning.is_some() { LEARNING } else { MAGIC }.to_vec();
+        if let Some((scale, settings)) = &self.learning {
+            packed.extend(settings.rate.to_le_bytes());
+            packed.extend(settings.decay.to_le_bytes());
+            packed.extend((settings.segment as u32).to_le_bytes());
+            packed.extend(scale.checksum().to_le_bytes());
+        }
         packed.push(isa.len() as u8);
         packed.extend(isa.as_bytes());
         packed.extend(self.checksum.to_le_bytes());
@@ -134,7 +194,14 @@ impl<'a> Packer<'a> {
     /// The length and the checksum of the text, and what it is packed in; `None` of what is no packed text.
     #[allow(clippy::type_complexity)]
     fn opened<'b>(&self, packed: &'b [u8]) -> Option<Result<(usize, u32, &'b [u8]), PackError>> {
-        let rest = packed.strip_prefix(MAGIC)?;
+        let (learned, rest) = match packed.strip_prefix(LEARNING) {
+            Some(rest) => {
+                let (settings, rest) = read_settings(rest)?;
+                let (scale, rest) = rest.split_first_chunk()?;
+                (Some((settings, u32::from_le_bytes(*scale))), rest)
+            }
+            None => (None, packed.strip_prefix(MAGIC)?),
+        };
         let (&[letters], rest) = rest.split_first_chunk()?;
         let (isa, rest) = rest.split_at_checked(letters.into())?;
         let isa = std::str::from_utf8(isa).ok()?;
@@ -148,6 +215,14 @@ impl<'a> Packer<'a> {
             let packed = isa.chars().filter(char::is_ascii_alphanumeric).collect();
             return Some(Err(PackError::OtherKernels { packed, here: lstm_kernels::isa() }));
         }
+        match (learned, &self.learning) {
+            (Some((settings, _)), own) if own.as_ref().is_none_or(|(_, own)| *own != settings) => {
+                return Some(Err(PackError::NeedsScale));
+            }
+            (Some((_, scale)), Some((own, _))) if own.checksum() != scale => return Some(Err(PackError::OtherScale)),
+            (None, Some(_)) => return Some(Err(PackError::Foreign("it is of a model that did not go on learning"))),
+            _ => {}
+        }
         Some(Ok((u64::from_le_bytes(*length) as usize, u32::from_le_bytes(*sum), rest)))
     }
 
@@ -155,8 +230,19 @@ impl<'a> Packer<'a> {
         let mut stream = self.stream.clone();
         stream.streams_mut().reset(0);
         let (start, sos) = (self.tokenizer.start(), self.tokenizer.sos().filter(|_| self.by_line));
-        Tokens { stream, last: sos.unwrap_or(start), sos, frequencies: Vec::new() }
+        let learning = self.learning.map(|(scale, settings)| Learning::new(self.model, self.params, scale, settings));
+        Tokens { stream, last: sos.unwrap_or(start), sos, frequencies: Vec::new(), learning }
     }
+}
+
+/// The settings by which a model went on learning, and what stands behind them.
+fn read_settings(bytes: &[u8]) -> Option<(DynamicSettings, &[u8])> {
+    let (rate, bytes) = bytes.split_first_chunk()?;
+    let (decay, bytes) = bytes.split_first_chunk()?;
+    let (segment, bytes) = bytes.split_first_chunk()?;
+    let (rate, decay) = (f32::from_le_bytes(*rate), f32::from_le_bytes(*decay));
+    let settings = DynamicSettings { rate, decay, segment: u32::from_le_bytes(*segment) as usize, columns: 1 };
+    settings.validate().ok().map(|()| (settings, bytes))
 }
 
 /// The model, which says what the next token may be and is told which it was.
@@ -167,11 +253,15 @@ struct Tokens<'a> {
     /// The token that every line begins with, where each is read from a fresh state.
     sos: Option<u32>,
     frequencies: Vec<u64>,
+    learning: Option<Learning<'a>>,
 }
 
 impl Tokens<'_> {
     fn begin_line(&mut self) {
         if let Some(sos) = self.sos {
+            if let Some(changed) = self.learning.as_mut().and_then(|learning| learning.end_line(&self.stream)) {
+                self.stream = changed;
+            }
             self.stream.streams_mut().reset(0);
             self.last = sos;
         }
@@ -180,7 +270,12 @@ impl Tokens<'_> {
     fn code(&mut self, coder: &mut impl Coder, chosen: Option<u32>) -> u32 {
         let logits = self.stream.step(&[self.last]);
         to_frequencies(logits, &mut self.frequencies);
+        let read = self.last;
         self.last = coder.symbol(&self.frequencies, chosen.map(|id| id as usize)) as u32;
+        if let Some(changed) = self.learning.as_mut().and_then(|learning| learning.note(read, self.last, &self.stream))
+        {
+            self.stream = changed;
+        }
         self.last
     }
 }
