@@ -72,11 +72,11 @@ impl Company {
         let arguments = std::env::args().skip(1).collect();
         match greet(&ranks, &Greeting::of(arguments)) {
             Ok(()) => Ok(Self::Several(Box::new(ranks))),
-            // Every rank finds the same; one says so.
+            // Every rank finds the same; one says so. If another ended as if it had failed, that one would be ended before it has.
             Err(error) if ranks.rank() == 0 => Err(error.into()),
             Err(_) => {
                 drop(ranks);
-                std::process::exit(2)
+                std::process::exit(0)
             }
         }
     }
@@ -142,6 +142,8 @@ fn lost(said: Option<&str>) -> ! {
         let go_on = GO_ON.get().map_or("start it again".to_owned(), String::clone);
         crate::output::talk(format_args!("error: {said}, so the run ends; {go_on}, on the ranks that are left"));
     }
+    // Whoever has not noticed yet looks for the dead. mpirun waits for a second at most.
+    std::thread::sleep(std::time::Duration::from_secs(3));
     std::process::exit(1)
 }
 

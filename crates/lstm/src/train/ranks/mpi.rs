@@ -29,7 +29,8 @@ pub struct Mpi {
     _mpi: ferrompi::Mpi,
     /// Set when this process is asked to end.
     stop: Arc<AtomicBool>,
-    /// Says what was lost, if it is this rank's to say, and ends the process: with a rank lost, MPI cannot be ended.
+    /// Says what was lost, if it is this rank's to say, and ends the process, for with a rank lost MPI cannot be ended; but not before the
+    /// others have seen the same, who would take this one for what was lost.
     lost: fn(Option<&str>) -> !,
     /// Where every rank runs.
     places: Vec<Place>,
@@ -94,9 +95,11 @@ impl Mpi {
     /// Ends this process because a rank was lost; the lowest rank that lives says so.
     fn give_up(&self, rank: usize, how: &str) -> ! {
         let own = &self.places[self.rank()];
-        let speaker = (0..self.count()).find(|other| *other != rank && !self.places[*other].is_dead(own));
-        let said = format!("{} {how}", self.name(rank));
-        (self.lost)((speaker == Some(self.rank())).then_some(&said))
+        let dead: Vec<usize> = (0..self.count()).filter(|other| self.places[*other].is_dead(own)).collect();
+        let lowest = (0..self.count()).find(|other| *other != rank && !dead.contains(other));
+        // Where more have ended than rank 0, it was rank 0 that said so.
+        let is_first = self.rank() == 0 || dead.len() < 2;
+        (self.lost)((lowest == Some(self.rank()) && is_first).then(|| format!("{} {how}", self.name(rank))).as_deref())
     }
 
     /// Waits until all requests are complete. `of`: the rank that each is of.
