@@ -17,22 +17,16 @@ use crate::progress::during;
 pub fn run(options: &Eval) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let trained = TrainedForecast::open(&options.run)?;
-    let file = match (&options.file, &trained.config.columns.table) {
-        (Some(file), _) => file.clone(),
-        (None, Some(table)) => table.clone(),
-        (None, None) => bail!(
-            "{} is a model by itself, and does not say where its table lies; give a table, or the folder of its run",
-            options.run.display()
-        ),
-    };
     let origins = match (options.backtest, &options.file) {
         (Some(0), _) => bail!("--backtest is 0; it must be at least 1"),
         (Some(count), _) => Origins::Last(count),
         (None, None) if trained.frame.until[2] > trained.frame.until[1] => Origins::Test,
         (None, _) => Origins::AfterValidation,
     };
-    let table = during("reading the table", || Table::read(&file))?;
-    let dataset = trained.read(&table)?;
+    let dataset = during("reading the table", || match &options.file {
+        Some(file) => trained.read(&Table::read(file)?),
+        None => trained.read_own(),
+    })?;
     note_unknown(&dataset.unknown);
     let comparison = during("measuring", || trained.compare_on(&dataset, origins))?;
     let mut out = std::io::stdout().lock();

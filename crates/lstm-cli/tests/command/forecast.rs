@@ -98,6 +98,14 @@ fn a_run_goes_on_to_the_same_bits_and_not_with_another_table() {
     std::fs::write(folder.join("table.csv"), hours(301)).unwrap();
     let said = line(folder, "train --resume parts --steps 30");
     assert!(said.code == Some(2) && said.err.contains("not those that the run was trained on"), "{}", said.err);
+    // Measured on it is it by its name alone.
+    let said = line(folder, "eval parts");
+    assert!(said.code == Some(2) && said.err.contains("changed since the model was trained on it"), "{}", said.err);
+    assert_eq!(line(folder, "eval parts table.csv").code, Some(0));
+    let page = std::fs::read_to_string(folder.join("parts/report.html")).unwrap();
+    for part in ["Loss of a value", "MASE, ", "seasonal naive", "steps from"] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 #[test]
@@ -118,6 +126,10 @@ fn several_series_known_columns_and_missing_values_are_read() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.err.contains("2 series") && said.err.contains("2 values missing"), "{}", said.err);
 
+    // Text among numbers is a slip, and no class of its own.
+    let slip = text.replacen(";1\n", ";yes\n", 1);
+    let said = refused(&slip, options);
+    assert!(said.contains("line 2, column \"open\": \"yes\" is no number"), "{said}");
     // What is known of the days to come has to be said.
     let said = line(folder, "predict run table.csv");
     assert!(said.code == Some(2) && said.err.contains("the known columns are needed for all 7 steps"), "{}", said.err);

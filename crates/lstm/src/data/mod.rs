@@ -2,9 +2,10 @@
 //! NumPy have them in. Every error names the file, and the line and the column where there are any.
 
 mod arrays;
+mod parquet;
 mod sequences;
 mod stamp;
-pub(crate) mod table;
+mod table;
 
 use std::path::{Path, PathBuf};
 

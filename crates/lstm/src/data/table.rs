@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{DataError, number};
+use super::{DataError, number, parquet};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,11 @@ impl Table {
         if path.is_dir() {
             return Err(DataError::of_file(path, "it is a folder; give one file with a table"));
         }
-        let file = File::open(path).map_err(|e| DataError::of_file(path, format!("cannot be read: {e}")))?;
+        let cannot = |e: std::io::Error| DataError::of_file(path, format!("cannot be read: {e}"));
+        let mut file = File::open(path).map_err(cannot)?;
+        if parquet::is_parquet(&mut file).map_err(cannot)? {
+            return parquet::read(path, file);
+        }
         Self::parse(path, BufReader::new(file))
     }
 
@@ -73,10 +77,17 @@ impl Table {
             ));
         }
         let kind = kind_of(path, &preview);
-        let all = BufReader::new(Cursor::new(preview).chain(reader));
+        Self::parse_as(path, BufReader::new(Cursor::new(preview).chain(reader)), kind)
+    }
+
+    /// Reads what is written in this way.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub fn parse_as(path: &Path, reader: impl BufRead, kind: TableKind) -> Result<Self, DataError> {
         let table = match kind {
-            TableKind::Separated(separator) => Self::separated(path, all, separator),
-            TableKind::JsonLines => Self::json_lines(path, all),
+            TableKind::Separated(separator) => Self::separated(path, reader, separator),
+            TableKind::JsonLines => Self::json_lines(path, reader),
         }?;
         if table.rows() == 0 {
             return Err(DataError::of_file(path, "it has no rows"));
@@ -84,11 +95,17 @@ impl Table {
         Ok(table)
     }
 
-    fn empty(path: &Path, columns: Vec<String>) -> Self {
+    pub(super) fn empty(path: &Path, columns: Vec<String>) -> Self {
         Self { path: path.to_owned(), columns, text: String::new(), ends: Vec::new(), lines: Vec::new() }
     }
 
-    fn push(&mut self, cell: &str) {
+    /// Begins the row of this line; its cells follow.
+    #[cfg(feature = "parquet")]
+    pub(super) fn begin_row(&mut self, line: u64) {
+        self.lines.push(line);
+    }
+
+    pub(super) fn push(&mut self, cell: &str) {
         self.text.push_str(cell);
         self.ends.push(self.text.len());
     }
@@ -128,10 +145,12 @@ impl Table {
         let mut table = Self::empty(path, columns);
         while let Some(line) = next_row(path, &mut reader, &mut record)? {
             if record.len() != table.columns.len() {
+                let is_open = record.iter().any(|cell| cell.contains(&b'\n'));
                 let why = format!(
-                    "it has {} values where the first line names {} columns; a value with the separator in it has to stand in quotes",
+                    "it has {} values where the first line names {} columns; a value with the separator in it has to stand in quotes{}",
                     record.len(),
-                    table.columns.len()
+                    table.columns.len(),
+                    if is_open { ", and here one is opened and perhaps never closed" } else { "" }
                 );
                 return Err(DataError::of_line(path, line, why));
             }
@@ -215,6 +234,11 @@ impl Table {
         })
     }
 
+    /// The name of a column.
+    pub fn name(&self, column: Column) -> &str {
+        &self.columns[column.0]
+    }
+
     /// A cell as it is written.
     pub fn cell(&self, row: usize, column: Column) -> &str {
         let at = row * self.columns.len() + column.0;
@@ -243,6 +267,18 @@ impl Table {
         let mut numbers = (0..self.rows()).map(|row| number(self.cell(row, column)));
         let mut found = false;
         numbers.all(|number| number.map(|number| found |= number.is_some()).is_ok()) && found
+    }
+
+    /// Whether more cells of a column are numbers than are text.
+    pub(crate) fn is_mostly_numeric(&self, column: Column) -> bool {
+        let (mut numbers, mut texts) = (0, 0);
+        for row in 0..self.rows() {
+            match number(self.cell(row, column)) {
+                Ok(found) => numbers += usize::from(found.is_some()),
+                Err(_) => texts += 1,
+            }
+        }
+        numbers > texts
     }
 
     /// The numbers of a column.
@@ -283,10 +319,10 @@ fn kind_of(path: &Path, preview: &[u8]) -> TableKind {
 
 /// Without the carriage return of a line's end: `csv` counts a line when it has read the first half of its end, so that of two
 /// halves is counted a row too late.
-pub(crate) struct WithoutReturns<R>(BufReader<R>);
+struct WithoutReturns<R>(BufReader<R>);
 
 impl<R: Read> WithoutReturns<R> {
-    pub(crate) fn new(reader: R) -> Self {
+    fn new(reader: R) -> Self {
         Self(BufReader::new(reader))
     }
 }

@@ -357,7 +357,9 @@ impl Series {
 
 impl Encoder {
     fn of(table: &Table, column: Column) -> Result<Self, DataError> {
-        if table.is_numeric(column) {
+        // Where most cells are numbers, text among them is a slip and no class.
+        if table.is_mostly_numeric(column) {
+            table.numbers(column)?;
             let values = (0..table.rows()).filter_map(|row| table.number(row, column).ok().flatten());
             let scaler = Scaler::of(values).unwrap_or(Scaler { mean: 0.0, deviation: 1.0 });
             let deviation = if scaler.deviation > 0.0 { scaler.deviation } else { 1.0 };

@@ -149,6 +149,28 @@ impl TrainedForecast {
         Dataset::read_with(table, &self.config, &self.frame)
     }
 
+    /// The series of the table that it was trained on, read again.
+    ///
+    /// # Errors
+    /// A model file, which does not say where its table lies; a table that is no longer there or no longer the same.
+    pub fn read_own(&self) -> Result<Dataset, TrainError> {
+        let Some(path) = &self.config.columns.table else {
+            return Err(unusable(format!(
+                "{} is a model by itself, and does not say where its table lies; give a table, or the folder of its run",
+                self.path.display()
+            )));
+        };
+        let dataset = self.read(&Table::read(path)?)?;
+        if !self.card.text.is_empty() && dataset.fingerprint != self.card.text {
+            return Err(unusable(format!(
+                "{} changed since the model was trained on it, so its test part is another; restore it, name it after the run to measure \
+                 on it as it is now, or train again",
+                path.display()
+            )));
+        }
+        Ok(dataset)
+    }
+
     /// The forecasts of windows on the series' scale, `[windows, horizon, targets]`.
     fn forecasts(&self, dataset: &Dataset, windows: &[Window]) -> Vec<Forecast> {
         let (targets, horizon) = (dataset.targets, self.config.horizon);

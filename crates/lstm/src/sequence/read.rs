@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::data::table::WithoutReturns;
+use crate::data::{Column, DataError, Table, TableKind};
 use crate::text::TextError;
 use crate::text::decode::as_text;
 use crate::text::source::Source;
@@ -134,59 +134,38 @@ pub fn read_line(line: &str, form: Form, key: Option<&str>) -> Result<String, Te
 }
 
 fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<Record>, TextError> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(WithoutReturns::new(text.as_bytes()));
-    let is_open = text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
-    let wrong = |error: &csv::Error| {
-        let line = error.position().map_or(String::new(), |at| format!(" line {}", at.line()));
-        let why = match error.kind() {
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                let open = if is_open { "; a quote is opened and never closed, perhaps here" } else { "" };
-                format!("it has {len} fields, where the header has {expected_len}; quote what holds a delimiter{open}")
-            }
-            _ => error.to_string(),
-        };
-        TextError::Unusable(format!("{}{line}: {why}", path.display()))
-    };
-    let header = reader.headers().map_err(|error| wrong(&error))?.clone();
-    let column = |named: Option<&str>, usual: &str, setting: &str| -> Result<usize, TextError> {
-        let name = named.unwrap_or(usual);
-        let places: Vec<usize> = (0..header.len()).filter(|at| header[*at].trim() == name).collect();
-        match places[..] {
-            [place] => Ok(place),
-            [] => unusable(format!(
-                "{} line 1: there is no column {name}; the columns are {}: name one of them by `{setting}`",
-                path.display(),
-                header.iter().collect::<Vec<_>>().join(", ")
-            )),
-            _ => unusable(format!(
-                "{} line 1: there are {} columns {name}; give each a name of its own",
-                path.display(),
-                places.len()
-            )),
-        }
+    let table = Table::parse_as(path, text.as_bytes(), TableKind::Separated(delimiter)).map_err(of_data)?;
+    let column = |named: Option<&str>, usual: &str, setting: &str| {
+        let found = table.column(named.unwrap_or(usual));
+        found.map_err(|error| TextError::Unusable(format!("{error}: name one of them by `{setting}`")))
     };
     let text_at = column(wanted.text, "text", "text")?;
     let label_at = if wanted.labels { Some(column(wanted.label, "label", "label")?) } else { None };
     if label_at == Some(text_at) {
         return unusable(format!("`text` and `label` name the same column of {}; name two", path.display()));
     }
-    let mut records = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| wrong(&error))?;
-        let line = record.position().map(csv::Position::line);
-        let place =
-            |column: usize| Place { file: path.to_owned(), line, column: Some(header[column].trim().to_owned()) };
+    let mut records = Vec::with_capacity(table.rows());
+    for row in 0..table.rows() {
+        let place = |column: Column| Place {
+            file: path.to_owned(),
+            line: Some(table.line(row)),
+            column: Some(table.name(column).to_owned()),
+        };
         let labels = match label_at {
             None => Vec::new(),
-            Some(at) => labels_of(&record[at], wanted.separator, &place(at))?,
+            Some(at) => labels_of(table.cell(row, at), wanted.separator, &place(at))?,
         };
-        if wanted.labels && record[text_at].trim().is_empty() {
+        let text = table.cell(row, text_at).to_owned();
+        if wanted.labels && text.trim().is_empty() {
             return unusable(format!("{}: the text is empty; remove the line, or fill it", place(text_at)));
         }
-        let place = place(label_at.unwrap_or(text_at));
-        records.push(Record { text: record[text_at].to_owned(), labels, place, ..Record::default() });
+        records.push(Record { text, labels, place: place(label_at.unwrap_or(text_at)), ..Record::default() });
     }
     Ok(records)
+}
+
+fn of_data(error: DataError) -> TextError {
+    TextError::Unusable(error.to_string())
 }
 
 /// The labels that a field holds.
@@ -448,15 +427,15 @@ mod tests {
         for (name, text, wanted, said) in [
             ("a.csv", "text,label\nx,a\ny,\n", LABELLED, "line 3, column label: the label is empty"),
             ("a.csv", "text,label\nx,a\n ,b\n", LABELLED, "line 3, column text: the text is empty"),
-            ("a.csv", "text,label\nx,a\ny\n", LABELLED, "line 3: it has 1 fields, where the header has 2"),
+            ("a.csv", "text,label\nx,a\ny\n", LABELLED, "line 3: it has 1 values where the first line names 2 columns"),
             (
                 "a.csv",
                 "text,class\nx,a\n",
                 LABELLED,
-                "no column label; the columns are text, class: name one of them by `label`",
+                "no column is named \"label\"; there are \"text\", \"class\": name one of them by `label`",
             ),
-            ("a.csv", "text,label,label\nx,a,b\n", LABELLED, "2 columns label"),
-            ("a.tsv", "text\tlabel\nx\ta\n", named, "no column review"),
+            ("a.csv", "text,label,label\nx,a,b\n", LABELLED, "two columns are named \"label\""),
+            ("a.tsv", "text\tlabel\nx\ta\n", named, "no column is named \"review\""),
             ("a.jsonl", "{\"text\":\"x\",\"label\":\"a\"}\n[1]\n", LABELLED, "line 2: a JSON object is expected"),
             ("a.jsonl", "{\"text\":3,\"label\":\"a\"}\n", LABELLED, "line 1: text should be a text, found 3"),
             ("a.jsonl", "{\"body\":\"x\",\"label\":\"a\"}\n", LABELLED, "there is no text; the keys are body, label"),
@@ -465,7 +444,7 @@ mod tests {
             ("a.txt", "pos good\n\nneg\n", LABELLED, "line 3: it has a label and no text"),
             ("a.txt", "__label__a __label__b x\n", LABELLED, "line 1: it has 2 labels"),
             ("a.txt", "pos good\n", named, "which have no columns"),
-            ("a.csv", "text,label\n", LABELLED, "has no examples"),
+            ("a.csv", "text,label\n", LABELLED, "it has no rows"),
         ] {
             let error = with(name, text, wanted).unwrap_err();
             assert!(error.contains(said), "{error}\n{said}");
