@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use lstm::measures::bag_of_words::{BagOfWords, frequencies, most_frequent_tags};
 use lstm::measures::classes::ClassMeasures;
 use lstm::measures::entities::{EntityMeasures, are_entities};
+use lstm::report::Results;
 use lstm::run::TaskKind;
 use lstm::run::saved::Origin;
 use lstm::sequence::config::SequenceConfig;
@@ -18,6 +19,9 @@ use serde_json::{Value, json};
 use crate::eval::Eval;
 use crate::output::{best, count, talk, use_threads};
 use crate::progress::during;
+
+/// The widths of the columns of figures.
+const WIDTHS: [usize; 8] = [9, 9, 9, 7, 7, 9, 9, 9];
 
 /// The figures of one who predicts.
 struct Figures {
@@ -124,21 +128,21 @@ impl Figures {
         object
     }
 
-    fn row(&self, name: &str) -> String {
+    /// The figures as they are read, in the order of the table's head.
+    fn cells(&self) -> Vec<String> {
         let percent = |share: f64| format!("{:.2}", 100.0 * share);
-        let entities = self.entities.as_ref().map(|entities| {
+        let classes = &self.classes;
+        let shares = [classes.accuracy(), classes.macro_f1(), classes.micro_f1(), classes.calibration_error()];
+        let entities = self.entities.iter().flat_map(|entities| {
             let score = entities.all();
-            format!(" {:>9} {:>9} {:>9}", percent(score.precision), percent(score.recall), percent(score.f1))
+            [score.precision, score.recall, score.f1].map(percent)
         });
-        format!(
-            "{name:<25} {:>9} {:>9} {:>9} {:>7} {:>7.3}{}",
-            percent(self.classes.accuracy()),
-            percent(self.classes.macro_f1()),
-            percent(self.classes.micro_f1()),
-            percent(self.classes.calibration_error()),
-            self.classes.loss(),
-            entities.unwrap_or_default()
-        )
+        shares.map(percent).into_iter().chain([format!("{:.3}", classes.loss())]).chain(entities).collect()
+    }
+
+    fn row(&self, name: &str) -> String {
+        let cells = self.cells().into_iter().zip(WIDTHS).map(|(cell, width)| format!(" {cell:>width$}"));
+        format!("{name:<25}{}", cells.collect::<String>())
     }
 }
 
@@ -172,21 +176,41 @@ impl Measured {
         object
     }
 
+    /// The names of the figures.
+    fn head(&self, config: &SequenceConfig) -> Vec<&'static str> {
+        let first = if config.several { "all right" } else { "accuracy" };
+        let entities: &[&str] = if self.model.entities.is_some() { &["precision", "recall", "entity F1"] } else { &[] };
+        [first, "macro F1", "micro F1", "ECE", "loss"].into_iter().chain(entities.iter().copied()).collect()
+    }
+
+    /// The same for the page of a run: on its part `name`.
+    pub fn results(&self, name: &str, config: &SequenceConfig) -> Results {
+        let row = |name: &str, figures: &Figures| [name.to_owned()].into_iter().chain(figures.cells()).collect();
+        let baselines = self.baselines.iter().flatten().map(|(name, figures)| row(name, figures));
+        let unbeaten = self.unbeaten(config.several);
+        let first = match (&self.model.entities, config.several) {
+            (Some(_), _) => "entity F1",
+            (None, true) => "micro F1",
+            (None, false) => "accuracy",
+        };
+        Results {
+            part: name.to_owned(),
+            headline: (first.to_owned(), format!("{:.2} %", 100.0 * self.model.first(config.several))),
+            head: self.head(config).into_iter().map(str::to_owned).collect(),
+            rows: [row("model", &self.model)].into_iter().chain(baselines).collect(),
+            said: match unbeaten.is_empty() {
+                true => String::new(),
+                false => format!("The model does not beat the baseline: {}.", unbeaten.join(", ")),
+            },
+        }
+    }
+
     /// A table of the model and the baselines on the data `name`.
     pub fn print(&self, out: &mut impl Write, name: &str, config: &SequenceConfig) -> Result<()> {
         let thing = if config.task == TaskKind::Tag { "word" } else { "example" };
         let examples = count(self.model.classes.examples(), thing);
-        let head = if config.several { "all right" } else { "accuracy" };
-        let entities = if self.model.entities.is_some() { " precision    recall entity F1" } else { "" };
-        writeln!(
-            out,
-            "{:<25} {head:>9} {:>9} {:>9} {:>7} {:>7}{entities}",
-            format!("{name}, {examples}"),
-            "macro F1",
-            "micro F1",
-            "ECE",
-            "loss"
-        )?;
+        let head = self.head(config).into_iter().zip(WIDTHS).map(|(name, width)| format!(" {name:>width$}"));
+        writeln!(out, "{:<25}{}", format!("{name}, {examples}"), head.collect::<String>())?;
         writeln!(out, "{}", self.model.row("  model"))?;
         for (name, figures) in self.baselines.iter().flatten() {
             writeln!(out, "{}", figures.row(&format!("  {name}")))?;

@@ -9,6 +9,7 @@ use lstm::forecast::{
     Comparison, ForecastConfig, Forecasting, Likelihood, Measures, Normalise, Prepared, finish, resume,
 };
 use lstm::nn::config::{HiddenSizes, InitScheme};
+use lstm::report::Results;
 use lstm::run::TaskKind;
 use lstm::train::event::{End, Outcome};
 use lstm::train::task::Task as _;
@@ -19,7 +20,7 @@ use crate::output::{best, count, grouped, talk, use_threads};
 use crate::progress::{Progress, during};
 use crate::signals::Signals;
 use crate::task_options::{TaskRun, TaskTraining, extension};
-use crate::task_train::{absolute, describe, drive};
+use crate::task_train::{Kept, absolute, describe, drive};
 use crate::train_options::{LengthOptions, set};
 
 /// The options of `lstm train` of a forecast.
@@ -205,6 +206,7 @@ impl TrainForecast {
 pub fn run(options: &TrainForecast) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
     let signals = Signals::watch()?;
+    let curves = options.run.curves(TaskKind::Forecast)?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
             let extension = Extension {
@@ -220,10 +222,11 @@ pub fn run(options: &TrainForecast) -> Result<ExitCode> {
     }
     describe_model(&trainer);
     describe(&trainer);
-    let Some(outcome) = drive(&mut trainer, &signals, ("loss", |loss| loss.mean()))? else {
+    let driven = drive(&mut trainer, &signals, ("loss", |loss| loss.mean()), &options.run, curves)?;
+    let Some((outcome, mut kept)) = driven else {
         return Ok(ExitCode::from(signals.exit_code()));
     };
-    report(&trainer, &outcome, options.run.json)?;
+    report(&trainer, &outcome, &mut kept, options.run.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -307,10 +310,11 @@ pub fn layers(config: &ForecastConfig) -> String {
 }
 
 /// Prints the result: the model beside its baselines.
-fn report(trainer: &Trainer<Forecasting>, outcome: &Outcome, as_json: bool) -> Result<()> {
+fn report(trainer: &Trainer<Forecasting>, outcome: &Outcome, kept: &mut Kept, as_json: bool) -> Result<()> {
     let (trained, comparison) = during("measuring", || finish(trainer))?;
     let dataset = trainer.task().dataset();
     let part = if dataset.cuts[2] > dataset.cuts[1] { "test" } else { "validation" };
+    kept.measured(vec![comparison_results(part, &comparison)]);
     let mut out = std::io::stdout().lock();
     if as_json {
         let end = match outcome.end {
@@ -355,6 +359,30 @@ pub fn comparison_json(comparison: &Comparison) -> Value {
         "beaten_by": comparison.beaten_by(),
         "mae_scaled_by_step": comparison.by_step,
     })
+}
+
+/// A comparison for the page of its run.
+fn comparison_results(part: &str, comparison: &Comparison) -> Results {
+    let row = |name: &str, measures: &Measures| {
+        let coverage = measures.coverage.map_or("-".to_owned(), |coverage| format!("{:.1} %", 100.0 * coverage));
+        let scaled = [measures.mse_scaled, measures.mae_scaled, measures.crps_scaled, measures.mase];
+        let own = [measures.mae, measures.rmse, measures.crps];
+        let scaled = scaled.map(|value| format!("{value:.4}"));
+        [name.to_owned()].into_iter().chain(scaled).chain([coverage]).chain(own.map(number)).collect()
+    };
+    let baselines = comparison.baselines.iter().map(|(name, measures)| row(name, measures));
+    let beaten = comparison.beaten_by();
+    let head = ["MSE, scaled", "MAE, scaled", "CRPS, scaled", "MASE", "in 90 %", "MAE", "RMSE", "CRPS"];
+    Results {
+        part: part.to_owned(),
+        headline: ("MASE".to_owned(), format!("{:.3}", comparison.model.mase)),
+        head: head.map(str::to_owned).to_vec(),
+        rows: [row("model", &comparison.model)].into_iter().chain(baselines).collect(),
+        said: match beaten.is_empty() {
+            true => String::new(),
+            false => format!("The model does not beat {}.", beaten.join(" and ")),
+        },
+    }
 }
 
 /// Prints a comparison as a table.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use lstm::report::overlay::{Figures, Laid, compare, differences, names, write_overlay};
+use lstm::report::overlay::{Figures, Laid, check_one_task, compare, differences, names, write_overlay};
 use lstm::report::{Facts, write_run_page};
 use lstm::run::folder::RunFolder;
 
@@ -45,6 +45,7 @@ pub fn run(options: Report) -> Result<ExitCode> {
     }
     let laid: Vec<Laid> =
         during("reading the runs", || runs.iter().map(|run| Laid::read(run)).collect::<Result<_, _>>())?;
+    check_one_task(&laid)?;
     if *csv {
         std::io::stdout().write_all(values(&laid).as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -53,9 +54,16 @@ pub fn run(options: Report) -> Result<ExitCode> {
     write_overlay(&laid, &path)?;
     let mut out = std::io::stdout().lock();
     for (run, name) in laid.iter().zip(names(&laid)) {
-        let shown = |value: Option<f64>| value.map_or("-".to_owned(), perplexity);
-        let Figures { valid, test, seconds: spent, .. } = &run.last;
-        writeln!(out, "{name:<24} valid {:>10}  test {:>10}  {:>8}", shown(*valid), shown(*test), seconds(*spent))?;
+        let shown = |value: &Option<f64>| value.map_or("-".to_owned(), |value| run.about.shown(value));
+        let Figures { valid, test, seconds: spent, result, .. } = &run.last;
+        let result = result.as_ref().map_or(String::new(), |result| format!("  {result}"));
+        writeln!(
+            out,
+            "{name:<24} valid {:>10}  test {:>10}  {:>8}{result}",
+            shown(valid),
+            shown(test),
+            seconds(*spent)
+        )?;
     }
     for (name, values) in differences(&laid) {
         let shown = |value: String| if value.is_empty() { "-".to_owned() } else { value };
@@ -72,7 +80,14 @@ fn one(run: &Path, out: Option<&Path>, baseline: bool) -> Result<ExitCode> {
     let folder = RunFolder(run.to_owned());
     let mut facts = Facts::of(&folder);
     if facts.command.is_none() {
-        facts.command = repeat::chosen(&laid.config);
+        facts.command = laid.about.language.as_ref().and_then(repeat::chosen);
+    }
+    if baseline && laid.about.language.is_none() {
+        bail!(
+            "--baseline counts n-grams of a text, and {} is of the task {}, whose baselines stand beside its results when it is over; leave it out",
+            run.display(),
+            laid.about.task
+        );
     }
     if baseline {
         let loaded = open(run)?;
@@ -98,15 +113,22 @@ fn one(run: &Path, out: Option<&Path>, baseline: bool) -> Result<ExitCode> {
 /// The final figures and the settings that differ, a run a line.
 pub fn values(laid: &[Laid]) -> String {
     let different = differences(laid);
-    let figures = ["parameters", "epochs", "steps", "tokens", "seconds", "train", "valid", "test"];
-    let head = ["run"].into_iter().chain(figures).chain(different.iter().map(|(name, _)| name.as_str()));
+    let of_task = laid.first().is_some_and(|run| run.about.language.is_none());
+    let counted = laid.first().map_or("tokens", |run| run.about.task.counted());
+    let figures = ["parameters", "epochs", "steps", counted, "seconds", "train", "valid", "test"];
+    let head = ["run"]
+        .into_iter()
+        .chain(figures)
+        .chain(of_task.then_some("result"))
+        .chain(different.iter().map(|(name, _)| name.as_str()));
     let mut text = format!("{}\n", head.map(cell).collect::<Vec<_>>().join(","));
     for (number, run) in laid.iter().enumerate() {
-        let Figures { parameters, epochs, steps, tokens, seconds, train, valid, test } = &run.last;
+        let Figures { parameters, epochs, steps, tokens, seconds, train, valid, test, result } = &run.last;
+        let parameters = parameters.map_or(String::new(), |parameters| parameters.to_string());
         let shown = |value: &Option<f64>| value.map_or(String::new(), |value| value.to_string());
-        let mut cells =
-            vec![run.folder.display().to_string(), parameters.to_string(), epochs.to_string(), steps.to_string()];
+        let mut cells = vec![run.folder.display().to_string(), parameters, epochs.to_string(), steps.to_string()];
         cells.extend([tokens.to_string(), format!("{seconds:.3}"), shown(train), shown(valid), shown(test)]);
+        cells.extend(of_task.then(|| result.clone().unwrap_or_default()));
         cells.extend(different.iter().map(|(_, values)| values[number].clone()));
         text.push_str(&format!("{}\n", cells.iter().map(|text| cell(text)).collect::<Vec<_>>().join(",")));
     }

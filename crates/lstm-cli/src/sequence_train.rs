@@ -25,7 +25,7 @@ use crate::output::{best, count, grouped, talk, use_threads};
 use crate::progress::during;
 use crate::signals::Signals;
 use crate::task_options::{TaskRun, TaskTraining, extension};
-use crate::task_train::{absolute, describe, drive};
+use crate::task_train::{Kept, absolute, describe, drive};
 use crate::train_options::{LengthOptions, Shares, set, shares};
 
 /// The options of `lstm train` of a task over sequences.
@@ -308,6 +308,7 @@ impl RegularisationOptions {
 pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
     use_threads(options.run.threads)?;
     let signals = Signals::watch()?;
+    let curves = options.run.curves(task)?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
             let extension = extension(&options.length, &options.training, &options.run);
@@ -322,10 +323,11 @@ pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
     };
     say_data(&trainer);
     describe(&trainer);
-    let Some(outcome) = drive(&mut trainer, &signals, ("loss", |loss| loss.mean()))? else {
+    let driven = drive(&mut trainer, &signals, ("loss", |loss| loss.mean()), &options.run, curves)?;
+    let Some((outcome, mut kept)) = driven else {
         return Ok(ExitCode::from(signals.exit_code()));
     };
-    report(&trainer, &outcome, options.run.json)?;
+    report(&trainer, &outcome, &mut kept, options.run.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -418,7 +420,7 @@ pub fn shape(config: &SequenceConfig) -> String {
 }
 
 /// The results, on standard output, with the baselines beside them.
-fn report(trainer: &Trainer<SequenceTask>, outcome: &Outcome, as_json: bool) -> Result<()> {
+fn report(trainer: &Trainer<SequenceTask>, outcome: &Outcome, kept: &mut Kept, as_json: bool) -> Result<()> {
     let run = LoadedSequence::open(trainer.folder())?;
     let data = trainer.task().data();
     let mut parts: Vec<(&str, Measured)> = Vec::new();
@@ -427,6 +429,7 @@ fn report(trainer: &Trainer<SequenceTask>, outcome: &Outcome, as_json: bool) -> 
             parts.push((name, during("measuring beside the baselines", || measure(&run, examples, Some(data)))));
         }
     }
+    kept.measured(parts.iter().map(|(name, measured)| measured.results(name, &run.config)).collect());
     let mut out = std::io::stdout().lock();
     if as_json {
         let mut result = json!({

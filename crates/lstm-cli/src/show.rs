@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
+use lstm::model::Loss;
 use lstm::model::penalty::Penalties;
 use lstm::optim::schedule::{Schedule, ScheduleKind};
+use lstm::report::{Facts, Results};
+use lstm::run::about::About;
 use lstm::run::config::RunConfig;
+use lstm::run::folder::RunFolder;
 use lstm::run::saved::{LoadedRun, Origin, is_trained};
 use lstm::run::summary::Summary;
 use serde::Serialize;
@@ -164,35 +168,68 @@ fn list(as_json: bool) -> Result<ExitCode> {
     if as_json {
         let object = |run: &Summary| {
             let written = run.written.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            let about = run.about.as_ref().ok();
+            let loss = |loss: Option<Loss>| match about {
+                Some(About { language: None, .. }) => {
+                    json!(loss.map(|loss| json!({"loss": loss.mean(), "count": loss.tokens})))
+                }
+                _ => loss_json(loss, None),
+            };
             json!({
                 "run": run.folder,
+                "task": about.map(|about| about.task),
                 "written": written.map(|since| since.as_secs()),
                 "seconds": run.seconds,
-                "text": run.config.as_ref().ok().map(source),
+                "text": about.map(|about| &about.source),
                 "epoch": run.card.as_ref().map(|card| card.epoch),
-                "valid": run.card.as_ref().map(|card| loss_json(card.valid, None)),
-                "test": run.card.as_ref().map(|card| loss_json(card.test, None)),
-                "trouble": run.config.as_ref().err().map(ToString::to_string),
+                "valid": run.card.as_ref().map(|card| loss(card.valid)),
+                "test": run.card.as_ref().map(|card| loss(card.test)),
+                "result": headline(run).map(|Results { part, headline: (name, value), .. }| json!({"part": part, name: value})),
+                "trouble": run.about.as_ref().err().map(ToString::to_string),
             })
         };
         writeln!(out, "{}", Value::from(runs.iter().map(object).collect::<Vec<_>>()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let widest = runs.iter().map(|run| run.folder.display().to_string().chars().count()).max().unwrap_or(0);
-    writeln!(out, "{:<widest$}  written (UTC)        spent        test  of", "run")?;
-    for run in &runs {
-        let (date, name) = (run.written.map_or("-".to_owned(), date), run.folder.display().to_string());
+    let results: Vec<String> = runs.iter().map(result).collect();
+    let names: Vec<String> = runs.iter().map(|run| run.folder.display().to_string()).collect();
+    let widest = |texts: &[String]| texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+    let (name_width, width) = (widest(&names), widest(&results).max("result".len()));
+    writeln!(out, "{:<name_width$}  written (UTC)        spent  task      {:<width$}  of", "run", "result")?;
+    for ((run, name), result) in runs.iter().zip(&names).zip(&results) {
+        let date = run.written.map_or("-".to_owned(), date);
         let spent = run.seconds.map_or("-".to_owned(), seconds);
-        let test = run.card.as_ref().and_then(|card| card.test);
-        let test = test.map_or("-".to_owned(), |loss| perplexity(loss.perplexity()));
-        let of = match &run.config {
-            Ok(config) => format!("{}, {}", source(config), config.tokenizer.noun()),
-            Err(error) => error.to_string(),
+        let (task, of) = match &run.about {
+            Ok(about) => (about.task.to_string(), format!("{}, {}", about.source, about.reads)),
+            Err(error) => ("-".to_owned(), error.to_string()),
         };
-        writeln!(out, "{name:<widest$}  {date:<16}  {spent:>8}  {test:>10}  {of}")?;
+        writeln!(out, "{name:<name_width$}  {date:<16}  {spent:>8}  {task:<8}  {result:<width$}  {of}")?;
     }
-    writeln!(out, "\nspent is the time of training, test the perplexity of the best model; lstm show RUN says more")?;
+    writeln!(
+        out,
+        "\nspent is the time of training, result what the best model reaches on test data or, if that is said, on validation data; \
+         lstm show RUN says more"
+    )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the best model of a run of a task beside language did, as its page notes.
+fn headline(run: &Summary) -> Option<Results> {
+    Facts::of(&RunFolder(run.folder.clone())).headline().cloned()
+}
+
+/// The figure of a run by which runs are compared.
+fn result(run: &Summary) -> String {
+    if let Some(Results { part, headline: (name, value), .. }) = headline(run) {
+        return if part == "test" { format!("{name} {value}") } else { format!("{name} {value} ({part})") };
+    }
+    let (Ok(about), Some(card)) = (&run.about, &run.card) else { return "-".to_owned() };
+    let shown = |loss: Loss| format!("{} {}", about.figure_name(), about.shown(about.figure(loss)));
+    match (card.test, card.valid) {
+        (Some(test), _) => shown(test),
+        (None, Some(valid)) => format!("{} (valid)", shown(valid)),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 /// The day and the minute of a time, in UTC.

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use lstm::formats::tensorboard::Curves;
 use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
+use lstm::run::TaskKind;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::training::Training;
 use lstm::train::trainer::Extension;
@@ -36,12 +38,28 @@ pub struct TaskTraining {
     /// The learning rate
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     pub learning_rate: Option<f32>,
-    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down; wsd, down to 0 over the last fifth
+    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
+    #[arg(long)]
+    beta1: Option<f32>,
+    /// β₂ of adam and adamw, that of the mean squared gradient
+    #[arg(long)]
+    beta2: Option<f32>,
+    /// ε of adam and adamw, added to the root of the mean squared gradient
+    #[arg(long)]
+    epsilon: Option<f32>,
+    /// How the rate changes over the run: constant; linear, cosine, down to 0; one-cycle, up and down; wsd, down to 0 over the last fifth; step,
+    /// by --decay after --decay-after; plateau, by --decay after an epoch that does not improve the validation
     #[arg(long)]
     schedule: Option<ScheduleKind>,
     /// Let the rate rise at first, for so many steps or such a share of the run below 1
     #[arg(long, value_name = "STEPS|SHARE")]
     warmup: Option<Warmup>,
+    /// Divide the rate by this every epoch after --decay-after, or at a plateau [default: none; the schedules step and plateau need it]
+    #[arg(long)]
+    decay: Option<f32>,
+    /// Epochs at the full rate, of the schedule step
+    #[arg(long, value_name = "EPOCHS")]
+    decay_after: Option<usize>,
     /// Evaluate and save an average of the weights: none; ema(share), of which every step keeps that share; tail(share), the mean over that
     /// last share of the run
     #[arg(long)]
@@ -59,15 +77,19 @@ pub struct TaskTraining {
 
 impl TaskTraining {
     /// The options and their places in the settings of a run, for the defaults in help.
-    pub const SETTINGS: [(&'static str, &'static str); 12] = [
+    pub const SETTINGS: [(&'static str, &'static str); 16] = [
         ("batch", "/training/batch"),
         ("precision", "/training/precision"),
         ("accumulate", "/training/accumulate"),
         ("optimizer", "/training/optimizer"),
         ("muon-rate", "/training/muon/rate"),
         ("learning-rate", "/training/schedule/learning_rate"),
+        ("beta1", "/training/adam/beta1"),
+        ("beta2", "/training/adam/beta2"),
+        ("epsilon", "/training/adam/epsilon"),
         ("schedule", "/training/schedule/kind"),
         ("warmup", "/training/schedule/warmup"),
+        ("decay-after", "/training/schedule/decay_after"),
         ("average", "/training/average"),
         ("clip", "/training/clip"),
         ("weight-decay", "/training/weight_decay"),
@@ -95,15 +117,36 @@ impl TaskTraining {
             );
         }
         training.muon.rate = self.muon_rate.or(training.muon.rate);
+        let of_adam = [
+            ("--beta1", self.beta1.is_some()),
+            ("--beta2", self.beta2.is_some()),
+            ("--epsilon", self.epsilon.is_some()),
+        ];
+        if let Some((option, _)) = of_adam.into_iter().find(|(_, given)| *given && !training.optimizer.has_moments()) {
+            bail!("{option} and the optimizer {} contradict each other; it is of adam and adamw", training.optimizer);
+        }
+        set(&mut training.adam.beta1, self.beta1);
+        set(&mut training.adam.beta2, self.beta2);
+        set(&mut training.adam.epsilon, self.epsilon);
         set(&mut training.schedule.learning_rate, self.learning_rate);
         if let Some(schedule) = self.schedule {
-            if matches!(schedule, ScheduleKind::Step | ScheduleKind::Plateau) {
-                bail!(
-                    "--schedule {schedule} divides the rate by a decay, which this task has no option for; choose constant, linear, cosine or one-cycle"
-                );
-            }
             training.set_schedule(schedule);
         }
+        let kind = training.schedule.kind;
+        let divides = matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau);
+        if self.decay.is_some() != divides {
+            match divides {
+                true => bail!("--schedule {kind} divides the rate: give by what, such as --decay 2"),
+                false => bail!(
+                    "--decay and the schedule {kind} contradict each other; --schedule step and plateau divide the rate"
+                ),
+            }
+        }
+        if self.decay_after.is_some() && kind != ScheduleKind::Step {
+            bail!("--decay-after and the schedule {kind} contradict each other; --schedule step counts epochs");
+        }
+        set(&mut training.schedule.decay, self.decay);
+        set(&mut training.schedule.decay_after, self.decay_after);
         set(&mut training.schedule.warmup, self.warmup);
         if let Some(average) = self.average {
             training.set_average(average);
@@ -135,6 +178,9 @@ pub struct TaskRun {
     /// Keep the checkpoints of the last so many epochs beside the latest, for lstm verify; each is as large as that one [default: 0]
     #[arg(long, value_name = "N")]
     pub keep_checkpoints: Option<usize>,
+    /// Write curves for TensorBoard into this folder; with --resume give it again to go on with them [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
     /// Threads to use; the result is the same for any number [default: all processors]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -144,6 +190,15 @@ pub struct TaskRun {
 }
 
 impl TaskRun {
+    /// The curves that are asked for, before anything takes time.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or has the curves of another run.
+    pub fn curves(&self, task: TaskKind) -> Result<Option<Curves>> {
+        let curves = self.tensorboard.as_ref().map(|folder| Curves::open(folder, self.resume.is_some()));
+        Ok(curves.transpose()?.map(|curves| curves.of_task(task)))
+    }
+
     /// The run folder, now this process's: the one given, or runs/NAME of the data, or the first of runs/NAME-2, … that is free.
     ///
     /// # Errors

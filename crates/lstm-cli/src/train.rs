@@ -17,7 +17,7 @@ use lstm::run::error::TrainError;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
-use lstm::train::event::{End, Event, Outcome};
+use lstm::train::event::{End, Outcome};
 use lstm::train::pretrained::Inherited;
 use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
@@ -34,6 +34,7 @@ use crate::ranks::{self, Company};
 use crate::repeat;
 use crate::signals::Signals;
 use crate::stdin;
+use crate::task_train::Kept;
 use crate::train_options::Train;
 
 /// Trains and prints.
@@ -52,7 +53,7 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
     // Until it is dropped the others wait for what it says.
     let orders = company.orders();
     options.ranks = company.count();
-    let (mut trainer, mut curves) = match &options.run.resume {
+    let (mut trainer, curves) = match &options.run.resume {
         Some(folder) => resume(&options, folder)?,
         None => begin(&options, &signals)?,
     };
@@ -69,49 +70,13 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
             longer(&trainer, bound)
         ));
     }
-    let with_curves =
-        options.run.tensorboard.as_ref().map_or(String::new(), |folder| format!(" --tensorboard {}", folder.display()));
-    let go_on = format!("go on with: lstm train --resume {run}{with_curves}");
-    if let Some(curves) = &mut curves {
-        let begun = curves.begin(trainer.folder(), trainer.step());
-        begun.map_err(|error| match error {
-            error @ FormatError::Write { .. } => anyhow!("{error}; then {go_on}"),
-            error => error.into(),
-        })?;
-    }
-    let mut page = Page::begin(&trainer, command(&options, &trainer));
-    let mut progress = Progress::new();
-    let (mut has_gaps, mut is_behind) = (false, false);
-    let mut observer = |event: &Event| {
-        progress.show(event);
-        if let Err(error) = page.record(event)
-            && !std::mem::replace(&mut is_behind, true)
-        {
-            progress.say(&format!("note     {error}; training goes on without it"));
-        }
-        // The run is worth more than its curves.
-        if let Some(Err(error)) = curves.as_mut().map(|curves| curves.record(event))
-            && !std::mem::replace(&mut has_gaps, true)
-        {
-            progress.say(&format!("note     {error}; training goes on meanwhile, with a gap in its curves"));
-        }
-    };
-    ranks::note_go_on(&go_on);
-    let outcome = trainer.run_on(&orders, &mut observer, Some(&signals.stop));
-    progress.finish();
-    if outcome.is_ok()
-        && let Err(error) = page.finish()
-    {
-        talk(format_args!("note     {error}"));
-    }
-    let outcome = outcome.map_err(|error| match error {
-        TrainError::Format(error) => anyhow!("{error}; then {go_on}"),
-        error => error.into(),
-    })?;
-    if outcome.end == End::Interrupted {
-        talk(format_args!("stopped and saved; {go_on}"));
+    let page = Page::begin(&trainer, command(&options, &trainer));
+    let mut kept = Kept::begin(&trainer, page, curves, options.run.tensorboard.as_deref())?;
+    ranks::note_go_on(kept.go_on());
+    let trained = kept.train(Progress::new(), |observer| trainer.run_on(&orders, observer, Some(&signals.stop)))?;
+    let Some(outcome) = trained else {
         return Ok(ExitCode::from(signals.exit_code()));
-    }
+    };
     report(&trainer, &outcome, options.run.json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -306,6 +306,7 @@ function showModel() {
 // The dashboard.
 let watched = null;
 const known = new Map();
+const tasks = new Map();
 
 async function watch() {
   try {
@@ -314,6 +315,7 @@ async function watch() {
     // Who stands on one of them stays there.
     const here = document.activeElement?.dataset.run;
     at("runs-body").replaceChildren(...runs.map((run) => {
+      tasks.set(run.name, run.task);
       const row = document.createElement("tr");
       const name = make("th", "", { scope: "row" });
       const button = make("button", run.name, { type: "button" });
@@ -340,7 +342,9 @@ async function curve() {
   const fresh = await (await ask(`/runs/${encodeURIComponent(name)}?from=${lines.length}`)).json();
   lines.push(...fresh.lines);
   known.set(name, lines);
-  const train = lines.filter((line) => line.loss != null).map((line) => [line.step, Math.exp(line.loss)]);
+  // Of a language model losses are read as perplexities, of another task as they are.
+  const isLanguage = (tasks.get(name) ?? "language") === "language";
+  const train = lines.filter((line) => line.loss != null).map((line) => [line.step, isLanguage ? Math.exp(line.loss) : line.loss]);
   const valid = lines.filter((line) => line.valid != null).map((line) => [line.step, line.valid]);
   const all = [...train, ...valid].filter(([, value]) => value > 0 && Number.isFinite(value));
   at("curve-title").textContent = name;
@@ -366,7 +370,7 @@ async function curve() {
     line(train, "train"), line(valid, "valid"), ...valid.map((point) => shape("circle", { cx: place(point)[0], cy: place(point)[1], r: 3 })),
   );
   const end = (points) => points.at(-1)?.[1].toFixed(2) ?? "none yet";
-  at("curve-said").textContent = `Perplexity up to step ${last}: training (grey) now ${end(train)}, validation (blue, dots) now ${end(valid)}.`;
+  at("curve-said").textContent = `${isLanguage ? "Perplexity" : "Loss"} up to step ${last}: training (grey) now ${end(train)}, validation (blue, dots) now ${end(valid)}.`;
 }
 
 async function start() {

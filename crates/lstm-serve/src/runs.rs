@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use axum::Json;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
+use lstm::model::Loss;
 use lstm::run::summary::Summary;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,14 +33,16 @@ pub(crate) async fn list(State(server): State<Arc<Server>>) -> Result<Json<Value
     let runs = runs.iter().map(|run| {
         let written = run.written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let card = run.card.as_ref();
+        let figure = |loss: Option<Loss>| Some(run.about.as_ref().ok()?.figure(loss?));
         json!({
             "name": run.folder.file_name().map(|name| name.to_string_lossy()),
             "written": written.map(|time| time.as_secs()),
             "seconds": run.seconds,
-            "model": run.config.as_ref().map(|config| config.model.to_string()).ok(),
-            "trouble": run.config.as_ref().err().map(ToString::to_string),
-            "valid": card.and_then(|card| card.valid).map(|loss| loss.perplexity()),
-            "test": card.and_then(|card| card.test).map(|loss| loss.perplexity()),
+            "model": run.about.as_ref().map(|about| about.model.clone()).ok(),
+            "task": run.about.as_ref().map(|about| about.task).ok(),
+            "trouble": run.about.as_ref().err().map(ToString::to_string),
+            "valid": figure(card.and_then(|card| card.valid)),
+            "test": figure(card.and_then(|card| card.test)),
         })
     });
     Ok(Json(json!({"runs": runs.collect::<Vec<_>>()})))

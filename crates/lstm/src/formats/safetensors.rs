@@ -253,6 +253,14 @@ pub(crate) fn document(path: &Path) -> Option<Value> {
     header(path, &mut file, length).ok().map(|mut header| header.ours["document"].take())
 }
 
+/// The number of values of all tensors of a file of this program, by its header.
+pub(crate) fn values(path: &Path) -> Option<usize> {
+    let mut file = open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let header = header(path, &mut file, length).ok()?;
+    Some(header.metadata.tensors().values().map(|info| info.shape.iter().product::<usize>()).sum())
+}
+
 pub(super) fn damaged(path: &Path, what: &str) -> FormatError {
     let why = format!("{what}: the file is truncated or damaged; restore it from a copy, or train again");
     FormatError::Unusable { path: path.to_owned(), why }

@@ -19,6 +19,7 @@ use prost::Message;
 
 use super::{FormatError, Partial, disk};
 use crate::model::Loss;
+use crate::run::task_kind::TaskKind;
 use crate::train::event::Event;
 
 /// Steps between two points of a curve that has one for steps: a record is some 250 bytes.
@@ -131,6 +132,7 @@ fn next(file: &mut impl Read, left: u64) -> io::Result<Option<(Record, u64)>> {
 #[derive(Debug)]
 pub struct Curves {
     folder: PathBuf,
+    task: TaskKind,
     /// The session's file, and how long it is without what was written in part.
     file: Option<(PathBuf, File, u64)>,
     /// The last step of each curve.
@@ -143,7 +145,8 @@ impl Curves {
     /// # Errors
     /// A folder that cannot be written, or with event files that would be drawn as one with the run's.
     pub fn open(folder: &Path, resumes: bool) -> Result<Self, FormatError> {
-        let curves = Self { folder: folder.to_owned(), file: None, last: HashMap::new() };
+        let task = TaskKind::Language;
+        let curves = Self { folder: folder.to_owned(), task, file: None, last: HashMap::new() };
         if folder.is_dir() {
             let names = curves.names()?;
             if let Some(name) = names.iter().find(|name| !resumes || number(name).is_none()) {
@@ -155,6 +158,12 @@ impl Curves {
         let probe = Partial::beside(&there.join("events.out"));
         disk::create(&probe.0).map_err(|source| FormatError::Write { path: folder.to_owned(), source })?;
         Ok(curves)
+    }
+
+    /// The same of a run of this task: of language alone losses are perplexities too.
+    #[must_use]
+    pub fn of_task(self, task: TaskKind) -> Self {
+        Self { task, ..self }
     }
 
     /// Makes the folder and those around it that are missing.
@@ -246,29 +255,33 @@ impl Curves {
     /// # Errors
     /// A file that cannot be written.
     pub fn record(&mut self, event: &Event) -> Result<(), FormatError> {
+        let is_language = self.task == TaskKind::Language;
         let both = |name: &str, loss: Loss| {
-            [(format!("loss/{name}"), loss.mean()), (format!("perplexity/{name}"), loss.perplexity())]
+            let perplexity = is_language.then(|| (format!("perplexity/{name}"), loss.perplexity()));
+            [(format!("loss/{name}"), loss.mean())].into_iter().chain(perplexity).collect::<Vec<_>>()
         };
         let (step, mut points) = match event {
             Event::Started { .. } | Event::Evaluating { .. } | Event::Averaging { .. } => return Ok(()),
             Event::Gates { .. } | Event::Sampled { .. } => return Ok(()),
             Event::Step { step, .. } if step % STEPS_PER_POINT != 0 => return Ok(()),
             Event::Step { step, loss, norm, rate, tokens_per_second, .. } => {
+                let speed = format!("{}_per_second", self.task.counted());
                 let points = [
                     ("loss/train", *loss),
-                    ("perplexity/train", loss.exp()),
                     ("learning_rate", f64::from(*rate)),
                     ("gradient_norm", *norm),
-                    ("tokens_per_second", *tokens_per_second),
+                    (speed.as_str(), *tokens_per_second),
                 ];
-                (*step, points.map(|(tag, value)| (tag.to_owned(), value)).to_vec())
+                let perplexity = is_language.then(|| ("perplexity/train", loss.exp()));
+                let points = points.into_iter().chain(perplexity);
+                (*step, points.map(|(tag, value)| (tag.to_owned(), value)).collect())
             }
             Event::Validated { step, train, valid, .. } => {
                 let valid = valid.map(|loss| both("valid", loss));
                 (*step, both("train_epoch", *train).into_iter().chain(valid.into_iter().flatten()).collect())
             }
-            Event::EpochEnded { step, train, .. } => (*step, both("train_epoch", *train).to_vec()),
-            Event::Tested { step, test } => (*step, both("test", *test).to_vec()),
+            Event::EpochEnded { step, train, .. } => (*step, both("train_epoch", *train)),
+            Event::Tested { step, test } => (*step, both("test", *test)),
         };
         // A validation or a test that was recorded but not noted in a checkpoint comes out again as it was.
         points.retain(|(tag, _)| self.last.get(tag).is_none_or(|last| *last < step));

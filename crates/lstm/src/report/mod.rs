@@ -13,4 +13,4 @@ mod run_page;
 
 pub use observer::Report;
 pub use page::write_page;
-pub use run_page::{Facts, Level, Session, run_page, write_run_page, write_run_page_to};
+pub use run_page::{Facts, Level, Results, Session, run_page, write_run_page, write_run_page_to};

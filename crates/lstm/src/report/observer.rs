@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::machine::Machine;
-use super::run_page::{Facts, Session, write_run_page};
+use super::run_page::{Facts, Results, Session, write_run_page};
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
 use crate::train::event::Event;
+use crate::train::task::Task;
 use crate::train::trainer::Trainer;
 
 /// The shortest time between two writings, and how many times as long as one writing takes: so they take at most a hundredth of it.
@@ -43,19 +44,27 @@ pub struct Report {
 impl Report {
     /// The report of a run that is about to train. `command`: what repeats the run.
     pub fn begin(trainer: &Trainer, command: Option<String>) -> Self {
+        let mut report = Self::begin_task(trainer, command);
+        let data = trainer.data();
+        if let Some(trigram) = data.trigram {
+            report.facts.set("Kneser-Ney trigram, on the test text", trigram);
+        }
+        if let Some(floor) = data.floor {
+            report.facts.set(super::run_page::FLOOR, floor);
+        }
+        report
+    }
+
+    /// The same of a run of any task.
+    pub fn begin_task<T: Task>(trainer: &Trainer<T>, command: Option<String>) -> Self {
         let folder = RunFolder(trainer.folder().to_owned());
         let mut facts = Facts::of(&folder);
         facts.command = command.or(facts.command);
         // What was trained after the checkpoint is trained again.
         facts.sessions.retain(|session| session.from < trainer.step());
         facts.sessions.push(Session { from: trainer.step(), machine: Machine::here() });
-        let data = trainer.data();
-        if let Some(trigram) = data.trigram {
-            facts.set("Kneser-Ney trigram, on the test text", trigram);
-        }
-        if let Some(floor) = data.floor {
-            facts.set(super::run_page::FLOOR, floor);
-        }
+        // They are of a model that may no longer be the best when the run is over.
+        facts.results.clear();
         let now = Instant::now();
         Self { folder, facts, began: now, written: now, wait: Duration::ZERO }
     }
@@ -79,6 +88,15 @@ impl Report {
     /// # Errors
     /// A page that cannot be written.
     pub fn finish(&mut self) -> Result<(), TrainError> {
+        self.write()
+    }
+
+    /// Notes how the best model did, and writes the page.
+    ///
+    /// # Errors
+    /// A page that cannot be written.
+    pub fn measured(&mut self, results: Vec<Results>) -> Result<(), TrainError> {
+        self.facts.results = results;
         self.write()
     }
 

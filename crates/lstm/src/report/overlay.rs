@@ -4,19 +4,16 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::chart::{Chart, Curve, Scale};
 use super::history::History;
-use super::page::{self, Page, escape, grouped, perplexity, write_page};
-use super::run_page::{Facts, flatten};
+use super::page::{self, Page, escape, grouped, write_page};
+use super::run_page::{Facts, axes, flatten};
 use crate::formats::FormatError;
-use crate::model::LanguageModel;
-use crate::run::config::RunConfig;
+use crate::run::about::About;
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
 use crate::run::saved::LoadedRun;
-use crate::run::settings::Settings as _;
 use crate::run::summary::Summary;
 use crate::text::ngram::Ngram;
 
@@ -25,8 +22,8 @@ use crate::text::ngram::Ngram;
 pub struct Laid {
     /// Its folder.
     pub folder: PathBuf,
-    /// Its settings.
-    pub config: RunConfig,
+    /// Its task and its settings.
+    pub about: About,
     /// Its course.
     pub history: History,
     /// Its last figures.
@@ -36,22 +33,24 @@ pub struct Laid {
 /// How a run ended, or where it stands.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
-    /// Its parameters.
-    pub parameters: usize,
+    /// Its parameters, once there is a model.
+    pub parameters: Option<usize>,
     /// Epochs, steps, tokens and seconds of training.
     pub epochs: usize,
     /// See `epochs`.
     pub steps: u64,
-    /// See `epochs`.
+    /// See `epochs`; of other tasks examples, words or values.
     pub tokens: u64,
     /// See `epochs`.
     pub seconds: f64,
-    /// The training perplexity of its last epoch.
+    /// The training perplexity of its last epoch; of other tasks here and below the loss.
     pub train: Option<f64>,
     /// Its best validation perplexity.
     pub valid: Option<f64>,
     /// The test perplexity of the best model.
     pub test: Option<f64>,
+    /// Of a task beside language the figure by which models are compared, with its name and its part.
+    pub result: Option<String>,
 }
 
 impl Laid {
@@ -61,21 +60,43 @@ impl Laid {
     /// A folder that is no run, or files that cannot be read.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let folder = RunFolder::open(path)?;
-        let config = RunConfig::load(&folder)?;
+        let about = About::load(&folder)?;
         let history = History::read(&folder.metrics())?;
         let card = Summary::of(path).card;
         let (steps, tokens, seconds) = history.end();
         let last = Figures {
-            parameters: LanguageModel::new(config.model.clone())?.layout().len(),
+            parameters: about.parameters(&folder)?,
             epochs: history.epochs.last().map_or(0, |epoch| epoch.epoch),
             steps,
             tokens,
             seconds,
             train: history.epochs.last().and_then(|epoch| epoch.train),
             valid: history.best().and_then(|epoch| epoch.valid),
-            test: history.test.or(card.and_then(|card| card.test).map(|loss| loss.perplexity())),
+            test: history.test.or(card.and_then(|card| card.test).map(|loss| about.figure(loss))),
+            result: Facts::of(&folder).headline().map(|results| {
+                let (name, value) = &results.headline;
+                format!("{name} {value}, {}", results.part)
+            }),
         };
-        Ok(Self { folder: path.to_owned(), config, history, last })
+        Ok(Self { folder: path.to_owned(), about, history, last })
+    }
+}
+
+/// Refuses runs of which no figure can be compared.
+///
+/// # Errors
+/// Runs of different tasks.
+pub fn check_one_task(runs: &[Laid]) -> Result<(), TrainError> {
+    let Some(first) = runs.first() else { return Ok(()) };
+    match runs.iter().find(|run| run.about.task != first.about.task) {
+        None => Ok(()),
+        Some(other) => Err(TrainError::Unusable(format!(
+            "{} is of the task {} and {} of the task {}, which have no figure in common; lay runs of one task over one another",
+            first.folder.display(),
+            first.about.task,
+            other.folder.display(),
+            other.about.task
+        ))),
     }
 }
 
@@ -85,7 +106,7 @@ pub fn differences(runs: &[Laid]) -> Vec<(String, Vec<String>)> {
         .iter()
         .map(|run| {
             let mut flat = Vec::new();
-            flatten("", &serde_json::to_value(&run.config).unwrap_or(Value::Null), &mut flat);
+            flatten("", &run.about.settings, &mut flat);
             flat
         })
         .collect();
@@ -125,27 +146,43 @@ type PointsOf = fn(&Laid) -> Vec<(u64, f64, f64)>;
 pub fn overlay(runs: &[Laid]) -> String {
     let names = names(runs);
     let mut body = String::new();
+    let is_language = runs.iter().all(|run| run.about.language.is_some());
+    let counted = runs.first().map_or("tokens", |run| run.about.task.counted());
+    let validation: PointsOf =
+        |run| run.history.epochs.iter().filter_map(|epoch| Some((epoch.step, epoch.seconds, epoch.valid?))).collect();
+    let training: PointsOf = |run| {
+        let losses = run.history.losses().into_iter();
+        // What the metrics have of steps are losses, of epochs figures.
+        let figure = |loss: f64| if run.about.language.is_some() { loss.exp() } else { loss };
+        losses.map(|(line, loss)| (line.step, line.seconds, figure(loss))).collect()
+    };
+    let [first, second] = match is_language {
+        true => [("Validation perplexity", Scale::Log, validation), ("Training perplexity", Scale::Log, training)],
+        false => [("Validation loss", Scale::Linear, validation), ("Training loss", Scale::Linear, training)],
+    };
+    let speed = match counted {
+        "tokens" => "Tokens a second",
+        "words" => "Words a second",
+        "values" => "Values a second",
+        _ => "Examples a second",
+    };
     let charts: [(&str, Scale, PointsOf); 4] = [
-        ("Validation perplexity", Scale::Log, |run| {
-            run.history.epochs.iter().filter_map(|epoch| Some((epoch.step, epoch.seconds, epoch.valid?))).collect()
-        }),
-        ("Training perplexity", Scale::Log, |run| {
-            run.history.losses().into_iter().map(|(line, loss)| (line.step, line.seconds, loss.exp())).collect()
-        }),
+        first,
+        second,
         ("Norm of the gradient", Scale::Log, |run| {
             run.history.steps.iter().filter_map(|line| Some((line.step, line.seconds, line.norm?))).collect()
         }),
-        ("Tokens a second", Scale::Linear, |run| {
+        (speed, Scale::Linear, |run| {
             run.history.speeds().into_iter().map(|(line, speed)| (line.step, line.seconds, speed)).collect()
         }),
     ];
     body.push_str("<fieldset class=\"choice\" style=\"border:0;padding:0\"><legend class=\"dim\">Against</legend>");
-    for (number, axis) in ["steps", "tokens", "minutes"].iter().enumerate() {
+    for (number, axis) in axes(counted).iter().enumerate() {
         let checked = if number == 0 { " checked" } else { "" };
         let _ = write!(body, "<label><input type=\"radio\" name=\"x\" id=\"x{number}\"{checked}> {axis}</label>");
     }
     body.push_str("</fieldset>\n<style>.x1,.x2{display:none}</style>\n<div class=\"grid charts\">\n");
-    for (number, axis) in ["steps", "tokens", "minutes"].iter().enumerate() {
+    for (number, axis) in axes(counted).iter().enumerate() {
         for (title, y_scale, points) in &charts {
             let curve = |(index, run): (usize, &Laid)| {
                 let at = |(step, seconds, value): (u64, f64, f64)| match number {
@@ -163,25 +200,28 @@ pub fn overlay(runs: &[Laid]) -> String {
         }
     }
     body.push_str("</div>\n<h2>How they ended</h2>\n");
-    let shown = |value: Option<f64>| value.map_or("-".to_owned(), perplexity);
     let rows: Vec<Vec<String>> = runs
         .iter()
         .zip(&names)
         .map(|(run, name)| {
-            let Figures { parameters, epochs, steps, seconds, train, valid, test, .. } = &run.last;
-            vec![
+            let Figures { parameters, epochs, steps, seconds, train, valid, test, result, .. } = &run.last;
+            let shown = |value: &Option<f64>| value.map_or("-".to_owned(), |value| run.about.shown(value));
+            let mut row = vec![
                 name.clone(),
-                shown(*train),
-                shown(*valid),
-                shown(*test),
-                grouped(*parameters as u64),
+                shown(train),
+                shown(valid),
+                shown(test),
+                parameters.map_or("-".to_owned(), |parameters| grouped(parameters as u64)),
                 grouped(*epochs as u64),
                 grouped(*steps),
                 format!("{:.1}", seconds / 60.0),
-            ]
+            ];
+            row.extend((!is_language).then(|| result.clone().unwrap_or_else(|| "-".to_owned())));
+            row
         })
         .collect();
-    let head = ["run", "train", "valid", "test", "parameters", "epochs", "steps", "minutes"];
+    let mut head = vec!["run", "train", "valid", "test", "parameters", "epochs", "steps", "minutes"];
+    head.extend((!is_language).then_some("result"));
     body.push_str(&page::table(&head, &[1, 2, 3, 4, 5, 6, 7], &rows));
     body.push_str("<h2>In what they differ</h2>\n");
     let different = differences(runs);

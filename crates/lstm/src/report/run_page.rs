@@ -10,11 +10,13 @@ use super::history::History;
 use super::machine::{Machine, operations};
 use super::page::{self, Page, escape, figures, grouped, perplexity, write_page};
 use crate::model::LanguageModel;
-use crate::run::config::RunConfig;
+use crate::run::about::About;
 use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
-use crate::run::settings::{Settings as _, written};
+use crate::run::settings::written;
 use crate::run::summary::Summary;
+use crate::run::task_kind::TaskKind;
+use crate::run::training::Training;
 
 /// A perplexity to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +48,24 @@ pub struct Facts {
     /// What its perplexity is compared with.
     #[serde(default)]
     pub levels: Vec<Level>,
+    /// How the best model of a task beside language did on its data, once the run is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<Results>,
+}
+
+/// How a model and its baselines did on a part of the data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// The part.
+    pub part: String,
+    /// The figure by which models are compared, with its name: `("accuracy", "82.10 %")`.
+    pub headline: (String, String),
+    /// The names of the figures.
+    pub head: Vec<String>,
+    /// The model's figures, then the baselines', each behind its name.
+    pub rows: Vec<Vec<String>>,
+    /// What is to be said of them, such as that a baseline is better.
+    pub said: String,
 }
 
 impl Facts {
@@ -60,22 +80,28 @@ impl Facts {
         self.levels.retain(|level| level.name != name);
         self.levels.push(Level { name: name.to_owned(), perplexity });
     }
+
+    /// The results that count most: those of the last part.
+    pub fn headline(&self) -> Option<&Results> {
+        self.results.last()
+    }
 }
 
 /// The most measurements of gates that are drawn of all layers together, and the most texts.
 const MOST_GATES: usize = 500;
 const MOST_SAMPLES: usize = 24;
 
-/// Where the x of a chart is: in steps, in tokens, in minutes.
-const AXES: [&str; 3] = ["steps", "tokens", "minutes"];
+/// Where the x of a chart is: in steps, in what is counted, in minutes.
+pub(super) fn axes(counted: &str) -> [&str; 3] {
+    ["steps", counted, "minutes"]
+}
 
 /// The page of the run in `folder`, as its files have it now.
 ///
 /// # Errors
 /// Files that cannot be read.
 pub fn run_page(folder: &RunFolder, facts: &Facts) -> Result<String, TrainError> {
-    let config = RunConfig::load(folder)?;
-    let model = LanguageModel::new(config.model.clone())?;
+    let about = About::load(folder)?;
     let history = History::read(&folder.metrics())?;
     let name = folder.path().file_name().map_or("run".to_owned(), |name| name.to_string_lossy().into_owned());
     let card = Summary::of(folder.path()).card;
@@ -86,33 +112,37 @@ pub fn run_page(folder: &RunFolder, facts: &Facts) -> Result<String, TrainError>
     let mut body = String::new();
     let (step, tokens, seconds) = history.end();
     let best = history.best();
+    let (counted, figure) = (about.task.counted(), about.figure_name());
     let mut said = Vec::new();
+    if let Some(Results { part, headline: (name, value), .. }) = facts.headline() {
+        said.push((value.clone(), format!("{name}, {part}")));
+    }
+    let shown = |value: f64| about.shown(value);
     if let Some(test) = history.test {
-        said.push((perplexity(test), "test perplexity".to_owned()));
+        said.push((shown(test), format!("test {figure}")));
     }
     if let Some((best, valid)) = best.and_then(|best| Some((best, best.valid?))) {
-        said.push((perplexity(valid), format!("best validation, epoch {}", best.epoch)));
+        said.push((shown(valid), format!("best validation{}, epoch {}", about.of_loss(), best.epoch)));
     }
     said.extend(facts.levels.iter().map(|level| (perplexity(level.perplexity), level.name.clone())));
-    said.push((grouped(model.layout().len() as u64), "parameters".to_owned()));
-    said.push((grouped(step), format!("steps, {} tokens", grouped(tokens))));
+    if let Some(parameters) = about.parameters(folder)? {
+        said.push((grouped(parameters as u64), "parameters".to_owned()));
+    }
+    said.push((grouped(step), format!("steps, {} {counted}", grouped(tokens))));
     said.push((format!("{:.1} min", seconds / 60.0), "of training".to_owned()));
-    let state = if history.test.is_some() || is_over(&config, &history) { "" } else { ", as far as it has come" };
-    let _ = writeln!(
-        body,
-        "<p class=\"dim\">{}: {}{state}.</p>",
-        escape(&source(&config)),
-        escape(&config.model.to_string())
-    );
+    let state =
+        if history.test.is_some() || is_over(&about.training, &history) { "" } else { ", as far as it has come" };
+    let _ = writeln!(body, "<p class=\"dim\">{}: {}{state}.</p>", escape(&about.source), escape(&about.model));
     body.push_str(&figures(&said));
+    results(&facts, &mut body);
     body.push_str("<h2>Learning</h2>\n<fieldset class=\"choice\" style=\"border:0;padding:0\"><legend class=\"dim\">Against</legend>");
-    for (number, axis) in AXES.iter().enumerate() {
+    for (number, axis) in axes(counted).iter().enumerate() {
         let checked = if number == 0 { " checked" } else { "" };
         let _ = write!(body, "<label><input type=\"radio\" name=\"x\" id=\"x{number}\"{checked}> {axis}</label>");
     }
     body.push_str("</fieldset>\n<style>.x1,.x2{display:none}</style>\n<div class=\"grid charts\">\n");
-    for (number, axis) in AXES.iter().enumerate() {
-        for chart in learning(&config, &history, &facts, &model, number) {
+    for (number, axis) in axes(counted).iter().enumerate() {
+        for chart in learning(&about, &history, &facts, number)? {
             let chart = Chart { x: axis, ..chart }.html();
             if !chart.is_empty() {
                 let _ = writeln!(body, "<div class=\"x{number}\">{chart}</div>");
@@ -125,7 +155,7 @@ pub fn run_page(folder: &RunFolder, facts: &Facts) -> Result<String, TrainError>
     }
     gates(&history, &mut body);
     samples(&history, &mut body);
-    settings(&config, &facts, &mut body);
+    settings(&about, &facts, &mut body);
     let value = serde_json::json!({ "run": facts });
     let title = format!("{name}: a run of lstm");
     Ok(Page { title: &title, body: &body, facts: Some(&value), ..Page::default() }.html())
@@ -135,27 +165,31 @@ pub fn run_page(folder: &RunFolder, facts: &Facts) -> Result<String, TrainError>
 pub(super) const FLOOR: &str = "floor: no model can beat it on a new text";
 
 /// Whether nothing more is to come of a run without a test.
-fn is_over(config: &RunConfig, history: &History) -> bool {
+fn is_over(training: &Training, history: &History) -> bool {
     let last = history.epochs.last();
     last.is_some_and(|last| {
-        config.training.epochs.is_some_and(|epochs| last.epoch >= epochs)
-            || config.training.steps.is_some_and(|steps| last.step >= steps)
+        training.epochs.is_some_and(|epochs| last.epoch >= epochs)
+            || training.steps.is_some_and(|steps| last.step >= steps)
     })
 }
 
-/// The text that a run was trained on.
-pub(super) fn source(config: &RunConfig) -> String {
-    config.data.train.as_ref().map_or("the built-in language".to_owned(), |path| path.display().to_string())
+/// How the model and its baselines did.
+fn results(facts: &Facts, body: &mut String) {
+    for Results { part, head, rows, said, .. } in &facts.results {
+        let _ = writeln!(body, "<h2>{}</h2>", escape(part));
+        let head: Vec<&str> = [""].into_iter().chain(head.iter().map(String::as_str)).collect();
+        let numbers: Vec<usize> = (1..head.len()).collect();
+        body.push_str(&page::table(&head, &numbers, rows));
+        if !said.is_empty() {
+            let _ = writeln!(body, "<p>{}</p>", escape(said));
+        }
+    }
 }
 
 /// The charts of learning, over the axis `number`.
-fn learning<'a>(
-    config: &RunConfig,
-    history: &History,
-    facts: &Facts,
-    model: &LanguageModel,
-    number: usize,
-) -> Vec<Chart<'a>> {
+fn learning<'a>(about: &About, history: &History, facts: &Facts, number: usize) -> Result<Vec<Chart<'a>>, TrainError> {
+    // What the metrics of a language model have is a perplexity.
+    let nats = |figure: f64| if about.language.is_some() { figure.ln() } else { figure };
     let x = |step: u64, seconds: f64| match number {
         0 => step as f64,
         1 => history.tokens_at(step),
@@ -164,7 +198,7 @@ fn learning<'a>(
     let train: Vec<(f64, f64)> =
         history.losses().into_iter().map(|(line, loss)| (x(line.step, line.seconds), loss)).collect();
     let valid: Vec<(f64, f64)> =
-        history.epochs.iter().filter_map(|epoch| Some((x(epoch.step, epoch.seconds), epoch.valid?.ln()))).collect();
+        history.epochs.iter().filter_map(|epoch| Some((x(epoch.step, epoch.seconds), nats(epoch.valid?)))).collect();
     let (end, _, seconds) = history.end();
     let across = |value: f64| vec![(x(0, 0.0), value), (x(end, seconds), value)];
     let mut loss = vec![Curve::new("training", 0, train), Curve::new("validation", 1, valid)];
@@ -186,36 +220,44 @@ fn learning<'a>(
     };
     let norm = of(|line| line.norm);
     let mut norms = vec![Curve::new("before clipping", 0, norm.clone())];
-    if let Some(clip) = config.training.clip.map(f64::from) {
+    if let Some(clip) = about.training.clip.map(f64::from) {
         norms.push(Curve::new("after", 1, norm.into_iter().map(|(x, norm)| (x, norm.min(clip))).collect()));
     }
     let speeds = history.speeds();
     let speed: Vec<(f64, f64)> = speeds.iter().map(|(line, speed)| (x(line.step, line.seconds), *speed)).collect();
-    let operations = operations(config, model);
-    let peak =
-        |step: u64| facts.sessions.iter().rfind(|session| session.from < step).and_then(|session| session.machine.peak);
-    let shares: Vec<(f64, f64)> = speeds
-        .iter()
-        .filter_map(|(line, speed)| {
+    let mut charts = Vec::new();
+    let mut last = Vec::new();
+    let (loss_title, speed_title) = match about.task {
+        TaskKind::Language => ("Loss, nats a token", "Tokens a second"),
+        TaskKind::Tag => ("Loss, nats a word", "Words a second"),
+        TaskKind::Forecast => ("Loss of a value", "Values a second"),
+        _ => ("Loss of an example", "Examples a second"),
+    };
+    if let Some(config) = &about.language {
+        let curves = loss.iter().map(exp).collect();
+        charts.push(Chart { title: "Perplexity", y_scale: Scale::Log, curves, ..Chart::default() });
+        let operations = operations(config, &LanguageModel::new(config.model.clone())?);
+        let peak = |step: u64| {
+            facts.sessions.iter().rfind(|session| session.from < step).and_then(|session| session.machine.peak)
+        };
+        let shares = speeds.iter().filter_map(|(line, speed)| {
             Some((x(line.step, line.seconds), speed * operations / (peak(line.step)? * 1e9) * 100.0))
-        })
-        .collect();
-    vec![
-        Chart { title: "Perplexity", y_scale: Scale::Log, curves: loss.iter().map(exp).collect(), ..Chart::default() },
-        Chart { title: "Loss, nats a token", curves: loss, ..Chart::default() },
-        Chart {
-            title: "Learning rate",
-            curves: vec![Curve::new("rate", 4, of(|line| Some(line.rate)))],
-            ..Chart::default()
-        },
-        Chart { title: "Norm of the gradient", y_scale: Scale::Log, curves: norms, ..Chart::default() },
-        Chart { title: "Tokens a second", curves: vec![Curve::new("trained", 2, speed)], ..Chart::default() },
-        Chart {
+        });
+        last.push(Chart {
             title: "Share of the machine's peak, %",
-            curves: vec![Curve::new("f32 operations", 3, shares)],
+            curves: vec![Curve::new("f32 operations", 3, shares.collect())],
             ..Chart::default()
-        },
-    ]
+        });
+    }
+    let rate = vec![Curve::new("rate", 4, of(|line| Some(line.rate)))];
+    charts.extend([
+        Chart { title: loss_title, curves: loss, ..Chart::default() },
+        Chart { title: "Learning rate", curves: rate, ..Chart::default() },
+        Chart { title: "Norm of the gradient", y_scale: Scale::Log, curves: norms, ..Chart::default() },
+        Chart { title: speed_title, curves: vec![Curve::new("trained", 2, speed)], ..Chart::default() },
+    ]);
+    charts.extend(last);
+    Ok(charts)
 }
 
 /// The gates of every layer, from the first measurement to the last.
@@ -274,7 +316,7 @@ fn samples(history: &History, body: &mut String) {
 }
 
 /// The command, the machine and the configuration.
-fn settings(config: &RunConfig, facts: &Facts, body: &mut String) {
+fn settings(about: &About, facts: &Facts, body: &mut String) {
     if let Some(command) = &facts.command {
         let _ = write!(body, "<h2>To repeat it</h2>\n<pre>{}</pre>\n", escape(command));
     }
@@ -300,9 +342,8 @@ fn settings(config: &RunConfig, facts: &Facts, body: &mut String) {
         let head = ["from step", "processor", "instructions", "threads", "peak, GFLOP/s", "system", "lstm"];
         body.push_str(&page::table(&head, &[0, 3, 4], &rows));
     }
-    let value = serde_json::to_value(config).unwrap_or(Value::Null);
     let mut flat = Vec::new();
-    flatten("", &value, &mut flat);
+    flatten("", &about.settings, &mut flat);
     let rows: Vec<Vec<String>> = flat.into_iter().map(|(name, value)| vec![name, value]).collect();
     let _ = write!(body, "<h2>Configuration</h2>\n<details><summary>Everything, resolved</summary>\n");
     body.push_str(&page::table(&["setting", "value"], &[], &rows));

@@ -1,5 +1,6 @@
 //! A run and its folder: its configuration, the presets, the checkpoints and the saved model.
 
+pub mod about;
 pub mod checkpoint;
 mod choices;
 pub mod config;

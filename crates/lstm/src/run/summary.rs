@@ -5,10 +5,9 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::config::RunConfig;
+use super::about::About;
 use super::folder::RunFolder;
 use super::saved::ModelCard;
-use super::settings::Settings;
 use crate::formats::FormatError;
 use crate::formats::safetensors::document;
 
@@ -21,8 +20,8 @@ pub struct Summary {
     pub written: Option<SystemTime>,
     /// The seconds that its metrics say were spent on it.
     pub seconds: Option<f64>,
-    /// Its configuration, or why it cannot be read.
-    pub config: Result<RunConfig, FormatError>,
+    /// Its settings, or why they cannot be read.
+    pub about: Result<About, FormatError>,
     /// The card of its best model; `None` before there is one, or where its file is damaged.
     pub card: Option<ModelCard>,
 }
@@ -51,7 +50,7 @@ impl Summary {
         Self {
             written: written(folder.checkpoint()).max(written(folder.model())),
             seconds: spent(&folder.metrics()),
-            config: RunConfig::load(&folder),
+            about: About::load(&folder),
             card: card(&folder.model()),
             folder: path.to_owned(),
         }

@@ -34,6 +34,16 @@ impl TaskKind {
     /// Every task.
     pub const ALL: [Self; 4] = [Self::Language, Self::Classify, Self::Tag, Self::Forecast];
 
+    /// What its losses are means over, of which so many are trained on in a second.
+    pub fn counted(self) -> &'static str {
+        match self {
+            Self::Language => "tokens",
+            Self::Tag => "words",
+            Self::Forecast => "values",
+            Self::Classify => "examples",
+        }
+    }
+
     /// The task of a run folder or a model file. What says none is of language, as is what is no model of this program: who opens it says
     /// what it is.
     ///
@@ -44,12 +54,16 @@ impl TaskKind {
             let noted = document(path).unwrap_or_default();
             return Ok(Self::of_settings(&noted["config"], path)?);
         }
-        let folder = RunFolder::open(path)?;
+        Ok(Self::in_folder(&RunFolder::open(path)?)?)
+    }
+
+    /// The task of a run.
+    pub(crate) fn in_folder(folder: &RunFolder) -> Result<Self, FormatError> {
         let file = folder.config();
         let text = read_bounded(&file, MOST_BYTES)?;
         // One that is damaged is described by who loads it.
         let settings: Value = toml::from_str(&String::from_utf8_lossy(&text)).unwrap_or_default();
-        Ok(Self::of_settings(&settings, &file)?)
+        Self::of_settings(&settings, &file)
     }
 
     /// The task that settings name, those of `file`.
