@@ -54,7 +54,7 @@ const OF_ADAPTATION: Which = Which::These(&[
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
 
-const IDLE: [Idle; 19] = [
+const IDLE: [Idle; 21] = [
     Idle {
         command: TRAIN_TASK,
         when: When::With("resume"),
@@ -66,6 +66,7 @@ const IDLE: [Idle; 19] = [
             "budget",
             "patience",
             "keep-checkpoints",
+            "tensorboard",
             "threads",
             "json",
         ]),
@@ -82,6 +83,18 @@ const IDLE: [Idle; 19] = [
         when: When::Without("out"),
         options: Which::These(&["force"]),
         why: "a run that is not given a folder takes a free one and replaces none; name the one to replace",
+    },
+    Idle {
+        command: TRAIN_TASK,
+        when: When::With("from"),
+        options: Which::These(&["tokenizer", "layers", "hidden", "embedding", "wiring"]),
+        why: "a run starts with the embedding, the layers and the tokens of the language model as they are; leave it out, or train a new model",
+    },
+    Idle {
+        command: TRAIN_TASK,
+        when: When::Without("from"),
+        options: Which::These(&["vocabulary", "freeze", "layer-rate-decay", "unfreeze"]),
+        why: "it is of the language model that a run starts from; give that, or leave it out",
     },
     Idle {
         command: "train",

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use lstm::nn::config::{HiddenSizes, InitScheme, Wiring};
+use lstm::optim::parts::Frozen;
 use lstm::run::TaskKind;
+use lstm::run::fine_tuning::VocabularyChange;
 use lstm::sequence::Pooling;
 use lstm::sequence::config::{ClassWeights, SequenceConfig};
 use lstm::sequence::data::SequenceDataset;
@@ -16,6 +18,7 @@ use lstm::sequence::saved::LoadedSequence;
 use lstm::sequence::task::SequenceTask;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::event::{End, Outcome};
+use lstm::train::pretrained::{Inherited, Pretrained};
 use lstm::train::task::Task as _;
 use lstm::train::trainer::Trainer;
 use serde_json::{Value, json};
@@ -43,6 +46,8 @@ pub struct TrainSequence {
     data: DataOptions,
     #[command(flatten)]
     model: ModelOptions,
+    #[command(flatten)]
+    fine_tuning: FineTuningOptions,
     #[command(flatten)]
     regularisation: RegularisationOptions,
     #[command(flatten)]
@@ -131,6 +136,57 @@ struct ModelOptions {
     forget_bias: Option<f32>,
 }
 
+/// The language model that it starts from, and how the parts of it are trained.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Fine-tuning")]
+struct FineTuningOptions {
+    /// Start from this trained language model, a run folder or a model file: with its embedding, its layers and its kind of tokens, in one
+    /// direction, at rates that fall from part to part [default: a model of its own]
+    #[arg(long, value_name = "MODEL")]
+    from: Option<PathBuf>,
+    /// What becomes of the model's vocabulary of words, chars or bytes: keep, other words of the data are unknown; extend, they come
+    /// behind it and start from the mean of all; match, it becomes the data's own, and words that both have keep their values
+    /// [default: extend; of subwords keep]
+    #[arg(long, value_name = "HOW")]
+    vocabulary: Option<VocabularyChange>,
+    /// Parts of the model that are never trained, with commas between them: embedding, the numbers of layers from 0 on [default: none]
+    #[arg(long, value_name = "PARTS")]
+    freeze: Option<Frozen>,
+    /// Train each part of the model at this share of the rate of the part above it; the head, which is new, has the whole rate
+    /// [default: 0.4]
+    #[arg(long, value_name = "SHARE")]
+    layer_rate_decay: Option<f32>,
+    /// Begin to train each part of the model so many epochs after the one above it; 0 for all at once [default: 1]
+    #[arg(long, value_name = "EPOCHS")]
+    unfreeze: Option<usize>,
+    /// The model, opened.
+    #[arg(skip)]
+    opened: OnceLock<Pretrained>,
+}
+
+impl FineTuningOptions {
+    /// The language model, if there is one.
+    fn pretrained(&self) -> Result<Option<&Pretrained>> {
+        let Some(model) = &self.from else { return Ok(None) };
+        if self.opened.get().is_none() {
+            let pretrained = match self.vocabulary {
+                Some(change) => Pretrained::open(model, change),
+                None => Pretrained::open_extending(model),
+            };
+            let _ = self.opened.set(pretrained.map_err(|error| anyhow!("--from {}: {error}", model.display()))?);
+        }
+        Ok(self.opened.get())
+    }
+
+    fn lay_over(&self, config: &mut SequenceConfig) {
+        if let Some(freeze) = &self.freeze {
+            config.fine_tuning.freeze = freeze.clone();
+        }
+        set(&mut config.fine_tuning.layer_rate_decay, self.layer_rate_decay);
+        set(&mut config.unfreeze, self.unfreeze);
+    }
+}
+
 /// What keeps it from learning by heart.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Regularisation")]
@@ -206,7 +262,8 @@ const NOT_OF_WORDS: [&str; 4] = ["separator", "tokenizer", "split_punctuation", 
 impl TrainSequence {
     /// The settings that the options come to, before the data are read.
     fn config(&self, task: TaskKind) -> Result<SequenceConfig> {
-        self.over(SequenceConfig::usual(task))
+        let usual = SequenceConfig::usual(task);
+        self.over(if self.fine_tuning.from.is_some() { usual.fine_tuned() } else { usual })
     }
 
     /// The options laid over settings.
@@ -222,6 +279,17 @@ impl TrainSequence {
             bail!(
                 "{option} has no part in --task tag: each word of the data is read as it stands and has one label; leave it out"
             );
+        }
+        if let Some(pretrained) = self.fine_tuning.pretrained()? {
+            pretrained.lay_over_sequences(&mut config)?;
+            let is_kept = config.fine_tuning.vocabulary == VocabularyChange::Keep;
+            let counted =
+                [("--min-count", self.data.min_count.is_some()), ("--vocab-size", self.data.vocab_size.is_some())];
+            if let Some((option, _)) = counted.into_iter().find(|(_, given)| *given && is_kept) {
+                bail!(
+                    "{option} and --vocabulary keep contradict each other: no word of the data is counted; leave it out, or choose extend or match"
+                );
+            }
         }
         let DataOptions { text, label, separator, split, lossy, .. } = &self.data;
         if separator.as_ref().is_some_and(String::is_empty) {
@@ -252,6 +320,7 @@ impl TrainSequence {
         }
         set(&mut config.longest, self.data.longest);
         self.model.lay_over(&mut config)?;
+        self.fine_tuning.lay_over(&mut config);
         self.regularisation.lay_over(&mut config)?;
         self.training.lay_over(&mut config.training)?;
         config.training.set_length(self.length.length());
@@ -341,7 +410,10 @@ fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<T
     let leftovers = claim.leftovers();
     signals.tidy(move || leftovers.remove());
     talk(format_args!("data     {}", file.display()));
-    let data = during("reading the data", || SequenceDataset::read(&mut config, None))?;
+    let data = during("reading the data", || match options.fine_tuning.pretrained()? {
+        Some(pretrained) => Ok(SequenceDataset::read_from(&mut config, pretrained)?),
+        None => anyhow::Ok(SequenceDataset::read(&mut config, None)?),
+    })?;
     if config.training.patience.is_some()
         && options.length.length().patience.is_some_and(|patience| patience > 0)
         && data.valid.is_none()
@@ -384,6 +456,11 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
         tokens as f64 / data.train.sequences.len() as f64,
         grouped(config.model.vocabulary as u64)
     ));
+    if let (Some(from), Some(Inherited { kept, added, dropped, .. })) = (&config.fine_tuning.from, &data.inherited) {
+        let [kept, added, dropped] = [kept, added, dropped].map(|count| grouped(*count as u64));
+        let noun = config.tokenizer.noun();
+        talk(format_args!("from     {}: {kept} {noun} kept, {added} added, {dropped} dropped", from.display()));
+    }
     if data.train.cut > 0 {
         talk(format_args!(
             "note     of {} only the first {} tokens are read; --longest reads more",

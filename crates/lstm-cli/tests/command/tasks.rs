@@ -180,12 +180,22 @@ fn what_a_task_has_not_is_refused_by_name_and_nothing_is_left() {
         ),
         ("one.txt --task classify", "has the label pos, so there is nothing to tell apart"),
         ("hole.csv --task classify", "hole.csv line 3, column label: the label is empty"),
-        ("hole.csv --task classify --label kind", "no column kind; the columns are text, label"),
-        ("short.csv --task classify", "short.csv line 3: it has 1 fields"),
+        (
+            "hole.csv --task classify --label kind",
+            "no column is named \"kind\"; there are \"text\", \"label\": name one of them by --label",
+        ),
+        ("short.csv --task classify", "short.csv, line 3: it has 1 values"),
         ("bad.jsonl --task classify", "bad.jsonl line 2: no JSON object"),
         ("few.txt --task classify", "none would be left to train on or to watch"),
         ("missing.csv --task classify", "missing.csv"),
-        ("good.txt --task classify --split 50/20/20", "--split is 90; it must be three percentages"),
+        ("good.txt --task classify --split 50/20/20", "--split is 50/20/20; it must be two or three percentages"),
+        ("good.txt --task classify --split 0/50/50", "--split is 0/50/50; it must be two or three percentages"),
+        ("good.txt --task classify --vocabulary match", "--vocabulary has no part without --from"),
+        ("good.txt --task classify --from good.txt", "--from good.txt: "),
+        ("good.txt --task classify --from good.txt --hidden 8", "--hidden has no part with --from"),
+        ("good.txt --task classify --decay 2", "--decay and the schedule constant contradict each other"),
+        ("good.txt --task classify --schedule step", "give by what, such as --decay 2"),
+        ("good.txt --task classify --beta1 0.8 --optimizer sgd --learning-rate 1", "it is of adam and adamw"),
         ("good.txt --task classify --split 80/10/10 --valid one.txt", "--valid has no part with --split"),
         ("good.txt --task classify --dropout-words 1.5", "--dropout-words is 1.5"),
         ("good.txt --task classify --hidden 0", "--hidden"),
@@ -212,7 +222,6 @@ fn commands_of_one_task_refuse_models_of_another() {
         "pack run test.tsv",
         "inspect run test.tsv",
         "quantize run q.safetensors",
-        "report run",
     ] {
         let said = line(path, command);
         assert!(said.code == Some(2) && said.err.contains("it is of the task classify"), "{command}: {}", said.err);
@@ -236,4 +245,163 @@ fn commands_of_one_task_refuse_models_of_another() {
     assert!(said.out.contains("--pooling") && !said.out.contains("--segment"), "{}", said.out);
     let said = lstm(language.path(), &["train", "--help"]);
     assert!(said.out.contains("--task") && !said.out.contains("--pooling"), "{}", said.out);
+}
+
+/// A language model of the reviews' words, and what trains a classifier from it.
+fn language_model(path: &Path) {
+    let lines: String = reviews(400).iter().map(|(_, text)| format!("{text}\n")).collect();
+    write(path, "language.txt", &lines);
+    let options = "--tokenizer words --layers 2 --hidden 9 --embedding 7 --batch 4 --segment 8 --epochs 2 --threads 1";
+    let said = line(path, &format!("train language.txt {options} --out language"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn a_classifier_starts_from_a_language_model_and_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    language_model(path);
+    let lines: String = reviews(300).iter().map(|(label, text)| format!("{label} {text} never\n")).collect();
+    write(path, "train.txt", &lines);
+    let run = |options: &str| {
+        let said = line(
+            path,
+            &format!("train train.txt --task classify --batch 8 --threads 1 --learning-rate 0.05 {options}"),
+        );
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said
+    };
+    let said = run(
+        "--from language --epochs 8 --patience 0 --layer-rate-decay 0.8 --dropout-output 0.1 --dropout-input 0 --out whole --json",
+    );
+    // The one word that the language model has not comes behind its own.
+    assert!(said.err.contains("1 added, 0 dropped"), "{}", said.err);
+    assert!(said.json()["valid"]["accuracy"].as_f64().unwrap() > 0.9, "{}", said.out);
+    let config = line(path, "show whole --json").json()["config"].clone();
+    assert_eq!(
+        (&config["model"]["lstm"]["hidden"], &config["model"]["lstm"]["layers"], &config["unfreeze"]),
+        (&9.into(), &2.into(), &1.into())
+    );
+    assert_eq!(
+        (&config["model"]["pooling"], &config["fine_tuning"]["vocabulary"]),
+        (&"concat".into(), &"extend".into())
+    );
+
+    // Parts begin one after the other in whatever pieces the run is trained; the language model is not needed again.
+    run("--from language --steps 90 --schedule constant --patience 0 --out all");
+    run("--from language --steps 50 --schedule constant --patience 0 --out parts");
+    std::fs::rename(path.join("language"), path.join("moved")).unwrap();
+    let said = line(path, "train --resume parts --steps 90");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let [all, parts] = ["all", "parts"].map(|run| piped(path, &format!("predict {run}"), "a good film\nbad\n").out);
+    assert_eq!(all, parts);
+
+    // Frozen parts stay what they were; both directions and other vocabularies go as well.
+    for options in [
+        "--freeze embedding,0,1",
+        "--bidirectional --pooling max",
+        "--vocabulary keep --unfreeze 0",
+        "--vocabulary match --layer-rate-decay 1",
+    ] {
+        let name = options.split(' ').nth(1).unwrap_or("both").replace(',', "-");
+        run(&format!("--from moved {options} --epochs 1 --out {name}"));
+    }
+    for (options, why) in [
+        ("--freeze readout", "--freeze names the readout"),
+        ("--freeze 2", "--freeze names layer 2"),
+        ("--vocabulary keep --min-count 2", "--min-count and --vocabulary keep contradict each other"),
+        ("--vocabulary keep --wiring skip", "--wiring has no part with --from"),
+        ("--layer-rate-decay 2", "--layer-rate-decay is 2"),
+    ] {
+        let said = line(path, &format!("train train.txt --task classify --from moved {options}"));
+        assert!(said.code == Some(2) && said.err.contains(why), "{options}: {}", said.err);
+    }
+    let said = line(path, "train train.txt --task classify --from whole");
+    assert!(said.code == Some(2) && said.err.contains("it is of the task classify"), "{}", said.err);
+}
+
+#[test]
+fn words_are_tagged_from_a_language_model_and_chars_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    language_model(path);
+    let sentences: String = reviews(200)
+        .iter()
+        .map(|(_, text)| {
+            let word =
+                |word: &str| format!("{word} {}\n", if ["good", "fine", "great"].contains(&word) { "B" } else { "O" });
+            text.split(' ').map(word).collect::<String>() + "\n"
+        })
+        .collect();
+    write(path, "train.conll", &sentences);
+    let options = "--batch 8 --learning-rate 0.02 --epochs 6 --threads 1";
+    let said = line(path, &format!("train train.conll --task tag --from language {options} --out run --json"));
+    assert!(
+        said.code == Some(0) && said.json()["valid"]["accuracy"].as_f64().unwrap() > 0.95,
+        "{} {}",
+        said.err,
+        said.out
+    );
+    let said = line(
+        path,
+        "train language.txt --tokenizer chars --hidden 8 --embedding 6 --batch 4 --segment 8 --epochs 1 --out chars",
+    );
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let said = line(path, "train train.conll --task tag --from chars");
+    assert!(said.code == Some(2) && said.err.contains("here each word has a label"), "{}", said.err);
+}
+
+#[test]
+fn a_run_has_a_page_curves_and_a_line_in_the_list_of_runs() {
+    let folder = classifier();
+    let path = folder.path();
+    std::fs::create_dir(path.join("runs")).unwrap();
+    std::fs::rename(path.join("run"), path.join("runs/a")).unwrap();
+    // Made anew from the run's files it is the same, but for the run's name.
+    let page = std::fs::read_to_string(path.join("runs/a/report.html")).unwrap();
+    assert_eq!(line(path, "report runs/a").code, Some(0));
+    let again = std::fs::read_to_string(path.join("runs/a/report.html")).unwrap();
+    assert_eq!(again.replace("<title>a:", "<title>run:").replace("<h1>a:", "<h1>run:"), page);
+    for part in [
+        "Loss of an example",
+        "Learning rate",
+        "accuracy, test",
+        "bag of words",
+        "lstm train train.csv",
+        "Configuration",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("erplexity"), "a classifier has none");
+    let listed = line(path, "show").out;
+    assert!(listed.contains("classify") && listed.contains("accuracy ") && listed.contains("train.csv"), "{listed}");
+    assert_eq!(line(path, "show --json").json()[0]["task"], "classify");
+
+    // Beside another, whose curves are kept for TensorBoard.
+    let columns = "--text review --label kind --test test.tsv";
+    let said = line(
+        path,
+        &format!("train train.csv --task classify {columns} {SMALL} --seed 2 --out runs/b --tensorboard curves"),
+    );
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let curves = std::fs::read_dir(path.join("curves")).unwrap().next().unwrap().unwrap().path();
+    let bytes = String::from_utf8_lossy(&std::fs::read(curves).unwrap()).into_owned();
+    assert!(bytes.contains("loss/valid") && bytes.contains("examples_per_second") && !bytes.contains("perplexity"));
+    let said =
+        line(path, &format!("train train.csv --task classify {columns} {SMALL} --out runs/c --tensorboard curves"));
+    assert!(said.code == Some(2) && said.err.contains("it has event files already"), "{}", said.err);
+    let said = line(path, "report runs/a runs/b --out both.html");
+    assert!(
+        said.code == Some(0) && said.out.contains("accuracy ") && said.out.contains("training.seed"),
+        "{}",
+        said.out
+    );
+    assert!(std::fs::read_to_string(path.join("both.html")).unwrap().contains("Validation loss"));
+    let csv = line(path, "report runs/a runs/b --csv").out;
+    assert!(csv.starts_with("run,parameters,epochs,steps,examples,seconds,train,valid,test,result,"), "{csv}");
+    let said = line(path, "report runs/a --baseline");
+    assert!(said.code == Some(2) && said.err.contains("--baseline counts n-grams"), "{}", said.err);
+    language_model(path);
+    let said = line(path, "report runs/a language");
+    assert!(said.code == Some(2) && said.err.contains("which have no figure in common"), "{}", said.err);
 }

@@ -39,8 +39,9 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table, DataError> {
     use parquet::basic::{LogicalType, TimeUnit};
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
-    let cannot =
-        |error: parquet::errors::ParquetError| DataError::of_file(path, format!("it cannot be read as a Parquet file: {error}"));
+    let cannot = |error: parquet::errors::ParquetError| {
+        DataError::of_file(path, format!("it cannot be read as a Parquet file: {error}"))
+    };
     let reader = SerializedFileReader::new(file).map_err(cannot)?;
     let schema = reader.metadata().file_metadata().schema_descr();
     let mut names = Vec::new();

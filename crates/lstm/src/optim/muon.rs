@@ -315,12 +315,14 @@ mod tests {
         let layout = layout();
         let len = layout.len();
         let (start, gradient) = (values(len, 0), values(len, 1));
-        let shares = [(0..78, 0.0), (78..155, 1.0), (155..len, 0.5)].map(|(range, rate)| Share { range, rate });
+        let shares =
+            [(0..78, 0.0), (78..155, 1.0), (155..len, 0.5)].map(|(range, rate)| Share { range, rate, since: 0 });
         // The first share ends between the two gates of a weight: such a cut freezes neither.
         let of_kind = |kind, shares: &[Share]| {
             let (mut params, settings) = (start.clone(), MuonSettings { rate: Some(0.01), ..Default::default() });
-            let optimizer = Optimizer::new(kind, 0.0, len).with_muon(&layout, settings, 1.0);
-            optimizer.with_shares(shares.to_vec()).step(&mut params, &gradient, 1.0, None);
+            let mut optimizer = Optimizer::new(kind, 0.0, len).with_muon(&layout, settings, 1.0);
+            optimizer.set_shares(shares.to_vec());
+            optimizer.step(&mut params, &gradient, 1.0, None);
             params
         };
         let sgd = of_kind(OptimizerKind::MuonSgd, &[]);

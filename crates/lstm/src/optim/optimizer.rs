@@ -125,10 +125,10 @@ impl Optimizer {
         Self { muon, ..self }
     }
 
-    /// The same with parts that are frozen, or trained at a share of the rate. What is frozen is as it is: no decay, no moment moves it, and its
+    /// Lets parts be frozen from now on, or trained at a share of the rate. What is frozen is as it is: no decay, no moment moves it, and its
     /// gradient is no part of the norm.
-    pub(crate) fn with_shares(self, shares: Vec<Share>) -> Self {
-        Self { shares, ..self }
+    pub(crate) fn set_shares(&mut self, shares: Vec<Share>) {
+        self.shares = shares;
     }
 
     /// The same with other settings of Adam; SGD has none of them.
@@ -153,7 +153,7 @@ impl Optimizer {
         rate: f32,
         clip: Option<f32>,
     ) -> f64 {
-        let whole = [Share { range: 0..params.len(), rate: 1.0 }];
+        let whole = [Share { range: 0..params.len(), rate: 1.0, since: 0 }];
         let (own, mut within) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.within));
         let shares = if own.is_empty() { &whole[..] } else { &own };
         within.clear();
@@ -176,20 +176,20 @@ impl Optimizer {
                     cut(ranges, &share.range, &mut within);
                     &within
                 };
-                self.change(params, gradient, of_gradient, &share.range, rate * share.rate, scale);
+                self.change(params, gradient, of_gradient, share, rate, scale);
             }
         }
         (self.shares, self.within) = (own, within);
         norm
     }
 
-    /// Changes the parameters of `part`, of which those of `ranges` have a gradient.
+    /// Changes the parameters of a `share`, of which those of `ranges` have a gradient, at its share of `rate`.
     fn change(
         &mut self,
         params: &mut [f32],
         gradient: &[f32],
         ranges: &[Range<usize>],
-        part: &Range<usize>,
+        share: &Share,
         rate: f32,
         scale: f32,
     ) {
@@ -198,22 +198,31 @@ impl Optimizer {
             OptimizerKind::Sgd | OptimizerKind::MuonSgd => self.weight_decay != 0.0,
             OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => !self.adam.lazy,
         };
-        let ranges = if everywhere { std::slice::from_ref(part) } else { ranges };
+        let ranges = if everywhere { std::slice::from_ref(&share.range) } else { ranges };
+        let (rate, since) = (rate * share.rate, share.since);
         let Some(mut muon) = self.muon.take() else {
-            self.change_each(params, gradient, ranges, rate, scale);
+            self.change_each(params, gradient, ranges, since, rate, scale);
             return;
         };
         let step = MuonStep { rate, scale, weight_decay: self.weight_decay };
-        muon.step(params, gradient, &mut self.first, part, step);
+        muon.step(params, gradient, &mut self.first, &share.range, step);
         let mut of_rest = std::mem::take(&mut self.of_rest);
         of_rest.clear();
         muon.rest().iter().for_each(|rest| cut(ranges, rest, &mut of_rest));
-        self.change_each(params, gradient, &of_rest, rate, scale);
+        self.change_each(params, gradient, &of_rest, since, rate, scale);
         (self.muon, self.of_rest) = (Some(muon), of_rest);
     }
 
-    /// Changes the parameters of `ranges` each by its own gradient.
-    fn change_each(&mut self, params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], rate: f32, scale: f32) {
+    /// Changes the parameters of `ranges` each by its own gradient; `since`: the steps before their first.
+    fn change_each(
+        &mut self,
+        params: &mut [f32],
+        gradient: &[f32],
+        ranges: &[Range<usize>],
+        since: u64,
+        rate: f32,
+        scale: f32,
+    ) {
         if !self.kind.has_moments() {
             sgd(params, gradient, ranges, rate, scale, self.weight_decay);
             return;
@@ -224,7 +233,7 @@ impl Optimizer {
             beta2: self.adam.beta2,
             epsilon: self.adam.epsilon,
             scale,
-            step: self.steps,
+            step: self.steps.saturating_sub(since).max(1),
             weight_decay: if self.kind == OptimizerKind::Adam { 0.0 } else { self.weight_decay },
         };
         adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
@@ -285,11 +294,12 @@ mod tests {
     #[test]
     fn what_is_frozen_stays_and_the_rest_is_trained_as_if_it_were_alone() {
         // Frozen in the middle; the last at half of the rate.
-        let shares = [(0..20, 1.0), (20..50, 0.0), (50..81, 0.5)].map(|(range, rate)| Share { range, rate });
+        let shares = [(0..20, 1.0), (20..50, 0.0), (50..81, 0.5)].map(|(range, rate)| Share { range, rate, since: 0 });
         for kind in [OptimizerKind::Sgd, OptimizerKind::Adam, OptimizerKind::AdamW] {
             let decay = if kind == OptimizerKind::Adam { 0.0 } else { 0.01 };
             let (start, mut params) = (values(81, 0), values(81, 0));
-            let mut optimizer = Optimizer::new(kind, decay, 81).with_shares(shares.to_vec());
+            let mut optimizer = Optimizer::new(kind, decay, 81);
+            optimizer.set_shares(shares.to_vec());
             let alone = |range: Range<usize>| (Optimizer::new(kind, decay, range.len()), start[range].to_vec());
             let (mut first, mut last) = (alone(0..20), alone(50..81));
             for step in 1..6 {

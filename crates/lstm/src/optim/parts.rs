@@ -85,6 +85,19 @@ impl Frozen {
     pub(crate) fn holds_every_layer(&self, layers: usize) -> bool {
         (0..layers).all(|number| self.0.contains(&Part::Layer(number)))
     }
+
+    /// The same of parts that became the lower part of another model, whose head is new.
+    ///
+    /// # Errors
+    /// A sentence naming the part.
+    pub(crate) fn validate_taken(&self, layers: usize) -> Result<(), ConfigError> {
+        if self.0.contains(&Part::Readout) {
+            let why = "`freeze` names the readout, but the labels have a head of their own, which has yet to be trained; name the \
+                       embedding or layers";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        self.validate(layers, false)
+    }
 }
 
 impl fmt::Display for Frozen {
@@ -135,6 +148,8 @@ pub struct Share {
     pub range: Range<usize>,
     /// The share.
     pub rate: f32,
+    /// The steps that were taken before its first: Adam's moments, which begin at zero, are corrected by its own.
+    pub since: u64,
 }
 
 /// The shares of a model's parameters, in order and without a gap: readout and top layer have the whole rate, each layer below, and the
@@ -151,15 +166,54 @@ pub(crate) fn shares(layout: &Layout, layers: usize, frozen: &Frozen, decay: f32
         };
         if frozen.0.contains(&part) { 0.0 } else { f64::from(decay).powi(below_the_top as i32) as f32 }
     };
+    shares_by(layout, |name| (rate(Part::of(name)), 0))
+}
+
+/// The shares of parameters whose rate, and the steps before their first, `of` says by their names.
+fn shares_by(layout: &Layout, of: impl Fn(&str) -> (f32, u64)) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     for entry in layout.entries() {
-        let (range, rate) = (entry.slot.range(), rate(Part::of(&entry.name)));
+        let (range, (rate, since)) = (entry.slot.range(), of(&entry.name));
         match shares.last_mut() {
-            Some(last) if last.rate == rate => last.range.end = range.end,
-            _ => shares.push(Share { range, rate }),
+            Some(last) if (last.rate, last.since) == (rate, since) => last.range.end = range.end,
+            _ => shares.push(Share { range, rate, since }),
         }
     }
     shares
+}
+
+/// How the parts of a language model are trained that became the lower part of another model (Howard & Ruder 2018): what is new at the
+/// whole rate from the start, each part below it at `decay` times the rate of the one above, and later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken<'a> {
+    /// The number of layers.
+    pub(crate) layers: usize,
+    /// The parts that are never trained.
+    pub(crate) frozen: &'a Frozen,
+    /// What the rate of a part is of that of the part above it.
+    pub(crate) decay: f32,
+    /// The epochs by which a part begins later than the one above it; 0 for all at once.
+    pub(crate) unfreeze: usize,
+}
+
+impl Taken<'_> {
+    /// The shares in `epoch`, from 0, where an epoch has so many `steps`.
+    pub(crate) fn shares(&self, layout: &Layout, epoch: usize, steps: usize) -> Vec<Share> {
+        shares_by(layout, |name| {
+            // The layers that run backward are new, as the head is.
+            let part = if name.ends_with("_reverse") { Part::Readout } else { Part::of(name) };
+            let depth = match part {
+                Part::Readout => 0,
+                Part::Layer(number) => self.layers.saturating_sub(number).max(1),
+                Part::Embedding => self.layers + 1,
+            };
+            let first = depth.saturating_mul(self.unfreeze);
+            if self.frozen.0.contains(&part) || epoch < first {
+                return (0.0, 0);
+            }
+            (f64::from(self.decay).powi(depth as i32) as f32, first.saturating_mul(steps) as u64)
+        })
+    }
 }
 
 /// Puts the parts of `ranges` that lie in `within` into `to`. Both are in order.
@@ -220,5 +274,27 @@ mod tests {
         let mut parts = Vec::new();
         cut(&[0..4, 8..12, 20..25], &(2..21), &mut parts);
         assert_eq!(parts, [2..4, 8..12, 20..21]);
+    }
+
+    #[test]
+    fn parts_that_were_taken_begin_one_after_the_other_from_the_top() {
+        let mut layout = Layout::default();
+        for name in ["embedding.weight", "lstm.bias_ih_l0", "lstm.bias_ih_l0_reverse", "lstm.bias_ih_l1", "head.bias"] {
+            layout.add(name, &[10]);
+        }
+        let of = |frozen: &str, unfreeze, epoch| {
+            let frozen = frozen.parse().unwrap();
+            let taken = Taken { layers: 2, frozen: &frozen, decay: 0.5, unfreeze };
+            let shares = taken.shares(&layout, epoch, 7);
+            shares.into_iter().map(|share| (share.range, share.rate, share.since)).collect::<Vec<_>>()
+        };
+        let (reverse, head) = ((20..30, 1.0, 0), (40..50, 1.0, 0));
+        let frozen = |range| (range, 0.0, 0);
+        assert_eq!(of("none", 1, 0), [frozen(0..20), reverse.clone(), frozen(30..40), head.clone()]);
+        assert_eq!(of("none", 1, 1), [frozen(0..20), reverse.clone(), (30..40, 0.5, 7), head.clone()]);
+        let all = [(0..10, 0.125, 21), (10..20, 0.25, 14), reverse.clone(), (30..40, 0.5, 7), head.clone()];
+        assert_eq!(of("none", 1, 3), all);
+        assert_eq!(of("none", 1, 9), all);
+        assert_eq!(of("embedding,0", 0, 0), [frozen(0..20), reverse, (30..40, 0.5, 0), head]);
     }
 }

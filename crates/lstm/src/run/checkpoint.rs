@@ -131,13 +131,14 @@ impl Progress {
     pub(crate) fn new<T: Task>(task: &T) -> Self {
         let (layout, training) = (task.layout(), task.settings().training());
         let from_the_start = training.average.begins_at_once();
+        let mut optimizer = Optimizer::new(training.optimizer, training.weight_decay, layout.len())
+            .with_adam(training.adam)
+            .with_muon(layout, training.muon, training.schedule.learning_rate);
+        optimizer.set_shares(task.shares(0));
         Self {
             params: task.initialise(&training.init, training.seed),
             average: from_the_start.then(|| Params::zeros(layout.clone())),
-            optimizer: Optimizer::new(training.optimizer, training.weight_decay, layout.len())
-                .with_adam(training.adam)
-                .with_muon(layout, training.muon, training.schedule.learning_rate)
-                .with_shares(task.shares()),
+            optimizer,
             state: task.state(training.batch),
             position: Position {
                 data: task.fingerprint(),

@@ -8,12 +8,14 @@ use super::pooling::Pooling;
 use super::spelling::KINDS;
 use crate::formats::FormatError;
 use crate::named::{named, stored_as_text};
-use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate, within};
+use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::parts::check_decay;
 use crate::optim::schedule::{Schedule, ScheduleKind};
+use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
@@ -47,6 +49,13 @@ pub struct SequenceConfig {
     pub split_punctuation: bool,
     /// The most tokens of a text that are read, its first.
     pub longest: usize,
+    /// The language model that it starts from, and how its parts are trained.
+    #[serde(default)]
+    pub fine_tuning: FineTuning,
+    /// The epochs by which each part of that model begins to be trained later than the one above it (Howard & Ruder 2018); 0 for all at
+    /// once.
+    #[serde(default)]
+    pub unfreeze: usize,
     /// How it is trained.
     pub training: Training,
     /// How the vocabulary is cut.
@@ -170,11 +179,27 @@ impl SequenceConfig {
             lower_case: true,
             split_punctuation: !tags,
             longest: 400,
+            fine_tuning: FineTuning::default(),
+            unfreeze: 0,
             training,
             vocabulary: VocabularyOptions::default(),
             model,
             data: SequenceData::default(),
         }
+    }
+}
+
+impl SequenceData {
+    /// Refuses percentages that are none, or leave nothing to train on.
+    pub(super) fn check_split(&self) -> Result<(), ConfigError> {
+        let Some(split) = &self.split else { return Ok(()) };
+        let sum: u64 = split.iter().map(|share| u64::from(*share)).sum();
+        if sum == 100 && (2..=3).contains(&split.len()) && split[0] > 0 {
+            return Ok(());
+        }
+        let value = split.iter().map(u32::to_string).collect::<Vec<_>>().join("/");
+        let expected = "two or three percentages that add up to 100, the first of them, what is trained on, above 0, such as 80/10/10";
+        Err(ConfigError::Range { name: "split", value, expected })
     }
 }
 
@@ -233,6 +258,17 @@ impl Settings for SequenceConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         self.training.validate()?;
         at_least_one("longest", self.longest)?;
+        check_decay(self.fine_tuning.layer_rate_decay)?;
+        if self.unfreeze > 1_000_000 {
+            let expected = "a number of epochs up to 1000000";
+            return Err(ConfigError::Range { name: "unfreeze", value: self.unfreeze.to_string(), expected });
+        }
+        if self.fine_tuning.from.is_none() && (self.unfreeze > 0 || self.fine_tuning != FineTuning::default()) {
+            let why = "`freeze`, `unfreeze` and `layer-rate-decay` are of the parts that a run takes from a language model; say by `from` \
+                       which, or leave them out";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        self.fine_tuning.freeze.validate_taken(self.model.lstm.layers)?;
         rate("label-smoothing", self.label_smoothing)?;
         if self.model.spelling > 0 && self.tokenizer != TokenizerKind::Words {
             let why = "the spelling of words is read beside words alone; leave `spelling` out, or choose the `tokenizer` words";
@@ -242,9 +278,7 @@ impl Settings for SequenceConfig {
             let why = "several labels are predicted each by itself, so there is nothing to spread; leave `label-smoothing` out";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        if let Some(split) = &self.data.split {
-            within("split", split.iter().sum(), 100..=100, "three percentages that add up to 100, such as 80/10/10")?;
-        }
+        self.data.check_split()?;
         self.model.validate()
     }
 

@@ -13,6 +13,7 @@ use crate::run::task_kind::TaskKind;
 use crate::text::TextError;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
+use crate::train::pretrained::{Inherited, Pretrained};
 
 /// A part of the data.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,8 @@ pub struct SequenceDataset {
     pub held_out: bool,
     /// How long reading took, in seconds.
     pub seconds: f64,
+    /// The values that the run goes on from, if it starts from a language model.
+    pub inherited: Option<Inherited>,
 }
 
 /// The share of the training data that is held out to be watched, if nothing else is said.
@@ -144,7 +147,27 @@ impl SequenceDataset {
     /// # Errors
     /// Data that cannot be used, with line and column.
     pub fn read(config: &mut SequenceConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
+        Self::read_by(config, |config, records| Ok((tokenizer.map_or_else(|| build(config, records), Ok)?, None)))
+    }
+
+    /// Reads the data of a run that starts from a language model, whose settings were [laid over](Pretrained::lay_over_sequences) its own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_from(config: &mut SequenceConfig, pretrained: &Pretrained) -> Result<Self, TextError> {
+        Self::read_by(config, |config, records| {
+            let mut tokenizer = pretrained.vocabulary(|| build(config, records))?;
+            let inherited = pretrained.inherit(&mut tokenizer);
+            Ok((tokenizer, Some(inherited)))
+        })
+    }
+
+    fn read_by(
+        config: &mut SequenceConfig,
+        tokenizer: impl FnOnce(&SequenceConfig, &[Record]) -> Result<(Tokenizer, Option<Inherited>), TextError>,
+    ) -> Result<Self, TextError> {
         let started = Instant::now();
+        config.data.check_split().map_err(|error| TextError::Unusable(error.to_string()))?;
         let Some(train) = config.data.train.clone() else {
             return unusable(
                 "there are no data to train on; give a file, or a folder with a folder for each class".to_owned(),
@@ -163,10 +186,7 @@ impl SequenceDataset {
         let held_out = parts.valid.is_none() && config.data.split.is_none();
         hold_out(&mut parts, config);
         check_held_out(&parts, config, &train)?;
-        let tokenizer = match tokenizer {
-            Some(tokenizer) => tokenizer,
-            None => build(config, &parts.train)?,
-        };
+        let (tokenizer, inherited) = tokenizer(config, &parts.train)?;
         config.model.vocabulary = tokenizer.vocabulary_size();
         config.model.outputs = config.labels.len();
         let examples = |records: &[Record]| examples(config, &tokenizer, records);
@@ -176,6 +196,7 @@ impl SequenceDataset {
             test: parts.test.as_deref().map(examples).transpose()?,
             held_out,
             seconds: started.elapsed().as_secs_f64(),
+            inherited,
             tokenizer,
         })
     }

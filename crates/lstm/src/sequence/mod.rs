@@ -10,6 +10,7 @@ mod head;
 pub mod model;
 pub mod plan;
 mod pooling;
+mod pretrained;
 pub mod read;
 pub mod read_tags;
 pub mod saved;

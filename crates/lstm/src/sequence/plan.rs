@@ -67,14 +67,59 @@ const CANDIDATES: [Candidate; 6] = [
     }),
 ];
 
+/// Those of a model that starts from a language model, whose layers are as they are.
+const OF_TAKEN: [Candidate; 5] = [
+    ("the usual rates", |_| ()),
+    ("all parts at once", |config| config.unfreeze = 0),
+    ("more dropout", |config| {
+        config.model.dropout.words = 0.2;
+        config.model.dropout.input = 0.5;
+        config.model.dropout.output = 0.6;
+    }),
+    ("a third of the rate", |config| config.training.schedule.learning_rate /= 3.0),
+    ("pooled by its largest", |config| config.model.pooling = config.model.pooling.map(|_| Pooling::Max)),
+];
+
+/// What choosing measures time by: a clock; or steps, each of which takes so many seconds for a parameter, so that what is chosen is the
+/// same on every machine.
+#[derive(Debug)]
+enum Watch {
+    Clock(Instant),
+    #[cfg(test)]
+    Steps {
+        of_parameter: f64,
+        spent: std::cell::Cell<f64>,
+    },
+}
+
+impl Watch {
+    /// The seconds since it was started.
+    fn elapsed(&self) -> f64 {
+        match self {
+            Self::Clock(started) => started.elapsed().as_secs_f64(),
+            #[cfg(test)]
+            Self::Steps { spent, .. } => spent.get(),
+        }
+    }
+
+    /// A step of a model of so many parameters was taken.
+    fn count(&self, _parameters: usize) {
+        #[cfg(test)]
+        if let Self::Steps { of_parameter, spent } = self {
+            spent.set(spent.get() + of_parameter * _parameters as f64);
+        }
+    }
+}
+
 /// Trains for `epochs` epochs or so many seconds; gives the validation loss. Nothing is written.
 fn trial(
     config: &SequenceConfig,
     data: &Arc<SequenceDataset>,
     epochs: usize,
     seconds: f64,
+    watch: &Watch,
 ) -> Result<Loss, TrainError> {
-    let started = Instant::now();
+    let started = watch.elapsed();
     let task = SequenceTask::new(config.clone(), data.clone())?;
     let (mut progress, mut step) = (Progress::new(&task), TrainStep::new(&task));
     let schedule = config.training.schedule;
@@ -82,13 +127,14 @@ fn trial(
     'training: for epoch in 0..epochs {
         let batches = task.batches(epoch)?;
         while progress.position.batch < count {
-            let spent = started.elapsed().as_secs_f64() / seconds;
+            let spent = (watch.elapsed() - started) / seconds;
             let done = (progress.position.step as f64 / (epochs * count) as f64).max(spent);
             if done >= 1.0 {
                 break 'training;
             }
             let at = Moment { epoch, step: progress.position.step, done, plateaus: 0 };
             let result = step.take(&mut progress, &batches, schedule.learning_rate_at(at))?;
+            watch.count(task.layout().len());
             if !result.loss.nll.is_finite() || !result.norm.is_finite() {
                 // A rate that is far too high is no choice.
                 return Ok(Loss { nll: f64::INFINITY, tokens: 1 });
@@ -109,18 +155,19 @@ fn averaged(steps: usize) -> Averaging {
 }
 
 /// The seconds of an epoch of training.
-fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>) -> Result<f64, TrainError> {
+fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>, watch: &Watch) -> Result<f64, TrainError> {
     let task = SequenceTask::new(config.clone(), data.clone())?;
     let (mut progress, mut step) = (Progress::new(&task), TrainStep::new(&task));
     let batches = task.batches(0)?;
     step.take(&mut progress, &batches, 1e-6)?;
     let steps = TIMED_STEPS.min(batches.count());
-    let started = Instant::now();
+    let started = watch.elapsed();
     for number in 0..steps {
         progress.position.batch = number;
         step.take(&mut progress, &batches, 1e-6)?;
+        watch.count(task.layout().len());
     }
-    Ok(started.elapsed().as_secs_f64() * batches.count() as f64 / steps as f64)
+    Ok((watch.elapsed() - started) * batches.count() as f64 / steps as f64)
 }
 
 impl SequencePlan {
@@ -135,9 +182,23 @@ impl SequencePlan {
         budget: f64,
         overlay: &dyn Fn(SequenceConfig) -> Result<SequenceConfig, E>,
     ) -> Result<Self, E> {
-        let started = Instant::now();
+        Self::choose_by(base, data, budget, overlay, &Watch::Clock(Instant::now()))
+    }
+
+    fn choose_by<E: From<TrainError>>(
+        base: &SequenceConfig,
+        data: &Arc<SequenceDataset>,
+        budget: f64,
+        overlay: &dyn Fn(SequenceConfig) -> Result<SequenceConfig, E>,
+        watch: &Watch,
+    ) -> Result<Self, E> {
+        let is_taken = data.inherited.is_some();
+        let candidates: &[Candidate] = if is_taken { &OF_TAKEN } else { &CANDIDATES };
         let fitted = |change: fn(&mut SequenceConfig)| -> Result<SequenceConfig, E> {
             let mut config = SequenceConfig::usual(base.task);
+            if is_taken {
+                config = config.fine_tuned();
+            }
             config.training.average = averaged(data.train.sequences.len().div_ceil(config.training.batch));
             change(&mut config);
             let mut config = overlay(config)?;
@@ -154,33 +215,38 @@ impl SequencePlan {
             config.training.schedule.learning_rate *= 4.0;
         };
         let mut chosen = fitted(|_| ())?;
-        let mut epoch = epoch_seconds(&chosen, data)?;
+        let mut epoch = epoch_seconds(&chosen, data, watch)?;
         let left = budget - data.seconds;
         let affordable = |epoch: f64, share: f64| share * left / epoch.max(1e-9);
-        let is_small = affordable(epoch, 0.9) < FEWEST_EPOCHS;
+        let is_small = !is_taken && affordable(epoch, 0.9) < FEWEST_EPOCHS;
         if is_small {
             chosen = fitted(small)?;
             let before = epoch;
-            epoch = epoch_seconds(&chosen, data)?;
+            epoch = epoch_seconds(&chosen, data, watch)?;
             why.push(format!(
                 "size: small, for an epoch of the usual size takes {before:.1} s of the {budget:.0} s, and {FEWEST_EPOCHS} at least are needed"
             ));
+        }
+        let parts = chosen.model.lstm.layers + 2;
+        if is_taken && affordable(epoch, 0.9) < (parts + 2) as f64 {
+            // Parts that begin one after the other would hardly begin.
+            chosen = fitted(|config| config.unfreeze = 0)?;
         }
         // A trial of fewer epochs than two says little.
         let trials = (affordable(epoch, TRIALS) / TRIAL_EPOCHS as f64) as usize;
         let mut tried: Vec<(&str, SequenceConfig, f64)> = Vec::new();
         if !is_small && trials >= 2 && data.valid.is_some() {
-            let share = TRIALS * left / trials.min(CANDIDATES.len()) as f64;
-            for (name, change) in CANDIDATES.into_iter().take(trials) {
+            let share = TRIALS * left / trials.min(candidates.len()) as f64;
+            for &(name, change) in candidates.iter().take(trials) {
                 let config = fitted(change)?;
                 // What is decided already leaves some of them the same.
                 if tried.iter().any(|(_, before, _)| *before == config) {
                     continue;
                 }
-                if started.elapsed().as_secs_f64() + 0.5 * share > TRIALS * left {
+                if watch.elapsed() + 0.5 * share > TRIALS * left {
                     break;
                 }
-                let loss = trial(&config, data, TRIAL_EPOCHS, share)?;
+                let loss = trial(&config, data, TRIAL_EPOCHS, share, watch)?;
                 tried.push((name, config, loss.mean()));
             }
         }
@@ -193,11 +259,11 @@ impl SequencePlan {
                     tried.len(),
                     all.join(", ")
                 ));
-                epoch = epoch_seconds(&chosen, data)?;
+                epoch = epoch_seconds(&chosen, data, watch)?;
             }
             None => why.push("nothing else was tried: the time is better spent on training".to_owned()),
         }
-        let rest = left - started.elapsed().as_secs_f64();
+        let rest = left - watch.elapsed();
         let epochs = ((0.95 * rest / epoch.max(1e-9)) as usize).clamp(1, MOST_EPOCHS);
         let asked = chosen.training.epochs.or(chosen.training.steps.map(|_| usize::MAX));
         if asked.is_none() {
@@ -211,6 +277,18 @@ impl SequencePlan {
             "rate: {} at {schedule}, and the weights averaged over about {AVERAGED_EPOCHS} epochs; the best epoch by validation is kept",
             chosen.training.optimizer
         ));
+        if let Some(from) = &chosen.fine_tuning.from {
+            let later = match chosen.unfreeze {
+                0 => "all of them from the start".to_owned(),
+                1 => "one epoch later".to_owned(),
+                epochs => format!("{epochs} epochs later"),
+            };
+            why.push(format!(
+                "from {}: its embedding and layers, each at {} times the rate of the part above it, {later}",
+                from.display(),
+                chosen.fine_tuning.layer_rate_decay
+            ));
+        }
         let directions = if chosen.model.lstm.bidirectional { "both directions" } else { "one direction" };
         let task = if base.task == TaskKind::Tag { "each word" } else { "each text" };
         why.push(format!(
@@ -223,6 +301,74 @@ impl SequencePlan {
         ));
         chosen.training.budget = Some(budget);
         chosen.validate().map_err(TrainError::from)?;
-        Ok(Self { config: chosen, why, seconds: started.elapsed().as_secs_f64() })
+        Ok(Self { config: chosen, why, seconds: watch.elapsed() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Rng};
+    use crate::run::folder::{Claim, Existing};
+    use crate::sequence::saved::LoadedSequence;
+    use crate::train::trainer::Trainer;
+
+    /// Sentences of 4 to 9 of 300 words, a third of which speak for one of two labels; one label in ten is wrong.
+    fn sentences(count: usize) -> String {
+        let mut rng = Rng::new(3, Purpose::Init, 0);
+        let mut drawn = |most: usize| (rng.uniform_in(0.0, 1.0) * most as f32) as usize % most;
+        let mut text = String::new();
+        for _ in 0..count {
+            let label = drawn(2);
+            let words: Vec<String> = (0..4 + drawn(6))
+                .map(|_| match drawn(3) {
+                    0 => format!("w{}", 2 * drawn(50) + label),
+                    _ => format!("w{}", 100 + drawn(200)),
+                })
+                .collect();
+            let said = if drawn(10) == 0 { 1 - label } else { label };
+            text += &format!("{} {}\n", ["a", "b"][said], words.join(" "));
+        }
+        text
+    }
+
+    #[test]
+    fn ten_times_the_time_is_never_worse_by_more_than_noise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sentences.txt");
+        std::fs::write(&path, sentences(900)).unwrap();
+        let mut base = SequenceConfig::usual(TaskKind::Classify);
+        base.data.train = Some(path.clone());
+        base.data.split = Some(vec![40, 15, 45]);
+        let mut data = SequenceDataset::read(&mut base, None).unwrap();
+        data.seconds = 0.0;
+        let data = Arc::new(data);
+        let mut right = Vec::new();
+        for (number, budget) in [0.3, 3.0, 30.0].into_iter().enumerate() {
+            // A small model, in which a million parameters take a tenth of a second a step.
+            let overlay = |mut config: SequenceConfig| {
+                config.data = base.data.clone();
+                config.model.set_input(16, 0);
+                config.model.lstm.hidden = 16.into();
+                config.training.set_length(crate::run::Length { budget: Some(budget), ..Default::default() });
+                Ok::<_, TrainError>(config)
+            };
+            let watch = Watch::Steps { of_parameter: 1e-6, spent: 0.0.into() };
+            let mut config = SequencePlan::choose_by(&base, &data, budget, &overlay, &watch).unwrap().config;
+            assert!(config.training.epochs.unwrap() <= MOST_EPOCHS);
+            config.training.budget = None;
+            let claim = Claim::new(&folder.path().join(format!("run-{number}")), Existing::Refuse).unwrap();
+            let mut trainer = Trainer::begin_sequences(config, data.clone(), claim).unwrap();
+            trainer.run(&mut |_| (), None).unwrap();
+            let run = LoadedSequence::open(trainer.folder()).unwrap();
+            let test = &data.test.as_ref().unwrap().sequences;
+            let said = run.predict_sequences(test);
+            let is_right = |at: &usize| said[*at].best() == test.labels(*at)[0] as usize;
+            right.push((0..test.len()).filter(is_right).count() as f64 / test.len() as f64);
+        }
+        // Two standard deviations of the share of right ones among 405.
+        let noise = 2.0 * (0.25_f64 / data.test.as_ref().unwrap().sequences.len() as f64).sqrt();
+        assert!(right[1] >= right[0] - noise && right[2] >= right[1] - noise, "{right:?}, {noise}");
+        assert!(right[2] > 0.6, "it learns: {right:?}");
     }
 }

@@ -17,6 +17,7 @@ use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
 use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
+use crate::optim::parts::{Share, Taken};
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, load_tokenizer, tokenizer_text};
@@ -144,7 +145,26 @@ impl Task for SequenceTask {
     }
 
     fn initialise(&self, init: &Init, seed: u64) -> Params {
-        self.model.initialise(init, seed)
+        let mut params = self.model.initialise(init, seed);
+        if let Some(inherited) = &self.data.inherited {
+            inherited.lay_into(&mut params, &self.config.model.lstm);
+        }
+        params
+    }
+
+    fn shares(&self, epoch: usize) -> Vec<Share> {
+        let SequenceConfig { fine_tuning, unfreeze, training, .. } = &self.config;
+        if fine_tuning.from.is_none() {
+            return Vec::new();
+        }
+        let taken = Taken {
+            layers: self.config.model.lstm.layers,
+            frozen: &fine_tuning.freeze,
+            decay: fine_tuning.layer_rate_decay,
+            unfreeze: *unfreeze,
+        };
+        let batches = self.data.train.sequences.len().div_ceil(training.batch);
+        taken.shares(self.layout(), epoch, batches.div_ceil(training.accumulate))
     }
 
     fn gradients(&self) -> Gradients {

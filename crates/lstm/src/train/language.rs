@@ -122,7 +122,7 @@ impl<D: Borrow<Data>> Task for Language<D> {
         self.start.clone().unwrap_or_else(|| self.model.initialise(init, seed))
     }
 
-    fn shares(&self) -> Vec<Share> {
+    fn shares(&self, _epoch: usize) -> Vec<Share> {
         let FineTuning { freeze, layer_rate_decay, .. } = &self.config.fine_tuning;
         shares(self.layout(), self.config.model.lstm.layers, freeze, *layer_rate_decay)
     }

@@ -7,7 +7,7 @@ use crate::nn::config::{ConfigError, Wiring, Zoneout};
 use crate::nn::params::Params;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
-use crate::run::fine_tuning::VocabularyChange;
+use crate::run::fine_tuning::{FineTuning, VocabularyChange};
 use crate::run::saved::{LoadedRun, params_checksum};
 use crate::text::TextError;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -15,13 +15,24 @@ use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 /// A trained model that a run goes on from.
 #[derive(Debug)]
 pub struct Pretrained {
-    run: LoadedRun,
-    path: PathBuf,
+    pub(crate) run: LoadedRun,
+    pub(crate) path: PathBuf,
     parameters: String,
-    change: VocabularyChange,
+    pub(crate) change: VocabularyChange,
 }
 
 impl Pretrained {
+    /// Opens a run folder or a model file, whose words, chars or bytes shall be extended; subwords are kept.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_extending(path: &Path) -> Result<Self, TrainError> {
+        let kept = Self::open(path, VocabularyChange::Keep)?;
+        let change =
+            if is_counted(kept.run.tokenizer.kind()) { VocabularyChange::Extend } else { VocabularyChange::Keep };
+        Ok(Self { change, ..kept })
+    }
+
     /// Opens a run folder or a model file.
     ///
     /// # Errors
@@ -29,8 +40,7 @@ impl Pretrained {
     pub fn open(path: &Path, change: VocabularyChange) -> Result<Self, TrainError> {
         let run = LanguageModel::open(path)?;
         let kind = run.tokenizer.kind();
-        let counted = matches!(kind, TokenizerKind::Words | TokenizerKind::Chars | TokenizerKind::Bytes);
-        if !counted && change != VocabularyChange::Keep {
+        if !is_counted(kind) && change != VocabularyChange::Keep {
             return Err(TrainError::Unusable(format!(
                 "{} reads {}, which are made for its text and split another one too: `vocabulary` {change} is for words, chars and bytes; \
                  leave it out, or choose keep",
@@ -69,9 +79,14 @@ impl Pretrained {
         if config.candidates.is_some_and(|candidates| candidates >= own.model.vocabulary) {
             config.candidates = None;
         }
-        config.fine_tuning.from = Some(self.path.clone());
-        config.fine_tuning.parameters = Some(self.parameters.clone());
-        config.fine_tuning.vocabulary = self.change;
+        self.note(&mut config.fine_tuning);
+    }
+
+    /// Notes in a run's settings what it starts from.
+    pub(crate) fn note(&self, settings: &mut FineTuning) {
+        settings.from = Some(self.path.clone());
+        settings.parameters = Some(self.parameters.clone());
+        settings.vocabulary = self.change;
     }
 
     /// The tokenizer of a run on the text `source`, whose own is `build`.
@@ -100,9 +115,17 @@ impl Pretrained {
                 config.batching
             )));
         }
+        self.vocabulary(build)
+    }
+
+    /// The model's vocabulary as it goes on to a text whose own is `build`.
+    pub(crate) fn vocabulary(
+        &self,
+        build: impl FnOnce() -> Result<Tokenizer, TextError>,
+    ) -> Result<Tokenizer, TextError> {
         match self.change {
-            VocabularyChange::Keep => Ok(own.clone()),
-            VocabularyChange::Extend => Ok(own.extended_by(&build()?)),
+            VocabularyChange::Keep => Ok(self.run.tokenizer.clone()),
+            VocabularyChange::Extend => Ok(self.run.tokenizer.extended_by(&build()?)),
             VocabularyChange::Match => build(),
         }
     }
@@ -119,28 +142,24 @@ impl Pretrained {
         if self.change == VocabularyChange::Extend {
             tokenizer.know_what(own);
         }
-        let old_ids = tokenizer.ids_in(own);
-        let kept = old_ids.iter().flatten().count();
-        Inherited {
-            path: self.path.clone(),
-            config: self.run.model.config().clone(),
-            params: self.run.params.clone(),
-            kept,
-            added: old_ids.len() - kept,
-            dropped: own.vocabulary_size() - kept,
-            old_ids,
-        }
+        let (config, params) = (self.run.model.config().clone(), self.run.params.clone());
+        Inherited::new(self.path.clone(), config, params, tokenizer.ids_in(own))
     }
+}
+
+/// Whether tokens of this kind are counted, and not made for a text.
+fn is_counted(kind: TokenizerKind) -> bool {
+    matches!(kind, TokenizerKind::Words | TokenizerKind::Chars | TokenizerKind::Bytes)
 }
 
 /// The values of a trained model, on their way into a run.
 #[derive(Clone, Debug)]
 pub struct Inherited {
     path: PathBuf,
-    config: LanguageModelConfig,
-    params: Params,
+    pub(crate) config: LanguageModelConfig,
+    pub(crate) params: Params,
     /// For every token of the run the one of the model that it is.
-    old_ids: Vec<Option<u32>>,
+    pub(crate) old_ids: Vec<Option<u32>>,
     /// The tokens that both have.
     pub kept: usize,
     /// Those that the model has not.
@@ -150,6 +169,13 @@ pub struct Inherited {
 }
 
 impl Inherited {
+    /// The values of the model at `path`; `old_ids`: for every token of the run the one of the model that it is.
+    pub(crate) fn new(path: PathBuf, config: LanguageModelConfig, params: Params, old_ids: Vec<Option<u32>>) -> Self {
+        let kept = old_ids.iter().flatten().count();
+        let (added, dropped) = (old_ids.len() - kept, config.vocabulary - kept);
+        Self { path, config, params, old_ids, kept, added, dropped }
+    }
+
     /// The parameters that the run's model starts with.
     ///
     /// # Errors
@@ -212,7 +238,7 @@ fn reads_scores(name: &str) -> bool {
 }
 
 /// Rows of tokens: those of known ones are theirs, others the mean of all. from: `[old, width]`; to: `[new, width]`.
-fn rows(from: &[f32], to: &mut [f32], width: usize, old_ids: &[Option<u32>]) {
+pub(crate) fn rows(from: &[f32], to: &mut [f32], width: usize, old_ids: &[Option<u32>]) {
     let mut mean = vec![0.0f64; width];
     for row in from.chunks_exact(width) {
         mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));

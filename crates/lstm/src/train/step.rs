@@ -31,6 +31,8 @@ pub(crate) struct TrainStep<'a, T: Task> {
     orders: Option<&'a Orders<'a>>,
     /// The share of the schedule that is done.
     done: f64,
+    /// The epoch whose shares of the rate the optimizer has.
+    shares_of: Option<usize>,
 }
 
 /// A run's settings of its steps.
@@ -78,7 +80,7 @@ impl<'a, T: Task> TrainStep<'a, T> {
         };
         let (batch, tape, gradients) = (T::Batch::default(), task.tape(), task.gradients());
         let shards = training.shards.map(|of| Shards::new(task, ranks, of));
-        Self { task, settings, batch, tape, gradients, latest: None, shards, orders: None, done: 0.0 }
+        Self { task, settings, batch, tape, gradients, latest: None, shards, orders: None, done: 0.0, shares_of: None }
     }
 
     /// Brings the next steps to where the share `done` of the schedule is over.
@@ -141,6 +143,9 @@ impl<'a, T: Task> TrainStep<'a, T> {
         }
 
         // Clip the gradient and change the parameters.
+        if self.shares_of.replace(epoch) != Some(epoch) {
+            progress.optimizer.set_shares(self.task.shares(epoch));
+        }
         let (params, gradients) = (progress.params.values_mut(), &self.gradients);
         let norm = progress.optimizer.step_within(params, gradients.values(), gradients.ranges(), learning_rate, clip);
         if !norm.is_finite() {

@@ -48,8 +48,9 @@ pub trait Task {
     /// Fresh parameters.
     fn initialise(&self, init: &Init, seed: u64) -> Params;
 
-    /// The shares of the learning rate that its parameters have, in order and without a gap; none, where all have all of it.
-    fn shares(&self) -> Vec<Share> {
+    /// The shares of the learning rate that its parameters have in an epoch, from 0, in order and without a gap; none, where all have all
+    /// of it.
+    fn shares(&self, _epoch: usize) -> Vec<Share> {
         Vec::new()
     }
 
