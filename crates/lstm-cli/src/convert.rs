@@ -12,6 +12,7 @@ use lstm::formats::network::Network;
 use lstm::run::folder::{Existing, RunFolder};
 use lstm::run::imported::{imported, write_run};
 use lstm::run::saved::{LoadedRun, is_trained};
+use lstm::text::batch::Batching;
 use lstm::text::tokenizer::Tokenizer;
 
 use crate::output::{count, talk};
@@ -33,6 +34,9 @@ pub struct Convert {
     /// What the tokens of INPUT are: a file with one word a line, or a tokenizer.json
     #[arg(long, value_name = "FILE")]
     vocab: Option<PathBuf>,
+    /// How a model that is read in is given a text: stream, lines, or windows(N) of N tokens of one line [default: stream]
+    #[arg(long)]
+    batches: Option<Batching>,
     /// Write a Python file beside OUTPUT whose class has just its layers
     #[arg(long)]
     module: bool,
@@ -75,7 +79,9 @@ pub fn run(options: Convert) -> Result<ExitCode> {
         bail!("{} is what would be read as well; choose another name", output.display());
     }
     if is_trained(input) {
-        for (given, name) in [(!map.is_empty(), "--map"), (vocab.is_some(), "--vocab")] {
+        let given =
+            [(!map.is_empty(), "--map"), (vocab.is_some(), "--vocab"), (options.batches.is_some(), "--batches")];
+        for (given, name) in given {
             if given {
                 bail!(
                     "{name} is for a file of another program; {} is a model of this one and has its own",
@@ -94,6 +100,12 @@ pub fn run(options: Convert) -> Result<ExitCode> {
     crate::show_file::talk_import(&import);
     let network = import.network;
     if let Destination::File(format) = destination {
+        if options.batches.is_some() {
+            bail!(
+                "--batches is of a model of this program, a run folder or a .safetensors file; {} is neither",
+                output.display()
+            );
+        }
         write_file(&options, format, &network)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -101,7 +113,8 @@ pub fn run(options: Convert) -> Result<ExitCode> {
         Some(_) => anyhow!("{}: {error}", input.display()),
         None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
     })?;
-    write_ours(&options, &imported(language, input), &destination)?;
+    let ours = imported(language, input, options.batches.unwrap_or_default())?;
+    write_ours(&options, &ours, &destination)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -269,7 +269,7 @@ pub(crate) fn import_torch(
         let hints = Hints { map: &map, vocabulary: Some(&words), is_look: false };
         let import = foreign::read(&path, hints).map_err(of_file)?;
         let language = import.network.into_language_model().map_err(|e| PyValueError::new_err(e.to_string()))?;
-        imported(language, &path).save(&model).map_err(of_file)
+        imported(language, &path, Default::default()).map_err(of_setting)?.save(&model).map_err(of_file)
     })
 }
 

@@ -4,27 +4,41 @@ use std::path::Path;
 
 use crate::formats::FormatError;
 use crate::formats::network::Language;
+use crate::nn::config::ConfigError;
 use crate::nn::precision::Weights;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::folder::{Claim, Existing};
 use crate::run::preset::Preset;
 use crate::run::saved::{LoadedRun, ModelCard, Origin, file_checksum, model_bytes, tokenizer_text};
 use crate::run::settings::Settings as _;
+use crate::text::batch::Batching;
 
 /// A model that was read from `source`, another program's file, as one of this program.
 ///
-/// A run's training is not known here: the batches are those of a planned run, and nothing was measured.
-pub fn imported(language: Language, source: &Path) -> LoadedRun {
+/// A run's training is not known here: the batches are those of a planned run, and nothing was measured. `batching`: how the model
+/// reads a text.
+///
+/// # Errors
+/// Batches that its tokens do not go with.
+pub fn imported(language: Language, source: &Path, batching: Batching) -> Result<LoadedRun, ConfigError> {
     let Language { model, params, tokenizer } = language;
-    let config = RunConfig {
+    if batching != Batching::Stream && tokenizer.sos().is_none() {
+        return Err(ConfigError::Conflict(format!(
+            "the batches {batching} begin every line with a token <sos>, which the vocabulary has not; give one that has it, or read the \
+             text as a stream"
+        )));
+    }
+    let mut config = RunConfig {
         tokenizer: tokenizer.kind(),
         model: model.config().clone(),
         data: DataConfig { train: Some(absolute(source)), ..DataConfig::default() },
         ..Preset::Default.config()
     };
+    config.set_batching(batching);
+    config.validate()?;
     let card = ModelCard { tokenizer: tokenizer.fingerprint(), config: config.lasting(), ..ModelCard::default() };
     let weights = Weights::F32;
-    LoadedRun { origin: Origin::File(source.to_owned()), config, tokenizer, model, params, card, weights }
+    Ok(LoadedRun { origin: Origin::File(source.to_owned()), config, tokenizer, model, params, card, weights })
 }
 
 /// Writes the run folder of a model, over a run that is there if that is to be replaced. Where the model does not say what it was
