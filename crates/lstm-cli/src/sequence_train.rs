@@ -153,10 +153,10 @@ struct FineTuningOptions {
     #[arg(long, value_name = "PARTS")]
     freeze: Option<Frozen>,
     /// Train each part of the model at this share of the rate of the part above it; the head, which is new, has the whole rate
-    /// [default: 0.4]
+    /// [default: 0.9]
     #[arg(long, value_name = "SHARE")]
     layer_rate_decay: Option<f32>,
-    /// Begin to train each part of the model so many epochs after the one above it; 0 for all at once [default: 1]
+    /// Begin to train each part of the model so many epochs after the one above it; 0 for all at once [default: 0]
     #[arg(long, value_name = "EPOCHS")]
     unfreeze: Option<usize>,
     /// The model, opened.

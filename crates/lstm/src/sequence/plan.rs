@@ -70,14 +70,18 @@ const CANDIDATES: [Candidate; 6] = [
 /// Those of a model that starts from a language model, whose layers are as they are.
 const OF_TAKEN: [Candidate; 5] = [
     ("the usual rates", |_| ()),
-    ("all parts at once", |config| config.unfreeze = 0),
+    ("parts one after the other, at falling rates", |config| {
+        config.unfreeze = 1;
+        config.fine_tuning.layer_rate_decay = 0.4;
+        config.model.pooling = config.model.pooling.map(|_| Pooling::Concat);
+    }),
     ("more dropout", |config| {
         config.model.dropout.words = 0.2;
         config.model.dropout.input = 0.5;
         config.model.dropout.output = 0.6;
     }),
     ("a third of the rate", |config| config.training.schedule.learning_rate /= 3.0),
-    ("pooled by its largest", |config| config.model.pooling = config.model.pooling.map(|_| Pooling::Max)),
+    ("pooled by attention", |config| config.model.pooling = config.model.pooling.map(|_| Pooling::Attention)),
 ];
 
 /// What choosing measures time by: a clock; or steps, each of which takes so many seconds for a parameter, so that what is chosen is the
@@ -226,11 +230,6 @@ impl SequencePlan {
             why.push(format!(
                 "size: small, for an epoch of the usual size takes {before:.1} s of the {budget:.0} s, and {FEWEST_EPOCHS} at least are needed"
             ));
-        }
-        let parts = chosen.model.lstm.layers + 2;
-        if is_taken && affordable(epoch, 0.9) < (parts + 2) as f64 {
-            // Parts that begin one after the other would hardly begin.
-            chosen = fitted(|config| config.unfreeze = 0)?;
         }
         // A trial of fewer epochs than two says little.
         let trials = (affordable(epoch, TRIALS) / TRIAL_EPOCHS as f64) as usize;

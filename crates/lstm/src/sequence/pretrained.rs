@@ -2,7 +2,6 @@
 //! lower part of the new one, under a head that has yet to be learned.
 
 use super::config::SequenceConfig;
-use super::pooling::Pooling;
 use super::spelling::KINDS;
 use crate::nn::config::{ConfigError, LstmConfig, Readout, Wiring, Zoneout};
 use crate::nn::params::Params;
@@ -11,20 +10,20 @@ use crate::run::task_kind::TaskKind;
 use crate::text::tokenizer::TokenizerKind;
 use crate::train::pretrained::{Inherited, Pretrained, rows};
 
-/// What the rate of a part is of that of the part above it.
-const DECAY: f32 = 0.4;
+/// What the rate of a part is of that of the part above it. A language model of a million words has yet to learn nearly all of what a text
+/// says: of 6,920 sentences the validation loss was 0.44 after three epochs of this with all parts at once, and 0.49 after six with 0.4 and
+/// parts that begin an epoch after one another (Howard & Ruder 2018 have 1/2.6, of a model of a hundred million words).
+const DECAY: f32 = 0.9;
 
 impl SequenceConfig {
-    /// The same settings by the recipe for a model that starts from a language model: one cycle of the rate, each part at a lower rate
-    /// than the one above it and trained an epoch later, texts pooled by the last, the mean and the largest step, one direction.
+    /// The same settings for a model that starts from a language model: one cycle of the rate, each part at a lower rate than the one
+    /// above it, one direction.
     #[must_use]
     pub fn fine_tuned(mut self) -> Self {
         self.training.set_schedule(ScheduleKind::OneCycle);
         self.training.schedule.learning_rate = 3e-3;
         self.fine_tuning.layer_rate_decay = DECAY;
-        self.unfreeze = 1;
         self.model.lstm.bidirectional = false;
-        self.model.pooling = self.model.pooling.map(|_| Pooling::Concat);
         self
     }
 }
