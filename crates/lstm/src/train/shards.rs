@@ -299,10 +299,10 @@ mod tests {
 
     #[test]
     fn the_sum_is_the_same_for_any_number_of_ranks() {
-        assert_eq!(written(0..5, &[0..5]), "(((0+1)+(2+3))+4)");
-        assert_eq!(written(0..6, &[0..6]), "(((0+1)+(2+3))+(4+5))");
+        assert_eq!(written(0..5, &whole_parts(0..5, &(0..5))), "(((0+1)+(2+3))+4)");
+        assert_eq!(written(0..6, &whole_parts(0..6, &(0..6))), "(((0+1)+(2+3))+(4+5))");
         for of in 1..20 {
-            let alone = written(0..of, &[0..of]);
+            let alone = written(0..of, &whole_parts(0..of, &(0..of)));
             for ranks in 1..=of {
                 let parts: Vec<_> = (0..ranks).flat_map(|rank| whole_parts(0..of, &own(of, rank, ranks))).collect();
                 assert_eq!(parts.iter().map(Range::len).sum::<usize>(), of);
