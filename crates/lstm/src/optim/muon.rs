@@ -29,7 +29,7 @@ use crate::nn::params::Layout;
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
 /// The turns of the quintic.
-const TURNS: usize = 5;
+pub(crate) const TURNS: usize = 5;
 
 /// Added to ‖u‖.
 const EPSILON: f64 = 1e-7;
@@ -122,7 +122,8 @@ impl Muon {
             blocks.extend(starts.map(|start| Block { start, rows, columns }));
         }
         let (mut rest, mut end) = (Vec::new(), 0);
-        for block in blocks.iter().map(|block| block.range()).chain([layout.len()..layout.len()]) {
+        let end_of_all = layout.len()..layout.len();
+        for block in blocks.iter().map(|block| block.range()).chain(std::iter::once(end_of_all)) {
             if end < block.start {
                 rest.push(end..block.start);
             }

@@ -184,7 +184,9 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
 
     /// Chooses a run for texts that were read by `read`.
     fn plan(&self, facts: &Facts, read: &RunConfig, budget: Option<f64>) -> Result<Plan, E> {
-        facts.plan(self.optimizer.or(self.likely_optimizer), |chosen| {
+        // Of Muon nothing is left where no layer is trained.
+        let frozen = read.fine_tuning.freeze.holds_every_layer(read.model.lstm.layers).then_some(OptimizerKind::Adam);
+        facts.plan(self.optimizer.or(self.likely_optimizer).or(frozen.filter(|_| !facts.words)), |chosen| {
             let mut chosen = self.lay(chosen)?;
             (chosen.tokenizer, chosen.vocabulary) = (read.tokenizer, read.vocabulary);
             (chosen.data, chosen.training.budget) = (read.data.clone(), budget);

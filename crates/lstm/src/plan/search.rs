@@ -5,6 +5,8 @@ use super::machine::{Machine, Speed};
 use super::rules::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::LstmConfig;
+use crate::nn::params::Entry;
+use crate::optim::muon::TURNS;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::train::data::Data;
@@ -91,8 +93,10 @@ impl Facts {
         let vocabulary = self.vocabulary as f64;
         // The bytes of a parameter that a step changes: its own and its gradient's, and Adam's two moments.
         let bytes = if config.training.optimizer.has_moments() { 28.0 } else { 12.0 };
-        let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth / tokens_per_step(config);
-        let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows);
+        let orthogonal =
+            if config.training.optimizer.is_muon() { multiplications_of_muon(&config.model) / 3.0 } else { 0.0 };
+        let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth + orthogonal / self.rate;
+        let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows) / tokens_per_step(config);
         (seconds(scored(config, vocabulary)), seconds(vocabulary))
     }
 
@@ -144,12 +148,9 @@ impl Facts {
         overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
     ) -> Result<Plan, E> {
         let words = self.words;
-        let run_of = |layers, width, epochs, softmaxes| {
-            let usual = if words || epochs < ADAM_FROM { OptimizerKind::Sgd } else { OptimizerKind::Adam };
-            self.run_of(layers, width, optimizer.unwrap_or(usual), softmaxes)
-        };
-        // Adam's steps cost more, so a size chosen for them does for those of SGD.
-        let sized = |layers, width| run_of(layers, width, f64::INFINITY, 1);
+        let optimizer = optimizer.unwrap_or(usual_optimizer(words));
+        let run_of = |layers, width, softmaxes| self.run_of(layers, width, optimizer, softmaxes);
+        let sized = |layers, width| run_of(layers, width, 1);
         let overlay = |config: RunConfig| {
             // Residual connections are the plan's, and give way to what they do not go with.
             let plain = RunConfig {
@@ -203,7 +204,7 @@ impl Facts {
         };
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
-        let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
+        let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), config.model.softmaxes);
         run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
@@ -228,6 +229,19 @@ fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
 /// The tokens that a step learns from.
 fn tokens_per_step(config: &RunConfig) -> f64 {
     config.training.batch as f64 * config.segment as f64 * config.training.accumulate as f64
+}
+
+/// The multiply-adds by which Muon makes the matrices of a model orthogonal, once a step.
+fn multiplications_of_muon(config: &LanguageModelConfig) -> f64 {
+    let Ok(model) = LanguageModel::new(config.clone()) else { return 0.0 };
+    let entries = model.layout().entries().iter().filter(|entry| entry.matrices > 0);
+    let of = |entry: &Entry| {
+        let columns = entry.shape[entry.shape.len() - 1];
+        let rows = entry.shape.iter().product::<usize>() / columns.max(1) / entry.matrices;
+        let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
+        entry.matrices as f64 * TURNS as f64 * short * short * (2.0 * long + short)
+    };
+    entries.map(of).sum()
 }
 
 /// The weights of a model that every token passes on its way to the readout, and those of the readout for each token
@@ -403,7 +417,7 @@ mod tests {
         assert!(longer.training.schedule.learning_rate < adam.training.schedule.learning_rate, "a wider layer's");
         let characters = with(None, LETTERS);
         assert!(
-            characters.training.optimizer == OptimizerKind::Adam && characters.training.schedule.learning_rate < 0.01
+            characters.training.optimizer == OptimizerKind::Muon && characters.training.schedule.learning_rate < 0.1
         );
     }
 
