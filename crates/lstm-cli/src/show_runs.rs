@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use lstm::report::overlay::{Figures, Laid, differences, names};
+use lstm::report::overlay::{Figures, Laid, check_one_task, differences, names};
 use serde_json::{Map, Value, json};
 
-use crate::output::{perplexity, seconds};
+use crate::output::{count, seconds};
 use crate::progress::during;
 use crate::report::values;
 
@@ -24,6 +24,7 @@ pub enum Form {
 pub fn run(runs: &[PathBuf], form: Form) -> Result<ExitCode> {
     let mut laid: Vec<Laid> =
         during("reading the runs", || runs.iter().map(|run| Laid::read(run)).collect::<Result<_, _>>())?;
+    check_one_task(&laid)?;
     laid.sort_by(|a, b| by_figure(&a.last, &b.last));
     let mut out = std::io::stdout().lock();
     match form {
@@ -43,14 +44,17 @@ fn by_figure(a: &Figures, b: &Figures) -> Ordering {
 
 /// Columns as wide as what stands in them, numbers to the right.
 fn text(laid: &[Laid]) -> String {
-    let shown = |value: Option<f64>| value.map_or("-".to_owned(), perplexity);
+    let shown = |value: Option<f64>| value.map_or("-".to_owned(), |value| laid[0].about.shown(value));
     let mut columns: Vec<(String, Vec<String>)> = vec![("run".to_owned(), names(laid))];
     let mut figure = |name: &str, of: &dyn Fn(&Figures) -> String| {
         columns.push((name.to_owned(), laid.iter().map(|run| of(&run.last)).collect()));
     };
     figure("valid", &|last| shown(last.valid));
     figure("test", &|last| shown(last.test));
-    figure("epochs", &|last| last.epochs.to_string());
+    if laid.iter().any(|run| run.last.result.is_some()) {
+        figure("result", &|last| last.result.clone().unwrap_or("-".to_owned()));
+    }
+    figure("read", &|last| count(last.epochs as u64, "epoch"));
     figure("time", &|last| seconds(last.seconds));
     let empty_is_a_dash = |value: String| if value.is_empty() { "-".to_owned() } else { value };
     let different = differences(laid);

@@ -21,7 +21,7 @@ use crate::signals::Signals;
 pub struct Verify {
     /// The run folder, of a run that was trained with --keep-checkpoints
     run: PathBuf,
-    /// Where its text or its data lie, if they were moved [default: where they were]
+    /// Where the text of a language model or the table of a forecast lies, if it was moved [default: where it was]
     data: Option<PathBuf>,
     /// Which of the stretches between two checkpoints, drawn by this number [default: another one each time]
     #[arg(long, conflicts_with = "all")]
@@ -100,7 +100,7 @@ fn take<T: Task>(
 ) -> Result<Option<Verified>> {
     let (started, steps) = (Instant::now(), stretch.to - stretch.from);
     let progress = Progress::new();
-    let mut observer = |taken: u64| progress.stage(&format!("step {} of {}", grouped(taken), grouped(steps)));
+    let mut observer = |taken: u64| progress.stage(format_args!("step {} of {}", grouped(taken), grouped(steps)));
     let verified = trainer.verify(stretch, &mut observer, Some(&signals.stop))?;
     progress.finish();
     let Some(verified) = verified else { return Ok(None) };

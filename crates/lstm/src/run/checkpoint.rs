@@ -72,7 +72,7 @@ pub(crate) struct Position {
 /// The steps since a checkpoint that is kept: what has to be known beside it to take them again, for time passes otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trail {
-    /// The step that the checkpoint is of; 0 for the beginning of the run, of which there is no file.
+    /// The step that the checkpoint is of.
     pub(crate) since: u64,
     /// The share of the schedule that was done before each step.
     pub(crate) shares: Vec<f64>,
@@ -143,7 +143,6 @@ impl Progress {
             position: Position {
                 data: task.fingerprint(),
                 averaged: from_the_start.then_some(0),
-                trail: (training.keep_checkpoints > 0).then(Trail::default),
                 config: task.settings().deciding(),
                 ..Position::default()
             },

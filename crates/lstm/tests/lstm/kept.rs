@@ -75,7 +75,7 @@ fn a_run_by_the_clock_is_taken_again_by_its_notes() {
     let mut trainer = create(&config, &folder.path().join("run")).unwrap();
     finish(&mut trainer);
     let stretches = assert_verified(&trainer);
-    assert_eq!(stretches[0].from, 0, "from the beginning, of which there is no file");
+    assert_eq!(stretches[0].from, 0);
     assert_eq!(stretches.last().unwrap().to, trainer.step());
     assert!(stretches.windows(2).all(|pair| pair[0].to == pair[1].from));
     // Longer, with a schedule that goes on from where it was: what was before stays provable.

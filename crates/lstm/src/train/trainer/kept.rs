@@ -12,7 +12,7 @@ use crate::train::length::rate_at;
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Task};
 
-/// The steps between two checkpoints that are kept, or between the beginning of the run and the first.
+/// The steps between two checkpoints that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// The steps taken before it.
@@ -87,7 +87,7 @@ impl<T: Task> Trainer<T> {
         for &to in &kept {
             let trail = Checkpoint::position(&folder.kept_checkpoint(to))?.trail;
             let Some(Trail { since: from, shares, .. }) = trail else { continue };
-            if (from == 0 || kept.contains(&from)) && shares.len() as u64 == to - from && from < to {
+            if kept.contains(&from) && shares.len() as u64 == to - from && from < to {
                 stretches.push(Stretch { from, to });
             }
         }
@@ -110,10 +110,7 @@ impl<T: Task> Trainer<T> {
             let why = "its gradients travelled in `wire` bf16, rounded by each rank for itself, which one process does not do again";
             return Err(TrainError::Unusable(why.to_owned()));
         }
-        let begin = match stretch.from {
-            0 => Progress::new(task),
-            step => Checkpoint::read(&folder.kept_checkpoint(step))?.restore(task)?,
-        };
+        let begin = Checkpoint::read(&folder.kept_checkpoint(stretch.from))?.restore(task)?;
         let path = folder.kept_checkpoint(stretch.to);
         let end = Checkpoint::read(&path)?;
         for noted in [&begin.position.data, &end.position.data] {

@@ -119,7 +119,9 @@ impl<T: Task> Trainer<T> {
         // Writing the first files is a part of the time that there is.
         let spent = seconds + started.elapsed().as_secs_f64();
         (progress.position.seconds, progress.position.reading) = (spent, spent);
-        Ok(Self::assemble(task, claim, progress))
+        let mut trainer = Self::assemble(task, claim, progress);
+        trainer.keep_checkpoint()?;
+        Ok(trainer)
     }
 
     fn assemble(task: T, claim: Claim, progress: Progress) -> Self {
