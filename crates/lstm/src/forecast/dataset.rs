@@ -127,7 +127,15 @@ impl Dataset {
     pub fn read(table: &Table, config: &mut ForecastConfig) -> Result<Self, TrainError> {
         let (groups, clock, step) = grouped(table, &config.columns)?;
         let start = groups.iter().map(|group| group.stamps[0]).min().unwrap_or(0);
-        let end = groups.iter().filter_map(|group| group.stamps.last()).max().copied().unwrap_or(0);
+        // Rows that are yet to come, of which only known columns say anything, are no part of what is split.
+        let targets: Vec<Column> =
+            config.columns.target.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?;
+        let observed = |row: usize| targets.iter().any(|column| !matches!(table.number(row, *column), Ok(None)));
+        let last_of = |group: &Rows| {
+            let found = group.rows.iter().zip(&group.stamps).rev().find(|(row, _)| observed(**row));
+            found.map(|(_, stamp)| *stamp)
+        };
+        let end = groups.iter().filter_map(last_of).max().unwrap_or(start);
         let steps = step.between(start, end) as usize + 1;
         if config.horizon == 0 {
             // A day of hours, a week of days, a year of months.
