@@ -96,7 +96,8 @@ pub fn run(options: Convert) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let import = read(input, map, vocab.as_deref())?;
+    let batching = options.batches.unwrap_or_default();
+    let import = read(input, map, vocab.as_deref(), batching)?;
     crate::show_file::talk_import(&import);
     let network = import.network;
     if let Destination::File(format) = destination {
@@ -113,7 +114,7 @@ pub fn run(options: Convert) -> Result<ExitCode> {
         Some(_) => anyhow!("{}: {error}", input.display()),
         None => anyhow!("{}: {error} (--vocab FILE gives a vocabulary)", input.display()),
     })?;
-    let ours = imported(language, input, options.batches.unwrap_or_default())?;
+    let ours = imported(language, input, batching)?;
     write_ours(&options, &ours, &destination)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -209,7 +210,7 @@ pub fn of_run(run: &LoadedRun) -> Result<Network> {
 }
 
 /// Reads a file of another program. map: THEIRS=OURS.
-fn read(path: &Path, map: &[String], vocab: Option<&Path>) -> Result<Import> {
+fn read(path: &Path, map: &[String], vocab: Option<&Path>, batching: Batching) -> Result<Import> {
     let map = map
         .iter()
         .map(|pair| match pair.rsplit_once('=') {
@@ -217,7 +218,8 @@ fn read(path: &Path, map: &[String], vocab: Option<&Path>) -> Result<Import> {
             _ => bail!("--map takes THEIRS=OURS, and {pair:?} is none; THEIRS= leaves a tensor out"),
         })
         .collect::<Result<Vec<_>>>()?;
-    let vocabulary = vocab.map(Tokenizer::read_vocabulary).transpose()?;
+    let with_markers = batching != Batching::Stream;
+    let vocabulary = vocab.map(|vocab| Tokenizer::read_vocabulary(vocab, with_markers)).transpose()?;
     Ok(foreign::read(path, Hints { map: &map, vocabulary: vocabulary.as_ref(), is_look: false })?)
 }
 

@@ -265,7 +265,7 @@ pub(crate) fn import_torch(
     map: Vec<(String, String)>,
 ) -> PyResult<()> {
     py.detach(|| {
-        let words = NativeTokenizer::read_vocabulary(&vocabulary).map_err(of_file)?;
+        let words = NativeTokenizer::read_vocabulary(&vocabulary, false).map_err(of_file)?;
         let hints = Hints { map: &map, vocabulary: Some(&words), is_look: false };
         let import = foreign::read(&path, hints).map_err(of_file)?;
         let language = import.network.into_language_model().map_err(|e| PyValueError::new_err(e.to_string()))?;

@@ -5,7 +5,7 @@ mod arrays;
 mod parquet;
 mod sequences;
 mod stamp;
-mod table;
+pub(crate) mod table;
 
 use std::path::{Path, PathBuf};
 

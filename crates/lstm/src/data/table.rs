@@ -310,11 +310,15 @@ fn kind_of(path: &Path, preview: &[u8]) -> TableKind {
     if extension == "tsv" {
         return TableKind::Separated(b'\t');
     }
+    TableKind::Separated(separator_of(start))
+}
+
+/// What separates most of the first line of a table.
+pub(crate) fn separator_of(start: &[u8]) -> u8 {
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let count = |separator: u8| line.iter().filter(|byte| **byte == separator).count();
     // Where they are as many, the first of the three.
-    let separator = [b';', b'\t', b','].into_iter().max_by_key(|separator| count(*separator)).unwrap_or(b',');
-    TableKind::Separated(separator)
+    [b';', b'\t', b','].into_iter().max_by_key(|separator| count(*separator)).unwrap_or(b',')
 }
 
 /// Without the carriage return of a line's end: `csv` counts a line when it has read the first half of its end, so that of two

@@ -22,10 +22,10 @@ use crate::text::batch::Batching;
 /// Batches that its tokens do not go with.
 pub fn imported(language: Language, source: &Path, batching: Batching) -> Result<LoadedRun, ConfigError> {
     let Language { model, params, tokenizer } = language;
-    if batching != Batching::Stream && tokenizer.sos().is_none() {
+    if batching != Batching::Stream && !tokenizer.line_markers() {
         return Err(ConfigError::Conflict(format!(
-            "the batches {batching} begin every line with a token <sos>, which the vocabulary has not; give one that has it, or read the \
-             text as a stream"
+            "the batches {batching} have markers around every line, which a list of words does not say; give the tokenizer.json of a run \
+             that was trained so, or read the text as a stream"
         )));
     }
     let mut config = RunConfig {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::data::table::separator_of;
 use crate::data::{Column, DataError, Table, TableKind};
 use crate::text::TextError;
 use crate::text::decode::as_text;
@@ -108,6 +109,8 @@ pub fn read_file(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> 
     let bytes = Source::from_file(path)?.read_whole()?;
     let text = as_text(path, 0, &bytes, wanted.lossy)?;
     let records = match Form::of(path) {
+        // A table of values with commas in them is separated otherwise, whatever its name says.
+        Form::Table(b',') => table(path, &text, separator_of(text.as_bytes()), wanted)?,
         Form::Table(delimiter) => table(path, &text, delimiter, wanted)?,
         Form::JsonLines => json_lines(path, &text, wanted)?,
         Form::Lines => lines(path, &text, wanted)?,

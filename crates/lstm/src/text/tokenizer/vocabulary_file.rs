@@ -8,15 +8,16 @@ use super::tokens::{Stored, Tokenizer};
 use crate::formats::FormatError;
 
 impl Tokenizer {
-    /// Reads what a model's tokens are: a `tokenizer.json`, or words, one a line, the first that of row 0.
+    /// Reads what a model's tokens are: a `tokenizer.json`, for texts with or without markers around their lines, or words, one a line,
+    /// the first that of row 0.
     ///
     /// # Errors
     /// A file that cannot be read or is neither; a line that is empty or there twice.
-    pub fn read_vocabulary(path: &Path) -> Result<Self, FormatError> {
+    pub fn read_vocabulary(path: &Path, line_markers: bool) -> Result<Self, FormatError> {
         let bytes = std::fs::read(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })?;
         let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         if is_json && path.extension().is_some_and(|extension| extension == "json") {
-            return Self::import(path, false);
+            return Self::import(path, line_markers);
         }
         let unusable = |why: String| FormatError::Unusable { path: path.to_owned(), why };
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -63,7 +64,7 @@ mod tests {
         let path = folder.path().join("words.txt");
         let read = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
-            Tokenizer::read_vocabulary(&path)
+            Tokenizer::read_vocabulary(&path, false)
         };
         let words = read("the\r\n<unk>\r\n<eos>\r\nGrüße".as_bytes()).unwrap();
         assert_eq!(words.vocabulary_size(), 4);
