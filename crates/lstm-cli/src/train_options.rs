@@ -35,8 +35,8 @@ pub struct Train {
     /// A text file, also compressed (.gz, .zst), or a folder of them, or - for standard input, which is then kept in the run
     /// folder [default: the built-in language]
     text: Option<PathBuf>,
-    /// What is learned: language, the next token of a text; classify, a label for each text; forecast, what comes next in a
-    /// table with time stamps. Each has options of its own, which --task classify --help and so on show [default: language]
+    /// What is learned: language, the next token of a text; classify, a label for each text; tag, a label for each word; forecast,
+    /// what comes next in a table with time stamps. Each has options of its own, which --task classify --help and so on show [default: language]
     #[arg(long, default_value = "language", hide_default_value = true, value_name = "TASK")]
     task: TaskKind,
     /// A named bundle of choices: textlstm (of the word after five, by the hand-built LSTM of the report that this project grew

@@ -195,7 +195,7 @@ fn options_out_of_range() {
         ("--rate 0", "--learning-rate is 0"),
         ("--lr nan", "--learning-rate is NaN"),
         ("--decay 0", "--decay is 0"),
-        ("--schedule wave", "constant, step, linear, cosine, one-cycle, plateau"),
+        ("--schedule wave", "constant, step, linear, cosine, one-cycle, wsd, plateau"),
         ("--schedule plateau --decay 1", "--decay is 1; it must be above 1"),
         ("--warmup 1.5", "`warmup` is 1.5"),
         ("--accumulate 0", "--accumulate is 0"),

@@ -267,10 +267,18 @@ fn show_without_a_run_lists_the_runs() {
     let said = line(folder.path(), "show");
     let rows: Vec<&str> = said.out.lines().collect();
     let test = line(folder.path(), "show runs/first --json").json()["results"]["test"]["perplexity"].as_f64().unwrap();
-    assert!(rows[0].contains("written (UTC)") && rows[0].contains("spent") && rows[0].contains("test"), "{}", said.out);
+    assert!(
+        rows[0].contains("written (UTC)") && rows[0].contains("spent") && rows[0].contains("result"),
+        "{}",
+        said.out
+    );
     // The latest comes first.
     assert!(rows[1].starts_with("runs/second") && rows[2].starts_with("runs/first"), "{}", said.out);
-    assert!(rows[2].contains(&format!(" {test:.2} ")) && rows[2].contains("text.txt, words"), "{}", said.out);
+    assert!(
+        rows[2].contains(&format!(" perplexity {test:.2} ")) && rows[2].contains("text.txt, words"),
+        "{}",
+        said.out
+    );
     let listed = line(folder.path(), "show --json").json();
     assert!((listed[1]["test"]["perplexity"].as_f64().unwrap() - test).abs() < 1e-9);
     assert!(listed[0]["seconds"].as_f64().unwrap() > 0.0 && listed[0]["written"].as_u64().unwrap() > 1_700_000_000);

@@ -300,7 +300,7 @@ fn a_classifier_starts_from_a_language_model_and_goes_on_to_the_same_bits() {
         "--vocabulary keep --unfreeze 0",
         "--vocabulary match --layer-rate-decay 1",
     ] {
-        let name = options.split(' ').nth(1).unwrap_or("both").replace(',', "-");
+        let name = options.replace([' ', ',', '-'], "");
         run(&format!("--from moved {options} --epochs 1 --out {name}"));
     }
     for (options, why) in [

@@ -80,8 +80,8 @@ mod tests {
             other => panic!("{name}: {other:?}"),
         };
         let mut training = table(&mut all, "training");
-        // Which there was none of then.
-        training.remove("precision");
+        // Which there were none of then.
+        ["precision", "wire", "muon"].iter().for_each(|name| drop(training.remove(*name)));
         all.extend(training);
         let model = all["model"].as_table_mut().unwrap();
         let mut lstm = table(model, "lstm");

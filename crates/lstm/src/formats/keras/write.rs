@@ -112,8 +112,8 @@ fn layers(network: &Network) -> Result<Vec<Layer>, NetworkError> {
         let config = stack.config();
         let is_final =
             |layer| network.reads == Reads::Final && index + 1 == network.stacks.len() && layer + 1 == config.layers;
-        check(stack, is_final(0))?;
         let functions = functions(stack)?;
+        check(stack, is_final(0))?;
         for layer in 0..config.layers {
             let units = config.hidden.of(layer);
             let lstm = |backwards: bool| {
