@@ -166,6 +166,8 @@ const IDLE: [Idle; 21] = [
             "peepholes",
             "coupled",
             "layer-norm",
+            "mogrify",
+            "mogrify-rank",
             "readout",
             "tied",
             "softmaxes",

@@ -19,10 +19,8 @@ use crate::signals::Signals;
 /// The options of `lstm verify`.
 #[derive(clap::Args)]
 pub struct Verify {
-    /// The run folder, of a run that was trained with --keep-checkpoints
+    /// The run folder, of a run that was trained with --keep-checkpoints and whose data lie where they were; nothing of it changes
     run: PathBuf,
-    /// Where the text of a language model or the table of a forecast lies, if it was moved [default: where it was]
-    data: Option<PathBuf>,
     /// Which of the stretches between two checkpoints, drawn by this number [default: another one each time]
     #[arg(long, conflicts_with = "all")]
     seed: Option<u64>,
@@ -41,15 +39,10 @@ pub struct Verify {
 pub fn run(options: &Verify) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let signals = Signals::watch()?;
-    let extension = Extension { train: options.data.clone(), ..Extension::default() };
+    let extension = Extension::default();
     let stage = "reading the data and the checkpoint";
     let folder = &options.run;
     let task = TaskKind::of(folder)?;
-    if options.data.is_some() && matches!(task, TaskKind::Classify | TaskKind::Tag) {
-        bail!(
-            "a run of the task {task} is verified on the data that it was trained on, where they were; leave the second path out"
-        );
-    }
     match task {
         TaskKind::Language => verify(&during(stage, || Trainer::resume(folder, extension))?, options, &signals),
         TaskKind::Classify | TaskKind::Tag => {

@@ -156,3 +156,26 @@ fn what_a_run_cannot_go_on_from_is_refused() {
     ok(at, "train other.txt --from run --budget 2s --out timed");
     ok(at, "train other.txt --from run --find-lr --vocabulary extend");
 }
+
+#[test]
+fn a_run_does_not_replace_what_it_learns_from() {
+    let folder = pretrained("");
+    let at = folder.path();
+    std::fs::write(at.join("labelled.txt"), "a the cat\nb a mouse\n".repeat(50)).unwrap();
+    let before = std::fs::read(at.join("run/model.safetensors")).unwrap();
+    for command in [
+        "train other.txt --from run --epochs 1 --out run --force",
+        "train other.txt --from run/model.safetensors --epochs 1 --out run --force",
+        "train text.txt --teach run --epochs 1 --out ./run --force",
+        "train labelled.txt --task classify --from run --epochs 1 --out run --force",
+    ] {
+        let said = line(at, command);
+        assert!(said.code == Some(2) && said.err.contains("choose another --out"), "{command}: {}", said.err);
+        assert_eq!(std::fs::read(at.join("run/model.safetensors")).unwrap(), before, "{command}");
+    }
+    // And one that began from a model is proven from its beginning.
+    let said = line(at, "train other.txt --from run --epochs 1 --batch 4 --segment 8 --out tuned --keep-checkpoints 3");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let said = line(at, "verify tuned --all");
+    assert!(said.code == Some(0) && said.out.contains("from the beginning"), "{}{}", said.out, said.err);
+}

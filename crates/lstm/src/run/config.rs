@@ -198,6 +198,10 @@ impl RunConfig {
 impl Settings for RunConfig {
     const TASKS: &'static [TaskKind] = &[TaskKind::Language];
 
+    fn learns_from(&self) -> Vec<&Path> {
+        self.fine_tuning.from.iter().chain(&self.teaching.models).map(AsRef::as_ref).collect()
+    }
+
     fn training(&self) -> &Training {
         &self.training
     }

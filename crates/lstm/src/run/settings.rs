@@ -46,6 +46,11 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
         self.training().validate()
     }
 
+    /// The trained models, run folders or model files, that the run learns from.
+    fn learns_from(&self) -> Vec<&Path> {
+        Vec::new()
+    }
+
     /// The same without where the data lie, which are proven by themselves and may be moved.
     fn without_places(&self) -> Self {
         self.clone()

@@ -1,5 +1,7 @@
 //! The settings of a run over sequences: what is read, the model, and `config.toml`.
 
+use std::path::Path;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -246,6 +248,10 @@ impl SequenceModelConfig {
 
 impl Settings for SequenceConfig {
     const TASKS: &'static [TaskKind] = &[TaskKind::Classify, TaskKind::Tag];
+
+    fn learns_from(&self) -> Vec<&Path> {
+        self.fine_tuning.from.iter().map(AsRef::as_ref).collect()
+    }
 
     fn training(&self) -> &Training {
         &self.training

@@ -1,5 +1,7 @@
 //! Whether a run's settings, its texts and the memory go together: what is refused before the first step.
 
+use std::path::Path;
+
 use super::data::Data;
 use super::task::{Batches as _, Part, Task};
 use crate::free_memory::{self, sum, times};
@@ -9,9 +11,25 @@ use crate::optim::averaging::Averaging;
 use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
-use crate::run::settings::Settings as _;
+use crate::run::settings::Settings;
 use crate::run::training::Training;
 use crate::text::batch::Batching;
+
+/// Refuses to begin a run in the folder of a model that it learns from, which would be gone.
+pub(super) fn check_sources<S: Settings>(settings: &S, folder: &Path) -> Result<(), TrainError> {
+    let Ok(folder) = folder.canonicalize() else { return Ok(()) };
+    let lies_there = |source: &&Path| {
+        let source = source.canonicalize().unwrap_or_default();
+        source == folder || source.is_file() && source.parent() == Some(&folder)
+    };
+    match settings.learns_from().into_iter().find(lies_there) {
+        Some(source) => Err(TrainError::Unusable(format!(
+            "{} is what the run learns from, and would be replaced by it; choose another `out`",
+            source.display()
+        ))),
+        None => Ok(()),
+    }
+}
 
 /// Refuses a schedule that is longer than the run, and what looks at a validation that the run has not.
 pub(super) fn check_schedule<T: Task>(task: &T) -> Result<(), TrainError> {

@@ -13,7 +13,7 @@ use crate::run::folder::{Claim, Existing, RunFolder};
 use crate::run::saved::{ModelCard, load_model, load_tokenizer, with_settings};
 use crate::run::settings::Settings;
 use crate::text::documents::{Documents, LineEnds};
-use crate::train::check::{check_effect, check_memory, check_schedule};
+use crate::train::check::{check_effect, check_memory, check_schedule, check_sources};
 use crate::train::data::Data;
 use crate::train::language::{Language, checksum_of};
 use crate::train::length::{Extension, lengthen};
@@ -111,6 +111,7 @@ impl<T: Task> Trainer<T> {
     pub fn begin_task(task: T, claim: Claim, seconds: f64) -> Result<Self, TrainError> {
         let started = Instant::now();
         check_schedule(&task)?;
+        check_sources(task.settings(), claim.folder().path())?;
         let mut progress = Progress::new(&task);
         (progress.position.seconds, progress.position.reading) = (seconds, seconds);
         progress.position.metrics = Some(0);
