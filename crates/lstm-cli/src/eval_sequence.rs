@@ -1,4 +1,4 @@
-//! `lstm eval` of a model over sequences: how well it tells labels apart, with the baselines beside every figure.
+//! `lstm eval` of a model over sequences: how well it tells labels apart, or says numbers, with the baselines beside every figure.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,12 +11,14 @@ use lstm::measures::entities::{EntityMeasures, are_entities};
 use lstm::report::Results;
 use lstm::run::TaskKind;
 use lstm::run::saved::Origin;
+use lstm::sequence::baseline::nearest;
 use lstm::sequence::config::SequenceConfig;
 use lstm::sequence::data::{Examples, SequenceDataset};
 use lstm::sequence::saved::LoadedSequence;
 use serde_json::{Value, json};
 
 use crate::eval::Eval;
+use crate::eval_regress::MeasuredNumbers;
 use crate::output::{best, count, talk, use_threads};
 use crate::progress::during;
 
@@ -30,16 +32,57 @@ struct Figures {
     entities: Option<EntityMeasures>,
 }
 
-/// A model on some examples, and what counting reaches on them.
-pub struct Measured {
-    model: Figures,
-    /// None where the training data are not at hand.
-    baselines: Option<[(&'static str, Figures); 2]>,
-    seconds: f64,
+/// A model on some examples, and what the baselines reach on them.
+pub enum Measured {
+    /// Of labels.
+    Labels(MeasuredLabels),
+    /// Of numbers.
+    Numbers(MeasuredNumbers),
 }
 
 /// Measures a model, and baselines of its training data where those are at hand.
 pub fn measure(run: &LoadedSequence, examples: &Examples, data: Option<&SequenceDataset>) -> Measured {
+    match run.config.task {
+        TaskKind::Regress => Measured::Numbers(MeasuredNumbers::of(run, examples, data)),
+        _ => Measured::Labels(measure_labels(run, examples, data)),
+    }
+}
+
+impl Measured {
+    /// As a JSON object.
+    pub fn json(&self, config: &SequenceConfig) -> Value {
+        match self {
+            Self::Labels(measured) => measured.json(config),
+            Self::Numbers(measured) => measured.json(),
+        }
+    }
+
+    /// The same for the page of a run: on its part `name`.
+    pub fn results(&self, name: &str, config: &SequenceConfig) -> Results {
+        match self {
+            Self::Labels(measured) => measured.results(name, config),
+            Self::Numbers(measured) => measured.results(name),
+        }
+    }
+
+    /// A table of the model and the baselines on the data `name`.
+    pub fn print(&self, out: &mut impl Write, name: &str, config: &SequenceConfig) -> Result<()> {
+        match self {
+            Self::Labels(measured) => measured.print(out, name, config),
+            Self::Numbers(measured) => measured.print(out, name),
+        }
+    }
+}
+
+/// A model of labels on some examples, and what the baselines reach on them.
+pub struct MeasuredLabels {
+    model: Figures,
+    /// None where the training data are not at hand.
+    baselines: Option<[(String, Figures); 2]>,
+    seconds: f64,
+}
+
+fn measure_labels(run: &LoadedSequence, examples: &Examples, data: Option<&SequenceDataset>) -> MeasuredLabels {
     let (sequences, classes) = (&examples.sequences, run.config.labels.len());
     let started = Instant::now();
     let predictions = run.predict_sequences(sequences);
@@ -53,25 +96,29 @@ pub fn measure(run: &LoadedSequence, examples: &Examples, data: Option<&Sequence
             TaskKind::Tag => frequencies(labels.clone().flat_map(|labels| labels.chunks(1)), classes),
             _ => frequencies(labels.clone(), classes),
         };
+        let sure = |label: u32| (0..classes).map(move |at| f32::from(u8::from(at == label as usize)));
+        let most_frequent = "most frequent label".to_owned();
         if run.config.task == TaskKind::Tag {
             let of_words = train.words.iter().map(Vec::as_slice);
             let tag = most_frequent_tags(of_words.zip(labels), classes);
-            let sure = |label: u32| (0..classes).map(move |at| f32::from(u8::from(at == label as usize)));
             let of_words = |at: usize| examples.words[at].iter().flat_map(|word| sure(tag(word))).collect();
             [
-                ("most frequent label", measured(&|at| shares.repeat(sequences.labels(at).len()))),
-                ("most frequent of word", measured(&of_words)),
+                (most_frequent, measured(&|at| shares.repeat(sequences.labels(at).len()))),
+                ("most frequent of word".to_owned(), measured(&of_words)),
             ]
+        } else if run.config.model.numbers.is_some() {
+            let (name, labels) = nearest(&run.config, data, examples);
+            [(most_frequent, measured(&|_| shares.clone())), (name, measured(&|at| sure(labels[at]).collect()))]
         } else {
             let texts = train.texts.iter().map(String::as_str);
             let bag = BagOfWords::fit(texts.zip(labels), classes, run.config.several);
             [
-                ("most frequent label", measured(&|_| shares.clone())),
-                ("bag of words", measured(&|at| bag.predict(&examples.texts[at]))),
+                (most_frequent, measured(&|_| shares.clone())),
+                ("bag of words".to_owned(), measured(&|at| bag.predict(&examples.texts[at]))),
             ]
         }
     });
-    Measured { model, baselines, seconds }
+    MeasuredLabels { model, baselines, seconds }
 }
 
 /// The figures of one who predicts these probabilities of each example, `[C]` or `[words, C]`.
@@ -146,16 +193,15 @@ impl Figures {
     }
 }
 
-impl Measured {
+impl MeasuredLabels {
     /// The baselines that are no worse.
-    fn unbeaten(&self, several: bool) -> Vec<&'static str> {
+    fn unbeaten(&self, several: bool) -> Vec<&str> {
         let own = self.model.first(several);
         let baselines = self.baselines.iter().flatten();
-        baselines.filter(|(_, figures)| figures.first(several) >= own).map(|(name, _)| *name).collect()
+        baselines.filter(|(_, figures)| figures.first(several) >= own).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// As a JSON object.
-    pub fn json(&self, config: &SequenceConfig) -> Value {
+    fn json(&self, config: &SequenceConfig) -> Value {
         let mut object = self.model.json();
         let classes = &self.model.classes;
         object["examples"] = classes.examples().into();
@@ -169,7 +215,7 @@ impl Measured {
             object["confusion"] = classes.confusion().map(|row| json!(row)).collect();
         }
         object["baselines"] = match &self.baselines {
-            Some(baselines) => baselines.iter().map(|(name, figures)| ((*name).to_owned(), figures.json())).collect(),
+            Some(baselines) => baselines.iter().map(|(name, figures)| (name.clone(), figures.json())).collect(),
             None => Value::Null,
         };
         object["beats_baselines"] = self.baselines.as_ref().map(|_| self.unbeaten(config.several).is_empty()).into();
@@ -183,8 +229,7 @@ impl Measured {
         [first, "macro F1", "micro F1", "ECE", "loss"].into_iter().chain(entities.iter().copied()).collect()
     }
 
-    /// The same for the page of a run: on its part `name`.
-    pub fn results(&self, name: &str, config: &SequenceConfig) -> Results {
+    fn results(&self, name: &str, config: &SequenceConfig) -> Results {
         let row = |name: &str, figures: &Figures| [name.to_owned()].into_iter().chain(figures.cells()).collect();
         let baselines = self.baselines.iter().flatten().map(|(name, figures)| row(name, figures));
         let unbeaten = self.unbeaten(config.several);
@@ -205,8 +250,7 @@ impl Measured {
         }
     }
 
-    /// A table of the model and the baselines on the data `name`.
-    pub fn print(&self, out: &mut impl Write, name: &str, config: &SequenceConfig) -> Result<()> {
+    fn print(&self, out: &mut impl Write, name: &str, config: &SequenceConfig) -> Result<()> {
         let thing = if config.task == TaskKind::Tag { "word" } else { "example" };
         let examples = count(self.model.classes.examples(), thing);
         let head = self.head(config).into_iter().zip(WIDTHS).map(|(name, width)| format!(" {name:>width$}"));
@@ -285,7 +329,7 @@ pub fn run(options: &Eval) -> Result<ExitCode> {
     }
     if examples.cut > 0 {
         talk(format_args!(
-            "note     of {} only the first {} tokens are read and measured",
+            "note     of {} only the first {} tokens, or steps, are read and measured",
             count(examples.cut as u64, "example"),
             run.config.longest
         ));
@@ -301,7 +345,9 @@ pub fn run(options: &Eval) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     measured.print(&mut out, &name, &run.config)?;
-    measured.print_labels(&mut out, &run.config)?;
+    if let Measured::Labels(measured) = &measured {
+        measured.print_labels(&mut out, &run.config)?;
+    }
     writeln!(out, "model    {}", best(run.card.epoch, run.card.step))?;
     Ok(ExitCode::SUCCESS)
 }

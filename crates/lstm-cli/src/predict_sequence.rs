@@ -10,10 +10,11 @@ use lstm::sequence::Pooling;
 use lstm::sequence::read::{Form, Wanted, read_file, read_line};
 use lstm::sequence::read_tags::{read_sentences, words};
 use lstm::sequence::saved::{LoadedSequence, Prediction};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::output::{cell, talk, use_threads};
 use crate::predict::Predict;
+use crate::predict_numbers;
 
 /// The texts that are predicted together.
 const TOGETHER: usize = 4096;
@@ -26,6 +27,9 @@ pub fn run(options: &Predict) -> Result<ExitCode> {
         bail!("--attention is of a model that is pooled by attention, and this one is not; leave it out");
     }
     let out = std::io::stdout().lock();
+    if run.config.model.numbers.is_some() {
+        return predict_numbers::run(&run, options, out);
+    }
     let mut writer = Answers { run: &run, options, sentences: 0, out };
     writer.begin()?;
     if options.file == Path::new("-") {
@@ -148,8 +152,7 @@ impl<W: Write> Answers<'_, W> {
                 writeln!(self.out, "sentence,word,label,probability")?;
             }
         } else if !self.options.json {
-            let labels = self.run.config.labels.iter().map(|label| cell(label));
-            writeln!(self.out, "label,{}", labels.collect::<Vec<_>>().join(","))?;
+            header(self.run, &mut self.out)?;
         }
         Ok(())
     }
@@ -186,40 +189,64 @@ impl<W: Write> Answers<'_, W> {
     fn answer(&mut self, texts: &[String]) -> Result<()> {
         let predictions = self.run.predict(texts)?;
         for (text, prediction) in texts.iter().zip(&predictions) {
-            if self.options.json { self.object(text, prediction)? } else { self.row(prediction)? }
+            if !self.options.json {
+                row(self.run, prediction, &mut self.out)?;
+                continue;
+            }
+            let mut object = object(self.run, prediction);
+            if self.options.attention {
+                let tokens = self.run.tokens(text)?;
+                object["attention"] =
+                    tokens.iter().zip(&prediction.attention).map(|(token, weight)| json!([token, weight])).collect();
+            }
+            writeln!(self.out, "{object}")?;
         }
         Ok(())
     }
+}
 
-    fn row(&mut self, prediction: &Prediction) -> Result<()> {
-        let labels = &self.run.config.labels;
-        let label = if self.run.config.several {
-            let said = prediction.likely().into_iter().map(|at| labels[at].as_str());
-            said.collect::<Vec<_>>().join(self.run.config.data.separator.as_deref().unwrap_or(","))
-        } else {
-            labels[prediction.best()].clone()
-        };
-        let shares = prediction.probabilities.iter().map(|share| format!("{share:.4}"));
-        writeln!(self.out, "{},{}", cell(&label), shares.collect::<Vec<_>>().join(","))?;
-        Ok(())
-    }
+/// The header of CSV: the label and those of the probabilities, or the names of the numbers.
+pub fn header(run: &LoadedSequence, out: &mut impl Write) -> Result<()> {
+    let names = run.config.labels.iter().map(|label| cell(label)).collect::<Vec<_>>().join(",");
+    let label = if run.config.task == TaskKind::Regress { "" } else { "label," };
+    Ok(writeln!(out, "{label}{names}")?)
+}
 
-    fn object(&mut self, text: &str, prediction: &Prediction) -> Result<()> {
-        let labels = &self.run.config.labels;
-        let shares: Map<_, _> =
-            labels.iter().zip(&prediction.probabilities).map(|(label, share)| (label.clone(), json!(share))).collect();
-        let mut object = json!({ "probabilities": shares });
-        if self.run.config.several {
-            object["labels"] = prediction.likely().into_iter().map(|at| labels[at].as_str()).collect();
-        } else {
-            object["label"] = labels[prediction.best()].as_str().into();
-        }
-        if self.options.attention {
-            let tokens = self.run.tokens(text)?;
-            object["attention"] =
-                tokens.iter().zip(&prediction.attention).map(|(token, weight)| json!([token, weight])).collect();
-        }
-        writeln!(self.out, "{object}")?;
-        Ok(())
+/// What is said of an example, as a row of CSV.
+pub fn row(run: &LoadedSequence, prediction: &Prediction, out: &mut impl Write) -> Result<()> {
+    let labels = &run.config.labels;
+    if run.config.task == TaskKind::Regress {
+        let numbers = run.said(prediction).into_iter().map(|number| (number as f32).to_string());
+        return Ok(writeln!(out, "{}", numbers.collect::<Vec<_>>().join(","))?);
     }
+    let label = if run.config.several {
+        let said = prediction.likely().into_iter().map(|at| labels[at].as_str());
+        said.collect::<Vec<_>>().join(run.config.data.separator.as_deref().unwrap_or(","))
+    } else {
+        labels[prediction.best()].clone()
+    };
+    let shares = prediction.probabilities.iter().map(|share| format!("{share:.4}"));
+    Ok(writeln!(out, "{},{}", cell(&label), shares.collect::<Vec<_>>().join(","))?)
+}
+
+/// The same as a JSON object.
+pub fn object(run: &LoadedSequence, prediction: &Prediction) -> Value {
+    let labels = &run.config.labels;
+    if run.config.task == TaskKind::Regress {
+        let numbers: Map<_, _> = labels
+            .iter()
+            .zip(run.said(prediction))
+            .map(|(name, number)| (name.clone(), json!(number as f32)))
+            .collect();
+        return json!({ "numbers": numbers });
+    }
+    let shares: Map<_, _> =
+        labels.iter().zip(&prediction.probabilities).map(|(label, share)| (label.clone(), json!(share))).collect();
+    let mut object = json!({ "probabilities": shares });
+    if run.config.several {
+        object["labels"] = prediction.likely().into_iter().map(|at| labels[at].as_str()).collect();
+    } else {
+        object["label"] = labels[prediction.best()].as_str().into();
+    }
+    object
 }

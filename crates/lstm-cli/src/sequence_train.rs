@@ -1,4 +1,4 @@
-//! `lstm train --task classify` and `tag`: from labelled texts or words to a trained model.
+//! `lstm train --task classify`, `tag` and `regress`: from labelled texts, words or sequences of numbers to a trained model.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, anyhow, bail};
+use lstm::data::Sequences;
 use lstm::nn::config::{HiddenSizes, InitScheme, Wiring};
 use lstm::optim::parts::Frozen;
 use lstm::run::TaskKind;
@@ -33,13 +34,14 @@ use crate::train_options::{LengthOptions, Shares, set, shares};
 
 /// The options of `lstm train` of a task over sequences.
 #[derive(clap::Args)]
-#[command(about = "Train a model that gives each text, or each word, a label")]
+#[command(about = "Train a model that gives each text, word or sequence of numbers a label, or says numbers of it")]
 pub struct TrainSequence {
     /// The labelled texts: CSV or TSV with a header, JSON lines, lines of a label and a text, each also compressed (.gz, .zst); or a
     /// folder with a folder for each class. Labelled words: columns with white space between them, a word a line and an empty line
-    /// between sentences; JSON lines of tokens and tags, or of a text and spans
+    /// between sentences; JSON lines of tokens and tags, or of a text and spans. Sequences of numbers: .ts of the UCR and UEA archives,
+    /// .npz with x [sequences, steps, values], y and perhaps lengths; a table with a row a step, with --sequence
     file: Option<PathBuf>,
-    /// What is learned: classify, a label for each text; tag, a label for each word
+    /// What is learned: classify, a label for each text or sequence; tag, a label for each word; regress, numbers for each text or sequence
     #[arg(long, value_name = "TASK")]
     task: Option<TaskKind>,
     #[command(flatten)]
@@ -74,9 +76,16 @@ struct DataOptions {
     /// The column, or the key, of the text; of columns without a header a number [default: text; the first]
     #[arg(long, value_name = "COL")]
     text: Option<String>,
-    /// The column, or the key, of the label; of columns without a header a number [default: label; the last]
+    /// The column, or the key, of the label; of columns without a header a number; of several numbers those, with commas between them
+    /// [default: label; the last]
     #[arg(long, value_name = "COL")]
     label: Option<String>,
+    /// The column that says which sequence a row is a step of: the table is one of sequences of numbers [default: it is one of texts]
+    #[arg(long, value_name = "COL")]
+    sequence: Option<String>,
+    /// The columns of a step's values, with commas between them [default: all but those of --sequence and --label]
+    #[arg(long, value_name = "COL,…", value_delimiter = ',', requires = "sequence")]
+    features: Vec<String>,
     /// Let an example have several labels, or none, with this between them, and predict each by itself [default: exactly one]
     #[arg(long, value_name = "STRING")]
     separator: Option<String>,
@@ -95,7 +104,7 @@ struct DataOptions {
     /// Make the punctuation around words words of their own; --split-punctuation=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     split_punctuation: Option<bool>,
-    /// Read at most so many tokens of a text, its first
+    /// Read at most so many tokens of a text, or steps of a sequence, its first
     #[arg(long, value_name = "TOKENS")]
     longest: Option<usize>,
     /// Replace bytes that are not UTF-8 [default: refuse them]
@@ -113,12 +122,21 @@ struct ModelOptions {
     /// Hidden size of each direction, or one for each layer such as 200,100
     #[arg(long)]
     hidden: Option<HiddenSizes>,
-    /// Embedding size
+    /// Embedding size; of numbers the size of the linear map that they go through
     #[arg(long)]
     embedding: Option<usize>,
     /// Size of four vectors beside a word's embedding, of its first letters, its last two and three, and its shape; 0 for none
     #[arg(long, value_name = "SIZE")]
     spelling: Option<usize>,
+    /// Let the layers read so many steps of numbers as one, one behind the other [default: 1; with --budget planned]
+    #[arg(long, value_name = "STEPS")]
+    patch: Option<usize>,
+    /// Begin such a patch every so many steps [default: a quarter of --patch; with --budget planned]
+    #[arg(long, value_name = "STEPS")]
+    stride: Option<usize>,
+    /// Learn the states before the first step; --initial-states=false undoes it [default: zeros]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    initial_states: Option<bool>,
     /// Let every layer also run from the last token to the first; --bidirectional=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     bidirectional: Option<bool>,
@@ -206,6 +224,12 @@ struct RegularisationOptions {
     /// Drop of the hidden-to-hidden weights
     #[arg(long, value_name = "RATE")]
     dropout_weights: Option<f32>,
+    /// Add normal noise of this deviation to numbers while training, on their scale [default: 0; with --budget planned]
+    #[arg(long, value_name = "DEVIATION")]
+    noise: Option<f32>,
+    /// Multiply each sequence of numbers while training by a normal factor around 1 of this deviation [default: 0; with --budget planned]
+    #[arg(long, value_name = "DEVIATION")]
+    gain: Option<f32>,
     /// Spread this share of the target over all labels
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f32>,
@@ -250,35 +274,113 @@ pub fn shown(task: TaskKind, train: clap::Command) -> clap::Command {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         argument.help(format!("{help} [default: {}]", usual.model.embedding()))
     });
-    if task != TaskKind::Tag {
-        return train;
-    }
-    NOT_OF_WORDS.into_iter().fold(train, |train, name| train.mut_arg(name, |argument| argument.hide(true)))
+    let hidden = idle(task, None).into_iter().flat_map(|(_, options, _)| options);
+    hidden.fold(train, |train, name| train.mut_arg(*name, |argument| argument.hide(true)))
 }
 
-/// The options that have no part where each word has a label.
-const NOT_OF_WORDS: [&str; 4] = ["separator", "tokenizer", "split_punctuation", "pooling"];
+/// Options that have no part in what is given: in what, which, and why.
+type IdleOptions = (&'static str, &'static [&'static str], &'static str);
+
+const OF_WORDS: IdleOptions = (
+    "--task tag",
+    &[
+        "separator",
+        "tokenizer",
+        "split_punctuation",
+        "pooling",
+        "sequence",
+        "features",
+        "patch",
+        "stride",
+        "noise",
+        "gain",
+    ],
+    "each word of the data is read as it stands and has one label",
+);
+const OF_REGRESSION: IdleOptions =
+    ("--task regress", &["separator", "label_smoothing", "class_weights"], "it learns numbers and no labels");
+const OF_NUMBERS: IdleOptions = (
+    "sequences of numbers",
+    &[
+        "text",
+        "separator",
+        "tokenizer",
+        "min_count",
+        "vocab_size",
+        "lower_case",
+        "split_punctuation",
+        "lossy",
+        "spelling",
+        "from",
+    ],
+    "they are no texts",
+);
+const OF_TEXTS: IdleOptions = (
+    "texts",
+    &["patch", "stride", "noise", "gain"],
+    "it is of sequences of numbers: .ts, .npz, or a table with --sequence",
+);
+
+/// Those of a task and, where they are known, of data that are sequences of numbers or not.
+fn idle(task: TaskKind, numbers: Option<bool>) -> Vec<IdleOptions> {
+    let of_task = match task {
+        TaskKind::Tag => Some(OF_WORDS),
+        TaskKind::Regress => Some(OF_REGRESSION),
+        _ => None,
+    };
+    let of_data = numbers.map(|numbers| if numbers { OF_NUMBERS } else { OF_TEXTS });
+    of_task.into_iter().chain(of_data).collect()
+}
 
 impl TrainSequence {
+    /// Whether the data are sequences of numbers.
+    fn is_numbers(&self) -> bool {
+        self.data.sequence.is_some() || self.file.as_deref().is_some_and(Sequences::is_one)
+    }
+
     /// The settings that the options come to, before the data are read.
     fn config(&self, task: TaskKind) -> Result<SequenceConfig> {
-        let usual = SequenceConfig::usual(task);
+        let usual = match self.is_numbers() {
+            true => SequenceConfig::usual_of_numbers(task),
+            false => SequenceConfig::usual(task),
+        };
         self.over(if self.fine_tuning.from.is_some() { usual.fine_tuned() } else { usual })
+    }
+
+    /// The options that are given of those that some data or tasks have not.
+    fn given(&self) -> impl Iterator<Item = &'static str> {
+        let (data, model, regularisation) = (&self.data, &self.model, &self.regularisation);
+        let given = [
+            ("text", data.text.is_some()),
+            ("sequence", data.sequence.is_some()),
+            ("features", !data.features.is_empty()),
+            ("separator", data.separator.is_some()),
+            ("tokenizer", data.tokenizer.is_some()),
+            ("min_count", data.min_count.is_some()),
+            ("vocab_size", data.vocab_size.is_some()),
+            ("lower_case", data.lower_case.is_some()),
+            ("split_punctuation", data.split_punctuation.is_some()),
+            ("lossy", data.lossy),
+            ("spelling", model.spelling.is_some()),
+            ("from", self.fine_tuning.from.is_some()),
+            ("pooling", model.pooling.is_some()),
+            ("patch", model.patch.is_some()),
+            ("stride", model.stride.is_some()),
+            ("noise", regularisation.noise.is_some()),
+            ("gain", regularisation.gain.is_some()),
+            ("label_smoothing", regularisation.label_smoothing.is_some()),
+            ("class_weights", regularisation.class_weights.is_some()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(option, _)| option)
     }
 
     /// The options laid over settings.
     fn over(&self, mut config: SequenceConfig) -> Result<SequenceConfig> {
         let task = config.task;
-        let given = [
-            ("--separator", self.data.separator.is_some()),
-            ("--tokenizer", self.data.tokenizer.is_some()),
-            ("--split-punctuation", self.data.split_punctuation.is_some()),
-            ("--pooling", self.model.pooling.is_some()),
-        ];
-        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given && task == TaskKind::Tag) {
-            bail!(
-                "{option} has no part in --task tag: each word of the data is read as it stands and has one label; leave it out"
-            );
+        for (what, options, why) in idle(task, Some(self.is_numbers())) {
+            if let Some(option) = self.given().find(|given| options.contains(given)) {
+                bail!("--{} has no part in {what}: {why}; leave it out", option.replace('_', "-"));
+            }
         }
         if let Some(pretrained) = self.fine_tuning.pretrained()? {
             pretrained.lay_over_sequences(&mut config)?;
@@ -302,6 +404,10 @@ impl TrainSequence {
         config.data.split = split.clone().map(|shares| shares.0);
         (config.data.text, config.data.label) = (text.clone(), label.clone());
         (config.data.separator, config.data.lossy) = (separator.clone(), *lossy);
+        config.data.sequence.clone_from(&self.data.sequence);
+        if let Some(numbers) = config.model.numbers.as_mut().filter(|_| !self.data.features.is_empty()) {
+            numbers.columns.clone_from(&self.data.features);
+        }
         set(&mut config.tokenizer, self.data.tokenizer);
         let (cuts, why) = config.tokenizer.cuts();
         let given = [("--min-count", self.data.min_count.is_some()), ("--vocab-size", self.data.vocab_size.is_some())];
@@ -350,6 +456,13 @@ impl ModelOptions {
             [self.embedding.unwrap_or(model.embedding()), self.spelling.unwrap_or(model.spelling)];
         model.set_input(embedding, spelling);
         model.pooling = self.pooling.or(model.pooling);
+        set(&mut model.initial_states, self.initial_states);
+        if let Some(numbers) = &mut model.numbers {
+            if let Some(patch) = self.patch {
+                (numbers.patch, numbers.stride) = (patch, (patch / 4).max(1));
+            }
+            set(&mut numbers.stride, self.stride);
+        }
         set(&mut config.training.init.scheme, self.init);
         config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
         Ok(())
@@ -366,6 +479,10 @@ impl RegularisationOptions {
         set(&mut dropout.weights, self.dropout_weights);
         if self.dropout_hidden.is_some_and(|rate| rate > 0.0) && config.model.lstm.layers == 1 {
             bail!("--dropout-hidden is of what a layer gives to the next; it needs --layers of at least 2");
+        }
+        if let Some(numbers) = &mut config.model.numbers {
+            set(&mut numbers.noise, self.noise);
+            set(&mut numbers.gain, self.gain);
         }
         set(&mut config.label_smoothing, self.label_smoothing);
         set(&mut config.class_weights, self.class_weights);
@@ -403,7 +520,9 @@ pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
 /// Begins a run: its folder is this process's before the data are read.
 fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<Trainer<SequenceTask>> {
     let Some(file) = &options.file else {
-        bail!("--task {task} needs data: give a file of labelled texts, or a folder with a folder for each class");
+        bail!(
+            "--task {task} needs data: give a file of labelled texts, a folder with a folder for each class, or sequences of numbers"
+        );
     };
     let mut config = options.config(task)?;
     let claim = options.run.claim(file)?;
@@ -422,8 +541,9 @@ fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<T
     }
     let mut data = Arc::new(data);
     if let Some(budget) = options.length.length().budget {
-        let plan =
-            during("trying choices", || SequencePlan::choose(&config, &data, budget, &|chosen| options.over(chosen)))?;
+        let plan = during("trying choices", || {
+            SequencePlan::choose(&config, &mut data, budget, &|chosen| options.over(chosen))
+        })?;
         for line in &plan.why {
             talk(format_args!("plan     {line}"));
         }
@@ -449,13 +569,29 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
     if data.held_out {
         talk("note     there are no data to watch, so a tenth of the training data is held out; --valid gives others");
     }
-    talk(format_args!(
-        "tokens   {} {}, {:.1} an example; vocabulary {}",
-        grouped(tokens as u64),
-        config.tokenizer.noun(),
-        tokens as f64 / data.train.sequences.len() as f64,
-        grouped(config.model.vocabulary as u64)
-    ));
+    let each = tokens as f64 / data.train.sequences.len() as f64;
+    let (thing, part) = if config.model.numbers.is_some() { ("sequence", "steps") } else { ("text", "tokens") };
+    match &config.model.numbers {
+        None => talk(format_args!(
+            "tokens   {} {}, {each:.1} an example; vocabulary {}",
+            grouped(tokens as u64),
+            config.tokenizer.noun(),
+            grouped(config.model.vocabulary as u64)
+        )),
+        Some(numbers) => {
+            let steps: usize = data.train.series.iter().map(Vec::len).sum::<usize>() / numbers.features.max(1);
+            let missing = match data.train.unknown {
+                0 => String::new(),
+                missing => format!("; {} missing", grouped(missing as u64)),
+            };
+            talk(format_args!(
+                "steps    {} of {}, {:.1} a sequence{missing}",
+                grouped(steps as u64),
+                count(numbers.features as u64, "value"),
+                steps as f64 / data.train.series.len() as f64
+            ));
+        }
+    }
     if let (Some(from), Some(Inherited { kept, added, dropped, .. })) = (&config.fine_tuning.from, &data.inherited) {
         let [kept, added, dropped] = [kept, added, dropped].map(|count| grouped(*count as u64));
         let noun = config.tokenizer.noun();
@@ -463,14 +599,15 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
     }
     if data.train.cut > 0 {
         talk(format_args!(
-            "note     of {} only the first {} tokens are read; --longest reads more",
-            count(data.train.cut as u64, "text"),
+            "note     of {} only the first {} {part} are read; --longest reads more",
+            count(data.train.cut as u64, thing),
             grouped(config.longest as u64)
         ));
     }
     let labels = config.labels.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
     let more = if config.labels.len() > 12 { ", …" } else { "" };
-    talk(format_args!("labels   {}: {labels}{more}", config.labels.len()));
+    let said = if config.task == TaskKind::Regress { "numbers " } else { "labels  " };
+    talk(format_args!("{said} {}: {labels}{more}", config.labels.len()));
     talk(format_args!(
         "model    {}: {} parameters",
         shape(config),
@@ -482,9 +619,16 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
 pub fn shape(config: &SequenceConfig) -> String {
     let lstm = &config.model.lstm;
     let directions = if lstm.bidirectional { "two directions" } else { "one direction" };
+    let input = match &config.model.numbers {
+        None => format!("embedding {}", config.model.embedding()),
+        Some(numbers) => {
+            let [patch, stride, size] = [numbers.patch, numbers.stride, config.model.embedding()];
+            format!("patches of {} every {stride} mapped to {size}", count(patch as u64, "step"))
+        }
+    };
+    let initial = if config.model.initial_states { " from learned states" } else { "" };
     format!(
-        "embedding {}{}, {} of {} in {directions}{}",
-        config.model.embedding(),
+        "{input}{}, {} of {} in {directions}{initial}{}",
         if config.model.spelling > 0 {
             format!(" and 4 × {} of spelling", config.model.spelling)
         } else {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use lstm::model::Loss;
+use lstm::run::TaskKind;
 use lstm::run::saved::Origin;
 use lstm::sequence::saved::LoadedSequence;
 use serde_json::json;
@@ -32,9 +33,19 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
     }
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
     row("task", config.task.to_string())?;
-    row("labels", format!("{}: {}", config.labels.len(), config.labels.join(", ")))?;
+    let labels = if config.task == TaskKind::Regress { "numbers" } else { "labels" };
+    row(labels, format!("{}: {}", config.labels.len(), config.labels.join(", ")))?;
     row("layers", shape(config))?;
-    row("vocabulary", format!("{} {}", grouped(config.model.vocabulary as u64), config.tokenizer.noun()))?;
+    match &config.model.numbers {
+        None => row("vocabulary", format!("{} {}", grouped(config.model.vocabulary as u64), config.tokenizer.noun()))?,
+        Some(numbers) => {
+            let named =
+                if numbers.columns.is_empty() { String::new() } else { format!(": {}", numbers.columns.join(", ")) };
+            let missing = if numbers.missing { ", which may be missing" } else { "" };
+            row("step", format!("{}{named}{missing}", count(numbers.features as u64, "value")))?;
+            row("noise", format!("{} on values, {} on their scale", numbers.noise, numbers.gain))?;
+        }
+    }
     row(
         "trained on",
         match (&run.origin, &config.data.train) {

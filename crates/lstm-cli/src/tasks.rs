@@ -42,7 +42,7 @@ pub fn of_train(arguments: &[OsString]) -> TaskKind {
 pub fn train_command(task: TaskKind, train: clap::Command) -> clap::Command {
     match task {
         TaskKind::Language => crate::defaults::shown(train),
-        TaskKind::Classify | TaskKind::Tag => {
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => {
             sequence_train::shown(task, TrainSequence::augment_args(clap::Command::new("train")))
         }
         TaskKind::Forecast => forecast_train::shown(TrainForecast::augment_args(clap::Command::new("train"))),
@@ -60,7 +60,9 @@ pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
     crate::ranks::refuse("several ranks train language models alone; start one process for another task")?;
     match task {
         TaskKind::Language => bail!("a language model is trained by its own options"),
-        TaskKind::Classify | TaskKind::Tag => sequence_train::run(task, TrainSequence::from_arg_matches(given)?),
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => {
+            sequence_train::run(task, TrainSequence::from_arg_matches(given)?)
+        }
         TaskKind::Forecast => forecast_train::run(&TrainForecast::from_arg_matches(given)?),
     }
 }
@@ -69,7 +71,7 @@ pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
 pub fn evaluate(options: eval::Eval) -> Result<ExitCode> {
     match TaskKind::of(&options.run)? {
         TaskKind::Language => eval::run(options),
-        TaskKind::Classify | TaskKind::Tag => eval_sequence::run(&options),
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => eval_sequence::run(&options),
         TaskKind::Forecast => eval_forecast::run(&options),
     }
 }
@@ -87,7 +89,7 @@ pub fn predict(options: crate::predict::Predict) -> Result<ExitCode> {
              predicts",
             options.model.display()
         ),
-        TaskKind::Classify | TaskKind::Tag => predict_sequence::run(&options),
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => predict_sequence::run(&options),
         TaskKind::Forecast => predict_forecast::run(&options),
     }
 }
@@ -100,7 +102,7 @@ pub fn show(options: show::Show) -> Result<ExitCode> {
     };
     match TaskKind::of(run)? {
         TaskKind::Language => show::run(options),
-        TaskKind::Classify | TaskKind::Tag => show_sequence::run(run, options.json),
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => show_sequence::run(run, options.json),
         TaskKind::Forecast => show_forecast::run(run, options.json),
     }
 }

@@ -45,7 +45,7 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
     let task = TaskKind::of(folder)?;
     match task {
         TaskKind::Language => verify(&during(stage, || Trainer::resume(folder, extension))?, options, &signals),
-        TaskKind::Classify | TaskKind::Tag => {
+        TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => {
             verify(&during(stage, || Trainer::resume_sequences(folder, &extension))?, options, &signals)
         }
         TaskKind::Forecast => verify(&during(stage, || forecast::resume(folder, &extension))?, options, &signals),

@@ -31,6 +31,8 @@ pub enum Purpose {
     Lines = 9,
     /// Where the columns of a stream begin, numbered by epoch.
     Rotation = 10,
+    /// Noise on numbers that are trained on, numbered by training step.
+    Noise = 11,
 }
 
 /// A deterministic random stream (ChaCha8), the same on every machine.

@@ -32,6 +32,8 @@ mod model_file;
 /// Several ranks of MPI: the same bits, refusals, kills.
 #[cfg(feature = "mpi")]
 mod mpi;
+/// Sequences of numbers, and numbers that are said of sequences and texts.
+mod numbers;
 /// Texts as small as a model makes them, and back.
 mod packing;
 /// Bad input: a sentence, exit code 2, nothing lost or half-written.

@@ -3,6 +3,7 @@
 
 mod arrays;
 mod parquet;
+mod sequence_table;
 mod sequences;
 mod stamp;
 pub(crate) mod table;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use arrays::{Array, read_arrays};
+pub use sequence_table::SequenceColumns;
 pub use sequences::{Label, Sequences};
 pub use stamp::{Clock, Stamp, Step};
 pub use table::{Column, Table, TableKind};

@@ -27,9 +27,19 @@ pub struct Sequences {
     pub labels: Vec<Label>,
     /// The classes that the file's header names, if it does.
     pub classes: Vec<String>,
+    /// The line that each begins on, from 1; of arrays none.
+    pub lines: Vec<Option<u64>>,
+    /// The names of the values of a step, of a table.
+    pub columns: Vec<String>,
 }
 
 impl Sequences {
+    /// None yet.
+    pub(super) fn empty() -> Self {
+        let (values, labels, classes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { features: 0, values, labels, classes, lines: Vec::new(), columns: Vec::new() }
+    }
+
     /// Whether a file's name says that it holds sequences of numbers.
     pub fn is_one(path: &Path) -> bool {
         path.extension()
@@ -114,12 +124,13 @@ impl Sequences {
         let rows = values.chunks(steps * features).zip(&lengths);
         let values =
             rows.map(|(row, length)| row[..length * features].iter().map(|value| *value as f32).collect()).collect();
-        Ok(Self { features, values, labels, classes: Vec::new() })
+        let lines = vec![None; count];
+        Ok(Self { features, values, labels, classes: Vec::new(), lines, columns: Vec::new() })
     }
 
     /// Of the text of a `.ts`.
     fn of_archive(path: &Path, text: &str) -> Result<Self, DataError> {
-        let mut found = Self { features: 0, values: Vec::new(), labels: Vec::new(), classes: Vec::new() };
+        let mut found = Self::empty();
         let (mut has_class, mut has_target, mut in_data) = (false, false, false);
         for (at, line) in text.lines().enumerate() {
             let at = at as u64 + 1;
@@ -188,6 +199,7 @@ impl Sequences {
             let values = (0..steps).flat_map(|step| columns.iter().map(move |column| value(step, column))).collect();
             found.values.push(values);
             found.labels.push(label);
+            found.lines.push(Some(at));
         }
         if found.values.is_empty() {
             return Err(DataError::of_file(path, "it has no sequences after a line @data"));

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::ridge::{Ridge, Row};
+
 /// A logistic regression on the unigrams and bigrams of texts, each there or not, with an L2 penalty: the minimum of
 /// `½ |w|² + C Σ loss` with C = 1, as scikit-learn's `LogisticRegression` has it, by L-BFGS.
 #[derive(Clone, Debug)]
@@ -40,6 +42,68 @@ fn features(text: &str, mut feature: impl FnMut(&str)) {
     }
 }
 
+/// The features of texts and their places, of which there are no more than can have weights for so many outputs.
+fn vocabulary<'a>(texts: impl Iterator<Item = &'a str>, outputs: usize) -> HashMap<String, u32> {
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for text in texts {
+        let mut seen = HashSet::new();
+        features(text, |feature| {
+            if !seen.insert(feature.to_owned()) {
+                return;
+            }
+            match counts.get_mut(feature) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(feature.to_owned(), 1);
+                    order.push(feature.to_owned());
+                }
+            }
+        });
+    }
+    let mut least = 1;
+    while order.iter().filter(|feature| counts[*feature] >= least).count() * outputs > MOST_WEIGHTS {
+        least += 1;
+    }
+    let kept = order.into_iter().filter(|feature| counts[feature] >= least);
+    kept.zip(0..).collect()
+}
+
+/// The places of the features that a text has, ascending.
+fn places(known: &HashMap<String, u32>, text: &str) -> Vec<u32> {
+    let mut row = Vec::new();
+    features(text, |feature| row.extend(known.get(feature)));
+    row.sort_unstable();
+    row.dedup();
+    row
+}
+
+/// A ridge regression of one number on the unigrams and bigrams of texts, each there or not.
+#[derive(Clone, Debug)]
+pub struct RidgeOfWords {
+    features: HashMap<String, u32>,
+    ridge: Ridge,
+}
+
+impl RidgeOfWords {
+    /// The regression of the numbers of texts.
+    pub fn fit(texts: &[String], numbers: &[f64]) -> Self {
+        let features = vocabulary(texts.iter().map(String::as_str), 1);
+        let rows: Vec<Row> = texts.iter().map(|text| Self::row(&features, text)).collect();
+        let ridge = Ridge::fit(&rows, numbers, features.len());
+        Self { features, ridge }
+    }
+
+    fn row(features: &HashMap<String, u32>, text: &str) -> Row {
+        places(features, text).into_iter().map(|at| (at, 1.0)).collect()
+    }
+
+    /// The number of a text.
+    pub fn predict(&self, text: &str) -> f64 {
+        self.ridge.predict(&Self::row(&self.features, text))
+    }
+}
+
 impl BagOfWords {
     /// The regression of texts with their labels, numbers below `classes`; with `several` each label is a regression of its own.
     pub fn fit<'a>(
@@ -47,29 +111,7 @@ impl BagOfWords {
         classes: usize,
         several: bool,
     ) -> Self {
-        let mut counts: HashMap<String, u32> = HashMap::new();
-        let mut order: Vec<String> = Vec::new();
-        for (text, _) in examples.clone() {
-            let mut seen = HashSet::new();
-            features(text, |feature| {
-                if !seen.insert(feature.to_owned()) {
-                    return;
-                }
-                match counts.get_mut(feature) {
-                    Some(count) => *count += 1,
-                    None => {
-                        counts.insert(feature.to_owned(), 1);
-                        order.push(feature.to_owned());
-                    }
-                }
-            });
-        }
-        let mut least = 1;
-        while order.iter().filter(|feature| counts[*feature] >= least).count() * classes > MOST_WEIGHTS {
-            least += 1;
-        }
-        let kept = order.into_iter().filter(|feature| counts[feature] >= least);
-        let features: HashMap<String, u32> = kept.zip(0..).collect();
+        let features = vocabulary(examples.clone().map(|(text, _)| text), classes);
         let mut model = Self { weights: vec![0.0; (features.len() + 1) * classes], features, classes, several };
         let rows: Vec<Vec<u32>> = examples.clone().map(|(text, _)| model.row(text)).collect();
         let targets: Vec<&[u32]> = examples.map(|(_, labels)| labels).collect();
@@ -79,10 +121,7 @@ impl BagOfWords {
 
     /// The features that a text has, ascending, the bias last.
     fn row(&self, text: &str) -> Vec<u32> {
-        let mut row = Vec::new();
-        features(text, |feature| row.extend(self.features.get(feature)));
-        row.sort_unstable();
-        row.dedup();
+        let mut row = places(&self.features, text);
         row.push(self.features.len() as u32);
         row
     }
@@ -260,6 +299,8 @@ mod tests {
         assert!(model.predict("bad film")[0] > 0.5 && model.predict("good film")[1] > 0.5);
         let several = BagOfWords::fit(texts.into_iter().zip(labels), 3, true);
         assert!(several.predict("one film")[2] > 0.4 && several.predict("bad film")[2] < 0.4);
+        let good = RidgeOfWords::fit(&texts.map(str::to_owned), &[1.0, -1.0, -1.0, 1.0, -1.0, 0.0]);
+        assert!(good.predict("a good film") > 0.2 && good.predict("bad film") < -0.2);
         let words = ["a", "b", "a", "a"].map(str::to_owned);
         let tag = most_frequent_tags([(&words[..], &[1, 2, 1, 0][..])].into_iter(), 3);
         assert_eq!([tag("a"), tag("b"), tag("c")], [1, 2, 1]);

@@ -3,3 +3,7 @@
 pub mod bag_of_words;
 pub mod classes;
 pub mod entities;
+pub mod neighbour;
+pub mod numbers;
+pub mod ridge;
+pub mod statistics;

@@ -4,6 +4,8 @@ pub mod config;
 pub mod dropout;
 pub mod gradients;
 mod layer;
+pub mod linear;
+pub mod lookup;
 pub mod params;
 pub mod precision;
 mod recurrent;

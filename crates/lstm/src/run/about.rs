@@ -76,7 +76,11 @@ impl About {
                 let pooling = config.model.pooling.map_or(String::new(), |pooling| format!(", pooled by {pooling}"));
                 Ok(Self {
                     source: config.data.train.as_ref().map_or("data".to_owned(), |path| path.display().to_string()),
-                    reads: config.tokenizer.noun().to_owned(),
+                    reads: match config.features_of_a_step() {
+                        0 => config.tokenizer.noun().to_owned(),
+                        1 => "one value a step".to_owned(),
+                        values => format!("{values} values a step"),
+                    },
                     model: format!("{} outputs, {}{pooling}", config.model.outputs, layers(&config.model.lstm)),
                     ..Self::of(&config, task)
                 })

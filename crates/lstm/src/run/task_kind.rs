@@ -24,15 +24,17 @@ pub enum TaskKind {
     Classify,
     /// A label for each word of a text.
     Tag,
+    /// Numbers for each text or sequence.
+    Regress,
     /// What comes next in a table with time stamps.
     Forecast,
 }
 
-named!(TaskKind, "task", "language" => Language, "classify" => Classify, "tag" => Tag, "forecast" => Forecast);
+named!(TaskKind, "task", "language" => Language, "classify" => Classify, "tag" => Tag, "regress" => Regress, "forecast" => Forecast);
 
 impl TaskKind {
     /// Every task.
-    pub const ALL: [Self; 4] = [Self::Language, Self::Classify, Self::Tag, Self::Forecast];
+    pub const ALL: [Self; 5] = [Self::Language, Self::Classify, Self::Tag, Self::Regress, Self::Forecast];
 
     /// What its losses are means over, of which so many are trained on in a second.
     pub fn counted(self) -> &'static str {
@@ -40,7 +42,7 @@ impl TaskKind {
             Self::Language => "tokens",
             Self::Tag => "words",
             Self::Forecast => "values",
-            Self::Classify => "examples",
+            Self::Classify | Self::Regress => "examples",
         }
     }
 

@@ -7,15 +7,21 @@ use crate::rng::{Purpose, Rng};
 use crate::train::shards::Shard;
 use crate::train::task;
 
-/// Examples in memory: sequences of tokens, each with its label or labels.
+/// Examples in memory: sequences of tokens or of numbers, each with its label or labels, or with numbers to be said of it.
 #[derive(Clone, Debug, Default)]
 pub struct Sequences {
-    /// The tokens of all, one behind the other.
+    /// The tokens of all, one behind the other; none of numbers.
     tokens: Vec<u32>,
+    /// The numbers of all steps, `[steps, I]`, on their scale; none of tokens.
+    numbers: Vec<f32>,
+    /// I, the numbers of a step.
+    width: usize,
     /// Where each begins, and where the last ends.
     starts: Vec<usize>,
     /// The labels of each, as numbers below C: ascending, or one for each token.
     labels: Vec<Vec<u32>>,
+    /// The numbers that are to be said of each, on their scale.
+    targets: Vec<Vec<f32>>,
     /// The rows of the spelling of each token, where it is read.
     spelling: Vec<[u32; KINDS]>,
 }
@@ -24,12 +30,29 @@ impl Sequences {
     /// Adds an example of at least one token.
     pub(crate) fn push(&mut self, tokens: &[u32], labels: Vec<u32>) {
         debug_assert!(!tokens.is_empty());
+        self.tokens.extend_from_slice(tokens);
+        self.add(tokens.len(), labels);
+    }
+
+    /// Adds an example of at least one step of `width` numbers each.
+    pub(crate) fn push_numbers(&mut self, numbers: &[f32], width: usize, labels: Vec<u32>) {
+        debug_assert!(!numbers.is_empty() && numbers.len().is_multiple_of(width));
+        self.width = width;
+        self.numbers.extend_from_slice(numbers);
+        self.add(numbers.len() / width, labels);
+    }
+
+    fn add(&mut self, steps: usize, labels: Vec<u32>) {
         if self.starts.is_empty() {
             self.starts.push(0);
         }
-        self.tokens.extend_from_slice(tokens);
-        self.starts.push(self.tokens.len());
+        self.starts.push(self.total_tokens() + steps);
         self.labels.push(labels);
+    }
+
+    /// Says the numbers that are to be said of the example that was added last, on their scale.
+    pub(crate) fn aim(&mut self, targets: Vec<f32>) {
+        self.targets.push(targets);
     }
 
     /// Adds the spelling of the words of the example that was added last.
@@ -59,14 +82,29 @@ impl Sequences {
         &self.labels[example]
     }
 
-    /// The tokens of all.
-    pub fn total_tokens(&self) -> usize {
-        self.tokens.len()
+    /// The numbers that are to be said of an example, on their scale; none where there are none.
+    pub fn targets(&self, example: usize) -> &[f32] {
+        self.targets.get(example).map_or(&[], Vec::as_slice)
     }
 
-    /// The most tokens of one.
+    /// The tokens of all; of numbers the steps.
+    pub fn total_tokens(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// The most tokens, or steps, of one.
     pub fn longest(&self) -> usize {
         self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    /// How often an epoch of so many rows a batch reads each example.
+    fn readings(&self, rows: usize) -> usize {
+        if self.width > 0 { LEAST_OF_EPOCH.saturating_mul(rows).div_ceil(self.len().max(1)) } else { 1 }
+    }
+
+    /// The batches of an epoch.
+    pub(crate) fn batches_of_epoch(&self, rows: usize) -> usize {
+        (self.readings(rows) * self.len()).div_ceil(rows.max(1))
     }
 
     fn length(&self, example: usize) -> usize {
@@ -82,6 +120,8 @@ impl Sequences {
             hasher.update(&(labels.len() as u32).to_le_bytes());
             hasher.update(bytemuck::cast_slice(labels));
         }
+        hasher.update(bytemuck::cast_slice(&self.numbers));
+        self.targets.iter().for_each(|targets| hasher.update(bytemuck::cast_slice(targets)));
         format!("{:08x}", hasher.finalize())
     }
 }
@@ -95,8 +135,10 @@ pub struct SequenceBatch {
     pub lengths: Vec<usize>,
     /// Where the rows of each step begin, and where the last's end: T + 1 numbers.
     pub starts: Vec<usize>,
-    /// `[N]`.
+    /// `[N]`; none of numbers.
     pub tokens: Vec<u32>,
+    /// `[N, I]`: the numbers of each step; none of tokens.
+    pub numbers: Vec<f32>,
     /// `[N]`: the rows of each token's spelling; empty where it is not read.
     pub spelling: Vec<[u32; KINDS]>,
     /// What the rows shall give.
@@ -112,6 +154,7 @@ impl SequenceBatch {
         self.lengths.clear();
         self.lengths.extend(self.examples.iter().map(|example| data.length(*example)));
         self.tokens.clear();
+        self.numbers.clear();
         self.spelling.clear();
         self.starts.clear();
         self.starts.push(0);
@@ -121,11 +164,16 @@ impl SequenceBatch {
                 rows -= 1;
             }
             let places = self.examples[..rows].iter().map(|example| data.starts[*example] + step);
-            self.tokens.extend(places.clone().map(|at| data.tokens[at]));
+            if data.width > 0 {
+                let numbers = places.clone().flat_map(|at| &data.numbers[at * data.width..][..data.width]);
+                self.numbers.extend(numbers);
+            } else {
+                self.tokens.extend(places.clone().map(|at| data.tokens[at]));
+            }
             if !data.spelling.is_empty() {
                 self.spelling.extend(places.map(|at| data.spelling[at]));
             }
-            self.starts.push(self.tokens.len());
+            self.starts.push(self.starts[step] + rows);
         }
         let Targets { classes, values } = &mut self.targets;
         classes.clear();
@@ -148,8 +196,18 @@ impl SequenceBatch {
                     values.resize(at + outputs, 0.0);
                     labels.iter().for_each(|label| values[at + *label as usize] = 1.0);
                 }
+                Objective::Numbers => {
+                    let at = values.len();
+                    values.resize(at + outputs, 0.0);
+                    values[at..].iter_mut().zip(data.targets(*example)).for_each(|(to, target)| *to = *target);
+                }
             }
         }
+    }
+
+    /// N, the steps of all rows.
+    pub(crate) fn steps(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
     }
 
     /// The shape that the layers run over.
@@ -161,6 +219,10 @@ impl SequenceBatch {
 
 /// The batches whose rows are sorted by length among themselves: so few rows of a batch are over before its last step.
 const POOL: usize = 32;
+
+/// The fewest batches of an epoch of numbers: few sequences are read several times in one, so that a validation comes after something was
+/// learned.
+const LEAST_OF_EPOCH: usize = 20;
 
 /// The batches of an epoch, or of a pass over all of it in order of length.
 #[derive(Clone, Debug)]
@@ -182,8 +244,12 @@ impl<'a> SequenceBatches<'a> {
         epoch: usize,
     ) -> Self {
         let mut rng = Rng::new(seed, Purpose::Shuffle, epoch as u64);
-        let mut order: Vec<usize> = (0..data.len()).collect();
-        rng.shuffle(&mut order);
+        let mut order: Vec<usize> = Vec::new();
+        for _ in 0..data.readings(rows) {
+            let mut once: Vec<usize> = (0..data.len()).collect();
+            rng.shuffle(&mut once);
+            order.append(&mut once);
+        }
         for pool in order.chunks_mut(POOL * rows) {
             pool.sort_by_key(|example| data.length(*example));
         }
@@ -246,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stand_where_their_steps_are_beside_what_is_to_be_said() {
+        let mut data = Sequences::default();
+        for (numbers, target) in [(&[1., 2.][..], 5.), (&[3., 4., 5., 6.], 7.)] {
+            data.push_numbers(numbers, 2, Vec::new());
+            data.aim(vec![target]);
+        }
+        let mut batch = SequenceBatch::default();
+        batch.fill(&data, &[0, 1], Objective::Numbers, 1);
+        assert_eq!((&batch.lengths[..], &batch.starts[..]), (&[2, 1][..], &[0, 2, 3][..]));
+        assert_eq!((&batch.numbers[..], &batch.targets.values[..]), (&[3., 4., 1., 2., 5., 6.][..], &[7., 5.][..]));
+    }
+
+    #[test]
     fn an_epoch_has_every_example_once_in_an_order_of_its_own() {
         let data = sequences();
         let of = |epoch| SequenceBatches::of_epoch(&data, 4, (Objective::Class, 3), 1, epoch).batches;
@@ -259,5 +338,12 @@ mod tests {
             assert_eq!(seen, (0..23).collect::<Vec<_>>());
         }
         assert_eq!(all.count(), 6);
+        // Of few sequences of numbers several times, each as often as the others.
+        let mut data = Sequences::default();
+        (0..7).for_each(|at| data.push_numbers(&[at as f32], 1, vec![0]));
+        let batches = SequenceBatches::of_epoch(&data, 2, (Objective::Class, 2), 1, 0).batches;
+        let mut times = [0; 7];
+        batches.concat().iter().for_each(|example| times[*example] += 1);
+        assert_eq!((batches.len(), times), (21, [6; 7]));
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::numbers::NumbersConfig;
 use super::pooling::Pooling;
 use super::spelling::KINDS;
 use crate::formats::FormatError;
@@ -30,7 +31,7 @@ use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 pub struct SequenceConfig {
     /// What is learned.
     pub task: TaskKind,
-    /// The labels, in the order of the model's outputs: those of the training data, sorted.
+    /// The labels, in the order of the model's outputs: those of the training data, sorted; of a regression the names of its numbers.
     pub labels: Vec<String>,
     /// Whether an example has any number of labels, each predicted by itself, and not exactly one.
     #[serde(default)]
@@ -49,7 +50,7 @@ pub struct SequenceConfig {
     /// Whether punctuation around a word is a word of its own.
     #[serde(default)]
     pub split_punctuation: bool,
-    /// The most tokens of a text that are read, its first.
+    /// The most tokens of a text, or steps of a sequence of numbers, that are read, its first.
     pub longest: usize,
     /// The language model that it starts from, and how its parts are trained.
     #[serde(default)]
@@ -72,7 +73,7 @@ pub struct SequenceConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceModelConfig {
-    /// V, the tokens; set by the data.
+    /// V, the tokens; set by the data, and 0 of numbers.
     pub vocabulary: usize,
     /// C, the outputs: the number of labels; set by the data.
     pub outputs: usize,
@@ -83,9 +84,15 @@ pub struct SequenceModelConfig {
     /// shape; 0 for none.
     #[serde(default)]
     pub spelling: usize,
+    /// What of sequences of numbers is read; `None` of texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<NumbersConfig>,
+    /// Whether the states before the first step are learned, and not zero.
+    #[serde(default)]
+    pub initial_states: bool,
     /// What is dropped while it trains.
     pub dropout: SequenceDropout,
-    /// The layers. Their input is the embedding and, behind it, the spelling.
+    /// The layers. Their input is the embedding and, behind it, the spelling; of numbers what a linear map makes of them.
     pub lstm: LstmConfig,
 }
 
@@ -117,8 +124,11 @@ pub struct SequenceData {
     pub test: Option<PathBuf>,
     /// The column or the key of the text.
     pub text: Option<String>,
-    /// The column or the key of the label.
+    /// The column or the key of the label; of several numbers those, with commas between them.
     pub label: Option<String>,
+    /// The column that says which sequence a row is a step of, of numbers in a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<String>,
     /// What stands between several labels of one example.
     pub separator: Option<String>,
     /// The percentages of the training data that are trained on, watched and measured; `None` for a tenth to watch, if no other data are.
@@ -169,7 +179,17 @@ impl SequenceConfig {
         let tags = task == TaskKind::Tag;
         let dropout = SequenceDropout { words: 0.1, input: 0.3, hidden: 0.0, output: 0.5, weights: 0.0 };
         let pooling = (!tags).then_some(Pooling::Max);
-        let mut model = SequenceModelConfig { vocabulary: 1, outputs: 0, pooling, spelling: 0, dropout, lstm };
+        let (numbers, initial_states) = (None, false);
+        let mut model = SequenceModelConfig {
+            vocabulary: 1,
+            outputs: 0,
+            pooling,
+            spelling: 0,
+            numbers,
+            initial_states,
+            dropout,
+            lstm,
+        };
         model.set_input(if tags { 100 } else { 128 }, if tags { 16 } else { 0 });
         Self {
             task,
@@ -188,6 +208,31 @@ impl SequenceConfig {
             model,
             data: SequenceData::default(),
         }
+    }
+}
+
+impl SequenceConfig {
+    /// The same for sequences of numbers, which are read as they are.
+    pub fn usual_of_numbers(task: TaskKind) -> Self {
+        let mut config = Self::usual(task);
+        let lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(32, 64) };
+        let dropout = SequenceDropout { words: 0.0, input: 0.0, hidden: 0.0, output: 0.2, weights: 0.0 };
+        let (numbers, pooling) = (Some(NumbersConfig::default()), Some(Pooling::Concat));
+        config.model = SequenceModelConfig { vocabulary: 0, numbers, pooling, dropout, lstm, ..config.model };
+        config.longest = 100_000;
+        config.training.batch = 16;
+        config.training.optimizer = OptimizerKind::AdamW;
+        config.training.weight_decay = 0.01;
+        config.training.schedule = Schedule { kind: ScheduleKind::OneCycle, ..Schedule::step(3e-3, 1.0, 1) };
+        config.training.average = Averaging::Ema(0.99);
+        config.training.init.forget_bias = Some(1.0);
+        (config.training.epochs, config.training.patience) = (Some(100), None);
+        config
+    }
+
+    /// F, the values of a step of a sequence of numbers; 0 of texts.
+    pub fn features_of_a_step(&self) -> usize {
+        self.model.numbers.as_ref().map_or(0, |numbers| numbers.features)
     }
 }
 
@@ -236,6 +281,9 @@ impl SequenceModelConfig {
             return Err(ConfigError::Zero { name: "embedding" });
         }
         self.dropout.validate()?;
+        if let Some(numbers) = &self.numbers {
+            numbers.validate()?;
+        }
         let LstmConfig { wiring, readout, horizon, variant, .. } = &self.lstm;
         if *wiring == Wiring::Scores || *readout != Readout::Hidden || horizon.is_some() || !variant.is_plain() {
             let why = "a model over sequences has plain cells, whose hidden states are read and whose layers are joined by the wiring \
@@ -247,7 +295,7 @@ impl SequenceModelConfig {
 }
 
 impl Settings for SequenceConfig {
-    const TASKS: &'static [TaskKind] = &[TaskKind::Classify, TaskKind::Tag];
+    const TASKS: &'static [TaskKind] = &[TaskKind::Classify, TaskKind::Tag, TaskKind::Regress];
 
     fn learns_from(&self) -> Vec<&Path> {
         self.fine_tuning.from.iter().map(AsRef::as_ref).collect()
@@ -274,8 +322,23 @@ impl Settings for SequenceConfig {
                        which, or leave them out";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
+        if self.model.numbers.is_some() && self.fine_tuning.from.is_some() {
+            let why = "a language model reads tokens, and sequences of numbers have none; leave `from` out";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         self.fine_tuning.freeze.validate_taken(self.model.lstm.layers)?;
         rate("label-smoothing", self.label_smoothing)?;
+        if self.model.numbers.is_some() && (self.task == TaskKind::Tag || self.several || self.model.spelling > 0) {
+            let why = "a sequence of numbers has one label, or numbers to be said of it, and no words; leave out what is of words, of \
+                       several labels, or the `task` tag";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        if self.task == TaskKind::Regress
+            && (self.several || self.label_smoothing > 0.0 || self.class_weights != ClassWeights::None)
+        {
+            let why = "a regression learns numbers and no labels; leave out `separator`, `label-smoothing` and `class-weights`";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         if self.model.spelling > 0 && self.tokenizer != TokenizerKind::Words {
             let why = "the spelling of words is read beside words alone; leave `spelling` out, or choose the `tokenizer` words";
             return Err(ConfigError::Conflict(why.to_owned()));

@@ -1,4 +1,4 @@
-//! The data of a run over sequences, read into tokens and labels.
+//! The data of a run over sequences, read into tokens or numbers, and labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use super::batch::Sequences;
 use super::config::{ClassWeights, SequenceConfig};
+use super::numbers::{self, Scalers};
 use super::read::{Parts, Record, Wanted, read};
+use super::read_numbers::read_sequences;
 use super::read_tags::read_sentences;
 use crate::rng::{Purpose, Rng};
 use crate::run::task_kind::TaskKind;
@@ -24,7 +26,11 @@ pub struct Examples {
     pub texts: Vec<String>,
     /// The words of each, where they have labels.
     pub words: Vec<Vec<String>>,
-    /// The texts of which only the first tokens are read.
+    /// The sequences of numbers as they are in the data, each `[T, F]`; not a number where missing.
+    pub series: Vec<Vec<f32>>,
+    /// The numbers that are to be said of each, as they are in the data.
+    pub targets: Vec<Vec<f64>>,
+    /// The texts, or sequences, of which only the first tokens, or steps, are read.
     pub cut: usize,
     /// The tokens that the vocabulary has not.
     pub unknown: usize,
@@ -33,8 +39,10 @@ pub struct Examples {
 /// The data of a run, read.
 #[derive(Clone, Debug)]
 pub struct SequenceDataset {
-    /// The tokenizer, of the training data.
-    pub tokenizer: Tokenizer,
+    /// The tokenizer, of the training data; none of numbers.
+    pub tokenizer: Option<Tokenizer>,
+    /// The scales of numbers, of the training data.
+    pub scalers: Scalers,
     /// Trained on.
     pub train: Examples,
     /// Watched.
@@ -66,6 +74,7 @@ impl SequenceConfig {
         Wanted {
             text: data.text.as_deref(),
             label: data.label.as_deref(),
+            numbers: self.task == TaskKind::Regress,
             separator: data.separator.as_deref().filter(|_| self.several),
             labels,
             lossy: data.lossy,
@@ -173,23 +182,40 @@ impl SequenceDataset {
                 "there are no data to train on; give a file, or a folder with a folder for each class".to_owned(),
             );
         };
-        let wanted = config.wanted(true);
-        let mut parts = read_parts(config, &train, wanted)?;
+        if let Some(numbers) = &config.model.numbers {
+            numbers.validate().map_err(|error| TextError::Unusable(error.to_string()))?;
+        }
+        let (mut parts, columns) = read_parts(config, &train, true)?;
+        if config.task == TaskKind::Regress {
+            check_targets(config, &parts.train, &train)?;
+        } else if config.labels.is_empty() {
+            config.labels = labels(&parts.train, &train)?;
+        }
+        if let Some(numbers) = &mut config.model.numbers {
+            numbers::fit(numbers, &parts.train, &columns)?;
+        }
         for (given, part) in [(&config.data.valid, &mut parts.valid), (&config.data.test, &mut parts.test)] {
             if let Some(path) = given {
-                *part = Some(read_parts(config, path, wanted)?.train);
+                *part = Some(read_parts(config, path, true)?.0.train);
             }
-        }
-        if config.labels.is_empty() {
-            config.labels = labels(&parts.train, &train)?;
         }
         let held_out = parts.valid.is_none() && config.data.split.is_none();
         hold_out(&mut parts, config);
         check_held_out(&parts, config, &train)?;
-        let (tokenizer, inherited) = tokenizer(config, &parts.train)?;
-        config.model.vocabulary = tokenizer.vocabulary_size();
+        let (tokenizer, inherited) = match config.model.numbers {
+            Some(_) => (None, None),
+            None => {
+                let (tokenizer, inherited) = tokenizer(config, &parts.train)?;
+                (Some(tokenizer), inherited)
+            }
+        };
+        config.model.vocabulary = tokenizer.as_ref().map_or(0, Tokenizer::vocabulary_size);
         config.model.outputs = config.labels.len();
-        let examples = |records: &[Record]| examples(config, &tokenizer, records);
+        let (series, targets): (Vec<_>, Vec<_>) =
+            parts.train.iter().map(|record| (record.values.clone(), record.targets.clone())).unzip();
+        let scalers = Scalers::of(&series, &targets, config.features_of_a_step());
+        let reader = Reader { config, tokenizer: tokenizer.as_ref(), scalers: &scalers };
+        let examples = |records: &[Record]| reader.examples(records);
         Ok(Self {
             train: examples(&parts.train)?,
             valid: parts.valid.as_deref().map(examples).transpose()?,
@@ -198,6 +224,7 @@ impl SequenceDataset {
             seconds: started.elapsed().as_secs_f64(),
             inherited,
             tokenizer,
+            scalers,
         })
     }
 
@@ -227,34 +254,180 @@ impl SequenceDataset {
     }
 }
 
-/// The records of a file, or of a folder with its parts.
-fn read_parts(config: &SequenceConfig, path: &Path, wanted: Wanted) -> Result<Parts, TextError> {
-    match config.task {
-        TaskKind::Tag => Ok(Parts { train: read_sentences(path, wanted)?, ..Parts::default() }),
-        _ => read(path, wanted),
+/// The records of a file, or of a folder with its parts, with their labels if they are wanted; and the names of their values, of numbers
+/// in a table.
+fn read_parts(config: &SequenceConfig, path: &Path, labels: bool) -> Result<(Parts, Vec<String>), TextError> {
+    let (train, columns) = match (&config.model.numbers, config.task) {
+        (Some(_), _) => read_sequences(config, path, labels)?,
+        (None, TaskKind::Tag) => (read_sentences(path, config.wanted(labels))?, Vec::new()),
+        (None, _) => return Ok((read(path, config.wanted(labels))?, Vec::new())),
+    };
+    Ok((Parts { train, ..Parts::default() }, columns))
+}
+
+/// Refuses numbers that cannot be learned, and names them where they have no names yet.
+fn check_targets(config: &mut SequenceConfig, records: &[Record], path: &Path) -> Result<(), TextError> {
+    let count = records.first().map_or(0, |record| record.targets.len());
+    if let Some(other) = records.iter().find(|record| record.targets.len() != count) {
+        return unusable(format!(
+            "{}: it has {} numbers to be learned, and those before it {count}",
+            other.place,
+            other.targets.len()
+        ));
     }
+    if config.labels.is_empty() {
+        let named = config.data.label.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned());
+        config.labels = named.collect();
+        if config.labels.len() != count {
+            let name = |at: usize| if count == 1 { "target".to_owned() } else { format!("target {}", at + 1) };
+            config.labels = (0..count).map(name).collect();
+        }
+    }
+    for (at, name) in config.labels.iter().enumerate() {
+        let mut targets = records.iter().map(|record| record.targets.get(at));
+        let first = targets.next().flatten();
+        if targets.all(|target| target == first) {
+            return unusable(format!(
+                "{}: {name} is {} in every example, so there is nothing to learn; give data in which it differs",
+                path.display(),
+                first.copied().unwrap_or(f64::NAN)
+            ));
+        }
+    }
+    Ok(())
 }
 
-/// The examples of a file to measure a model on, whose labels are the model's.
-pub(crate) fn read_labelled(
-    config: &SequenceConfig,
-    tokenizer: &Tokenizer,
-    path: &Path,
-) -> Result<Examples, TextError> {
-    let parts = read_parts(config, path, config.wanted(true))?;
-    examples(config, tokenizer, &parts.test.unwrap_or(parts.train))
+/// What makes examples of records: the settings, and what the training data decided.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) config: &'a SequenceConfig,
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    pub(crate) scalers: &'a Scalers,
 }
 
-/// The examples of words whose labels are not known.
-///
-/// # Errors
-/// Sentences that cannot be cut into tokens.
-pub(crate) fn unlabelled(
-    config: &SequenceConfig,
-    tokenizer: &Tokenizer,
-    texts: &[Record],
-) -> Result<Examples, TextError> {
-    examples(config, tokenizer, texts)
+impl Reader<'_> {
+    /// The examples of a file: to measure a model on, with labels that are the model's, or without labels.
+    pub(crate) fn read(self, path: &Path, labels: bool) -> Result<Examples, TextError> {
+        let parts = read_parts(self.config, path, labels)?.0;
+        self.examples(&parts.test.unwrap_or(parts.train))
+    }
+
+    /// The examples of records.
+    pub(crate) fn examples(self, records: &[Record]) -> Result<Examples, TextError> {
+        match (self.tokenizer, &self.config.model.numbers) {
+            (Some(tokenizer), None) => self.of_texts(tokenizer, records),
+            _ => self.of_numbers(records),
+        }
+    }
+
+    /// The number of each label.
+    fn numbered(&self) -> BTreeMap<&str, u32> {
+        self.config.labels.iter().map(String::as_str).zip(0..).collect()
+    }
+
+    /// The numbers of a record's labels.
+    fn labels(&self, record: &Record, numbered: &BTreeMap<&str, u32>) -> Result<Vec<u32>, TextError> {
+        let number = |label: &String| match numbered.get(label.as_str()) {
+            Some(number) => Ok(*number),
+            None => unusable(format!(
+                "{}: the label {label} is none of the training data, which have {}; remove the line, or train on data that have it",
+                record.place,
+                some_of(&self.config.labels)
+            )),
+        };
+        let mut labels = record.labels.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
+        if self.config.task != TaskKind::Tag {
+            labels.sort_unstable();
+        }
+        Ok(labels)
+    }
+
+    /// Adds what is to be said of the record that was added last.
+    fn aim(&self, examples: &mut Examples, record: &Record) -> Result<(), TextError> {
+        if self.config.task != TaskKind::Regress || record.targets.is_empty() {
+            return Ok(());
+        }
+        let expected = self.config.labels.len();
+        if record.targets.len() != expected {
+            let found = record.targets.len();
+            return unusable(format!(
+                "{}: it has {found} numbers to be said, and the training data {expected}",
+                record.place
+            ));
+        }
+        examples.sequences.aim(self.scalers.aim(&record.targets));
+        examples.targets.push(record.targets.clone());
+        Ok(())
+    }
+
+    /// The numbers of sequences of them.
+    fn of_numbers(self, records: &[Record]) -> Result<Examples, TextError> {
+        let mut examples = Examples::default();
+        let Some(numbers) = &self.config.model.numbers else { return Ok(examples) };
+        let numbered = self.numbered();
+        for record in records {
+            if record.features != numbers.features {
+                return unusable(format!(
+                    "{}: a step has {} values, where the training data have {}",
+                    record.place, record.features, numbers.features
+                ));
+            }
+            let most = self.config.longest.saturating_mul(numbers.features);
+            let values = &record.values[..record.values.len().min(most)];
+            let read = self.scalers.read(numbers, values);
+            if let Some(at) = read.iter().position(|value| !value.is_finite()) {
+                return unusable(format!(
+                    "{}: value {} of the sequence is too far from those of the training data to be computed with",
+                    record.place,
+                    at + 1
+                ));
+            }
+            examples.sequences.push_numbers(&read, numbers.width(), self.labels(record, &numbered)?);
+            self.aim(&mut examples, record)?;
+            examples.cut += usize::from(values.len() < record.values.len());
+            examples.unknown += values.iter().filter(|value| value.is_nan()).count();
+            examples.series.push(values.to_vec());
+        }
+        Ok(examples)
+    }
+
+    /// The tokens of texts.
+    fn of_texts(self, tokenizer: &Tokenizer, records: &[Record]) -> Result<Examples, TextError> {
+        let (config, numbered) = (self.config, self.numbered());
+        let mut examples = Examples::default();
+        for record in records {
+            let is_tagged = config.task == TaskKind::Tag;
+            let text = if is_tagged { record.text.clone() } else { config.prepared(&record.text) };
+            let (tokens, cut, unknown) = match is_tagged {
+                true => config.word_tokens(tokenizer, &record.words),
+                false => config.tokens(tokenizer, &text)?,
+            };
+            let mut labels = self.labels(record, &numbered)?;
+            if is_tagged {
+                labels.truncate(tokens.len());
+            }
+            examples.sequences.push(&tokens, labels);
+            self.aim(&mut examples, record)?;
+            if config.model.spelling > 0 {
+                let words = text.split_whitespace();
+                examples.sequences.spell(
+                    if is_tagged {
+                        record.words.iter().map(String::as_str).take(tokens.len()).collect::<Vec<_>>()
+                    } else {
+                        words.take(tokens.len()).collect()
+                    }
+                    .into_iter(),
+                );
+            }
+            if is_tagged {
+                examples.words.push(record.words.clone());
+            }
+            examples.texts.push(text);
+            examples.cut += usize::from(cut);
+            examples.unknown += unknown;
+        }
+        Ok(examples)
+    }
 }
 
 /// The labels of the training data, sorted: as numbers where they all are.
@@ -290,8 +463,9 @@ fn hold_out(parts: &mut Parts, config: &SequenceConfig) {
     let records = std::mem::take(&mut parts.train);
     let mut order: Vec<usize> = (0..records.len()).collect();
     Rng::new(config.training.seed, Purpose::Lines, 0).shuffle(&mut order);
-    // The labels of words are not those of sentences.
-    if config.task != TaskKind::Tag {
+    // The labels of words are not those of sentences, and numbers are none.
+    let is_labelled = config.task == TaskKind::Classify;
+    if is_labelled {
         order.sort_by(|a, b| records[*a].labels.cmp(&records[*b].labels));
     }
     let mut held: Vec<Option<usize>> = vec![None; records.len()];
@@ -299,7 +473,7 @@ fn hold_out(parts: &mut Parts, config: &SequenceConfig) {
     for at in order {
         // One of each label stays to be learned.
         let labels = &records[at].labels;
-        if config.task != TaskKind::Tag && before.replace(labels) != Some(labels) {
+        if is_labelled && before.replace(labels) != Some(labels) {
             continue;
         }
         for (part, share) in shares.into_iter().enumerate() {
@@ -336,6 +510,9 @@ fn check_held_out(parts: &Parts, config: &SequenceConfig, path: &Path) -> Result
             path.display()
         ));
     }
+    if config.task == TaskKind::Regress {
+        return Ok(());
+    }
     let trained: BTreeSet<&String> = parts.train.iter().flat_map(|record| &record.labels).collect();
     if let Some(missing) = config.labels.iter().find(|label| !trained.contains(label)) {
         return unusable(format!(
@@ -359,53 +536,6 @@ fn build(config: &SequenceConfig, records: &[Record]) -> Result<Tokenizer, TextE
     };
     let texts: Vec<String> = records.iter().map(prepared).collect();
     Tokenizer::build(config.tokenizer, &Source::from_text(&texts.join("\n")), config.vocabulary, false)
-}
-
-/// The tokens and the numbers of the labels of records.
-fn examples(config: &SequenceConfig, tokenizer: &Tokenizer, records: &[Record]) -> Result<Examples, TextError> {
-    let numbers: BTreeMap<&str, u32> = config.labels.iter().map(String::as_str).zip(0..).collect();
-    let mut examples = Examples::default();
-    for record in records {
-        let is_tagged = config.task == TaskKind::Tag;
-        let text = if is_tagged { record.text.clone() } else { config.prepared(&record.text) };
-        let (tokens, cut, unknown) = match is_tagged {
-            true => config.word_tokens(tokenizer, &record.words),
-            false => config.tokens(tokenizer, &text)?,
-        };
-        let number = |label: &String| match numbers.get(label.as_str()) {
-            Some(number) => Ok(*number),
-            None => unusable(format!(
-                "{}: the label {label} is none of the training data, which have {}; remove the line, or train on data that have it",
-                record.place,
-                some_of(&config.labels)
-            )),
-        };
-        let mut labels = record.labels.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
-        if is_tagged {
-            labels.truncate(tokens.len());
-        } else {
-            labels.sort_unstable();
-        }
-        examples.sequences.push(&tokens, labels);
-        if config.model.spelling > 0 {
-            let words = text.split_whitespace();
-            examples.sequences.spell(
-                if is_tagged {
-                    record.words.iter().map(String::as_str).take(tokens.len()).collect::<Vec<_>>()
-                } else {
-                    words.take(tokens.len()).collect()
-                }
-                .into_iter(),
-            );
-        }
-        if is_tagged {
-            examples.words.push(record.words.clone());
-        }
-        examples.texts.push(text);
-        examples.cut += usize::from(cut);
-        examples.unknown += unknown;
-    }
-    Ok(examples)
 }
 
 /// Labels, the first of many.

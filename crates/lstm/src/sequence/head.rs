@@ -1,10 +1,9 @@
 //! The head: from vectors to the scores of labels, and their loss. Forward and backward.
 
-use lstm_kernels::{Matrix, MatrixMut, Start, column_sums, product, product_with_bias};
-
 use crate::model::Loss;
 use crate::nn::config::Init;
-use crate::nn::params::{Layout, Params, Slot};
+use crate::nn::linear::Linear;
+use crate::nn::params::{Layout, Params};
 
 /// What the scores of a head are of, and so what its loss is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +14,8 @@ pub enum Objective {
     Classes,
     /// One of C classes at every step: softmax cross-entropy.
     Tags,
+    /// C numbers: the mean of their squared errors.
+    Numbers,
 }
 
 /// What a head shall give, of M rows.
@@ -22,7 +23,7 @@ pub enum Objective {
 pub struct Targets {
     /// `[M]`: the classes, each below C, of [`Objective::Class`] and [`Objective::Tags`].
     pub classes: Vec<u32>,
-    /// `[M, C]`, each 0 or 1, of [`Objective::Classes`].
+    /// `[M, C]`, each 0 or 1, of [`Objective::Classes`]; the numbers of [`Objective::Numbers`].
     pub values: Vec<f32>,
 }
 
@@ -30,8 +31,7 @@ pub struct Targets {
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     objective: Objective,
-    weight: Slot,
-    bias: Slot,
+    linear: Linear,
     width: usize,
     outputs: usize,
     /// The share of a class's target that is spread over all classes.
@@ -49,9 +49,8 @@ impl Head {
         smoothing: f32,
         layout: &mut Layout,
     ) -> Self {
-        let weight = layout.add("head.weight", &[outputs, width]);
-        let bias = layout.add("head.bias", &[outputs]);
-        Self { objective, weight, bias, width, outputs, smoothing, class_weights: Vec::new() }
+        let linear = Linear::in_layout("head", width, outputs, layout);
+        Self { objective, linear, width, outputs, smoothing, class_weights: Vec::new() }
     }
 
     /// The same with weights of its classes, one for each.
@@ -70,17 +69,13 @@ impl Head {
 
     /// Sets initial values.
     pub(crate) fn initialise(&self, params: &mut Params, init: &Init, seed: u64) {
-        params.fill_uniform(self.weight, init.linear_bound(self.width), seed);
-        params.get_mut(self.bias).fill(0.0);
+        self.linear.initialise(params, init, seed);
     }
 
     /// x `[M, width]` → scores `[M, C]`.
     pub(crate) fn scores(&self, params: &Params, x: &[f32], scores: &mut Vec<f32>) {
-        let rows = x.len() / self.width;
-        scores.resize(rows * self.outputs, 0.0);
-        let weight = Matrix::new(params.get(self.weight), self.outputs, self.width);
-        let x = Matrix::new(x, rows, self.width);
-        product_with_bias(MatrixMut::new(scores, rows, self.outputs), params.get(self.bias), x, weight.transposed());
+        scores.resize(x.len() / self.width * self.outputs, 0.0);
+        self.linear.forward(params, x, scores);
     }
 
     /// The loss of scores `[M, C]`, which become the gradient of its mean over the rows.
@@ -96,6 +91,9 @@ impl Head {
                 .map(|(row, scores)| {
                     self.classes_loss(scores, &targets.values[row * self.outputs..][..self.outputs], scale)
                 })
+                .sum(),
+            Objective::Numbers => of_rows
+                .map(|(row, scores)| squared_loss(scores, &targets.values[row * self.outputs..][..self.outputs], scale))
                 .sum(),
         };
         Loss { nll, tokens: rows }
@@ -143,23 +141,30 @@ impl Head {
         d_x: &mut Vec<f32>,
         gradients: &mut Params,
     ) {
-        let rows = x.len() / self.width;
         d_x.resize(x.len(), 0.0);
-        let d = Matrix::new(d_scores, rows, self.outputs);
-        column_sums(gradients.get_mut(self.bias), Start::Zero, d_scores);
-        let d_weight = MatrixMut::new(gradients.get_mut(self.weight), self.outputs, self.width);
-        product(d_weight, Start::Zero, d.transposed(), Matrix::new(x, rows, self.width));
-        let weight = Matrix::new(params.get(self.weight), self.outputs, self.width);
-        product(MatrixMut::new(d_x, rows, self.width), Start::Zero, d, weight);
+        self.linear.backward(params, x, d_scores, Some(d_x), gradients);
     }
 
-    /// Scores `[M, C]` become probabilities.
+    /// Scores `[M, C]` become probabilities; numbers stay what they are.
     pub(crate) fn probabilities(&self, scores: &mut [f32]) {
         match self.objective {
             Objective::Class | Objective::Tags => scores.chunks_exact_mut(self.outputs).for_each(softmax),
             Objective::Classes => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
+            Objective::Numbers => {}
         }
     }
+}
+
+/// The mean squared error of a row of numbers, which become its gradient times `scale`.
+fn squared_loss(scores: &mut [f32], targets: &[f32], scale: f32) -> f64 {
+    let each = 1.0 / scores.len() as f32;
+    let mut loss = 0.0;
+    for (score, target) in scores.iter_mut().zip(targets) {
+        let error = *score - target;
+        loss += f64::from(each) * f64::from(error).powi(2);
+        *score = 2.0 * each * scale * error;
+    }
+    loss
 }
 
 fn sigmoid(x: f32) -> f32 {

@@ -1,17 +1,24 @@
-//! Models over sequences: a label for each text, or for each of its words, from files that people have.
+//! Models over sequences, of words or of numbers: a label for each, or for each of its words, or numbers; from files that people have.
 //!
-//! Embedding, an LSTM of any number of layers in one or two directions, pooling, a linear head; batches are packed, so padding costs
+//! Embedding, or a linear map of numbers, an LSTM of any number of layers in one or two directions, pooling, a linear head; batches are packed, so padding costs
 //! nothing.
 
+pub mod baseline;
 pub mod batch;
 pub mod config;
 pub mod data;
+mod folds;
 mod head;
+mod initial;
+mod input;
 pub mod model;
+pub mod numbers;
 pub mod plan;
+mod plan_numbers;
 mod pooling;
 mod pretrained;
 pub mod read;
+pub(crate) mod read_numbers;
 pub mod read_tags;
 pub mod saved;
 pub mod spelling;

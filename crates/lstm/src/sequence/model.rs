@@ -1,4 +1,4 @@
-//! A model over sequences: embedding, layers, pooling, head. Forward and backward over a packed batch.
+//! A model over sequences: embedding or a linear map of numbers, layers, pooling, head. Forward and backward over a packed batch.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use lstm_kernels::{Aligned, Start};
 use super::batch::SequenceBatch;
 use super::config::{SequenceConfig, SequenceDropout};
 use super::head::{Head, Objective};
+use super::initial::InitialStates;
+use super::input::{Input, Steps};
+use super::numbers::NumbersConfig;
 use super::pooling::{Packed, Pool, PoolTape};
-use super::spelling::{self, KINDS};
 use crate::model::Loss;
-use crate::nn::config::{ConfigError, Init, InitScheme};
+use crate::nn::config::{ConfigError, Init};
 use crate::nn::dropout::{self, Dropout, DropoutKind, INPUT, Masks, OUTPUT, WORDS};
 use crate::nn::gradients::Gradients;
-use crate::nn::params::{Layout, Params, Slot, gather};
+use crate::nn::params::{Layout, Params};
 use crate::nn::stack::{Lstm, Tape};
 use crate::nn::state::State;
+use crate::run::task_kind::TaskKind;
 
-/// The bound of the embedding's initial values, uniform (Kim 2014), where nothing else is said.
-const EMBEDDING_BOUND: f32 = 0.25;
-
-/// An embedding, an LSTM of any number of layers, pooling and a linear head. It holds no values: parameters and tape are the caller's.
+/// An embedding or a linear map of numbers, an LSTM of any number of layers, pooling and a linear head. It holds no values: parameters and tape are the caller's.
 #[derive(Clone, Debug)]
 pub struct SequenceModel {
     layout: Arc<Layout>,
-    /// `embedding.weight [V, E]`.
-    embedding: Slot,
-    size: usize,
-    /// `spelling.weight [rows, D]`, and D.
-    spelling: Option<(Slot, usize)>,
+    input: Input,
+    /// What of sequences of numbers is read.
+    numbers: Option<NumbersConfig>,
+    /// None, where the layers begin at zero.
+    initial: Option<InitialStates>,
     lstm: Lstm,
     /// None, where every step has scores of its own.
     pool: Option<Pool>,
@@ -42,6 +42,8 @@ pub struct SequenceModel {
 #[derive(Debug)]
 pub struct SequenceTape {
     tokens: Vec<u32>,
+    /// `[N, I]`: the numbers that were read.
+    numbers: Vec<f32>,
     /// `[N, E]`.
     embedded: Aligned,
     word_mask: Vec<f32>,
@@ -79,22 +81,22 @@ impl SequenceModel {
         let model = &config.model;
         model.validate()?;
         let mut layout = Layout::default();
-        let size = model.embedding();
-        let embedding = layout.add("embedding.weight", &[model.vocabulary, size]);
-        let spelling = (model.spelling > 0)
-            .then(|| (layout.add("spelling.weight", &[spelling::ROWS, model.spelling]), model.spelling));
+        let input = Input::in_layout(model, &mut layout);
         let lstm = Lstm::in_layout(model.lstm.clone(), "lstm.", &mut layout)?;
         let (width, directions) = (lstm.output_size(), model.lstm.directions());
         let pool = model.pooling.map(|pooling| Pool::in_layout(pooling, width, directions, &mut layout));
+        let initial = model.initial_states.then(|| InitialStates::in_layout(&model.lstm, &mut layout));
         let objective = match (&pool, config.several) {
             (None, _) => Objective::Tags,
+            (Some(_), _) if config.task == TaskKind::Regress => Objective::Numbers,
             (Some(_), true) => Objective::Classes,
             (Some(_), false) => Objective::Class,
         };
         let pooled = pool.as_ref().map_or(width, Pool::size);
         let head = Head::in_layout(objective, pooled, model.outputs, config.label_smoothing, &mut layout);
         let (layout, dropout) = (Arc::new(layout), model.dropout);
-        Ok(Self { layout, embedding, size, spelling, lstm, pool, head, dropout, unknown })
+        let numbers = model.numbers.clone();
+        Ok(Self { layout, input, numbers, initial, lstm, pool, head, dropout, unknown })
     }
 
     /// Lets the classes weigh so much in the loss.
@@ -115,11 +117,7 @@ impl SequenceModel {
     /// Fresh parameters.
     pub fn initialise(&self, init: &Init, seed: u64) -> Params {
         let mut params = Params::zeros(self.layout.clone());
-        let bound = if let InitScheme::Uniform(a) = init.scheme { a } else { EMBEDDING_BOUND };
-        params.fill_uniform(self.embedding, bound, seed);
-        if let Some((table, _)) = self.spelling {
-            params.fill_uniform(table, bound, seed);
-        }
+        self.input.initialise(&mut params, init, seed);
         self.lstm.initialise(&mut params, init, seed);
         if let Some(pool) = &self.pool {
             pool.initialise(&mut params, init, seed);
@@ -130,7 +128,7 @@ impl SequenceModel {
 
     /// Gradients for [`Self::train_step`].
     pub fn gradients(&self) -> Gradients {
-        Gradients::zeros(self.layout.clone(), self.embedding, self.size)
+        self.input.gradients(&self.layout)
     }
 
     /// A tape for training.
@@ -146,6 +144,7 @@ impl SequenceModel {
     fn tape_of(&self, lstm: Tape) -> SequenceTape {
         SequenceTape {
             tokens: Vec::new(),
+            numbers: Vec::new(),
             embedded: Aligned::new(),
             word_mask: Vec::new(),
             input_mask: Vec::new(),
@@ -167,8 +166,10 @@ impl SequenceModel {
         if tape.state.batch() != segment.batch {
             tape.state = self.lstm.state(segment.batch);
         }
-        tape.state.h.fill(0.0);
-        tape.state.c.fill(0.0);
+        match &self.initial {
+            Some(initial) => initial.forward(params, &mut tape.state),
+            None => tape.state.reset(),
+        }
         let between = masks.map(|masks| self.between(masks));
         self.lstm.forward(params, &tape.embedded, segment, &mut tape.state, between, &mut tape.lstm);
         let SequenceTape { lstm, pool: pool_tape, steps, output_mask, scores, .. } = tape;
@@ -197,14 +198,18 @@ impl SequenceModel {
         Dropout { kind: DropoutKind::Standard, rate, weights, masks }
     }
 
-    /// tokens `[N]` → `tape.embedded: [N, E]`.
+    /// The batch's N steps → `tape.embedded: [N, E]`.
     fn embed(&self, params: &Params, batch: &SequenceBatch, masks: Option<Masks>, tape: &mut SequenceTape) {
-        let SequenceTape { tokens, embedded, word_mask, input_mask, .. } = tape;
+        let SequenceTape { tokens, numbers, embedded, word_mask, input_mask, .. } = tape;
         tokens.clone_from(&batch.tokens);
+        numbers.clone_from(&batch.numbers);
+        if let Some((config, masks)) = self.numbers.as_ref().zip(masks) {
+            config.disturb(numbers, &batch.starts, masks);
+        }
         word_mask.clear();
         input_mask.clear();
         if let Some(masks) = masks.filter(|_| self.dropout.words > 0.0) {
-            masks.fill(WORDS, self.dropout.words, word_mask, tokens.len());
+            masks.fill(WORDS, self.dropout.words, word_mask, batch.steps());
             if let Some(unknown) = self.unknown {
                 let dropped = tokens.iter_mut().zip(&*word_mask).filter(|(_, factor)| **factor == 0.0);
                 dropped.for_each(|(token, _)| *token = unknown);
@@ -214,23 +219,8 @@ impl SequenceModel {
                 word_mask.iter_mut().for_each(|factor| *factor = factor.min(1.0));
             }
         }
-        match self.spelling {
-            None => gather(params.get(self.embedding), tokens, self.size, embedded),
-            Some((table, width)) => {
-                let (words, spelled) = (params.get(self.embedding), params.get(table));
-                let input = self.size + KINDS * width;
-                embedded.resize(tokens.len() * input);
-                let rows = embedded.chunks_exact_mut(input).zip(&*tokens).zip(&batch.spelling);
-                for ((to, token), kinds) in rows {
-                    let (word, spelling) = to.split_at_mut(self.size);
-                    word.copy_from_slice(&words[*token as usize * self.size..][..self.size]);
-                    for (to, row) in spelling.chunks_exact_mut(width).zip(kinds) {
-                        to.copy_from_slice(&spelled[*row as usize * width..][..width]);
-                    }
-                }
-            }
-        }
-        drop_steps(embedded, word_mask, self.input());
+        self.input.forward(params, batch, Steps { tokens, numbers }, embedded);
+        drop_steps(embedded, word_mask, self.width());
         if let Some(masks) = masks.filter(|_| self.dropout.input > 0.0) {
             masks.fill(INPUT, self.dropout.input, input_mask, embedded.len());
             dropout::apply(embedded, input_mask);
@@ -257,6 +247,7 @@ impl SequenceModel {
         let gradients = gradients.params_mut();
         let SequenceTape {
             tokens,
+            numbers,
             embedded,
             word_mask,
             input_mask,
@@ -282,30 +273,20 @@ impl SequenceModel {
         self.lstm.backward(params, embedded, batch.segment(), d_states, None, lstm, &mut *gradients, Start::Zero);
         let d_embedded = lstm.d_input_mut();
         dropout::apply(d_embedded, input_mask);
-        let input = self.input();
-        drop_steps(d_embedded, word_mask, input);
-        let d_table = gradients.get_mut(self.embedding);
-        for (source, &token) in d_embedded.chunks_exact(input).zip(&*tokens) {
-            add_row(d_table, token, &source[..self.size]);
-        }
-        if let Some((table, width)) = self.spelling {
-            let d_table = gradients.get_mut(table);
-            d_table.fill(0.0);
-            for (source, kinds) in d_embedded.chunks_exact(input).zip(&batch.spelling) {
-                for (source, row) in source[self.size..].chunks_exact(width).zip(kinds) {
-                    add_row(d_table, *row, source);
-                }
-            }
+        drop_steps(d_embedded, word_mask, self.width());
+        self.input.backward(params, batch, Steps { tokens, numbers }, d_embedded, gradients);
+        if let Some(initial) = &self.initial {
+            initial.backward(lstm.d_initial(), gradients);
         }
         loss
     }
 
     /// I, the input of the layers.
-    fn input(&self) -> usize {
+    fn width(&self) -> usize {
         self.lstm.config().input
     }
 
-    /// Scores `[B, C]` become probabilities.
+    /// Scores `[B, C]` become probabilities; numbers stay what they are.
     pub fn probabilities(&self, scores: &mut [f32]) {
         self.head.probabilities(scores);
     }
@@ -314,12 +295,6 @@ impl SequenceModel {
     pub(crate) fn bytes(&self, steps: usize, rows: usize) -> usize {
         self.lstm.bytes(steps, rows, self.dropout.weights > 0.0)
     }
-}
-
-/// Adds `source` to row `row` of a table.
-fn add_row(table: &mut [f32], row: u32, source: &[f32]) {
-    let target = &mut table[row as usize * source.len()..][..source.len()];
-    target.iter_mut().zip(source).for_each(|(to, from)| *to += from);
 }
 
 /// The places of a batch's steps.

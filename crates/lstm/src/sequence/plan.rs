@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::config::SequenceConfig;
 use super::data::SequenceDataset;
+use super::plan_numbers;
 use super::pooling::Pooling;
 use super::task::SequenceTask;
 use crate::model::Loss;
@@ -87,7 +88,7 @@ const OF_TAKEN: [Candidate; 5] = [
 /// What choosing measures time by: a clock; or steps, each of which takes so many seconds for a parameter, so that what is chosen is the
 /// same on every machine.
 #[derive(Debug)]
-enum Watch {
+pub(super) enum Watch {
     Clock(Instant),
     #[cfg(test)]
     Steps {
@@ -98,7 +99,7 @@ enum Watch {
 
 impl Watch {
     /// The seconds since it was started.
-    fn elapsed(&self) -> f64 {
+    pub(super) fn elapsed(&self) -> f64 {
         match self {
             Self::Clock(started) => started.elapsed().as_secs_f64(),
             #[cfg(test)]
@@ -115,8 +116,11 @@ impl Watch {
     }
 }
 
+/// Makes a choice the settings of a run: what is decided already lies over it, and what the data decided.
+pub(super) type Fitted<'a, E> = dyn Fn(SequenceConfig) -> Result<SequenceConfig, E> + 'a;
+
 /// Trains for `epochs` epochs or so many seconds; gives the validation loss. Nothing is written.
-fn trial(
+pub(super) fn trial(
     config: &SequenceConfig,
     data: &Arc<SequenceDataset>,
     epochs: usize,
@@ -159,7 +163,11 @@ fn averaged(steps: usize) -> Averaging {
 }
 
 /// The seconds of an epoch of training.
-fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>, watch: &Watch) -> Result<f64, TrainError> {
+pub(super) fn epoch_seconds(
+    config: &SequenceConfig,
+    data: &Arc<SequenceDataset>,
+    watch: &Watch,
+) -> Result<f64, TrainError> {
     let task = SequenceTask::new(config.clone(), data.clone())?;
     let (mut progress, mut step) = (Progress::new(&task), TrainStep::new(&task));
     let batches = task.batches(0)?;
@@ -175,14 +183,14 @@ fn epoch_seconds(config: &SequenceConfig, data: &Arc<SequenceDataset>, watch: &W
 }
 
 impl SequencePlan {
-    /// Chooses the run for these data and `budget` seconds, of which `read` are spent. `base` are the settings that the data were read by;
+    /// Chooses the run for these data, which it may read in another way, and `budget` seconds. `base` are the settings that the data were read by;
     /// `overlay` lays over a choice what is decided already.
     ///
     /// # Errors
     /// Settings that cannot be used.
     pub fn choose<E: From<TrainError>>(
         base: &SequenceConfig,
-        data: &Arc<SequenceDataset>,
+        data: &mut Arc<SequenceDataset>,
         budget: f64,
         overlay: &dyn Fn(SequenceConfig) -> Result<SequenceConfig, E>,
     ) -> Result<Self, E> {
@@ -191,11 +199,27 @@ impl SequencePlan {
 
     fn choose_by<E: From<TrainError>>(
         base: &SequenceConfig,
-        data: &Arc<SequenceDataset>,
+        data: &mut Arc<SequenceDataset>,
         budget: f64,
         overlay: &dyn Fn(SequenceConfig) -> Result<SequenceConfig, E>,
         watch: &Watch,
     ) -> Result<Self, E> {
+        let fit = |config: SequenceConfig| -> Result<SequenceConfig, E> {
+            let mut config = overlay(config)?;
+            config.labels.clone_from(&base.labels);
+            (config.model.vocabulary, config.model.outputs) = (base.model.vocabulary, base.model.outputs);
+            if let Some((numbers, known)) = config.model.numbers.as_mut().zip(base.model.numbers.as_ref()) {
+                (numbers.features, numbers.missing) = (known.features, known.missing);
+                numbers.columns.clone_from(&known.columns);
+            }
+            Ok(config)
+        };
+        if base.model.numbers.is_some() {
+            let plan = plan_numbers::choose(base, data, budget, &fit, watch)?;
+            plan.config.validate().map_err(TrainError::from)?;
+            return Ok(plan);
+        }
+        let data: &Arc<SequenceDataset> = data;
         let is_taken = data.inherited.is_some();
         let candidates: &[Candidate] = if is_taken { &OF_TAKEN } else { &CANDIDATES };
         let fitted = |change: fn(&mut SequenceConfig)| -> Result<SequenceConfig, E> {
@@ -205,10 +229,7 @@ impl SequencePlan {
             }
             config.training.average = averaged(data.train.sequences.len().div_ceil(config.training.batch));
             change(&mut config);
-            let mut config = overlay(config)?;
-            config.labels.clone_from(&base.labels);
-            (config.model.vocabulary, config.model.outputs) = (base.model.vocabulary, base.model.outputs);
-            Ok(config)
+            fit(config)
         };
         let mut why = Vec::new();
         let small: fn(&mut SequenceConfig) = |config| {
@@ -289,9 +310,13 @@ impl SequencePlan {
             ));
         }
         let directions = if chosen.model.lstm.bidirectional { "both directions" } else { "one direction" };
-        let task = if base.task == TaskKind::Tag { "each word" } else { "each text" };
+        let task = match base.task {
+            TaskKind::Tag => "a label for each word",
+            TaskKind::Regress => "numbers for each text",
+            _ => "a label for each text",
+        };
         why.push(format!(
-            "model: a label for {task} from embeddings of {} and {} units in {directions}, dropout {} of words, {} of inputs, {} of outputs",
+            "model: {task} from embeddings of {} and {} units in {directions}, dropout {} of words, {} of inputs, {} of outputs",
             chosen.model.embedding(),
             chosen.model.lstm.hidden,
             chosen.model.dropout.words,
@@ -341,7 +366,7 @@ mod tests {
         base.data.split = Some(vec![40, 15, 45]);
         let mut data = SequenceDataset::read(&mut base, None).unwrap();
         data.seconds = 0.0;
-        let data = Arc::new(data);
+        let mut data = Arc::new(data);
         let mut right = Vec::new();
         for (number, budget) in [0.3, 3.0, 30.0].into_iter().enumerate() {
             // A small model, in which a million parameters take a tenth of a second a step.
@@ -353,7 +378,7 @@ mod tests {
                 Ok::<_, TrainError>(config)
             };
             let watch = Watch::Steps { of_parameter: 1e-6, spent: 0.0.into() };
-            let mut config = SequencePlan::choose_by(&base, &data, budget, &overlay, &watch).unwrap().config;
+            let mut config = SequencePlan::choose_by(&base, &mut data, budget, &overlay, &watch).unwrap().config;
             assert!(config.training.epochs.unwrap() <= MOST_EPOCHS);
             config.training.budget = None;
             let claim = Claim::new(&folder.path().join(format!("run-{number}")), Existing::Refuse).unwrap();

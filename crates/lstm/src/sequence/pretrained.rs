@@ -39,6 +39,11 @@ impl Pretrained {
             let path = self.path.display();
             Err(ConfigError::Conflict(format!("{path} {why}; give another language model by `from`")))
         };
+        if config.model.numbers.is_some() {
+            return refused(
+                "is a language model, which reads tokens, and sequences of numbers have none: nothing can start from it",
+            );
+        }
         let own = &self.run.config;
         let LstmConfig { wiring, readout, mut variant, .. } = own.model.lstm.clone();
         // What a unit keeps by chance in training is no part of its equations.

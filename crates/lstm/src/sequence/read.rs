@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::read_numbers::target;
 use crate::data::table::separator_of;
 use crate::data::{Column, DataError, Table, TableKind};
 use crate::text::TextError;
@@ -19,6 +20,12 @@ pub struct Record {
     pub words: Vec<String>,
     /// Its labels, as they are written; of words one for each.
     pub labels: Vec<String>,
+    /// The numbers that are to be said of it, where that is learned.
+    pub targets: Vec<f64>,
+    /// The values of a sequence of numbers, `[T, features]`; not a number where missing.
+    pub values: Vec<f32>,
+    /// The values of a step.
+    pub features: usize,
     /// The line, from 1, and the column or key of the label; of a folder's file neither.
     pub place: Place,
 }
@@ -59,8 +66,10 @@ impl std::fmt::Display for Place {
 pub struct Wanted<'a> {
     /// The column or key of the text; `text` where nothing is said.
     pub text: Option<&'a str>,
-    /// That of the label; `label` where nothing is said.
+    /// That of the label; `label` where nothing is said. Of numbers several, with commas between them.
     pub label: Option<&'a str>,
+    /// Whether labels are numbers.
+    pub numbers: bool,
     /// What stands between several labels of one example, where there can be several.
     pub separator: Option<&'a str>,
     /// Whether there are labels to be read. Where not, a line is all text.
@@ -143,8 +152,14 @@ fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<R
         found.map_err(|error| TextError::Unusable(format!("{error}: name one of them by `{setting}`")))
     };
     let text_at = column(wanted.text, "text", "text")?;
-    let label_at = if wanted.labels { Some(column(wanted.label, "label", "label")?) } else { None };
-    if label_at == Some(text_at) {
+    let label_names: Vec<&str> = match wanted.label.unwrap_or("label") {
+        _ if !wanted.labels => Vec::new(),
+        names if wanted.numbers => names.split(',').map(str::trim).collect(),
+        name => vec![name],
+    };
+    let labels_at: Vec<Column> =
+        label_names.into_iter().map(|name| column(Some(name), "label", "label")).collect::<Result<_, _>>()?;
+    if labels_at.contains(&text_at) {
         return unusable(format!("`text` and `label` name the same column of {}; name two", path.display()));
     }
     let mut records = Vec::with_capacity(table.rows());
@@ -154,15 +169,19 @@ fn table(path: &Path, text: &str, delimiter: u8, wanted: Wanted) -> Result<Vec<R
             line: Some(table.line(row)),
             column: Some(table.name(column).to_owned()),
         };
-        let labels = match label_at {
-            None => Vec::new(),
-            Some(at) => labels_of(table.cell(row, at), wanted.separator, &place(at))?,
-        };
+        let (mut labels, mut targets) = (Vec::new(), Vec::new());
+        for at in &labels_at {
+            match wanted.numbers {
+                true => targets.push(target(table.cell(row, *at), &place(*at))?),
+                false => labels = labels_of(table.cell(row, *at), wanted.separator, &place(*at))?,
+            }
+        }
         let text = table.cell(row, text_at).to_owned();
         if wanted.labels && text.trim().is_empty() {
             return unusable(format!("{}: the text is empty; remove the line, or fill it", place(text_at)));
         }
-        records.push(Record { text, labels, place: place(label_at.unwrap_or(text_at)), ..Record::default() });
+        let place = place(labels_at.first().copied().unwrap_or(text_at));
+        records.push(Record { text, labels, targets, place, ..Record::default() });
     }
     Ok(records)
 }
@@ -217,8 +236,13 @@ fn json_lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, Te
             Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
             _ => None,
         };
+        let mut targets = Vec::new();
         let labels = match (&value[label_key], wanted.separator) {
             _ if !wanted.labels => Vec::new(),
+            _ if wanted.numbers => {
+                targets = numbers_of(&value, label_key, &place)?;
+                Vec::new()
+            }
             (Value::Array(labels), Some(_)) => {
                 let all: Option<Vec<String>> = labels.iter().map(written).collect();
                 let Some(mut all) = all else {
@@ -247,9 +271,28 @@ fn json_lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, Te
             return unusable(format!("{place}: {text_key} is empty; remove the line, or fill it"));
         }
         let place = Place { column: Some(label_key.to_owned()), ..place };
-        records.push(Record { text, labels, place, ..Record::default() });
+        records.push(Record { text, labels, targets, place, ..Record::default() });
     }
     Ok(records)
+}
+
+/// The numbers that a JSON object has under keys with commas between them, or in a list under one.
+fn numbers_of(value: &Value, keys: &str, place: &Place) -> Result<Vec<f64>, TextError> {
+    let mut numbers = Vec::new();
+    for key in keys.split(',').map(str::trim) {
+        let place = Place { column: Some(key.to_owned()), ..place.clone() };
+        let said = match &value[key] {
+            Value::Array(said) => &said[..],
+            said => std::slice::from_ref(said),
+        };
+        for said in said {
+            numbers.push(match said {
+                Value::String(text) => target(text, &place)?,
+                said => target(&said.to_string(), &place)?,
+            });
+        }
+    }
+    Ok(numbers)
 }
 
 /// Lines of a label and a text: with a tab between them, if every line has one, else white space.
@@ -289,6 +332,16 @@ fn lines(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, TextErr
             let line = line.trim_start_matches(' ');
             let parts = if has_tabs { line.split_once('\t') } else { line.split_once(char::is_whitespace) };
             let (label, text) = parts.unwrap_or((line, ""));
+            if wanted.numbers {
+                if text.trim().is_empty() {
+                    return unusable(format!(
+                        "{place}: it has a number and no text; each line is a number, then the text"
+                    ));
+                }
+                let (targets, text) = (vec![target(label, &place)?], text.trim().to_owned());
+                records.push(Record { text, targets, place, ..Record::default() });
+                continue;
+            }
             (labels_of(label, wanted.separator, &place)?, text.trim().to_owned())
         };
         if text.is_empty() {
@@ -380,7 +433,8 @@ mod tests {
         Ok(records.into_iter().map(|record| (record.text, record.labels)).collect())
     }
 
-    const LABELLED: Wanted = Wanted { text: None, label: None, separator: None, labels: true, lossy: false };
+    const LABELLED: Wanted =
+        Wanted { text: None, label: None, numbers: false, separator: None, labels: true, lossy: false };
 
     fn one(text: &str, label: &str) -> (String, Vec<String>) {
         (text.to_owned(), vec![label.to_owned()])
@@ -422,6 +476,32 @@ mod tests {
         assert_eq!(labels("label,text\n,x\n", "a.csv"), [""; 0]);
         let unlabelled = Wanted { labels: false, ..LABELLED };
         assert_eq!(with("a.txt", "pos it\n\nis\n", unlabelled).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn numbers_are_read_from_every_form_and_what_is_none_is_said_with_its_place() {
+        let numbers = |name: &str, text: &str, label: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let records = read_file(&path, Wanted { numbers: true, label, ..LABELLED });
+            records.map(|records| records[0].targets.clone()).map_err(|error| error.to_string())
+        };
+        assert_eq!(numbers("a.csv", "text,a,b\nx,1.5,-2\n", Some("a, b")).unwrap(), [1.5, -2.0]);
+        assert_eq!(numbers("a.jsonl", "{\"text\":\"x\",\"label\":[1,2.5]}\n", None).unwrap(), [1.0, 2.5]);
+        assert_eq!(numbers("a.jsonl", "{\"text\":\"x\",\"a\":1,\"b\":\"2\"}\n", Some("a,b")).unwrap(), [1.0, 2.0]);
+        assert_eq!(numbers("a.txt", "3.5 so good\n", None).unwrap(), [3.5]);
+        for (name, text, why) in [
+            ("a.csv", "text,label\nx,1\ny,warm\n", "line 3, column label: a number is expected, found \"warm\""),
+            ("a.csv", "text,label\nx,\n", "line 2, column label: the number is missing"),
+            ("a.csv", "text,label\nx,inf\n", "line 2, column label: inf is infinite"),
+            ("a.jsonl", "{\"text\":\"x\"}\n", "line 1, column label: the number is missing"),
+            ("a.txt", "1 x\n2\n", "line 2: it has a number and no text"),
+            ("a.txt", "good x\n", "line 1: a number is expected, found \"good\""),
+        ] {
+            let said = numbers(name, text, None).unwrap_err();
+            assert!(said.contains(why), "{said}\n{why}");
+        }
     }
 
     #[test]

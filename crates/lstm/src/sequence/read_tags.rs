@@ -246,7 +246,8 @@ fn of_spans(text: &[char], spans: Vec<(usize, usize, String)>, place: Place) -> 
 mod tests {
     use super::*;
 
-    const LABELLED: Wanted = Wanted { text: None, label: None, separator: None, labels: true, lossy: false };
+    const LABELLED: Wanted =
+        Wanted { text: None, label: None, numbers: false, separator: None, labels: true, lossy: false };
 
     fn with(name: &str, text: &str, wanted: Wanted) -> Result<Vec<(String, String)>, String> {
         let folder = tempfile::tempdir().unwrap();

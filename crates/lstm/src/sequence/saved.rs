@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::batch::{SequenceBatch, SequenceBatches, Sequences};
 use super::config::SequenceConfig;
-use super::data::{Examples, SequenceDataset, read_labelled, unlabelled};
+use super::data::{Examples, Reader, SequenceDataset};
 use super::head::Objective;
 use super::model::SequenceModel;
-use super::read::Record;
+use super::numbers::{SCALERS, Scalers};
+use super::read::{Place, Record};
 use crate::formats::FormatError;
 use crate::formats::safetensors::map;
 use crate::nn::params::Params;
@@ -26,8 +27,10 @@ pub struct LoadedSequence {
     pub origin: Origin,
     /// The settings; of a model file without where the data lie.
     pub config: SequenceConfig,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
+    /// The tokenizer; none of numbers.
+    pub tokenizer: Option<Tokenizer>,
+    /// The scales of numbers.
+    pub scalers: Scalers,
     /// The model.
     pub model: SequenceModel,
     /// Its best parameters.
@@ -36,10 +39,10 @@ pub struct LoadedSequence {
     pub card: ModelCard,
 }
 
-/// What a model says of an example: the probability of each label.
+/// What a model says of an example: the probability of each label, or numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// `[C]`.
+    /// `[C]`: of each label; of a regression the numbers on the scale that it was trained on.
     pub probabilities: Vec<f32>,
     /// The weight of each token, where the model attends.
     pub attention: Vec<f32>,
@@ -81,11 +84,14 @@ impl LoadedSequence {
         let card = card(&contents, path)?;
         TaskKind::of_settings(&card.config, path)?.check(SequenceConfig::TASKS, path)?;
         let config = SequenceConfig::noted(&card.config, path)?;
-        let Some(text) = contents.texts.get(TOKENIZER) else {
-            let why = "it says nothing of its tokenizer; give the run folder that it lies in".to_owned();
-            return Err(FormatError::Unusable { path: path.to_owned(), why }.into());
+        let tokenizer = match contents.texts.get(TOKENIZER) {
+            _ if config.model.numbers.is_some() => None,
+            Some(text) => Some(Tokenizer::from_bytes(path, text.as_bytes())?),
+            None => {
+                let why = "it says nothing of its tokenizer; give the run folder that it lies in".to_owned();
+                return Err(FormatError::Unusable { path: path.to_owned(), why }.into());
+            }
         };
-        let tokenizer = Tokenizer::from_bytes(path, text.as_bytes())?;
         let origin = Origin::File(path.to_owned());
         Self::assemble(origin, config, tokenizer, contents, card, path)
     }
@@ -99,7 +105,10 @@ impl LoadedSequence {
         }
         let contents = map(&path)?;
         let card = card(&contents, &path)?;
-        let (tokenizer, _) = load_tokenizer(&folder, &card.tokenizer_file, &path)?;
+        let tokenizer = match config.model.numbers {
+            Some(_) => None,
+            None => Some(load_tokenizer(&folder, &card.tokenizer_file, &path)?.0),
+        };
         config.check_against(&card.config, SequenceConfig::lasting, &folder, &path)?;
         Self::assemble(Origin::Run(folder), config, tokenizer, contents, card, &path)
     }
@@ -107,18 +116,29 @@ impl LoadedSequence {
     fn assemble(
         origin: Origin,
         config: SequenceConfig,
-        tokenizer: Tokenizer,
+        tokenizer: Option<Tokenizer>,
         contents: crate::formats::safetensors::Contents,
         card: ModelCard,
         path: &Path,
     ) -> Result<Self, TrainError> {
-        if card.tokenizer != tokenizer.fingerprint() || config.model.vocabulary != tokenizer.vocabulary_size() {
+        let (fingerprint, size) = match &tokenizer {
+            Some(tokenizer) => (tokenizer.fingerprint(), tokenizer.vocabulary_size()),
+            None => (String::new(), 0),
+        };
+        if card.tokenizer != fingerprint || config.model.vocabulary != size {
             let why = "its tokenizer is not the one that it was trained with; restore it from a copy".to_owned();
             return Err(FormatError::Unusable { path: path.to_owned(), why }.into());
         }
-        let model = SequenceModel::new(&config, tokenizer.unknown())?;
+        let targets = if config.task == TaskKind::Regress { config.labels.len() } else { 0 };
+        let scalers = Scalers::of_text(contents.texts.get(SCALERS), [config.features_of_a_step(), targets], path)?;
+        let model = SequenceModel::new(&config, tokenizer.as_ref().and_then(Tokenizer::unknown))?;
         let params = model_params(model.layout(), contents, path)?;
-        Ok(Self { origin, config, tokenizer, model, params, card })
+        Ok(Self { origin, config, tokenizer, scalers, model, params, card })
+    }
+
+    /// How its examples are made of what is read.
+    fn reader(&self) -> Reader<'_> {
+        Reader { config: &self.config, tokenizer: self.tokenizer.as_ref(), scalers: &self.scalers }
     }
 
     /// The data that it was trained on, read again.
@@ -132,7 +152,7 @@ impl LoadedSequence {
                 path.display()
             )));
         }
-        let data = SequenceDataset::read(&mut self.config.clone(), Some(self.tokenizer.clone()))?;
+        let data = SequenceDataset::read(&mut self.config.clone(), self.tokenizer.clone())?;
         if !self.card.text.is_empty() && data.train.sequences.fingerprint() != self.card.text {
             let why = "the training data changed since the model was trained on them, so nothing can be compared; restore them, or train \
                        again";
@@ -146,7 +166,24 @@ impl LoadedSequence {
     /// # Errors
     /// A file that cannot be used, with line and column.
     pub fn read(&self, path: &Path) -> Result<Examples, TrainError> {
-        Ok(read_labelled(&self.config, &self.tokenizer, path)?)
+        Ok(self.reader().read(path, true)?)
+    }
+
+    /// The sequences of numbers of a file, whatever labels it has.
+    ///
+    /// # Errors
+    /// A file that cannot be used, with line and column.
+    pub fn read_unlabelled(&self, path: &Path) -> Result<Examples, TrainError> {
+        Ok(self.reader().read(path, false)?)
+    }
+
+    /// The examples of what was read without labels.
+    fn unlabelled(&self, records: impl Iterator<Item = Record>) -> Result<Examples, TrainError> {
+        if self.config.model.numbers.is_some() {
+            let why = "the model reads sequences of numbers, and these are words; give it such, or a model of words";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
+        Ok(self.reader().examples(&records.collect::<Vec<_>>())?)
     }
 
     /// The predictions for texts, in their order.
@@ -155,7 +192,7 @@ impl LoadedSequence {
     /// A text that a tokenizer has no tokens for.
     pub fn predict(&self, texts: &[impl AsRef<str>]) -> Result<Vec<Prediction>, TrainError> {
         let records = texts.iter().map(|text| Record { text: text.as_ref().to_owned(), ..Record::default() });
-        let examples = unlabelled(&self.config, &self.tokenizer, &records.collect::<Vec<_>>())?;
+        let examples = self.unlabelled(records)?;
         Ok(self.predict_sequences(&examples.sequences))
     }
 
@@ -166,7 +203,7 @@ impl LoadedSequence {
     /// Sentences that cannot be read.
     pub fn tag(&self, sentences: &[Vec<String>]) -> Result<Vec<Prediction>, TrainError> {
         let records = sentences.iter().map(|words| Record { words: words.clone(), ..Record::default() }.joined());
-        let examples = unlabelled(&self.config, &self.tokenizer, &records.collect::<Vec<_>>())?;
+        let examples = self.unlabelled(records)?;
         Ok(self.predict_sequences(&examples.sequences))
     }
 
@@ -175,8 +212,43 @@ impl LoadedSequence {
     /// # Errors
     /// A text that a tokenizer has no tokens for.
     pub fn tokens(&self, text: &str) -> Result<Vec<String>, TrainError> {
-        let (tokens, ..) = self.config.tokens(&self.tokenizer, &self.config.prepared(text))?;
-        Ok(tokens.iter().map(|token| self.tokenizer.text(*token)).collect())
+        let Some(tokenizer) = &self.tokenizer else { return Ok(Vec::new()) };
+        let (tokens, ..) = self.config.tokens(tokenizer, &self.config.prepared(text))?;
+        Ok(tokens.iter().map(|token| tokenizer.text(*token)).collect())
+    }
+
+    /// The predictions for sequences of numbers, each `[T, F]`, not a number where a value is missing; in their order.
+    ///
+    /// # Errors
+    /// A model of words, or sequences with other values a step.
+    pub fn predict_numbers(&self, sequences: &[Vec<f32>]) -> Result<Vec<Prediction>, TrainError> {
+        let features = self.config.features_of_a_step();
+        if features == 0 {
+            let why = "the model reads words, and these are sequences of numbers; give it texts, or a model of numbers";
+            return Err(TrainError::Unusable(why.to_owned()));
+        }
+        if let Some(at) =
+            sequences.iter().position(|values| values.is_empty() || !values.len().is_multiple_of(features))
+        {
+            return Err(TrainError::Unusable(format!(
+                "sequence {at} has {} values, which are no steps of {features}",
+                sequences[at].len()
+            )));
+        }
+        let place = |at: usize| Place { column: Some(format!("x[{at}]")), ..Place::default() };
+        let records = sequences.iter().enumerate().map(|(at, values)| Record {
+            values: values.clone(),
+            features,
+            place: place(at),
+            ..Record::default()
+        });
+        let examples = self.reader().examples(&records.collect::<Vec<_>>())?;
+        Ok(self.predict_sequences(&examples.sequences))
+    }
+
+    /// The numbers that a regression says, as those of the data.
+    pub fn said(&self, prediction: &Prediction) -> Vec<f64> {
+        self.scalers.restore(&prediction.probabilities)
     }
 
     /// The predictions for sequences, in their order.

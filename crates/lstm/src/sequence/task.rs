@@ -9,6 +9,7 @@ use super::config::SequenceConfig;
 use super::data::{Examples, SequenceDataset};
 use super::head::Objective;
 use super::model::{SequenceModel, SequenceTape};
+use super::numbers::{SCALERS, Scalers};
 use crate::formats::FormatError;
 use crate::free_memory::{check_memory, sum, times};
 use crate::model::Loss;
@@ -22,6 +23,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, load_tokenizer, tokenizer_text};
 use crate::run::settings::Settings as _;
+use crate::text::tokenizer::Tokenizer;
 use crate::train::task::{Batches as _, Evaluation, Part, Task};
 use crate::train::trainer::start::Stopped;
 use crate::train::trainer::{Extension, Trainer};
@@ -44,7 +46,7 @@ impl SequenceTask {
     pub fn new(config: SequenceConfig, data: impl Into<Arc<SequenceDataset>>) -> Result<Self, TrainError> {
         let data = data.into();
         config.validate()?;
-        let mut model = SequenceModel::new(&config, data.tokenizer.unknown())?;
+        let mut model = SequenceModel::new(&config, data.tokenizer.as_ref().and_then(Tokenizer::unknown))?;
         model.weigh(data.class_weights(&config));
         let task = Self { config, model, data, tokenizer_file: String::new() };
         task.check_memory()?;
@@ -56,7 +58,10 @@ impl SequenceTask {
         let (parameters, rows) = (self.model.layout().len(), self.config.training.batch);
         let longest = self.data.train.sequences.longest();
         let bytes = sum([times(&[parameters, 5, size_of::<f32>()]), self.model.bytes(longest, rows) as u128]);
-        let what = || format!("training on {rows} sequences of {longest} tokens");
+        let what = || {
+            let what = if self.config.model.numbers.is_some() { "steps" } else { "tokens" };
+            format!("training on {rows} sequences of {longest} {what}")
+        };
         Ok(check_memory(what, bytes, "`batch`, `longest`, `hidden` or `embedding`")?)
     }
 
@@ -92,7 +97,8 @@ impl Trainer<SequenceTask> {
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         let seconds = data.seconds;
         let path = claim.folder().tokenizer();
-        let tokenizer_file = file_checksum(&data.tokenizer.to_bytes(&path)?);
+        let bytes = data.tokenizer.as_ref().map(|tokenizer| tokenizer.to_bytes(&path)).transpose()?;
+        let tokenizer_file = bytes.map_or(String::new(), |bytes| file_checksum(&bytes));
         let task = SequenceTask { tokenizer_file, ..SequenceTask::new(config, data)? };
         Self::begin_task(task, claim, seconds + started.elapsed().as_secs_f64())
     }
@@ -103,18 +109,19 @@ impl Trainer<SequenceTask> {
     /// A folder that is no run, files that are damaged, or data that changed.
     pub fn resume_sequences(folder: &Path, extension: &Extension) -> Result<Self, TrainError> {
         let stopped = Stopped::<SequenceConfig>::open(folder)?;
-        let (tokenizer, tokenizer_file) = stopped.tokenizer()?;
+        let found = if stopped.settings().model.numbers.is_none() { Some(stopped.tokenizer()?) } else { None };
+        let (tokenizer, tokenizer_file) = found.map_or((None, String::new()), |(of, file)| (Some(of), file));
         let mut config = stopped.settings().clone();
         extension.lengthen(&mut config.training);
         config.validate()?;
-        let data = SequenceDataset::read(&mut config, Some(tokenizer))?;
+        let data = SequenceDataset::read(&mut config, tokenizer)?;
         let task = SequenceTask { tokenizer_file, ..SequenceTask::new(config, data)? };
         stopped.go_on(task, extension.learning_rate)
     }
 }
 
 impl Stopped<SequenceConfig> {
-    fn tokenizer(&self) -> Result<(crate::text::tokenizer::Tokenizer, String), TrainError> {
+    fn tokenizer(&self) -> Result<(Tokenizer, String), TrainError> {
         let folder = self.folder();
         let found = load_tokenizer(folder, self.tokenizer_file(), &folder.checkpoint())?;
         if found.0.vocabulary_size() != self.settings().model.vocabulary {
@@ -213,18 +220,24 @@ impl Task for SequenceTask {
     }
 
     fn describe(&self, card: &mut ModelCard) {
-        card.tokenizer = self.data.tokenizer.fingerprint();
+        card.tokenizer = self.data.tokenizer.as_ref().map_or(String::new(), Tokenizer::fingerprint);
         card.tokenizer_file = self.tokenizer_file.clone();
         card.text = self.data.train.sequences.fingerprint();
     }
 
     fn texts(&self, path: &Path) -> Result<Texts, FormatError> {
-        tokenizer_text(&self.data.tokenizer, path)
+        let of = self.data.tokenizer.as_ref().map(|tokenizer| tokenizer_text(tokenizer, path));
+        let mut texts = of.transpose()?.unwrap_or_default();
+        if self.data.scalers != Scalers::default() {
+            texts.insert(SCALERS.to_owned(), self.data.scalers.to_text(path)?);
+        }
+        Ok(texts)
     }
 
     fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
+        let Some(tokenizer) = &self.data.tokenizer else { return Ok(()) };
         let path = claim.folder().tokenizer();
-        first.add(&path, &self.data.tokenizer.to_bytes(&path)?)
+        first.add(&path, &tokenizer.to_bytes(&path)?)
     }
 }
 
@@ -261,7 +274,7 @@ impl Evaluation for SequenceEvaluation<'_> {
 
     fn positions(&self) -> usize {
         match self.model.outputs().0 {
-            Objective::Tags => self.batch.tokens.len(),
+            Objective::Tags => self.batch.steps(),
             _ => self.batch.examples.len(),
         }
     }

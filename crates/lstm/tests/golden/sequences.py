@@ -1,4 +1,5 @@
-"""Makes sequences_*.safetensors: PyTorch's scores, loss and gradients of models over packed sequences, one file a pooling.
+"""Makes sequences_*.safetensors: PyTorch's scores, loss and gradients of models over packed sequences, one file a pooling; and
+sequences_numbers.safetensors, of sequences of numbers through a linear map, from initial states that are learned, to numbers.
 
     python crates/lstm/tests/golden/sequences.py
 
@@ -10,7 +11,7 @@ import pathlib
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 HERE = pathlib.Path(__file__).parent
@@ -77,3 +78,42 @@ for pooling in ["last", "mean", "max", "attention", "concat"]:
     tensors |= dict(model.named_parameters())
     tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
     save_file(tensors, HERE / f"sequences_{pooling}.safetensors", {"torch": torch.__version__})
+
+
+class Regressor(nn.Module):
+    WIDTH, OUTPUTS = 6, 2
+
+    def __init__(self):
+        super().__init__()
+        self.input = nn.Linear(self.WIDTH, SIZE)
+        self.lstm = nn.LSTM(SIZE, HIDDEN, LAYERS, bidirectional=True)
+        self.initial = nn.ParameterDict({
+            f"{kind}_l{layer}{suffix}": nn.Parameter(0.5 * torch.randn(HIDDEN))
+            for layer in range(LAYERS)
+            for suffix in ["", "_reverse"]
+            for kind in "hc"
+        })
+        self.head = nn.Linear(2 * HIDDEN, self.OUTPUTS)
+
+    def forward(self, numbers, lengths):
+        names = [f"_l{layer}{suffix}" for layer in range(LAYERS) for suffix in ["", "_reverse"]]
+        rows = len(lengths)
+        h_0, c_0 = (torch.stack([self.initial[kind + name].expand(rows, -1) for name in names]) for kind in "hc")
+        states, _ = pad_packed_sequence(self.lstm(pack_padded_sequence(self.input(numbers), lengths), (h_0, c_0))[0])
+        inside = (torch.arange(numbers.shape[0])[:, None] < lengths[None, :])[:, :, None]
+        return self.head((states * inside).sum(0) / lengths[:, None])
+
+
+torch.manual_seed(9)
+model = Regressor()
+lengths = torch.tensor(LENGTHS)
+numbers = torch.randn(max(LENGTHS), len(LENGTHS), Regressor.WIDTH)
+values = torch.randn(len(LENGTHS), Regressor.OUTPUTS)
+scores = model(numbers, lengths)
+loss = mse_loss(scores, values)
+loss.backward()
+tensors = {"numbers": numbers, "lengths": lengths.int(), "values": values, "scores": scores, "loss": loss[None]}
+tensors |= dict(model.named_parameters())
+tensors |= {f"grad.{key}": value.grad.clone() for key, value in model.named_parameters()}
+tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+save_file(tensors, HERE / "sequences_numbers.safetensors", {"torch": torch.__version__})

@@ -24,6 +24,8 @@ mod ranks;
 mod reference;
 /// A model that is no language model, in the same loop.
 mod second_model;
+/// Whole runs over sequences of numbers, and what is chosen for them.
+mod sequence_numbers;
 /// Models over sequences.
 mod sequences;
 /// Students and their teachers.

@@ -15,6 +15,7 @@ use lstm::sequence::batch::SequenceBatch;
 use lstm::sequence::config::{ClassWeights, SequenceConfig};
 use lstm::sequence::data::SequenceDataset;
 use lstm::sequence::model::SequenceModel;
+use lstm::sequence::numbers::NumbersConfig;
 use lstm::sequence::saved::LoadedSequence;
 use lstm::sequence::{Pooling, Targets};
 use lstm::train::event::{End, Event};
@@ -83,6 +84,47 @@ fn every_pooling_and_objective_is_that_of_pytorch() {
     }
 }
 
+/// Settings of a regression of sequences of `width` numbers a step.
+fn of_numbers(width: usize, outputs: usize, pooling: Pooling, lstm: LstmConfig) -> SequenceConfig {
+    let mut config = SequenceConfig::usual_of_numbers(TaskKind::Regress);
+    config.labels = (0..outputs).map(|number| number.to_string()).collect();
+    config.model.numbers = Some(NumbersConfig { features: width, ..NumbersConfig::default() });
+    (config.model.outputs, config.model.pooling, config.model.lstm) = (outputs, Some(pooling), lstm);
+    config
+}
+
+/// A packed batch of padded numbers `[T, B, width]` whose rows are sorted by length.
+fn packed_numbers(numbers: &[f32], width: usize, lengths: &[usize], targets: Targets) -> SequenceBatch {
+    let places: Vec<u32> = (0..(numbers.len() / width) as u32).collect();
+    let mut batch = packed(&places, lengths, targets);
+    batch.numbers = batch.tokens.drain(..).flat_map(|at| numbers[at as usize * width..][..width].to_vec()).collect();
+    batch
+}
+
+#[test]
+fn numbers_from_learned_initial_states_are_those_of_pytorch() {
+    let golden = Golden::read("sequences_numbers");
+    let lengths: Vec<usize> = golden.integers("lengths").into_iter().map(|length| length as usize).collect();
+    let targets = Targets { classes: Vec::new(), values: golden.floats("values") };
+    let batch = packed_numbers(&golden.floats("numbers"), 6, &lengths, targets);
+    let lstm = LstmConfig { layers: 2, bidirectional: true, ..LstmConfig::new(4, 5) };
+    let mut config = of_numbers(6, 2, Pooling::Mean, lstm);
+    config.model.initial_states = true;
+    let model = SequenceModel::new(&config, None).unwrap();
+    let params = golden.params(model.layout());
+    let (mut tape, mut gradients) = (model.tape(), model.gradients());
+    model.forward(&params, &batch, None, &mut tape);
+    golden.check("scores", tape.scores(), FORWARD);
+    // What an earlier pass left must not matter.
+    model.train_step(&params, &batch, None, &mut tape, &mut gradients);
+    let found = model.train_step(&params, &batch, None, &mut tape, &mut gradients);
+    let expected = f64::from(golden.floats("loss")[0]);
+    assert!((found.mean() - expected).abs() < 1e-5 * expected, "{} {expected}", found.mean());
+    for entry in model.layout().entries() {
+        golden.check(&format!("grad.{}", entry.name), gradients.params().get(entry.slot), GRADIENT);
+    }
+}
+
 /// The loss in f64, by the slow reference of the layers and plain loops.
 fn slow_loss(config: &SequenceConfig, values: &Values, batch: &SequenceBatch) -> f64 {
     let (lstm, rows, steps) = (&config.model.lstm, batch.lengths.len(), batch.lengths[0]);
@@ -95,15 +137,34 @@ fn slow_loss(config: &SequenceConfig, values: &Values, batch: &SequenceBatch) ->
     let mut input = vec![0.0; steps * rows * lstm.input];
     for (row, length) in batch.lengths.iter().enumerate() {
         for step in 0..*length {
-            let token = batch.tokens[batch.starts[step] + row] as usize;
-            let vector = &values["embedding.weight"][token * lstm.input..][..lstm.input];
-            input[(step * rows + row) * lstm.input..][..lstm.input].copy_from_slice(vector);
+            let at = batch.starts[step] + row;
+            let to = &mut input[(step * rows + row) * lstm.input..][..lstm.input];
+            if let Some(numbers) = &config.model.numbers {
+                let (width, x) = (numbers.width(), &batch.numbers[at * numbers.width()..][..numbers.width()]);
+                for (unit, to) in to.iter_mut().enumerate() {
+                    let weight = &values["input.weight"][unit * width..][..width];
+                    let sum: f64 = weight.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
+                    *to = sum + values["input.bias"][unit];
+                }
+                continue;
+            }
+            let token = batch.tokens[at] as usize;
+            to.copy_from_slice(&values["embedding.weight"][token * lstm.input..][..lstm.input]);
         }
     }
     let (states, hidden) = (lstm.layers * lstm.directions(), lstm.hidden.of(0));
     inner.insert("input".into(), input);
-    inner.insert("h_0".into(), vec![0.0; states * rows * hidden]);
-    inner.insert("c_0".into(), vec![0.0; states * rows * hidden]);
+    for kind in ["h", "c"] {
+        let mut initial = vec![0.0; states * rows * hidden];
+        for (index, rows_of) in initial.chunks_exact_mut(rows * hidden).enumerate() {
+            let (layer, reverse) =
+                (index / lstm.directions(), if index % lstm.directions() == 1 { "_reverse" } else { "" });
+            if let Some(of_one) = values.get(&format!("initial.{kind}_l{layer}{reverse}")) {
+                rows_of.chunks_exact_mut(hidden).for_each(|row| row.copy_from_slice(of_one));
+            }
+        }
+        inner.insert(format!("{kind}_0"), initial);
+    }
     let reference = Reference { config: lstm, steps, batch: rows, lengths: Some(&batch.lengths) };
     let output = reference.forward(&inner, None).output;
     let width = lstm.output();
@@ -140,7 +201,11 @@ fn slow_loss(config: &SequenceConfig, values: &Values, batch: &SequenceBatch) ->
             .zip(weight.chunks(pooled.len()))
             .map(|(bias, weight)| bias + weight.iter().zip(&pooled).map(|(w, p)| w * p).sum::<f64>())
             .collect();
-        loss += if config.several {
+        loss += if config.task == TaskKind::Regress {
+            let targets = &batch.targets.values[row * scores.len()..][..scores.len()];
+            let errors = scores.iter().zip(targets).map(|(score, target)| (score - f64::from(*target)).powi(2));
+            errors.sum::<f64>() / scores.len() as f64
+        } else if config.several {
             let targets = &batch.targets.values[row * scores.len()..][..scores.len()];
             let of = |(score, target): (&f64, &f32)| (1.0 + (if *target > 0.5 { -score } else { *score }).exp()).ln();
             scores.iter().zip(targets).map(of).sum::<f64>()
@@ -168,35 +233,57 @@ fn gradients_of_every_pooling_and_objective_are_finite_differences() {
             let targets =
                 Targets { classes: vec![0, 2, 1, 2], values: vec![1., 0., 1., 0., 0., 0., 0., 1., 0., 1., 1., 1.] };
             let batch = packed(&tokens, &lengths, targets);
-            let model = SequenceModel::new(&config, None).unwrap();
-            let mut params = Params::zeros(model.layout().clone());
-            params.values_mut().fill_with(|| rng.normal() * 0.6);
-            let mut values = Values::new();
-            for entry in model.layout().entries() {
-                values.insert(entry.name.clone(), params.get(entry.slot).iter().map(|v| f64::from(*v)).collect());
-            }
-            let (mut tape, mut gradients) = (model.tape(), model.gradients());
-            let loss = model.train_step(&params, &batch, None, &mut tape, &mut gradients);
-            assert!((loss.mean() - slow_loss(&config, &values, &batch)).abs() < 1e-5, "{pooling}");
-            for entry in model.layout().entries() {
-                const STEP: f64 = 1e-5;
-                let found = gradients.params().get(entry.slot);
-                let mut slopes = Vec::new();
-                for at in 0..found.len() {
-                    let mut moved = |by: f64| {
-                        values.get_mut(&entry.name).unwrap()[at] += by;
-                        let loss = slow_loss(&config, &values, &batch);
-                        values.get_mut(&entry.name).unwrap()[at] -= by;
-                        loss
-                    };
-                    slopes.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
-                }
-                let largest = slopes.iter().fold(1e-3, |most: f64, slope| most.max(slope.abs()));
-                for (found, slope) in found.iter().zip(&slopes) {
-                    let off = (f64::from(*found) - slope).abs();
-                    assert!(off < 1e-4 * largest, "{pooling} several {several} {}: {found} {slope}", entry.name);
-                }
-            }
+            check_gradients(&config, &batch, rng, &format!("{pooling} several {several}"));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_numbers_and_of_initial_states_are_finite_differences() {
+    let rng = &mut Rng::new(6, Purpose::Init, 0);
+    let lengths = [4, 3, 3, 1];
+    let numbers: Vec<f32> = (0..4 * 4 * 3).map(|_| rng.normal()).collect();
+    for (layers, bidirectional, task) in
+        [(1, false, TaskKind::Regress), (2, true, TaskKind::Regress), (1, true, TaskKind::Classify)]
+    {
+        let lstm = LstmConfig { layers, bidirectional, ..LstmConfig::new(3, 4) };
+        let mut config = of_numbers(3, 2, Pooling::Concat, lstm);
+        (config.task, config.model.initial_states) = (task, true);
+        let targets = Targets { classes: vec![0, 1, 1, 0], values: (0..8).map(|_| rng.normal()).collect() };
+        let batch = packed_numbers(&numbers, 3, &lengths, targets);
+        check_gradients(&config, &batch, rng, &format!("{layers} layers, {task}"));
+    }
+}
+
+/// Holds the gradients of random parameters to finite differences.
+fn check_gradients(config: &SequenceConfig, batch: &SequenceBatch, rng: &mut Rng, what: &str) {
+    let model = SequenceModel::new(config, None).unwrap();
+    let mut params = Params::zeros(model.layout().clone());
+    params.values_mut().fill_with(|| rng.normal() * 0.6);
+    let mut values = Values::new();
+    for entry in model.layout().entries() {
+        values.insert(entry.name.clone(), params.get(entry.slot).iter().map(|v| f64::from(*v)).collect());
+    }
+    let (mut tape, mut gradients) = (model.tape(), model.gradients());
+    let loss = model.train_step(&params, batch, None, &mut tape, &mut gradients);
+    assert!((loss.mean() - slow_loss(config, &values, batch)).abs() < 1e-5, "{what}");
+    for entry in model.layout().entries() {
+        const STEP: f64 = 1e-5;
+        let found = gradients.params().get(entry.slot);
+        let mut slopes = Vec::new();
+        for at in 0..found.len() {
+            let mut moved = |by: f64| {
+                values.get_mut(&entry.name).unwrap()[at] += by;
+                let loss = slow_loss(config, &values, batch);
+                values.get_mut(&entry.name).unwrap()[at] -= by;
+                loss
+            };
+            slopes.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
+        }
+        let largest = slopes.iter().fold(1e-3, |most: f64, slope| most.max(slope.abs()));
+        for (found, slope) in found.iter().zip(&slopes) {
+            let off = (f64::from(*found) - slope).abs();
+            assert!(off < 1e-4 * largest, "{what} {}: {found} {slope}", entry.name);
         }
     }
 }
