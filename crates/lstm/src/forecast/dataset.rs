@@ -135,7 +135,9 @@ impl Dataset {
             let found = group.rows.iter().zip(&group.stamps).rev().find(|(row, _)| observed(**row));
             found.map(|(_, stamp)| *stamp)
         };
-        let end = groups.iter().filter_map(last_of).max().unwrap_or(start);
+        let last_row = || groups.iter().filter_map(|group| group.stamps.last()).max().copied();
+        // Targets without any value are named as such by who scales them.
+        let end = groups.iter().filter_map(last_of).max().or_else(last_row).unwrap_or(start);
         let steps = step.between(start, end) as usize + 1;
         if config.horizon == 0 {
             // A day of hours, a week of days, a year of months.
