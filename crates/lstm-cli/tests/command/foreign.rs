@@ -100,7 +100,7 @@ fn a_trained_run_goes_to_pytorch_and_comes_back() {
 /// A model of lines begins each of them afresh: read as a stream it would be another.
 #[test]
 fn a_run_of_lines_or_windows_comes_back_as_one() {
-    for batches in ["lines", "windows(4)"] {
+    for batches in ["lines", "windows(8)"] {
         let folder = trained(&format!("--batches {batches} --residual=false"));
         let at = folder.path();
         assert_eq!(line(at, "convert run model.onnx").code, Some(0));
