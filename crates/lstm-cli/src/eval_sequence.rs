@@ -35,7 +35,7 @@ struct Figures {
 /// A model on some examples, and what the baselines reach on them.
 pub enum Measured {
     /// Of labels.
-    Labels(MeasuredLabels),
+    Labels(Box<MeasuredLabels>),
     /// Of numbers.
     Numbers(MeasuredNumbers),
 }
@@ -44,7 +44,7 @@ pub enum Measured {
 pub fn measure(run: &LoadedSequence, examples: &Examples, data: Option<&SequenceDataset>) -> Measured {
     match run.config.task {
         TaskKind::Regress => Measured::Numbers(MeasuredNumbers::of(run, examples, data)),
-        _ => Measured::Labels(measure_labels(run, examples, data)),
+        _ => Measured::Labels(Box::new(measure_labels(run, examples, data))),
     }
 }
 

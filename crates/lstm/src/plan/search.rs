@@ -148,9 +148,11 @@ impl Facts {
         overlay: impl Fn(RunConfig) -> Result<RunConfig, E>,
     ) -> Result<Plan, E> {
         let words = self.words;
-        let optimizer = optimizer.unwrap_or(usual_optimizer(words));
-        let run_of = |layers, width, softmaxes| self.run_of(layers, width, optimizer, softmaxes);
-        let sized = |layers, width| run_of(layers, width, 1);
+        let run_of = |layers, width, epochs, softmaxes| {
+            self.run_of(layers, width, optimizer.unwrap_or(usual_optimizer(words, epochs)), softmaxes)
+        };
+        // Muon's steps cost the most, so a size chosen for them does for those of Adam.
+        let sized = |layers, width| run_of(layers, width, 0.0, 1);
         let overlay = |config: RunConfig| {
             // Residual connections are the plan's, and give way to what they do not go with.
             let plain = RunConfig {
@@ -204,7 +206,7 @@ impl Facts {
         };
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
-        let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), config.model.softmaxes);
+        let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
         run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
@@ -417,7 +419,12 @@ mod tests {
         assert!(longer.training.schedule.learning_rate < adam.training.schedule.learning_rate, "a wider layer's");
         let characters = with(None, LETTERS);
         assert!(
-            characters.training.optimizer == OptimizerKind::Muon && characters.training.schedule.learning_rate < 0.1
+            characters.training.optimizer == OptimizerKind::Adam && characters.training.schedule.learning_rate < 0.01
+        );
+        let short = with(None, Facts { seconds: 20.0, ..LETTERS });
+        assert!(
+            short.training.optimizer == OptimizerKind::Muon
+                && (0.01..0.05).contains(&short.training.schedule.learning_rate)
         );
     }
 

@@ -24,11 +24,14 @@ use tempfile::TempDir;
 
 use crate::training::{Left, config, create, left, rewrite, texts};
 
+/// Messages on their way, by who sent them to whom.
+type Underway = HashMap<(usize, usize), VecDeque<Vec<u8>>>;
+
 /// The messages between ranks that are threads.
 #[derive(Debug, Default)]
 struct Post {
     /// By sender and receiver.
-    messages: Mutex<HashMap<(usize, usize), VecDeque<Vec<u8>>>>,
+    messages: Mutex<Underway>,
     came: Condvar,
     bytes: AtomicU64,
     /// A rank that died.
