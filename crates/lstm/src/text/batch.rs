@@ -87,7 +87,7 @@ pub struct Batch {
     pub fresh: bool,
     /// The rows whose states start from zero where not all do: a document begins in them.
     pub restarts: Vec<usize>,
-    /// Where in the text each target stands, whatever the batches are: `[T, B]`, see [`Batches::placed`]; else empty.
+    /// Where in the text each target stands, whatever the batches are: `[T, B]`, see `Batches::placed`; else empty.
     pub places: Vec<usize>,
 }
 

@@ -2,7 +2,7 @@
 //! in an order that their number alone decides. So the bits are the same whatever rank computed which.
 //!
 //! The sum of shards `[0, N)` is that of `[0, m)` and that of `[m, N)`, where m is the largest power of two below N, and so on down to
-//! single shards. A rank adds up what it has whole parts of; the rest is added where it meets ([`travel`]).
+//! single shards. A rank adds up what it has whole parts of; the rest is added where it meets (`travel`).
 
 mod travel;
 mod wire;
