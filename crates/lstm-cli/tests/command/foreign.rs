@@ -99,22 +99,20 @@ fn a_trained_run_goes_to_pytorch_and_comes_back() {
 
 /// A model of lines begins each of them afresh: read as a stream it would be another.
 #[test]
-fn a_run_of_lines_or_windows_comes_back_as_one() {
-    for batches in ["lines", "windows(8)"] {
-        let folder = trained(&format!("--batches {batches} --residual=false"));
-        let at = folder.path();
-        assert_eq!(line(at, "convert run model.onnx").code, Some(0));
-        let nll = |run: &str| line(at, &format!("eval {run} text.txt --json")).json()["nll"].as_f64().unwrap();
-        let back = "convert model.onnx back --vocab run/tokenizer.json";
-        refused(&line(at, back), &["markers around their lines", "--batches"]);
-        let said = line(at, &format!("{back} --batches {batches}"));
-        assert_eq!(said.code, Some(0), "{}", said.err);
-        assert!((nll("back") / nll("run") - 1.0).abs() < 1e-5, "{batches}");
-        refused(&line(at, "convert run other --batches lines"), &["--batches is for a file of another program"]);
-        refused(&line(at, "convert model.onnx other.pt --batches lines"), &["--batches is of a model of this program"]);
-        refused(&line(at, "convert model.onnx other --batches pages"), &["pages"]);
-        assert!(!at.join("other").exists() && !at.join("other.pt").exists());
-    }
+fn a_run_of_lines_comes_back_as_one() {
+    let folder = trained("--batches lines --residual=false");
+    let at = folder.path();
+    assert_eq!(line(at, "convert run model.onnx").code, Some(0));
+    let nll = |run: &str| line(at, &format!("eval {run} text.txt --json")).json()["nll"].as_f64().unwrap();
+    let back = "convert model.onnx back --vocab run/tokenizer.json";
+    refused(&line(at, back), &["markers around their lines", "--batches"]);
+    let said = line(at, &format!("{back} --batches lines"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!((nll("back") / nll("run") - 1.0).abs() < 1e-5);
+    refused(&line(at, "convert run other --batches lines"), &["--batches is for a file of another program"]);
+    refused(&line(at, "convert model.onnx other.pt --batches lines"), &["--batches is of a model of this program"]);
+    refused(&line(at, "convert model.onnx other --batches pages"), &["pages"]);
+    assert!(!at.join("other").exists() && !at.join("other.pt").exists());
 }
 
 #[test]
