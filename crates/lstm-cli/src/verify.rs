@@ -12,7 +12,7 @@ use lstm::train::task::Task;
 use lstm::train::trainer::{Difference, Extension, Stretch, Trainer, Verified};
 use serde_json::json;
 
-use crate::output::{count, grouped, seconds, talk, use_threads};
+use crate::output::{grouped, seconds, talk, use_threads};
 use crate::progress::{Progress, during};
 use crate::signals::Signals;
 
@@ -42,8 +42,7 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
     let extension = Extension::default();
     let stage = "reading the data and the checkpoint";
     let folder = &options.run;
-    let task = TaskKind::of(folder)?;
-    match task {
+    match TaskKind::of(folder)? {
         TaskKind::Language => verify(&during(stage, || Trainer::resume(folder, extension))?, options, &signals),
         TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => {
             verify(&during(stage, || Trainer::resume_sequences(folder, &extension))?, options, &signals)
@@ -67,7 +66,8 @@ fn verify<T: Task>(trainer: &Trainer<T>, options: &Verify, signals: &Signals) ->
     });
     let drawn = stretches[(seed % stretches.len() as u64) as usize];
     let chosen = if options.all { &stretches[..] } else { &[drawn] };
-    talk(format_args!("run      {run}: {}", count(stretches.len() as u64, "stretch").replace("stretchs", "stretches")));
+    let how_many = if stretches.len() == 1 { "1 stretch".to_owned() } else { format!("{} stretches", stretches.len()) };
+    talk(format_args!("run      {run}: {how_many}"));
     let mut results = Vec::new();
     for stretch in chosen {
         let Some(verified) = take(trainer, *stretch, options, signals)? else {

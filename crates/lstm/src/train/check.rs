@@ -70,10 +70,10 @@ pub(super) fn check_ranks(training: &Training, ranks: usize) -> Result<(), Train
         _ if ranks == 1 => return Ok(()),
         Some(shards) if shards >= ranks => return Ok(()),
         Some(shards) => format!(
-            "there are {ranks} ranks, but a step of this run is cut into {shards} shards; start at most {shards} ranks, or a new run              with more `shards`"
+            "there are {ranks} ranks, but a step of this run is cut into {shards} shards; start at most {shards} ranks, or a new run with more `shards`"
         ),
         None => format!(
-            "this run computes each gradient in one piece, which one process does; {ranks} ranks share the steps of a run that was              begun with `shards`"
+            "this run computes each gradient in one piece, which one process does; {ranks} ranks share the steps of a run that was begun with `shards`"
         ),
     };
     Err(TrainError::Unusable(why))

@@ -46,6 +46,7 @@ fn a_stretch_comes_out_with_the_same_bits_however_the_run_went() {
         ("adam", base.clone()),
         ("an average that begins by a trigger", with(|config| config.training.set_average(Averaging::NonMonotone(1)))),
         ("an average from the start", with(|config| config.training.average = Averaging::Ema(0.9))),
+        ("an average of the tail", with(|config| config.training.average = Averaging::Tail(0.4))),
         ("candidates for a part of it", with(|config| (config.candidates, config.candidates_until) = (Some(10), 0.4))),
         ("plateau", with(|config| config.training.schedule.kind = ScheduleKind::Plateau)),
     ];
@@ -62,6 +63,11 @@ fn a_stretch_comes_out_with_the_same_bits_however_the_run_went() {
         assert_eq!(kept(&trainer), names, "{name}");
         let stretches = assert_verified(&trainer);
         assert_eq!(stretches, [Stretch { from: 38, to: 57 }, Stretch { from: 57, to: 76 }], "{name}");
+        // Parameters and two moments; an average beside them where there is one by then.
+        let compared = trainer.verify(stretches[1], &mut |_| (), None).unwrap().unwrap().values;
+        let averages = config.training.average != Averaging::None && !name.contains("trigger");
+        let parts = if averages { 4 } else { 3 };
+        assert!(compared > parts * trainer.model().layout().len(), "{name}");
     }
 }
 

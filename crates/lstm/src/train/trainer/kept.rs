@@ -132,8 +132,8 @@ impl<T: Task> Trainer<T> {
         }
         again.states().iter().for_each(|(name, values)| compare(name, values));
         // One that the validation at the end of the stretch began has taken nothing in yet.
-        if let Some(average) = &again.average {
-            compare(AVERAGE, average.values());
+        if end.position.averaged.is_some_and(|averaged| averaged > 0) {
+            compare(AVERAGE, again.average.as_ref().map_or(&[], |average| average.values()));
         }
         let loss = [end.position.last_train.mean(), again.position.epoch_loss.mean()];
         let isas = end.position.trail.map(|trail| trail.isas).unwrap_or_default();
@@ -165,6 +165,7 @@ impl<T: Task> Trainer<T> {
                     return Ok(None);
                 }
                 train_step.adjust(done);
+                progress.begins_to_average(self.training().average, done);
                 let rate = rate_at(&schedule, &progress.position, done);
                 let before = progress.position.step;
                 train_step.take(&mut progress, &batches, rate)?;
