@@ -40,7 +40,7 @@ const CACHE_AND_DYNAMIC: [&str; 6] =
     ["cache-theta", "cache-weight", "cache-window", "dynamic-rate", "dynamic-decay", "dynamic-segment"];
 
 /// What there is of adaptation beside how.
-const OF_ADAPTATION: Which = Which::These(&[
+const OF_ADAPTATION: [&str; 8] = [
     "tune",
     "cache-theta",
     "cache-weight",
@@ -49,7 +49,7 @@ const OF_ADAPTATION: Which = Which::These(&[
     "dynamic-decay",
     "dynamic-segment",
     "dynamic-columns",
-]);
+];
 
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
@@ -227,7 +227,7 @@ const IDLE: [Idle; 21] = [
     Idle {
         command: "eval",
         when: When::Without("adapt"),
-        options: OF_ADAPTATION,
+        options: Which::These(&OF_ADAPTATION),
         why: "the model alone is measured; say how it shall follow the text, such as --adapt cache",
     },
     Idle {
@@ -239,7 +239,7 @@ const IDLE: [Idle; 21] = [
     Idle {
         command: "pack",
         when: When::Without("adapt"),
-        options: OF_ADAPTATION,
+        options: Which::These(&OF_ADAPTATION),
         why: "the model packs as it is; let it go on learning by --adapt dynamic, or leave it out",
     },
 ];
@@ -252,26 +252,10 @@ struct OfTask {
     options: &'static [&'static str],
 }
 
-const OF_TASK: [OfTask; 2] = [
+const OF_TASK: [OfTask; 3] = [
     OfTask { command: "eval", task: TaskKind::Forecast, options: &["backtest"] },
-    OfTask {
-        command: "eval",
-        task: TaskKind::Language,
-        options: &[
-            "lossy",
-            "baseline",
-            "adapt",
-            "tune",
-            "cache-theta",
-            "cache-weight",
-            "cache-window",
-            "dynamic-rate",
-            "dynamic-decay",
-            "dynamic-segment",
-            "dynamic-columns",
-            "weights",
-        ],
-    },
+    OfTask { command: "eval", task: TaskKind::Language, options: &["lossy", "baseline", "adapt", "weights"] },
+    OfTask { command: "eval", task: TaskKind::Language, options: &OF_ADAPTATION },
 ];
 
 /// Refuses an option that is of models of another task than the one that is given as `run`.

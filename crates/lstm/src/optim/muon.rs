@@ -29,7 +29,7 @@ use crate::nn::params::Layout;
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
 /// The turns of the quintic.
-pub(crate) const TURNS: usize = 5;
+const TURNS: usize = 5;
 
 /// Added to ‖u‖.
 const EPSILON: f64 = 1e-7;
@@ -91,6 +91,28 @@ pub(super) struct Muon {
     work: Work,
 }
 
+/// The matrices of a layout.
+fn blocks(layout: &Layout) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for entry in layout.entries().iter().filter(|entry| entry.matrices > 0) {
+        let range = entry.slot.range();
+        let columns = entry.shape.last().copied().unwrap_or(1).max(1);
+        let rows = range.len() / columns / entry.matrices;
+        let starts = range.step_by((rows * columns).max(1));
+        blocks.extend(starts.map(|start| Block { start, rows, columns }));
+    }
+    blocks
+}
+
+/// The multiply-adds by which a step makes the matrices of a layout orthogonal.
+pub(crate) fn multiplications(layout: &Layout) -> f64 {
+    let of = |Block { rows, columns, .. }: Block| {
+        let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
+        TURNS as f64 * short * short * (2.0 * long + short)
+    };
+    blocks(layout).into_iter().map(of).sum()
+}
+
 /// Scratch, sized by the largest matrix.
 #[derive(Clone, Debug, Default)]
 struct Work {
@@ -113,14 +135,7 @@ pub(super) struct MuonStep {
 impl Muon {
     /// The matrices of a layout. `height`: the learning rate that `settings.rate` stands beside.
     pub(super) fn of(layout: &Layout, settings: MuonSettings, height: f32) -> Self {
-        let mut blocks = Vec::new();
-        for entry in layout.entries().iter().filter(|entry| entry.matrices > 0) {
-            let range = entry.slot.range();
-            let columns = entry.shape.last().copied().unwrap_or(1).max(1);
-            let rows = range.len() / columns / entry.matrices;
-            let starts = range.step_by((rows * columns).max(1));
-            blocks.extend(starts.map(|start| Block { start, rows, columns }));
-        }
+        let blocks = blocks(layout);
         let (mut rest, mut end) = (Vec::new(), 0);
         let end_of_all = layout.len()..layout.len();
         for block in blocks.iter().map(|block| block.range()).chain(std::iter::once(end_of_all)) {

@@ -5,8 +5,7 @@ use super::machine::{Machine, Speed};
 use super::rules::*;
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::LstmConfig;
-use crate::nn::params::Entry;
-use crate::optim::muon::TURNS;
+use crate::optim::muon;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::train::data::Data;
@@ -93,8 +92,9 @@ impl Facts {
         let vocabulary = self.vocabulary as f64;
         // The bytes of a parameter that a step changes: its own and its gradient's, and Adam's two moments.
         let bytes = if config.training.optimizer.has_moments() { 28.0 } else { 12.0 };
-        let orthogonal =
-            if config.training.optimizer.is_muon() { multiplications_of_muon(&config.model) / 3.0 } else { 0.0 };
+        let multiplications =
+            || LanguageModel::new(config.model.clone()).map_or(0.0, |model| muon::multiplications(model.layout()));
+        let orthogonal = if config.training.optimizer.is_muon() { multiplications() / 3.0 } else { 0.0 };
         let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth + orthogonal / self.rate;
         let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows) / tokens_per_step(config);
         (seconds(scored(config, vocabulary)), seconds(vocabulary))
@@ -231,19 +231,6 @@ fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
 /// The tokens that a step learns from.
 fn tokens_per_step(config: &RunConfig) -> f64 {
     config.training.batch as f64 * config.segment as f64 * config.training.accumulate as f64
-}
-
-/// The multiply-adds by which Muon makes the matrices of a model orthogonal, once a step.
-fn multiplications_of_muon(config: &LanguageModelConfig) -> f64 {
-    let Ok(model) = LanguageModel::new(config.clone()) else { return 0.0 };
-    let entries = model.layout().entries().iter().filter(|entry| entry.matrices > 0);
-    let of = |entry: &Entry| {
-        let columns = entry.shape[entry.shape.len() - 1];
-        let rows = entry.shape.iter().product::<usize>() / columns.max(1) / entry.matrices;
-        let (short, long) = (rows.min(columns) as f64, rows.max(columns) as f64);
-        entry.matrices as f64 * TURNS as f64 * short * short * (2.0 * long + short)
-    };
-    entries.map(of).sum()
 }
 
 /// The weights of a model that every token passes on its way to the readout, and those of the readout for each token
