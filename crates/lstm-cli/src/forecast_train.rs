@@ -13,7 +13,7 @@ use lstm::report::Results;
 use lstm::run::TaskKind;
 use lstm::train::event::{End, Outcome};
 use lstm::train::task::Task as _;
-use lstm::train::trainer::{Extension, Trainer};
+use lstm::train::trainer::Trainer;
 use serde_json::{Value, json};
 
 use crate::output::{best, count, grouped, talk, use_threads};
@@ -209,10 +209,7 @@ pub fn run(options: &TrainForecast) -> Result<ExitCode> {
     let curves = options.run.curves(TaskKind::Forecast)?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
-            let extension = Extension {
-                train: options.file.clone(),
-                ..extension(&options.length, &options.training, &options.run)
-            };
+            let extension = extension(options.file.as_deref(), &options.length, &options.training, &options.run)?;
             during("reading the table and the checkpoint", || resume(folder, &extension))?
         }
         None => begin(options, &signals)?,

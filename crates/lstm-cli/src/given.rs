@@ -60,6 +60,9 @@ const IDLE: [Idle; 21] = [
         when: When::With("resume"),
         options: Which::AllBut(&[
             "resume",
+            "FILE",
+            "valid",
+            "test",
             "learning-rate",
             "epochs",
             "steps",
@@ -104,6 +107,7 @@ const IDLE: [Idle; 21] = [
             "TEXT",
             "valid",
             "test",
+            "teach",
             "learning-rate",
             "epochs",
             "steps",
@@ -538,7 +542,7 @@ mod tests {
                     command.find_subcommand("train").unwrap(),
                     matches.subcommand().unwrap().1,
                 );
-                let lasting = ["resume", "valid", "test", "learning-rate", "tensorboard", "threads", "json"];
+                let lasting = ["resume", "valid", "test", "teach", "learning-rate", "tensorboard", "threads", "json"];
                 let taken = lasting
                     .iter()
                     .chain(&["epochs", "steps", "budget", "patience", "keep-checkpoints"])

@@ -21,7 +21,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::event::{End, Outcome};
 use lstm::train::pretrained::{Inherited, Pretrained};
 use lstm::train::task::Task as _;
-use lstm::train::trainer::Trainer;
+use lstm::train::trainer::{Extension, Trainer};
 use serde_json::{Value, json};
 
 use crate::eval_sequence::{Measured, measure};
@@ -497,7 +497,11 @@ pub fn run(task: TaskKind, options: TrainSequence) -> Result<ExitCode> {
     let curves = options.run.curves(task)?;
     let mut trainer = match &options.run.resume {
         Some(folder) => {
-            let extension = extension(&options.length, &options.training, &options.run);
+            let extension = Extension {
+                valid: options.data.valid.clone(),
+                test: options.data.test.clone(),
+                ..extension(options.file.as_deref(), &options.length, &options.training, &options.run)?
+            };
             let trainer =
                 during("reading the data and the checkpoint", || Trainer::resume_sequences(folder, &extension))?;
             if let Some(note) = trainer.note() {

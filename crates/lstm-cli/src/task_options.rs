@@ -172,7 +172,7 @@ pub struct TaskRun {
     #[arg(long)]
     pub force: bool,
     /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it, --learning-rate is what a
-    /// schedule that has come down to 0 then comes down from once more
+    /// schedule that has come down to 0 then comes down from once more, and data that were moved are named where they lie now
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// Keep the checkpoints of the last so many epochs beside the latest, for lstm verify; each is as large as that one [default: 0]
@@ -217,10 +217,29 @@ impl TaskRun {
     }
 }
 
-/// What `--resume` may change.
-pub fn extension(length: &LengthOptions, training: &TaskTraining, run: &TaskRun) -> Extension {
+/// Whether data come from standard input.
+pub fn is_stdin(data: &Path) -> bool {
+    data == Path::new("-")
+}
+
+/// What `--resume` may change. `file`: where the data to train on lie now.
+///
+/// # Errors
+/// Standard input, which such a run keeps.
+pub fn extension(
+    file: Option<&Path>,
+    length: &LengthOptions,
+    training: &TaskTraining,
+    run: &TaskRun,
+) -> Result<Extension> {
+    if file.is_some_and(is_stdin) {
+        bail!(
+            "- and --resume contradict each other: the data that a run read from standard input are kept in its folder"
+        );
+    }
     let bounds = length.length();
-    Extension {
+    Ok(Extension {
+        train: file.map(Path::to_owned),
         learning_rate: training.learning_rate,
         epochs: bounds.epochs,
         steps: bounds.steps,
@@ -228,5 +247,5 @@ pub fn extension(length: &LengthOptions, training: &TaskTraining, run: &TaskRun)
         patience: bounds.patience,
         keep_checkpoints: run.keep_checkpoints,
         ..Extension::default()
-    }
+    })
 }

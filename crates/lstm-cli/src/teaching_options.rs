@@ -13,7 +13,7 @@ pub struct TeachingOptions {
     /// probabilities (Hinton 2015): run folders or model files, with commas between them. They read the text once, before the first step;
     /// every step scores the whole vocabulary [default: nobody teaches]
     #[arg(long, value_name = "RUN,…", value_delimiter = ',')]
-    teach: Vec<PathBuf>,
+    pub teach: Vec<PathBuf>,
     /// The share of the teachers in what is learned; the rest is what came [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     teach_weight: Option<f32>,

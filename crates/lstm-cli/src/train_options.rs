@@ -330,7 +330,8 @@ pub struct RunOptions {
     #[arg(long)]
     pub force: bool,
     /// Go on with this run where it stopped; --epochs, --steps, --budget and --patience may lengthen it, --learning-rate is what a
-    /// schedule that has come down to 0 then comes down from once more, and a text that was moved is named where it is now
+    /// schedule that has come down to 0 then comes down from once more, and a text that was moved, or by --teach all teachers, are named where
+    /// they lie now
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// Write curves for TensorBoard into this folder; with --resume give it again to go on with them [default: none]
@@ -578,7 +579,8 @@ impl Train {
         let (train, learning_rate) = (self.text.clone(), self.training.learning_rate);
         let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
         let keep_checkpoints = self.run.keep_checkpoints;
-        Ok(Extension { train, valid, test, learning_rate, epochs, steps, budget, patience, keep_checkpoints })
+        let teachers = self.teaching.teach.clone();
+        Ok(Extension { train, valid, test, teachers, learning_rate, epochs, steps, budget, patience, keep_checkpoints })
     }
 
     /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.

@@ -103,7 +103,18 @@ fn a_student_learns_from_models_and_says_so() {
     let more = line(folder, "train --resume student --epochs 3");
     assert_eq!(more.code, Some(0), "{}", more.err);
     std::fs::rename(folder.join("two"), folder.join("moved")).unwrap();
-    refused(folder, "train --resume student --epochs 4", &["a teacher cannot be used", "two", "config.toml"]);
+    refused(
+        folder,
+        "train --resume student --epochs 4",
+        &["a teacher cannot be used", "two", "--teach beside --resume"],
+    );
+    // Named where they lie now, they are those that it had, or refused.
+    refused(folder, "train --resume student --teach run --epochs 4", &["--teach names 1 models", "2 teachers"]);
+    refused(folder, "train --resume student --teach moved,run --epochs 4", &["another teacher than", "moved"]);
+    refused(folder, "train --resume alone --teach run --epochs 4", &["--teach says where teachers lie", "has none"]);
+    let said = line(folder, "train --resume student --teach run,moved --epochs 4");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(line(folder, "train --resume student --epochs 5").code, Some(0));
     // The student itself needs no teachers.
     assert_eq!(line(folder, "eval student text.txt").code, Some(0));
 }

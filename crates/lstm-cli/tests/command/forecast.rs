@@ -95,6 +95,12 @@ fn a_run_goes_on_to_the_same_bits_and_not_with_another_table() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     let [whole, parts] = ["whole", "parts"].map(|run| line(folder, &format!("predict {run} table.csv")).out);
     assert_eq!(whole, parts);
+    std::fs::rename(folder.join("table.csv"), folder.join("moved.csv")).unwrap();
+    let said = line(folder, "train --resume parts moved.csv --steps 21");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(line(folder, "train --resume parts --steps 22").code, Some(0));
+    std::fs::rename(folder.join("moved.csv"), folder.join("table.csv")).unwrap();
+    assert_eq!(line(folder, "train --resume parts table.csv --steps 23").code, Some(0));
     std::fs::write(folder.join("table.csv"), hours(301)).unwrap();
     let said = line(folder, "train --resume parts --steps 30");
     assert!(said.code == Some(2) && said.err.contains("not those that the run was trained on"), "{}", said.err);

@@ -164,11 +164,12 @@ fn a_time_alone_chooses_and_says_why() {
     let said = line(path, "train train.ts --task classify --test test.ts --budget 4s --hidden 10 --out run --json");
     assert!(said.json()["test"]["accuracy"].as_f64().unwrap() > 0.8, "{}", said.out);
     assert!(said.json()["valid"].is_null());
+    let used = said.json()["seconds"].as_f64().unwrap();
     let plan: Vec<&str> = said.err.lines().filter(|line| line.starts_with("plan     ")).collect();
     assert!((3..=6).contains(&plan.len()), "{}", said.err);
     assert!(said.err.contains("cross-validation in 5 parts") && said.err.contains("by 10 units"), "{}", said.err);
     // It goes on as it was chosen.
-    let over = line(path, "train --resume run --epochs 1000 --steps 1000000 --budget 5s");
+    let over = line(path, &format!("train --resume run --epochs 1000 --steps 1000000 --budget {:.1}s", used + 1.0));
     assert_eq!(over.code, Some(0), "{}", over.err);
 }
 

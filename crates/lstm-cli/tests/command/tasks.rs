@@ -84,9 +84,13 @@ fn a_classifier_is_trained_measured_shown_and_predicts() {
     assert!(over.code == Some(0) && over.err.contains("the run is over"), "{}", over.err);
     let longer = line(path, "train --resume run --epochs 18");
     assert_eq!(longer.code, Some(0), "{}", longer.err);
-    for (option, why) in
-        [("--pooling last", "--pooling has no part with --resume"), ("train.csv", "has no part with --resume")]
-    {
+    let other: String = reviews(299).iter().map(|(label, text)| format!("{label},\"{text}\"\n")).collect();
+    write(path, "other.csv", &format!("kind,review\n{other}"));
+    for (option, why) in [
+        ("--pooling last", "--pooling has no part with --resume"),
+        ("other.csv", "not those that the run was trained on"),
+        ("--valid train.csv", "validation data to go on with, but the run has none of its own"),
+    ] {
         let said = line(path, &format!("train --resume run {option}"));
         assert!(said.code == Some(2) && said.err.contains(why), "{}", said.err);
     }

@@ -138,11 +138,8 @@ impl Prepared {
 /// A folder that is no run of a forecast, damaged files, or a table that changed.
 pub fn resume(folder: &Path, extension: &Extension) -> Result<Trainer<Forecasting>, TrainError> {
     let stopped = Stopped::<ForecastConfig>::open(folder)?;
-    let mut config = stopped.settings().clone();
-    extension.lengthen(&mut config.training);
-    if let Some(table) = &extension.train {
-        config.columns.table = Some(table.clone());
-    }
+    let mut config = stopped.extended(extension)?;
+    extension.move_data([&mut config.columns.table, &mut None, &mut None])?;
     let path = config.columns.table.clone();
     let path =
         path.ok_or_else(|| unusable("the run does not say where its table lies; name it beside `resume`".to_owned()))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{SequenceBatch, SequenceBatches};
-use super::config::SequenceConfig;
+use super::config::{SequenceConfig, SequenceData};
 use super::data::{Examples, SequenceDataset};
 use super::head::Objective;
 use super::model::{SequenceModel, SequenceTape};
@@ -111,9 +111,9 @@ impl Trainer<SequenceTask> {
         let stopped = Stopped::<SequenceConfig>::open(folder)?;
         let found = if stopped.settings().model.numbers.is_none() { Some(stopped.tokenizer()?) } else { None };
         let (tokenizer, tokenizer_file) = found.map_or((None, String::new()), |(of, file)| (Some(of), file));
-        let mut config = stopped.settings().clone();
-        extension.lengthen(&mut config.training);
-        config.validate()?;
+        let mut config = stopped.extended(extension)?;
+        let SequenceData { train, valid, test, .. } = &mut config.data;
+        extension.move_data([train, valid, test])?;
         let data = SequenceDataset::read(&mut config, tokenizer)?;
         let task = SequenceTask { tokenizer_file, ..SequenceTask::new(config, data)? };
         stopped.go_on(task, extension.learning_rate)

@@ -1,6 +1,6 @@
 //! How long a run is: its bounds, the share of them that is used, what of the schedule that is, and a run that is made longer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::task::{Batches as _, Part, Task};
 use crate::formats::FormatError;
@@ -20,6 +20,8 @@ pub struct Extension {
     pub valid: Option<PathBuf>,
     /// The test text.
     pub test: Option<PathBuf>,
+    /// Where the teachers lie now, in their order; empty for where they lay.
+    pub teachers: Vec<PathBuf>,
     /// The rate from which a schedule that has come down to 0 comes down again over what is added.
     pub learning_rate: Option<f32>,
     /// The most epochs.
@@ -35,30 +37,67 @@ pub struct Extension {
 }
 
 impl Extension {
-    /// The configuration of a run with what is given in its place.
-    pub(super) fn lay_over(&self, stored: &RunConfig) -> Result<RunConfig, TrainError> {
-        let mut config = stored.clone();
-        self.lengthen(&mut config.training);
+    /// Says of what a run reads where it lies now: its texts and its teachers.
+    pub(super) fn move_to(&self, config: &mut RunConfig) -> Result<(), TrainError> {
+        let (given, run) = (self.teachers.len(), config.teaching.models.len());
+        if given > 0 && given != run {
+            return Err(TrainError::Unusable(match run {
+                0 => "`teach` says where teachers lie now, but the run has none; leave it out, or start a new run"
+                    .to_owned(),
+                run => format!(
+                    "`teach` names {given} models, but the run has {run} teachers; name each of them where it lies now"
+                ),
+            }));
+        }
+        for (now, before) in self.teachers.iter().zip(&mut config.teaching.models) {
+            *before = absolute(now)?;
+        }
         let DataConfig { train, valid, test, .. } = &mut config.data;
-        for (name, now, before) in
-            [("text", &self.train, train), ("validation text", &self.valid, valid), ("test text", &self.test, test)]
-        {
+        self.move_data([train, valid, test])
+    }
+
+    /// The same of the places of the data alone: to train on, to watch, to measure.
+    ///
+    /// # Errors
+    /// Data that the run had none of.
+    pub(crate) fn move_data(&self, places: [&mut Option<PathBuf>; 3]) -> Result<(), TrainError> {
+        let given = [("training", &self.train), ("validation", &self.valid), ("test", &self.test)];
+        for ((name, now), before) in given.into_iter().zip(places) {
             let Some(now) = now else { continue };
             if before.is_none() {
                 return Err(TrainError::Unusable(format!(
-                    "{} is given as the {name} to go on with, but the run has none of its own; leave it out, or start a new \
-                     run",
+                    "{} is given as the {name} data to go on with, but the run has none of its own; leave it out, or start a new run",
                     now.display()
                 )));
             }
-            let absolute = std::path::absolute(now);
-            *before = Some(absolute.map_err(|source| FormatError::Read { path: now.clone(), source })?);
+            *before = Some(absolute(now)?);
         }
-        Ok(config)
+        Ok(())
     }
 
-    /// Puts the bounds that are given in the place of those there are.
-    pub(crate) fn lengthen(&self, training: &mut Training) {
+    /// Puts the bounds that are given in the place of those of a run that stands at `position`.
+    ///
+    /// # Errors
+    /// A bound that the run is past: it would say of the run what it is not.
+    pub(crate) fn lengthen(&self, training: &mut Training, position: &Position) -> Result<(), TrainError> {
+        let Position { epoch, batch, step, seconds, .. } = *position;
+        let begun = epoch + usize::from(batch > 0);
+        // One that it has already changes nothing.
+        let past = match *self {
+            Self { epochs: Some(epochs), .. } if epochs < begun && self.epochs != training.epochs => Some(format!(
+                "`epochs` is {epochs}, but the run has begun {begun} already; give more, or {begun} to end it after those"
+            )),
+            Self { steps: Some(steps), .. } if steps < step && self.steps != training.steps => Some(format!(
+                "`steps` is {steps}, but the run has taken {step} already; give more, or {step} to end it there"
+            )),
+            Self { budget: Some(budget), .. } if budget < seconds && self.budget != training.budget => Some(format!(
+                "`budget` is {budget} s, but the run has used {seconds:.1} s already; give more, or leave it out"
+            )),
+            _ => None,
+        };
+        if let Some(why) = past {
+            return Err(TrainError::Unusable(why));
+        }
         training.epochs = self.epochs.or(training.epochs);
         training.steps = self.steps.or(training.steps);
         training.budget = self.budget.or(training.budget);
@@ -66,7 +105,12 @@ impl Extension {
             training.patience = (patience > 0).then_some(patience);
         }
         training.keep_checkpoints = self.keep_checkpoints.unwrap_or(training.keep_checkpoints);
+        Ok(())
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, FormatError> {
+    std::path::absolute(path).map_err(|source| FormatError::Read { path: path.to_owned(), source })
 }
 
 /// A bound that ended a run, with what was reached.

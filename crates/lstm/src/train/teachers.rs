@@ -40,7 +40,8 @@ impl Teachers {
         }
         let vocabulary = config.model.vocabulary;
         let ensemble = Ensemble::open(&config.teaching.models).map_err(|error| {
-            let where_now = "; a run that is resumed reads its teachers again, from where config.toml says they lie";
+            let where_now =
+                "; a run that is resumed reads its teachers again, and `teach` beside `resume` says where they lie now";
             TrainError::Unusable(format!("a teacher cannot be used: {error}{where_now}"))
         })?;
         for member in ensemble.members() {
@@ -54,8 +55,8 @@ impl Teachers {
         if let Some(at) = (0..found.len().max(noted.len())).find(|&at| found.get(at) != noted.get(at)) {
             let path = ensemble.members().get(at).map_or("one".to_owned(), |member| member.path.display().to_string());
             return Err(TrainError::Unusable(format!(
-                "the run had another teacher than {path}: the model changed since, or is missing under [teaching] in config.toml, so the run \
-                 cannot go on with the same result; put back the one that it had, or start a new run"
+                "the run had another teacher than {path}: the model changed since, is another, or is missing under [teaching] in config.toml, \
+                 so the run cannot go on with the same result; put back the one that it had, say by `teach` where it lies now, or start a new run"
             )));
         }
         let batching = config.batching;

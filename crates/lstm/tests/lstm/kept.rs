@@ -79,14 +79,14 @@ fn a_run_by_the_clock_is_taken_again_by_its_notes() {
     config.training.set_schedule(ScheduleKind::Cosine);
     let folder = tempfile::tempdir().unwrap();
     let mut trainer = create(&config, &folder.path().join("run")).unwrap();
-    finish(&mut trainer);
+    let used = finish(&mut trainer).seconds;
     let stretches = assert_verified(&trainer);
     assert_eq!(stretches[0].from, 0);
     assert_eq!(stretches.last().unwrap().to, trainer.step());
     assert!(stretches.windows(2).all(|pair| pair[0].to == pair[1].from));
     // Longer, with a schedule that goes on from where it was: what was before stays provable.
     drop(trainer);
-    let extension = Extension { budget: Some(1.5), ..Extension::default() };
+    let extension = Extension { budget: Some(used + 0.5), ..Extension::default() };
     let mut trainer = Trainer::resume(&folder.path().join("run"), extension).unwrap();
     finish(&mut trainer);
     assert!(assert_verified(&trainer).len() > stretches.len());

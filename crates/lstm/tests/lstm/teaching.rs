@@ -90,6 +90,7 @@ fn a_student_whose_teachers_changed_does_not_go_on() {
     std::fs::remove_dir_all(&config.teaching.models[1]).unwrap();
     let error = longer().unwrap_err().to_string();
     assert!(error.contains("a teacher cannot be used") && error.contains("teacher-stream-2"), "{error}");
+    assert!(error.contains("`teach` beside `resume`"), "{error}");
     std::fs::rename(&another, &config.teaching.models[1]).unwrap();
     let error = longer().unwrap_err().to_string();
     assert!(error.contains("another teacher than") && error.contains("teacher-stream-2"), "{error}");

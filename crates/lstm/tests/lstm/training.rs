@@ -615,6 +615,36 @@ fn the_first_bound_ends_the_run_and_a_longer_one_goes_on_within_the_epoch() {
     assert_eq!(short.step(), 19);
 }
 
+/// Its config.toml said a bound that the run was past.
+#[test]
+fn a_bound_that_a_run_is_past_is_refused_and_changes_nothing() {
+    let texts = texts(600);
+    let mut config = config(&texts);
+    config.training.steps = Some(25);
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let used = finish(&mut create(&config, &run).unwrap()).seconds;
+    let files = || (left(&run), std::fs::read_to_string(run.join("config.toml")).unwrap());
+    let before = files();
+    // 25 steps of 19 an epoch.
+    let none = Extension::default;
+    for (extension, said) in [
+        (Extension { epochs: Some(1), ..none() }, "`epochs` is 1, but the run has begun 2 already; give more, or 2"),
+        (Extension { steps: Some(24), ..none() }, "`steps` is 24, but the run has taken 25 already; give more, or 25"),
+        (Extension { budget: Some(0.5 * used), ..none() }, "s already; give more, or leave it out"),
+    ] {
+        let error = Trainer::resume(&run, extension).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(files(), before);
+    }
+    // A bound that it has just reached, or has already.
+    for extension in [Extension { steps: Some(25), ..none() }, Extension { epochs: Some(2), ..none() }] {
+        let mut trainer = Trainer::resume(&run, extension).unwrap();
+        finish(&mut trainer);
+        assert_eq!(trainer.step(), 25);
+    }
+}
+
 #[test]
 fn a_run_out_of_patience_stays_so() {
     let texts = texts(600);

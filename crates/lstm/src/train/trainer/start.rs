@@ -75,8 +75,8 @@ impl Trainer {
                 stored.model.vocabulary
             )));
         }
-        let mut config = extension.lay_over(stored)?;
-        config.validate()?;
+        let mut config = stopped.extended(&extension)?;
+        extension.move_to(&mut config)?;
         let data = Data::read(&config, Some(tokenizer))?;
         if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
             return Err(TrainError::Unusable(
@@ -168,6 +168,17 @@ impl<S: Settings> Stopped<S> {
     /// Its settings, to read the data with.
     pub fn settings(&self) -> &S {
         &self.settings
+    }
+
+    /// The same with the bounds that are given in the place of its own.
+    ///
+    /// # Errors
+    /// A bound that the run is past, or that is none.
+    pub(crate) fn extended(&self, extension: &Extension) -> Result<S, TrainError> {
+        let mut settings = self.settings.clone();
+        extension.lengthen(settings.training_mut(), &self.checkpoint.position)?;
+        settings.validate()?;
+        Ok(settings)
     }
 
     /// Goes on from its last checkpoint, with the same bits as if it had never stopped. The task's settings may have other bounds;
