@@ -10,8 +10,8 @@ use lstm::run::config::RunConfig;
 #[command(next_help_heading = "Teachers")]
 pub struct TeachingOptions {
     /// Learn not only what comes next in the text, but also what these trained models of the same tokens say of it, by the mean of their
-    /// probabilities (Hinton 2015): run folders or model files, with commas between them. They read the text once, before the first step;
-    /// every step scores the whole vocabulary [default: nobody teaches]
+    /// probabilities (Hinton 2015): run folders or model files, with commas between them. They read the text once, before the first step, in
+    /// the time of --budget; every step scores the whole vocabulary [default: nobody teaches]
     #[arg(long, value_name = "RUN,…", value_delimiter = ',')]
     pub teach: Vec<PathBuf>,
     /// The share of the teachers in what is learned; the rest is what came [default: 0.5]

@@ -327,9 +327,14 @@ fn describe(trainer: &Trainer) {
             words(*dropped)
         ));
     }
-    if !config.teaching.is_none() {
+    if let Some(took) = trainer.teaching_seconds() {
         let models: Vec<String> = config.teaching.models.iter().map(|model| model.display().to_string()).collect();
-        talk(format_args!("teachers {}, with a weight of {}", models.join(", "), config.teaching.weight));
+        talk(format_args!(
+            "teachers {}, with a weight of {}; they read the text in {}",
+            models.join(", "),
+            config.teaching.weight,
+            seconds(took)
+        ));
     }
     if config.fine_tuning.freeze != Frozen::default() {
         talk(format_args!("frozen   {}", config.fine_tuning.freeze));

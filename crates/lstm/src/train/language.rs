@@ -70,6 +70,11 @@ impl<D: Borrow<Data>> Language<D> {
         Self { teachers, ..self }
     }
 
+    /// Its teachers, if it has some.
+    pub(crate) fn teachers(&self) -> Option<&Teachers> {
+        self.teachers.as_ref()
+    }
+
     /// The model.
     pub(crate) fn model(&self) -> &LanguageModel {
         &self.model

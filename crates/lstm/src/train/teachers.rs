@@ -1,7 +1,10 @@
 //! Teachers: what trained models say of every place of a run's training text, which a student learns beside what came there.
 //!
 //! They read the text once, before the first step, as they are evaluated: so a step costs no more than without them, whatever the epoch, and
-//! a resumed run that reads it again finds the same bits.
+//! a resumed run that reads it again finds the same bits. That reading is a part of a time budget; a run whose teachers would take the most of
+//! it is not begun.
+
+use std::time::Instant;
 
 use crate::ensemble::{Ensemble, Mean, check_alike};
 use crate::evaluate::{COLUMN_SEGMENT, COLUMNS, LEAST_COLUMN, SEGMENT};
@@ -17,6 +20,12 @@ use crate::train::data::Data;
 /// which models have mostly forgotten how they began (`evaluate.rs`).
 const REREAD: usize = 8;
 
+/// The share of what is left of a time budget that the teachers may take: a run is planned for all of it.
+const MOST_OF_BUDGET: f64 = 0.5;
+
+/// The share of that after which the time that they will take is judged by the time they took.
+const JUDGED: f64 = 0.05;
+
 /// The likeliest tokens of every place of a text, by the mean of the teachers.
 #[derive(Debug)]
 pub(crate) struct Teachers {
@@ -27,6 +36,31 @@ pub(crate) struct Teachers {
     /// `[places, K]`: the tokens from the likeliest on, and their probabilities.
     ids: Vec<u32>,
     shares: Vec<f32>,
+    /// The seconds that they took.
+    pub(crate) seconds: f64,
+}
+
+/// When the teachers began to read, and until when they have to have read.
+struct Hours {
+    began: Instant,
+    /// The seconds that they may take, and those of the budget that are spent by now; none without a budget.
+    most: Option<(f64, f64)>,
+}
+
+impl Hours {
+    /// Refuses to go on where the share `done` of the reading says that all of it takes too long.
+    fn check(&self, done: f64) -> Result<(), TrainError> {
+        let (Some((most, spent)), seconds) = (self.most, self.began.elapsed().as_secs_f64()) else { return Ok(()) };
+        let all = seconds / done.max(f64::MIN_POSITIVE);
+        if seconds < JUDGED * most || all <= most {
+            return Ok(());
+        }
+        Err(TrainError::Unusable(format!(
+            "the teachers would take {all:.0} s to read the training text, more than half of what is left of `budget`, and a run is planned \
+             for all of it; give at least {:.0}s, a part of the text by `text-limit`, or `epochs` or `steps` in place of a time",
+            (spent + all / MOST_OF_BUDGET).ceil()
+        )))
+    }
 }
 
 impl Teachers {
@@ -35,6 +69,20 @@ impl Teachers {
     /// # Errors
     /// A model that cannot be opened, that changed since the run began, or of other tokens or another way to read than the run's.
     pub(crate) fn read(config: &mut RunConfig, data: &Data) -> Result<Option<Self>, TrainError> {
+        Self::read_by(config, data, Hours { began: Instant::now(), most: None })
+    }
+
+    /// The same of a run that begins, with the part of its time budget that is not spent yet.
+    ///
+    /// # Errors
+    /// Also where they would take more than half of that.
+    pub(crate) fn read_in_time(config: &mut RunConfig, data: &Data) -> Result<Option<Self>, TrainError> {
+        let spent = data.seconds;
+        let most = config.training.budget.map(|budget| (MOST_OF_BUDGET * (budget - spent).max(0.0), spent));
+        Self::read_by(config, data, Hours { began: Instant::now(), most })
+    }
+
+    fn read_by(config: &mut RunConfig, data: &Data, hours: Hours) -> Result<Option<Self>, TrainError> {
         if config.teaching.is_none() {
             return Ok(None);
         }
@@ -63,14 +111,21 @@ impl Teachers {
         let (places, top) = (Batches::places(&data.train, batching), TOP.min(vocabulary.saturating_sub(1)));
         let bytes = times(&[places, top, size_of::<u32>() + size_of::<f32>()]);
         check_memory(|| format!("what teachers say of {places} tokens"), bytes, "training text (`text-limit`)")?;
-        let mut teachers =
-            Self { weight: config.teaching.weight, top, ids: vec![0; places * top], shares: vec![0.0; places * top] };
-        teachers.listen(&ensemble, config, data)?;
+        let (ids, shares) = (vec![0; places * top], vec![0.0; places * top]);
+        let mut teachers = Self { weight: config.teaching.weight, top, ids, shares, seconds: 0.0 };
+        teachers.listen(&ensemble, config, data, &hours)?;
+        teachers.seconds = hours.began.elapsed().as_secs_f64();
         Ok(Some(teachers))
     }
 
     /// Reads the whole text with them.
-    fn listen(&mut self, ensemble: &Ensemble, config: &RunConfig, data: &Data) -> Result<(), TrainError> {
+    fn listen(
+        &mut self,
+        ensemble: &Ensemble,
+        config: &RunConfig,
+        data: &Data,
+        hours: &Hours,
+    ) -> Result<(), TrainError> {
         let (corpus, batching) = (&data.train, config.batching);
         let columns = (corpus.ids.len() / LEAST_COLUMN).clamp(1, COLUMNS);
         let is_stream = batching == Batching::Stream;
@@ -79,18 +134,24 @@ impl Teachers {
         let batches = Batches::evaluation(corpus, &data.tokenizer, batching, rows, segment)?.placed();
         let rows = batches.rows();
         let mut mean = Mean::new(ensemble.refs(None), batches);
+        // Documents begin afresh, wherever their columns do.
+        let again = match is_stream && rows > 1 && corpus.document_starts.is_empty() {
+            true => REREAD.min(mean.batches().div_ceil(2)),
+            false => 0,
+        };
+        let (mut read, all) = (0, mean.batches() + again);
         while mean.advance() {
             self.note(&mean);
+            read += 1;
+            hours.check(read as f64 / all as f64)?;
         }
         if !mean.total().nll.is_finite() {
             let why =
                 "the teachers say what is no number of the training text; one of them is broken: lstm eval shows which";
             return Err(TrainError::Unusable(why.to_owned()));
         }
-        // Documents begin afresh, wherever their columns do.
-        if is_stream && rows > 1 && corpus.document_starts.is_empty() {
-            let count = REREAD.min(mean.batches().div_ceil(2));
-            mean.reread(count, &mut |mean| self.note(mean));
+        if again > 0 {
+            mean.reread(again, &mut |mean| self.note(mean));
         }
         Ok(())
     }

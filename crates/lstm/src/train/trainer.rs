@@ -106,6 +106,11 @@ impl Trainer {
     pub fn model(&self) -> &LanguageModel {
         self.task.model()
     }
+
+    /// The seconds that its teachers took to read the text, if it has some.
+    pub fn teaching_seconds(&self) -> Option<f64> {
+        self.task.teachers().map(|teachers| teachers.seconds)
+    }
 }
 
 impl<T: Task> Trainer<T> {

@@ -75,6 +75,22 @@ fn a_student_learns_what_its_teachers_say() {
     assert!(student.card.valid.unwrap().perplexity() < 1.5 * alone.card.valid.unwrap().perplexity());
 }
 
+/// They read the text inside the budget, and the run was planned for all of it.
+#[test]
+fn teachers_that_would_take_the_most_of_the_time_are_refused_at_once() {
+    let texts = texts(600);
+    let mut config = taught(&texts, Batching::Stream);
+    config.training.epochs = None;
+    let run = texts.path().join("run");
+    config.training.budget = Some(1e-3);
+    let error = create(&config, &run).unwrap_err().to_string();
+    assert!(error.contains("the teachers would take") && error.contains("`budget`"), "{error}");
+    assert!(!run.exists());
+    config.training.budget = Some(30.0);
+    let trainer = create(&config, &run).unwrap();
+    assert!(trainer.teaching_seconds().is_some_and(|seconds| seconds > 0.0));
+}
+
 #[test]
 fn a_student_whose_teachers_changed_does_not_go_on() {
     let texts = texts(600);

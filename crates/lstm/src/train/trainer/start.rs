@@ -50,7 +50,7 @@ impl Trainer {
                 Some(std::path::absolute(&text).map_err(|source| FormatError::Write { path: text, source })?);
         }
         let (read, tokenizer_file) = (data.seconds, checksum_of(&data, &claim)?);
-        let teachers = Teachers::read(&mut config, &data)?;
+        let teachers = Teachers::read_in_time(&mut config, &data)?;
         let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file).taught(teachers);
         check_effect(task.settings())?;
         check_memory(task.settings(), task.data(), task.model())?;
