@@ -21,7 +21,8 @@ use crate::progress::Progress;
 pub struct Adapt {
     /// Measure once more while following the text: by a `cache` of what followed similar outputs, by `dynamic` evaluation,
     /// which goes on learning after each segment, or by `both`. Settings are tuned once on the run's validation text and
-    /// kept in its adaptation.toml; a model file takes them from one that lies beside it [default: the model alone]
+    /// kept in its adaptation.toml; a model file takes them from one that lies beside it, but `dynamic` and `both` need the
+    /// run folder and its training text, whose gradients they are scaled by [default: the model alone]
     #[arg(long, value_name = "HOW")]
     adapt: Option<Adaptation>,
     /// Tune the settings anew [default: use those in adaptation.toml, if there are any]
@@ -51,6 +52,54 @@ pub struct Adapt {
     dynamic_columns: Option<usize>,
 }
 
+/// The options of a model that goes on learning from a text in its order.
+#[derive(clap::Args)]
+pub struct Learning {
+    /// Let the model go on learning while it packs: dynamic. It is scaled by the gradients of the run's training text, so that packing
+    /// and unpacking need the run folder, and that text where it lay. How fast it learns is tuned once on the run's validation text and
+    /// kept in its adaptation.toml [default: the model packs as it is]
+    #[arg(long, value_name = "HOW", value_parser = learning)]
+    adapt: Option<Adaptation>,
+    /// Tune its settings anew [default: use those in adaptation.toml, if there are any]
+    #[arg(long)]
+    tune: bool,
+    /// The learning rate [default: tuned]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    dynamic_rate: Option<f32>,
+    /// How strongly parameters are drawn back to their trained values [default: tuned]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    dynamic_decay: Option<f32>,
+    /// The tokens that are coded before the model learns from them [default: tuned]
+    #[arg(long, value_name = "TOKENS")]
+    dynamic_segment: Option<usize>,
+}
+
+/// The adaptation that a text can be coded with.
+fn learning(text: &str) -> Result<Adaptation, String> {
+    match text.parse() {
+        Ok(Adaptation::Dynamic) => Ok(Adaptation::Dynamic),
+        _ => Err("a text is coded by the model as it is, or by one that goes on learning: dynamic".to_owned()),
+    }
+}
+
+impl Learning {
+    /// As options of an adaptation, of one column.
+    pub fn adapt(self) -> Adapt {
+        let Self { adapt, tune, dynamic_rate, dynamic_decay, dynamic_segment } = self;
+        Adapt {
+            adapt,
+            tune,
+            cache_theta: None,
+            cache_weight: None,
+            cache_window: None,
+            dynamic_rate,
+            dynamic_decay,
+            dynamic_segment,
+            dynamic_columns: None,
+        }
+    }
+}
+
 /// An adaptation that is ready to begin.
 pub struct Ready {
     adaptation: Adaptation,
@@ -68,16 +117,20 @@ pub struct Outcome {
 }
 
 impl Adapt {
-    /// How the model shall follow the text, if it shall.
-    pub fn asked_for(&self) -> Option<Adaptation> {
-        self.adapt
-    }
-
     /// Refuses what contradicts itself, finds the settings, tuning them where they are missing, and reads what dynamic
     /// evaluation needs of the training text. `None` without `--adapt`.
     pub fn prepare(&self, run: &LoadedRun) -> Result<Option<Ready>> {
         let Some(adaptation) = self.adapt else { return Ok(None) };
         self.check(adaptation)?;
+        if let Origin::File(file) = &run.origin
+            && adaptation.is_dynamic()
+        {
+            bail!(
+                "{} is a model by itself, but --adapt {adaptation} is scaled by the gradients of the text that its run was trained on; give \
+                 the folder of its run",
+                file.display()
+            );
+        }
         let folder = run.origin.folder();
         let mut preparation = Preparation { run, adaptation, scale: None, progress: Progress::new() };
         let settings = self.tuned_settings(&mut preparation, &folder);
@@ -213,7 +266,7 @@ impl Preparation<'_> {
         if let Origin::File(file) = &self.run.origin {
             bail!(
                 "{} is a model by itself, without the validation text that --adapt {adaptation} is tuned on; give the folder of its \
-                 run, or put the adaptation.toml of that beside the file, or give {options}",
+                 run, put the adaptation.toml of that beside the file, or give {options}",
                 file.display()
             );
         }

@@ -39,6 +39,9 @@ const SAMPLING: Which = Which::These(&["temperature", "top-k", "top-p", "min-p",
 const CACHE_AND_DYNAMIC: [&str; 6] =
     ["cache-theta", "cache-weight", "cache-window", "dynamic-rate", "dynamic-decay", "dynamic-segment"];
 
+/// Those of a model that goes on learning while it packs.
+const LEARNING: [&str; 3] = ["dynamic-rate", "dynamic-decay", "dynamic-segment"];
+
 /// What there is of adaptation beside how.
 const OF_ADAPTATION: [&str; 8] = [
     "tune",
@@ -237,13 +240,13 @@ const IDLE: [Idle; 21] = [
     Idle {
         command: "pack",
         when: When::With("tune"),
-        options: Which::These(&CACHE_AND_DYNAMIC),
+        options: Which::These(&LEARNING),
         why: "tuning finds every setting of the adaptation; leave one of them out",
     },
     Idle {
         command: "pack",
         when: When::Without("adapt"),
-        options: Which::These(&OF_ADAPTATION),
+        options: Which::These(&["tune", "dynamic-rate", "dynamic-decay", "dynamic-segment"]),
         why: "the model packs as it is; let it go on learning by --adapt dynamic, or leave it out",
     },
 ];

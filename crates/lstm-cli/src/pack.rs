@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use lstm::adapt::dynamic::GradientScale;
-use lstm::adapt::settings::{Adaptation, DynamicSettings};
+use lstm::adapt::settings::DynamicSettings;
 use lstm::formats::write_bytes;
 use lstm::pack::Packer;
 use lstm::run::saved::LoadedRun;
 
-use crate::adapt::Adapt;
+use crate::adapt::Learning;
 use crate::measured::open;
 use crate::output::{grouped, talk, use_threads};
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ pub struct Pack {
     /// The file to pack, - for standard input
     file: PathBuf,
     #[command(flatten)]
-    adapt: Adapt,
+    learning: Learning,
     #[command(flatten)]
     common: Common,
 }
@@ -35,7 +35,8 @@ pub struct Pack {
 /// The options of `lstm unpack`.
 #[derive(clap::Args)]
 pub struct Unpack {
-    /// The model it was packed with: a run folder, or a model file
+    /// The model it was packed with: a run folder, or a model file; of a text packed with --adapt dynamic the run folder, whose
+    /// training text has to lie where it lay
     run: PathBuf,
     /// The packed file, - for standard input
     file: PathBuf,
@@ -58,26 +59,15 @@ struct Common {
 }
 
 /// Packs.
-pub fn pack(Pack { run, file, adapt, common }: Pack) -> Result<ExitCode> {
+pub fn pack(Pack { run, file, learning, common }: Pack) -> Result<ExitCode> {
     use_threads(common.threads)?;
     let out = common.destination(&file, || {
         let is_named = file != Path::new("-");
         is_named.then(|| PathBuf::from(format!("{}.{EXTENSION}", file.display())))
     })?;
-    if let Some(adaptation) = adapt.asked_for().filter(|adaptation| *adaptation != Adaptation::Dynamic) {
-        bail!(
-            "--adapt {adaptation} has no part in packing: a text is told by the model, or by one that goes on learning, --adapt dynamic"
-        );
-    }
-    if adapt.columns() > 1 {
-        bail!(
-            "--dynamic-columns {} has no part in packing: a text is told in its order, which is one column; leave it out",
-            adapt.columns()
-        );
-    }
     let run = open(&run)?;
     let text = read(&file)?;
-    let learning = adapt.prepare(&run)?.and_then(|ready| ready.into_learning());
+    let learning = learning.adapt().prepare(&run)?.and_then(|ready| ready.into_learning());
     let packer = packer(&run, learning.as_ref())?;
     let progress = Progress::new();
     let packed = packer.pack(&text, &mut |done| progress.bytes("packing", done, text.len()));
@@ -104,7 +94,13 @@ pub fn unpack(Unpack { run, file, common }: Unpack) -> Result<ExitCode> {
     let packed = read(&file)?;
     let named = |error| anyhow!("{}: {error}", file.display());
     let learned = Packer::learned(&packed).map_err(named)?;
-    let learning = learned.map(|settings| Ok::<_, anyhow::Error>((scale(&run)?, settings))).transpose()?;
+    let scaled = |settings| {
+        let scale = scale(&run).map_err(|error| {
+            anyhow!("{} was packed by a model that went on learning (--adapt dynamic), scaled by the gradients of its training text: {error}", file.display())
+        });
+        Ok::<_, anyhow::Error>((scale?, settings))
+    };
+    let learning = learned.map(scaled).transpose()?;
     let packer = packer(&run, learning.as_ref())?;
     let progress = Progress::new();
     let text = packer.unpack(&packed, &mut |done, of| progress.bytes("unpacking", done, of));

@@ -57,13 +57,22 @@ fn a_model_that_goes_on_learning_packs_and_finds_again_how() {
         let said = line(folder.path(), arguments);
         assert!(said.code == Some(2) && said.err.contains(expected), "{arguments}: {}", said.err);
     };
-    refused("pack run text.txt --adapt cache --out other", "--adapt cache has no part in packing");
+    for other in ["cache", "both", "none"] {
+        refused(&format!("pack run text.txt --adapt {other} --out other"), "or by one that goes on learning: dynamic");
+    }
     refused("pack run text.txt --dynamic-rate 1 --out other", "--dynamic-rate has no part without --adapt");
-    refused(
-        &format!("pack run text.txt {learning} --dynamic-columns 2 --out other"),
-        "--dynamic-columns 2 has no part",
-    );
-    refused("unpack run/model.safetensors text.txt.packed --out other", "training text");
+    // Help lists what it takes.
+    let help = line(folder.path(), "pack --help").out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("--dynamic-rate") && help.contains("need the run folder"), "{help}");
+    for other in ["cache", "--dynamic-columns", "both"] {
+        assert!(!help.contains(other), "{other}: {help}");
+    }
+    refused(&format!("pack run text.txt {learning} --dynamic-columns 2 --out other"), "--dynamic-columns");
+    let alone = "was packed by a model that went on learning (--adapt dynamic)";
+    refused("unpack run/model.safetensors text.txt.packed --out other", alone);
+    refused("unpack run/model.safetensors text.txt.packed --out other", "give the folder of its run");
+    std::fs::rename(folder.path().join("text.txt"), folder.path().join("moved.txt")).unwrap();
+    refused("unpack run text.txt.packed --out other", alone);
     std::fs::write(folder.path().join("text.txt"), "another text\n".repeat(300)).unwrap();
     refused("unpack run text.txt.packed --out other", "training text changed");
     assert!(!folder.path().join("other").exists());
