@@ -146,10 +146,10 @@ struct ModelOptions {
     /// How the steps of a text become one vector: last, mean, max, attention, or concat, the first three one behind the other
     #[arg(long)]
     pooling: Option<Pooling>,
-    /// Initial values: torch, uniform(a), ones-bias
+    /// Initial values: torch, uniform(a), ones-bias; with --from of what is new
     #[arg(long)]
     init: Option<InitScheme>,
-    /// Sum of the forget gate's biases at the start
+    /// Sum of the forget gate's biases at the start; with --from of layers that run backward
     #[arg(long)]
     forget_bias: Option<f32>,
 }
@@ -426,6 +426,19 @@ impl TrainSequence {
         }
         set(&mut config.longest, self.data.longest);
         self.model.lay_over(&mut config)?;
+        if self.fine_tuning.from.is_some() && !config.model.lstm.bidirectional {
+            let of_layers = match (self.model.forget_bias, self.model.init) {
+                (Some(_), _) => Some("--forget-bias"),
+                (_, Some(InitScheme::OnesBias)) => Some("--init ones-bias"),
+                _ => None,
+            };
+            if let Some(option) = of_layers {
+                bail!(
+                    "{option} has no part with --from: the layers begin with the language model's values; leave it out, or add layers \
+                     that run backward by --bidirectional, which begin with it"
+                );
+            }
+        }
         self.fine_tuning.lay_over(&mut config);
         self.regularisation.lay_over(&mut config)?;
         self.training.lay_over(&mut config.training)?;

@@ -313,6 +313,8 @@ fn a_classifier_starts_from_a_language_model_and_goes_on_to_the_same_bits() {
         ("--vocabulary keep --min-count 2", "--min-count and --vocabulary keep contradict each other"),
         ("--vocabulary keep --wiring skip", "--wiring has no part with --from"),
         ("--layer-rate-decay 2", "--layer-rate-decay is 2"),
+        ("--forget-bias 2", "--forget-bias has no part with --from"),
+        ("--init ones-bias", "--init ones-bias has no part with --from"),
     ] {
         let said = line(path, &format!("train train.txt --task classify --from moved {options}"));
         assert!(said.code == Some(2) && said.err.contains(why), "{options}: {}", said.err);

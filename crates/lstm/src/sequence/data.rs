@@ -185,6 +185,15 @@ impl SequenceDataset {
         if let Some(numbers) = &config.model.numbers {
             numbers.validate().map_err(|error| TextError::Unusable(error.to_string()))?;
         }
+        let data = [Some(&train), config.data.valid.as_ref(), config.data.test.as_ref()];
+        if (config.data.text.is_some() || config.data.label.is_some())
+            && data.into_iter().flatten().all(|path| path.is_dir())
+        {
+            return unusable(format!(
+                "{} is a folder with a folder for each class, whose files have no columns; leave `text` and `label` out, or give a file",
+                train.display()
+            ));
+        }
         let (mut parts, columns) = read_parts(config, &train, true)?;
         if config.task == TaskKind::Regress {
             check_targets(config, &parts.train, &train)?;

@@ -373,6 +373,12 @@ fn entries(path: &Path) -> Result<Vec<(String, PathBuf)>, TextError> {
 
 /// A folder with a folder for each class, each file of which is a text; `None` if it has folders of the parts of the data.
 fn read_classes(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
+    if wanted.numbers {
+        return unusable(format!(
+            "{} is a folder, whose folders say classes, but numbers are to be learned; give a file with them",
+            path.display()
+        ));
+    }
     let mut records = Vec::new();
     for (label, class) in folders(path)? {
         for (_, file) in entries(&class)?.into_iter().filter(|(_, file)| file.is_file()) {
@@ -554,5 +560,7 @@ mod tests {
         assert_eq!((parts.train.len(), parts.valid.is_none(), parts.test.unwrap().len()), (2, true, 1));
         let error = read(&folder.path().join("plain/pos"), LABELLED).unwrap_err().to_string();
         assert!(error.contains("a folder for each class"), "{error}");
+        let error = read(&folder.path().join("plain"), Wanted { numbers: true, ..LABELLED }).unwrap_err().to_string();
+        assert!(error.contains("numbers are to be learned"), "{error}");
     }
 }
