@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::adapt::Adapt;
 use crate::measured::{READING, note_line_ends, open, text_source};
-use crate::output::{best, count, grouped, loss_json, per_word, perplexity, source, talk, use_threads};
+use crate::output::{best, count, grouped, loss_json, per_word, perplexity, talk, use_threads};
 use crate::progress::{Progress, during};
 
 /// The tokens that the baseline counts together.
@@ -148,9 +148,16 @@ pub fn own_test(run: &LoadedRun, folder: &Path) -> Result<Corpus> {
             file.display()
         );
     }
+    if let Some(file) = &run.config.data.imported {
+        bail!(
+            "{} has no test text of its own, for its model was read from {}; give the text to measure it on",
+            folder.display(),
+            file.display()
+        );
+    }
     let Some(corpus) = during(READING, || run.test_text())? else {
         bail!("{} has no test text of its own; give the text to measure it on", folder.display());
     };
-    talk(format_args!("text     the run's own test text, of {}", source(&run.config)));
+    talk(format_args!("text     the run's own test text, of {}", run.config.data.source()));
     Ok(corpus)
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use lstm::train::rate_finder::{RateFinder, RatePoint};
 use serde_json::json;
 
-use crate::output::{source, talk};
+use crate::output::talk;
 use crate::signals::Signals;
 use crate::stdin::Copy;
 use crate::train::{read, say_text};
@@ -16,7 +16,7 @@ use crate::train_options::Train;
 /// Runs the range test and prints its curve and its suggestions.
 pub fn run(options: &Train) -> Result<ExitCode> {
     let mut config = options.config()?;
-    let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+    let from = if options.reads_stdin() { "standard input".to_owned() } else { config.data.source() };
     say_text(&config, from)?;
     let signals = Signals::watch()?;
     // Standard input is read more than once; its copy is removed at the end.

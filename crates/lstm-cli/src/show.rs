@@ -107,7 +107,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
     row(
         "trained on",
         match &run.origin {
-            Origin::Run(_) => source(config),
+            Origin::Run(_) => config.data.source(),
             Origin::File(_) => "a text that the model file does not name".to_owned(),
         },
     )?;

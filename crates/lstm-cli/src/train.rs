@@ -110,7 +110,7 @@ fn begin(options: &Train, signals: &Signals) -> Result<(Trainer, Option<Curves>)
     let leftovers = claim.leftovers();
     signals.tidy(move || leftovers.remove());
     let curves = open_curves(options)?;
-    let from = if options.reads_stdin() { "standard input".to_owned() } else { source(&config) };
+    let from = if options.reads_stdin() { "standard input".to_owned() } else { config.data.source() };
     say_text(&config, from)?;
     if options.reads_stdin() {
         config.data.train = Some(stdin::spool(&mut claim)?);
@@ -148,7 +148,7 @@ fn resume(options: &Train, folder: &Path) -> Result<(Trainer, Option<Curves>)> {
         error => error.into(),
     })?;
     progress.finish();
-    say_text(trainer.config(), source(trainer.config()))?;
+    say_text(trainer.config(), trainer.config().data.source())?;
     if let Some(note) = trainer.note() {
         talk(format_args!("note     {note}"));
     }

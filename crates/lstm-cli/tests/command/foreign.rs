@@ -60,7 +60,13 @@ fn a_file_is_shown_and_becomes_a_run_and_a_file_again() {
         line(at, "eval run text.txt --json").json()["tokens"],
         line(at, "score run text.txt").out.matches(':').count()
     );
-    assert!(line(at, "show run").out.contains("train       not measured"));
+    // What it was trained on is not known, and its file is no text.
+    let shown = line(at, "show run").out;
+    assert!(shown.contains("train       not measured") && shown.contains("trained on  texts that "), "{shown}");
+    let config = std::fs::read_to_string(at.join("run/config.toml")).unwrap();
+    assert!(config.contains("imported = ") && !config.contains("train = "), "{config}");
+    refused(&line(at, "eval run"), &["run has no test text of its own, for its model was read from", "give the text"]);
+    refused(&line(at, "eval run text.txt --baseline"), &["run has no training text of its own"]);
 
     std::fs::write(at.join("odd.txt"), "a\nb\nc\nd\ne\nf\n<unk>\n").unwrap();
     let odd = lstm(at, &["convert", &file, "odd", "--vocab", "odd.txt"]);

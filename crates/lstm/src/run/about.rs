@@ -44,11 +44,7 @@ impl About {
             TaskKind::Language => {
                 let config = RunConfig::load(folder)?;
                 Ok(Self {
-                    source: config
-                        .data
-                        .train
-                        .as_ref()
-                        .map_or("the built-in language".to_owned(), |p| p.display().to_string()),
+                    source: config.data.source(),
                     reads: config.tokenizer.noun().to_owned(),
                     model: config.model.to_string(),
                     language: Some(config.clone()),

@@ -215,7 +215,8 @@ impl Settings for RunConfig {
     }
 
     fn without_places(&self) -> Self {
-        let data = DataConfig { train: None, valid: None, test: None, tokenizer: None, ..self.data.clone() };
+        let data =
+            DataConfig { train: None, valid: None, test: None, tokenizer: None, imported: None, ..self.data.clone() };
         let fine_tuning = FineTuning { from: None, ..self.fine_tuning.clone() };
         let teaching = Teaching { models: Vec::new(), ..self.teaching.clone() };
         Self { data, fine_tuning, teaching, ..self.clone() }
@@ -241,7 +242,7 @@ impl Settings for RunConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A file or folder; `None` for the built-in language.
+    /// A file or folder; `None` for the built-in language, or where the model was [imported](Self::imported).
     pub train: Option<PathBuf>,
     /// A validation file.
     pub valid: Option<PathBuf>,
@@ -273,6 +274,9 @@ pub struct DataConfig {
     /// The `tokenizer.json` to use, for a tokenizer from a file.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
+    /// The file that the model was read from, where nothing is known of the texts that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<PathBuf>,
 }
 
 /// Runs from before there was a choice kept carriage returns.
@@ -281,6 +285,15 @@ fn kept_line_ends() -> LineEnds {
 }
 
 impl DataConfig {
+    /// What the model was trained on, in a few words.
+    pub fn source(&self) -> String {
+        match (&self.imported, &self.train) {
+            (Some(file), _) => format!("texts that {} does not name", file.display()),
+            (None, Some(text)) => text.display().to_string(),
+            (None, None) => "the built-in language".to_owned(),
+        }
+    }
+
     /// How its texts are read, and others that its model is used on.
     pub fn reading(&self) -> Reading {
         Reading { line_ends: self.line_ends, documents: self.documents.clone() }

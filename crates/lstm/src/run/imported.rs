@@ -31,7 +31,7 @@ pub fn imported(language: Language, source: &Path, batching: Batching) -> Result
     let mut config = RunConfig {
         tokenizer: tokenizer.kind(),
         model: model.config().clone(),
-        data: DataConfig { train: Some(absolute(source)), ..DataConfig::default() },
+        data: DataConfig { imported: Some(absolute(source)), ..DataConfig::default() },
         ..Preset::Default.config()
     };
     config.set_batching(batching);
@@ -42,7 +42,7 @@ pub fn imported(language: Language, source: &Path, batching: Batching) -> Result
 }
 
 /// Writes the run folder of a model, over a run that is there if that is to be replaced. Where the model does not say what it was
-/// trained on, the training text is given as the file that it is from.
+/// trained on, the folder says which file it is from.
 ///
 /// # Errors
 /// A folder that is in use or cannot be written; nothing is left behind.
@@ -50,7 +50,7 @@ pub fn write_run(trained: &LoadedRun, folder: &Path, existing: Existing) -> Resu
     let LoadedRun { origin, tokenizer, params, card, .. } = trained;
     let mut config = trained.config.clone();
     if let Origin::File(file) = origin {
-        config.data.train = Some(absolute(file));
+        config.data.imported = Some(absolute(file));
     }
     let claim = Claim::new(folder, existing)?;
     let folder = claim.folder();

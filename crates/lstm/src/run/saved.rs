@@ -349,9 +349,14 @@ impl LoadedRun {
 
     /// Refuses to look for a text of a model that does not know of any.
     fn knows_texts(&self, which: &str) -> Result<(), TrainError> {
-        match &self.origin {
-            Origin::Run(_) => Ok(()),
-            Origin::File(path) => Err(TrainError::Unusable(format!(
+        match (&self.origin, &self.config.data.imported) {
+            (Origin::Run(folder), Some(file)) => Err(TrainError::Unusable(format!(
+                "{} has no {which} text of its own, for its model was read from {}; train it on one, by `from`",
+                folder.path().display(),
+                file.display()
+            ))),
+            (Origin::Run(_), None) => Ok(()),
+            (Origin::File(path), _) => Err(TrainError::Unusable(format!(
                 "{} is a model by itself, and does not say where its {which} text lies; give the folder of its run",
                 path.display()
             ))),

@@ -85,11 +85,7 @@ impl Trainer {
             ));
         }
         if noted.data != data.fingerprint() {
-            let text = config
-                .data
-                .train
-                .as_ref()
-                .map_or("the built-in language".to_owned(), |path| path.display().to_string());
+            let text = config.data.source();
             return Err(TrainError::Unusable(format!(
                 "{text} is not what the run was trained on: the run's texts or its tokenizer.json changed since it began, so \
                  it cannot go on with the same result; restore them, name the text that it was trained on beside `resume`, or \
