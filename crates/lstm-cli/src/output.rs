@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -10,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::nn::precision::Precision;
-use lstm::optim::averaging::Averaging;
 use lstm::run::config::RunConfig;
 use lstm::run::training::Training;
 use lstm::text::corpus::Corpus;
@@ -94,37 +92,48 @@ pub fn best(epoch: usize, step: u64) -> String {
 /// Said where a training perplexity is below what no model can beat.
 pub const BELOW_FLOOR: &str = "below the floor, as these very sentences were learned by heart";
 
-/// The texts that a run was trained on.
-pub fn source(config: &RunConfig) -> String {
-    config.data.train.as_ref().map_or("the built-in language".to_owned(), |path: &PathBuf| path.display().to_string())
-}
-
 /// The batches of a training step.
 pub fn batches(config: &RunConfig) -> String {
-    let RunConfig { batching, segment, training: Training { batch, accumulate, shards, precision, .. }, .. } = config;
+    let RunConfig { batching, segment, training, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
+    let rows = count(training.batch as u64, "row");
+    format!("{batching}, {rows} of {about}{}{}", count(*segment as u64, "step"), of_a_step(training))
+}
+
+/// The sequences of a training step.
+pub fn sequences(training: &Training) -> String {
+    let of = if training.accumulate == 1 { "step" } else { "batch" };
+    format!("{} a {of}{}", count(training.batch as u64, "sequence"), of_a_step(training))
+}
+
+/// How a step is made of batches, where that needs saying.
+fn of_a_step(training: &Training) -> String {
+    let Training { accumulate, shards, precision, .. } = training;
     let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
     let cut = shards.map_or(String::new(), |shards| format!(", in {}", count(shards as u64, "shard")));
     let precise = match precision {
         Precision::F32 => String::new(),
         rounded => format!(", products in {rounded} ({})", rounded.unit()),
     };
-    format!(
-        "{batching}, {} of {about}{}{joined}{cut}{precise}",
-        count(*batch as u64, "row"),
-        count(*segment as u64, "step")
-    )
+    format!("{joined}{cut}{precise}")
 }
 
-/// How a run learns from it.
-pub fn optimizer(config: &RunConfig) -> String {
-    let averaged = match config.training.average {
-        Averaging::None => String::new(),
-        average => format!(", averaged by {average}"),
-    };
-    let matrices = config.training.muon.rate.filter(|_| config.training.optimizer.is_muon());
-    let matrices = matrices.map_or(String::new(), |rate| format!(", matrices at {rate}"));
-    format!("{} at {}{matrices}{averaged}", config.training.optimizer, config.training.schedule)
+/// How a run learns, and whether its gradient is clipped.
+pub fn learning(training: &Training) -> String {
+    let clip = training.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
+    format!("{}; gradient {clip}", training.learning())
+}
+
+/// The bounds of a run, in words.
+pub fn until(training: &Training) -> String {
+    let patience = |patience: usize| format!("{} without a better validation", count(patience as u64, "epoch"));
+    let bounds = [
+        training.epochs.map(|epochs| count(epochs as u64, "epoch")),
+        training.steps.map(|steps| count(steps, "step")),
+        training.budget.map(seconds),
+        training.patience.map(patience),
+    ];
+    bounds.into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
 
 /// Digits in groups of three.

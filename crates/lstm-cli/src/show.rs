@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::model::penalty::Penalties;
-use lstm::optim::schedule::{Schedule, ScheduleKind};
 use lstm::report::{Facts, Results};
 use lstm::run::about::About;
 use lstm::run::config::RunConfig;
@@ -18,7 +17,7 @@ use lstm::run::summary::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{BELOW_FLOOR, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds, source};
+use crate::output::{BELOW_FLOOR, batches, best, count, grouped, learning, loss_json, perplexity, seconds};
 use crate::show_file::show_file;
 use crate::show_runs::{self, Form};
 
@@ -112,15 +111,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
         },
     )?;
     row("batches", batches(config))?;
-    let Schedule { kind, decay, decay_after, planned_epochs, .. } = config.training.schedule;
-    let of = planned_epochs.map(|epochs| format!(" of {epochs} that the run is taken for")).unwrap_or_default();
-    let falling = match kind {
-        ScheduleKind::Step if decay != 1.0 => format!(", divided by {decay} each epoch after {decay_after}{of}"),
-        ScheduleKind::Plateau => format!(", divided by {decay} after an epoch that does not improve the validation"),
-        _ => String::new(),
-    };
-    let clip = config.training.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
-    row("optimizer", format!("{}{falling}; gradient {clip}", optimizer(config)))?;
+    row("optimizer", learning(&config.training))?;
     row("dropout", model.dropout.to_string())?;
     let Penalties { activation, temporal, label_smoothing } = model.penalties;
     for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {

@@ -9,7 +9,7 @@ use lstm::forecast::{Normalise, TrainedForecast};
 use serde_json::json;
 
 use crate::forecast_train::layers;
-use crate::output::{best, count, grouped};
+use crate::output::{best, count, grouped, learning, sequences};
 
 /// Shows the model.
 pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
@@ -63,6 +63,8 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
     };
     let linear = if config.linear { ", and a linear map" } else { "" };
     row("layers", format!("{}{linear}; measured from {normalised}; dropout {}", layers(config), config.dropout))?;
+    row("batches", sequences(&config.training))?;
+    row("optimizer", learning(&config.training))?;
     row("model", best(card.epoch, card.step))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {
         let said = loss.filter(|loss| loss.tokens > 0).map_or("not measured".to_owned(), |loss| {

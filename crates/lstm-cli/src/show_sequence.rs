@@ -11,7 +11,7 @@ use lstm::run::saved::Origin;
 use lstm::sequence::saved::LoadedSequence;
 use serde_json::json;
 
-use crate::output::{best, count, grouped};
+use crate::output::{best, count, grouped, learning, sequences};
 use crate::sequence_train::shape;
 
 /// Shows the model.
@@ -54,10 +54,8 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
         },
     )?;
     let training = &config.training;
-    row(
-        "optimizer",
-        format!("{} at {}, {} a step", training.optimizer, training.schedule, count(training.batch as u64, "sequence")),
-    )?;
+    row("batches", sequences(training))?;
+    row("optimizer", learning(training))?;
     let dropout = &config.model.dropout;
     row(
         "dropout",

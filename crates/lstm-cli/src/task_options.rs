@@ -60,8 +60,9 @@ pub struct TaskTraining {
     /// Epochs at the full rate, of the schedule step
     #[arg(long, value_name = "EPOCHS")]
     decay_after: Option<usize>,
-    /// Evaluate and save an average of the weights: none; ema(share), of which every step keeps that share; tail(share), the mean over that
-    /// last share of the run
+    /// Evaluate and save an average of the weights: none; ema(share), of which every step keeps that share; non-monotone(n), the mean of all
+    /// since an epoch's validation was worse than the best of those before it but the latest n; tail(share), the mean over that last share of
+    /// the run
     #[arg(long)]
     average: Option<Averaging>,
     /// Clip the gradient's norm to this; 0 for never

@@ -14,7 +14,7 @@ use lstm::train::event::{End, Event, Outcome};
 use lstm::train::task::Task;
 use lstm::train::trainer::Trainer;
 
-use crate::output::{count, grouped, seconds, talk};
+use crate::output::{grouped, sequences, talk, until};
 use crate::progress::Progress;
 use crate::repeat;
 use crate::signals::Signals;
@@ -138,26 +138,7 @@ pub fn drive<T: Task>(
 /// Says how a run is trained and where it lies.
 pub fn describe<T: Task>(trainer: &Trainer<T>) {
     let training: &Training = trainer.task().settings().training();
-    let bounds: Vec<String> = [
-        training.epochs.map(|epochs| count(epochs as u64, "epoch")),
-        training.steps.map(|steps| count(steps, "step")),
-        training.budget.map(seconds),
-        training.patience.map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let averaged = match training.average {
-        lstm::optim::averaging::Averaging::None => String::new(),
-        average => format!(", averaged by {average}"),
-    };
-    talk(format_args!(
-        "training {} a step, {} at {}{averaged}, until {}",
-        count(training.batch as u64, "sequence"),
-        training.optimizer,
-        training.schedule,
-        bounds.join(" or ")
-    ));
+    talk(format_args!("training {}, {}, until {}", sequences(training), training.learning(), until(training)));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
     talk(format_args!("run      {}{from}", trainer.folder().display()));

@@ -26,8 +26,8 @@ use serde_json::json;
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, optimizer, perplexity, seconds,
-    source, talk, use_threads,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, perplexity, seconds, talk, until,
+    use_threads,
 };
 use crate::progress::Progress;
 use crate::ranks::{self, Company};
@@ -264,7 +264,7 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
     talk(format_args!(
         "         {}, {}; every choice can be made otherwise by its option",
         batches(config),
-        optimizer(config)
+        config.training.learning()
     ));
     if let Some(budget) = config.training.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
         talk(format_args!(
@@ -360,19 +360,8 @@ fn describe(trainer: &Trainer) {
         horizon.unwrap_or_default(),
         grouped(trainer.model().layout().len() as u64)
     ));
-    let bounds: Vec<String> = [
-        config.training.epochs.map(|epochs| count(epochs as u64, "epoch")),
-        config.training.steps.map(|steps| count(steps, "step")),
-        config.training.budget.map(seconds),
-        config
-            .training
-            .patience
-            .map(|patience| format!("{} without a better validation", count(patience as u64, "epoch"))),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    talk(format_args!("training {}, {}, until {}", batches(config), optimizer(config), bounds.join(" or ")));
+    let training = &config.training;
+    talk(format_args!("training {}, {}, until {}", batches(config), training.learning(), until(training)));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
     talk(format_args!("run      {}{from}", trainer.folder().display()));

@@ -218,11 +218,15 @@ fn a_schedule_is_said_and_kept_with_the_run() {
         ),
     );
     assert!(said.err.contains("stream, 4 rows of about 8 steps, 3 batches a step, adam"), "{}", said.err);
+    assert!(said.err.contains(", β₁ 0.5, β₂ 0.75, ε 0.000001, until"), "{}", said.err);
     let other = line(folder.path(), "show other --json").json()["config"].clone();
     assert_eq!((&other["training"]["accumulate"], &other["variable_segment"]), (&3.into(), &true.into()));
     assert_eq!((&other["training"]["adam"]["beta1"], &other["training"]["adam"]["beta2"]), (&0.5.into(), &0.75.into()));
     let shown = line(folder.path(), "show other").out;
     assert!(shown.contains("stream, 4 rows of about 8 steps, 3 batches a step\n"), "{shown}");
+    assert!(shown.contains(", β₁ 0.5, β₂ 0.75, ε 0.000001; gradient"), "{shown}");
+    let page = std::fs::read_to_string(folder.path().join("other/report.html")).unwrap();
+    assert!(page.contains(", by adam at rate ") && page.contains(", β₁ 0.5, β₂ 0.75"), "{page}");
     let shown = line(folder.path(), "show run").out;
     assert!(shown.contains("adam at rate 0.002, cosine, warm-up 0.05 of the run; gradient clipped to 1\n"), "{shown}");
     let schedule = line(folder.path(), "show run --json").json()["config"]["training"]["schedule"].clone();

@@ -279,10 +279,12 @@ fn explained(config: &ForecastConfig, dataset: &Dataset, trials: &[Trial], loss:
             against(&|other| other.normalise != config.normalise, &|other| format!("{}", other.normalise))
         ),
         format!(
-            "rate {} down along a cosine, at most {} epochs in the {left:.0} seconds that are left, {} without a better validation end it",
-            training.schedule.learning_rate,
+            "{}; at most {} epochs in the {left:.0} seconds that are left{}",
+            training.schedule,
             training.epochs.unwrap_or(0),
-            training.patience.unwrap_or(0)
+            training
+                .patience
+                .map_or(String::new(), |patience| format!(", {patience} without a better validation end it"))
         ),
     ]
 }
@@ -294,6 +296,7 @@ mod tests {
     use super::*;
     use crate::data::Table;
     use crate::forecast::config::Columns;
+    use crate::optim::schedule::ScheduleKind;
     use crate::rng::{Purpose, Rng};
 
     #[test]
@@ -308,6 +311,7 @@ mod tests {
         let columns = Columns { time: "step".to_owned(), target: vec!["value".to_owned()], ..Columns::default() };
         let mut config = ForecastConfig::new(columns, 6, 0);
         config.split = Vec::new();
+        config.training.set_schedule(ScheduleKind::Wsd);
         let dataset = Arc::new(Dataset::read(&table, &mut config).unwrap());
         assert_eq!(dataset.frame.season, 6);
         let best = |seconds: f64| {
@@ -317,6 +321,7 @@ mod tests {
             assert!(plan.trials.iter().all(|trial| trial.config.lstm.hidden == 12.into()));
             assert_eq!((plan.why.len(), told), (5, plan.trials.len()));
             assert!(plan.config.training.budget.unwrap() > 0.0 && plan.config.context >= 6);
+            assert!(plan.why[4].starts_with("rate ") && plan.why[4].contains(", wsd"), "{}", plan.why[4]);
             plan.trials.iter().map(|trial| trial.loss).fold(f64::INFINITY, f64::min)
         };
         let (short, long) = (best(0.3), best(3.0));

@@ -233,11 +233,20 @@ impl Schedule {
 }
 
 impl fmt::Display for Schedule {
-    /// `rate 20`, `rate 0.002, cosine, warm-up 0.05 of the run`; the steps go without saying.
+    /// `rate 20`, `rate 0.002, cosine, warm-up 0.05 of the run`; the steps are named by what they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, decay, decay_after, planned_epochs, .. } = self;
         write!(f, "rate {}", self.learning_rate)?;
-        if self.kind != ScheduleKind::Step {
-            write!(f, ", {}", self.kind)?;
+        match kind {
+            ScheduleKind::Step if *decay == 1.0 => {}
+            ScheduleKind::Step => {
+                write!(f, ", divided by {decay} each epoch after {decay_after}")?;
+                planned_epochs.map_or(Ok(()), |epochs| write!(f, " of {epochs} that the run is taken for"))?;
+            }
+            ScheduleKind::Plateau => {
+                write!(f, ", divided by {decay} after an epoch that does not improve the validation")?;
+            }
+            kind => write!(f, ", {kind}")?,
         }
         match self.warmup {
             Warmup::Steps(0) => Ok(()),

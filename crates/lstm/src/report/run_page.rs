@@ -132,7 +132,8 @@ pub fn run_page(folder: &RunFolder, facts: &Facts) -> Result<String, TrainError>
     said.push((format!("{:.1} min", seconds / 60.0), "of training".to_owned()));
     let state =
         if history.test.is_some() || is_over(&about.training, &history) { "" } else { ", as far as it has come" };
-    let _ = writeln!(body, "<p class=\"dim\">{}: {}{state}.</p>", escape(&about.source), escape(&about.model));
+    let [source, model, way] = [&about.source, &about.model, &about.training.learning()].map(|text| escape(text));
+    let _ = writeln!(body, "<p class=\"dim\">{source}: {model}, by {way}{state}.</p>");
     body.push_str(&figures(&said));
     results(&facts, &mut body);
     body.push_str("<h2>Learning</h2>\n<fieldset class=\"choice\" style=\"border:0;padding:0\"><legend class=\"dim\">Against</legend>");

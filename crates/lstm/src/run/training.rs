@@ -141,6 +141,29 @@ impl Training {
         Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() }
     }
 
+    /// How it learns, in a few words: `adam at rate 0.002, cosine, averaged by ema(0.99)`. What is as it mostly is goes without saying.
+    pub fn learning(&self) -> String {
+        let (adam, muon) = (AdamSettings::default(), MuonSettings::default());
+        let mut parts = vec![format!("{} at {}", self.optimizer, self.schedule)];
+        if self.optimizer.is_muon() {
+            parts.extend(self.muon.rate.map(|rate| format!("matrices at {rate}")));
+            let kept = Some(self.muon.momentum).filter(|kept| *kept != muon.momentum);
+            parts.extend(kept.map(|kept| format!("momentum {kept}")));
+        }
+        if self.optimizer.has_moments() {
+            let AdamSettings { beta1, beta2, epsilon, .. } = self.adam;
+            let given = [("β₁", beta1, adam.beta1), ("β₂", beta2, adam.beta2), ("ε", epsilon, adam.epsilon)];
+            parts.extend(
+                given.iter().filter(|(_, own, usual)| own != usual).map(|(name, own, _)| format!("{name} {own}")),
+            );
+        }
+        parts.extend(Some(self.weight_decay).filter(|decay| *decay > 0.0).map(|decay| format!("weight decay {decay}")));
+        if self.averages() {
+            parts.push(format!("averaged by {}", self.average));
+        }
+        parts.join(", ")
+    }
+
     /// Sets how long the run is. A preset's epochs are no bound beside steps or a time: its schedule is then stretched.
     pub fn set_length(&mut self, length: Length) {
         let Length { epochs, steps, budget, patience } = length;
@@ -248,5 +271,32 @@ impl Training {
             within("forget-bias", bias, -100.0..=100.0, "a number from -100 to 100")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::preset::Preset;
+
+    #[test]
+    fn a_run_says_how_it_learns_and_leaves_out_what_is_as_usual() {
+        let mut training = Preset::Char.config().training;
+        training.schedule = Schedule { decay: 3.0, ..Schedule::step(0.01, 3.0, 4) };
+        training.optimizer = OptimizerKind::Adam;
+        assert_eq!(training.learning(), "adam at rate 0.01, divided by 3 each epoch after 4");
+        training.schedule.planned_epochs = Some(10);
+        assert!(training.learning().ends_with("after 4 of 10 that the run is taken for"));
+        training.schedule.kind = ScheduleKind::Plateau;
+        (training.optimizer, training.muon) = (OptimizerKind::Muon, MuonSettings { rate: Some(0.02), momentum: 0.9 });
+        (training.adam.beta2, training.weight_decay, training.average) = (0.99, 0.1, Averaging::Ema(0.5));
+        assert_eq!(
+            training.learning(),
+            "muon at rate 0.01, divided by 3 after an epoch that does not improve the validation, matrices at 0.02, momentum 0.9, β₂ 0.99, \
+             weight decay 0.1, averaged by ema(0.5)"
+        );
+        // Settings of another optimizer are not its.
+        training.optimizer = OptimizerKind::Sgd;
+        assert!(!training.learning().contains("matrices") && !training.learning().contains('β'));
     }
 }

@@ -288,15 +288,11 @@ impl SequencePlan {
         let asked = chosen.training.epochs.or(chosen.training.steps.map(|_| usize::MAX));
         if asked.is_none() {
             chosen.training.epochs = Some(epochs);
+            why.push(format!(
+                "epochs: {epochs}, for one takes {epoch:.1} s and {rest:.0} s are left; more than {MOST_EPOCHS} learn by heart"
+            ));
         }
-        why.push(format!(
-            "epochs: {epochs}, for one takes {epoch:.1} s and {rest:.0} s are left; more than {MOST_EPOCHS} learn by heart"
-        ));
-        let schedule = chosen.training.schedule;
-        why.push(format!(
-            "rate: {} at {schedule}, and the weights averaged over about {AVERAGED_EPOCHS} epochs; the best epoch by validation is kept",
-            chosen.training.optimizer
-        ));
+        why.push(format!("rate: {}; the best epoch by validation is kept", chosen.training.learning()));
         if let Some(from) = &chosen.fine_tuning.from {
             let later = match chosen.unfreeze {
                 0 => "all of them from the start".to_owned(),

@@ -219,11 +219,14 @@ pub(super) fn choose<E: From<TrainError>>(
     if chosen.training.epochs.is_none() && chosen.training.steps.is_none() {
         chosen.training.epochs = Some(epochs);
     }
+    let length = match (chosen.training.epochs, chosen.training.steps) {
+        (Some(epochs), _) => format!("epochs: {epochs} of {epoch} steps"),
+        (None, steps) => format!("steps: {} of {epoch} an epoch", steps.unwrap_or_default()),
+    };
     why.push(format!(
-        "epochs: {epochs} of {epoch} steps of {} sequences, {} at {}, the weights averaged; one takes {:.1} s",
+        "{length} of {} sequences, {}; an epoch takes {:.1} s",
         chosen.training.batch,
-        chosen.training.optimizer,
-        chosen.training.schedule,
+        chosen.training.learning(),
         seconds * epoch as f64
     ));
     let lstm = &chosen.model.lstm;
