@@ -154,6 +154,16 @@ impl Clock {
         self != Self::Counter
     }
 
+    /// The offset from UTC, in seconds, of what is written with one.
+    pub(crate) fn offset(self) -> Option<i32> {
+        if let Self::DateTime { offset, .. } = self { offset } else { None }
+    }
+
+    /// The same at another offset from UTC.
+    fn at(self, offset: Option<i32>) -> Self {
+        if let Self::DateTime { t, seconds, .. } = self { Self::DateTime { t, seconds, offset } } else { self }
+    }
+
     /// Whether both are of one kind; offsets and seconds that are left out may differ from stamp to stamp.
     fn agrees(self, other: Self) -> bool {
         match (self, other) {
@@ -164,10 +174,7 @@ impl Clock {
 
     /// The date and the time that a stamp is of, on the clock of its offset.
     pub(crate) fn civil(self, stamp: Stamp) -> DateTime {
-        let offset = match self {
-            Self::DateTime { offset, .. } => offset.unwrap_or(0),
-            _ => 0,
-        };
+        let offset = self.offset().unwrap_or(0);
         origin().checked_add(SignedDuration::from_secs(stamp + i64::from(offset))).unwrap_or(DateTime::MAX)
     }
 }
@@ -216,20 +223,22 @@ impl Step {
         let said = |stamp: Stamp| clock.write(stamp);
         if let Some(at) = differences.iter().position(|difference| *difference <= 0) {
             let (before, after) = (stamps[at], stamps[at + 1]);
+            let saving = if may_be_saving(clock, before) {
+                ", or, where clocks are put back for the winter, write times of UTC or with their offsets"
+            } else {
+                ""
+            };
             let why = if before == after {
-                let saving = if may_be_saving(clock, before) {
-                    ", or, where clocks are put back for the winter, write times of UTC or with their offsets"
-                } else {
-                    ""
-                };
                 format!(
                     "the time stamp {} comes twice; keep one of the rows, name the column that tells several series apart{saving}",
                     said(after)
                 )
             } else {
+                // An hour that is there twice begins again before it ends, where steps are shorter.
+                let saving = if before - after < HOUR { saving } else { "" };
                 format!(
                     "the time stamp {} comes after the later {}; sort the rows by time, or name the column that tells several series \
-                     apart",
+                     apart{saving}",
                     said(after),
                     said(before)
                 )
@@ -365,16 +374,16 @@ fn may_be_saving(clock: Clock, stamp: Stamp) -> bool {
 }
 
 impl Table {
-    /// The time stamps of a column, and how they are written.
+    /// The time stamps of a column, and how each is written: all in one way, with seconds if one has them, but for their offsets from UTC.
     ///
     /// # Errors
     /// The first cell that is none, or is written in another way than the first.
-    pub fn stamps(&self, column: Column) -> Result<(Vec<Stamp>, Clock), DataError> {
-        let mut stamps = Vec::with_capacity(self.rows());
+    pub fn stamps(&self, column: Column) -> Result<(Vec<Stamp>, Vec<Clock>), DataError> {
+        let (mut stamps, mut offsets) = (Vec::with_capacity(self.rows()), Vec::with_capacity(self.rows()));
         let mut first: Option<Clock> = None;
         for row in 0..self.rows() {
             let (stamp, clock) = Clock::parse(self.cell(row, column)).map_err(|why| self.error(row, column, why))?;
-            let written = *first.get_or_insert(clock);
+            let written = first.get_or_insert(clock);
             if !written.agrees(clock) {
                 let why = format!(
                     "the time stamp {} is not written as the first, {}; write all of them in one way",
@@ -383,9 +392,14 @@ impl Table {
                 );
                 return Err(self.error(row, column, why));
             }
+            if let (Clock::DateTime { seconds, .. }, Clock::DateTime { seconds: own, .. }) = (written, clock) {
+                *seconds |= own;
+            }
             stamps.push(stamp);
+            offsets.push(clock.offset());
         }
-        Ok((stamps, first.unwrap_or(Clock::Counter)))
+        let clock = first.unwrap_or(Clock::Counter);
+        Ok((stamps, offsets.into_iter().map(|offset| clock.at(offset)).collect()))
     }
 }
 
@@ -461,6 +475,12 @@ mod tests {
         assert!(at == 1 && why.contains("comes after the later 2020-01-02"), "{why}");
         let (_, why) = step(&["2020-10-25 01:00", "2020-10-25 02:00", "2020-10-25 02:00"]).unwrap_err();
         assert!(why.contains("put back for the winter"), "{why}");
+        // Of half hours the one that comes twice begins before the one ends that came before it.
+        let (_, why) =
+            step(&["2020-10-25 01:30", "2020-10-25 02:00", "2020-10-25 02:30", "2020-10-25 02:00"]).unwrap_err();
+        assert!(why.contains("comes after the later") && why.contains("put back for the winter"), "{why}");
+        let (_, why) = step(&["2020-10-25 01:00", "2020-10-25 02:00", "2020-10-24 02:00"]).unwrap_err();
+        assert!(!why.contains("winter"), "{why}");
         let (at, why) =
             step(&["2020-03-29 00:00", "2020-03-29 01:00", "2020-03-29 03:00", "2020-03-29 04:00"]).unwrap_err();
         assert!(at == 2 && why.contains("put forward"), "{why}");

@@ -81,6 +81,8 @@ pub struct Series {
     pub name: String,
     /// The first stamp.
     pub start: Stamp,
+    /// How the stamp of each of its rows is written.
+    pub clocks: Vec<Clock>,
     /// The steps from the start of the table's earliest series to it.
     pub offset: usize,
     /// The steps that have values, or could have: all before the first that is to be forecast.
@@ -112,11 +114,29 @@ pub struct Dataset {
     pub unknown: Vec<String>,
 }
 
+/// Where the columns of a table are that values are read from.
+struct Places {
+    targets: Vec<Column>,
+    known: Vec<Column>,
+    fixed: Vec<Column>,
+}
+
+impl Places {
+    fn of(table: &Table, columns: &Columns) -> Result<Self, DataError> {
+        let of = |names: &[String]| -> Result<Vec<Column>, DataError> {
+            names.iter().map(|name| table.column(name)).collect()
+        };
+        Ok(Self { targets: of(&columns.target)?, known: of(&columns.known)?, fixed: of(&columns.fixed)? })
+    }
+}
+
 /// A series before it is scaled: the rows of the table that are its.
 struct Rows {
     name: String,
     rows: Vec<usize>,
     stamps: Vec<Stamp>,
+    /// How each of them is written.
+    clocks: Vec<Clock>,
 }
 
 impl Dataset {
@@ -127,10 +147,9 @@ impl Dataset {
     pub fn read(table: &Table, config: &mut ForecastConfig) -> Result<Self, TrainError> {
         let (groups, clock, step) = grouped(table, &config.columns)?;
         let start = groups.iter().map(|group| group.stamps[0]).min().unwrap_or(0);
+        let places = Places::of(table, &config.columns)?;
         // Rows that are yet to come, of which only known columns say anything, are no part of what is split.
-        let targets: Vec<Column> =
-            config.columns.target.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?;
-        let observed = |row: usize| targets.iter().any(|column| !matches!(table.number(row, *column), Ok(None)));
+        let observed = |row: usize| places.targets.iter().any(|column| !matches!(table.number(row, *column), Ok(None)));
         let last_of = |group: &Rows| {
             let found = group.rows.iter().zip(&group.stamps).rev().find(|(row, _)| observed(**row));
             found.map(|(_, stamp)| *stamp)
@@ -150,21 +169,21 @@ impl Dataset {
         }
         let cuts = cuts(config, steps)?;
         let last = |cut: usize| step.after(start, cut as i64 - 1);
-        let column = |name: &String| table.column(name);
-        let known: Vec<Column> = config.columns.known.iter().map(column).collect::<Result<_, _>>()?;
-        let fixed: Vec<Column> = config.columns.fixed.iter().map(column).collect::<Result<_, _>>()?;
+        let encoders = |columns: &[Column]| -> Result<Vec<Encoder>, DataError> {
+            columns.iter().map(|column| Encoder::of(table, *column)).collect()
+        };
         let frame = Frame {
             clock,
             step,
             cycles: Cycle::of(step, clock, cuts[0]),
-            known: known.iter().map(|column| Encoder::of(table, *column)).collect::<Result<_, _>>()?,
-            fixed: fixed.iter().map(|column| Encoder::of(table, *column)).collect::<Result<_, _>>()?,
+            known: encoders(&places.known)?,
+            fixed: encoders(&places.fixed)?,
             scalers: BTreeMap::new(),
             until: cuts.map(last),
             season: 1,
             widen: vec![1.0; LEVELS.len()],
         };
-        let mut dataset = Self::assemble(table, config, frame, groups, start)?;
+        let mut dataset = Self::assemble(table, &places, frame, groups, start)?;
         dataset.cuts = cuts;
         for series in &mut dataset.series {
             let rows = dataset.cuts[0].saturating_sub(series.offset).min(series.observed);
@@ -203,7 +222,7 @@ impl Dataset {
             config.context = wanted.max(config.horizon).min(512).min((cuts[0] / 3).max(1));
         }
         if config.likelihood.counts() {
-            check_counts(table, config)?;
+            check_counts(table, &places.targets)?;
         }
         Ok(dataset)
     }
@@ -225,7 +244,8 @@ impl Dataset {
         let start = groups.iter().map(|group| group.stamps[0]).min().unwrap_or(0);
         // Written as this table is.
         let frame = Frame { clock, ..frame.clone() };
-        let mut dataset = Self::assemble(table, config, frame, groups, start)?;
+        let places = Places::of(table, &config.columns)?;
+        let mut dataset = Self::assemble(table, &places, frame, groups, start)?;
         for series in &mut dataset.series {
             let known = dataset.frame.scalers.get(&series.name);
             series.scalers = match known {
@@ -247,23 +267,20 @@ impl Dataset {
 
     fn assemble(
         table: &Table,
-        config: &ForecastConfig,
+        Places { targets, known, fixed }: &Places,
         frame: Frame,
         groups: Vec<Rows>,
         start: Stamp,
     ) -> Result<Self, TrainError> {
-        let Columns { target, known, fixed, .. } = &config.columns;
-        let targets: Vec<Column> = target.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?;
         // Said of a whole column before anything else is said of its parts.
         targets.iter().try_for_each(|column| table.numbers(*column).map(drop))?;
-        let known: Vec<Column> = known.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?;
-        let fixed: Vec<Column> = fixed.iter().map(|name| table.column(name)).collect::<Result<_, _>>()?;
         let mut hash = crc32fast::Hasher::new();
         let mut all = Vec::new();
         for group in groups {
             let mut series = Series {
                 offset: frame.step.between(start, group.stamps[0]) as usize,
                 start: group.stamps[0],
+                clocks: group.clocks,
                 observed: 0,
                 values: Vec::with_capacity(group.rows.len() * targets.len()),
                 known: Vec::new(),
@@ -272,14 +289,15 @@ impl Dataset {
                 name: group.name,
             };
             for (at, (&row, &stamp)) in group.rows.iter().zip(&group.stamps).enumerate() {
-                for column in &targets {
+                for column in targets {
                     let value = table.number(row, *column)?;
                     if value.is_some() {
                         series.observed = at + 1;
                     }
                     series.values.push(value.unwrap_or(f64::NAN));
                 }
-                frame.cycles.iter().for_each(|cycle| cycle.append(stamp, frame.clock, &mut series.known));
+                // The hour and the day are those of the wall's clock, which summer time puts forward.
+                frame.cycles.iter().for_each(|cycle| cycle.append(stamp, series.clocks[at], &mut series.known));
                 for (column, encoder) in known.iter().zip(&frame.known) {
                     encoder.append(table, row, *column, &mut series.known)?;
                 }
@@ -336,8 +354,9 @@ impl Dataset {
     /// # Errors
     /// Known columns, whose values the table has to say.
     pub(crate) fn extend(&mut self, horizon: usize, path: &std::path::Path) -> Result<(), TrainError> {
-        let (clock, step, width) = (self.frame.clock, self.frame.step, self.known_width());
+        let (step, width) = (self.frame.step, self.known_width());
         for series in &mut self.series {
+            let clock = series.clock(self.frame.clock, usize::MAX);
             let rows = series.values.len() / self.targets;
             if !self.frame.known.is_empty() && rows < series.observed + horizon {
                 return Err(unusable(format!(
@@ -359,6 +378,12 @@ impl Dataset {
 }
 
 impl Series {
+    /// How the stamp of a step is written: as its row's is; of one that is yet to come as that of the last, at its offset from UTC. `usual`: of a
+    /// series without rows.
+    pub(crate) fn clock(&self, usual: Clock, step: usize) -> Clock {
+        self.clocks.get(step).or(self.clocks.last()).copied().unwrap_or(usual)
+    }
+
     /// A value on the series' scale; not a number where it is missing.
     pub(crate) fn scaled(&self, step: usize, target: usize) -> f64 {
         self.scalers[target].scale(self.values[step * self.scalers.len() + target])
@@ -444,7 +469,8 @@ pub(crate) fn of_series(name: &str, verb: &str) -> String {
 /// The rows of each series, its stamps regular.
 fn grouped(table: &Table, columns: &Columns) -> Result<(Vec<Rows>, Clock, Step), DataError> {
     let time = table.column(&columns.time)?;
-    let (stamps, clock) = table.stamps(time)?;
+    let (stamps, clocks) = table.stamps(time)?;
+    let clock = clocks.first().copied().unwrap_or(Clock::Counter);
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     match &columns.series {
         None => drop(groups.insert(String::new(), (0..table.rows()).collect())),
@@ -463,9 +489,16 @@ fn grouped(table: &Table, columns: &Columns) -> Result<(Vec<Rows>, Clock, Step),
     let mut all = Vec::new();
     for (name, rows) in groups {
         let stamps: Vec<Stamp> = rows.iter().map(|row| stamps[*row]).collect();
+        let clocks: Vec<Clock> = rows.iter().map(|row| clocks[*row]).collect();
         let step = Step::find(&stamps, clock).map_err(|(at, why)| {
             let of = if name.is_empty() { String::new() } else { format!("series \"{}\": ", shortened(&name)) };
-            table.error(rows[at], time, format!("{of}{why}"))
+            let changed = at > 0 && clocks[at].offset() != clocks[at - 1].offset();
+            let changed = if changed {
+                "; between the two the offset from UTC changes: if these are days by a clock on the wall, write the dates alone"
+            } else {
+                ""
+            };
+            table.error(rows[at], time, format!("{of}{why}{changed}"))
         })?;
         let (first, of) = found.get_or_insert((step, name.clone()));
         if *first != step {
@@ -478,7 +511,7 @@ fn grouped(table: &Table, columns: &Columns) -> Result<(Vec<Rows>, Clock, Step),
             );
             return Err(table.error(rows[1], time, why));
         }
-        all.push(Rows { name, rows, stamps });
+        all.push(Rows { name, rows, stamps, clocks });
     }
     let step = found.map_or(Step::Seconds(1), |(step, _)| step);
     Ok((all, clock, step))
@@ -542,9 +575,8 @@ fn usual_split(steps: usize, horizon: usize) -> Vec<u32> {
 }
 
 /// Refuses what is no count.
-fn check_counts(table: &Table, config: &ForecastConfig) -> Result<(), DataError> {
-    for name in &config.columns.target {
-        let column = table.column(name)?;
+fn check_counts(table: &Table, targets: &[Column]) -> Result<(), DataError> {
+    for &column in targets {
         for row in 0..table.rows() {
             if let Some(value) = table.number(row, column)?.filter(|value| *value < 0.0 || value.fract() != 0.0) {
                 let why = format!(
@@ -556,4 +588,49 @@ fn check_counts(table: &Table, config: &ForecastConfig) -> Result<(), DataError>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Hours from 15 March 2020 on by a clock of Berlin, put forward in the 338th of them.
+    #[test]
+    fn summer_time_moves_the_calendar_and_what_is_forecast_goes_on_in_it() {
+        let row = |hour: usize| {
+            let (wall, offset) = if hour < 338 { (hour, 1) } else { (hour + 1, 2) };
+            let value = (hour * 7) % 11;
+            format!("2020-03-{:02}T{:02}:00+0{offset}:00,{value}\n", 15 + wall / 24, wall % 24)
+        };
+        let text: String = ["time,value\n".to_owned()].into_iter().chain((0..400).map(row)).collect();
+        let table = Table::parse(Path::new("table.csv"), text.as_bytes()).unwrap();
+        let columns = Columns { time: "time".to_owned(), target: vec!["value".to_owned()], ..Columns::default() };
+        let mut config = ForecastConfig::new(columns, 6, 24);
+        let mut dataset = Dataset::read(&table, &mut config).unwrap();
+        assert_eq!((dataset.frame.step, dataset.frame.cycles[0]), (Step::Seconds(3600), Cycle::Day));
+        dataset.extend(6, Path::new("table.csv")).unwrap();
+        let (series, width) = (&dataset.series[0], dataset.known_width());
+        // The sine and cosine of noon on the day before, on the day after, and on that after the table's last row.
+        let day = |hour: usize| &series.known[hour * width..hour * width + 4];
+        let noon = 13 * 24 + 12;
+        assert_eq!(day(noon), day(noon + 47));
+        assert_eq!(day(noon + 7), day(402));
+        let clock = dataset.frame.clock;
+        let written =
+            |hour: usize| series.clock(clock, hour).write(dataset.frame.step.after(series.start, hour as i64));
+        assert_eq!([337, 338].map(written), ["2020-03-29T01:00+01:00", "2020-03-29T03:00+02:00"]);
+        assert_eq!(written(400), "2020-03-31T17:00+02:00");
+    }
+
+    #[test]
+    fn days_of_a_clock_that_changes_are_named_as_such() {
+        let row = |day: usize| format!("2020-03-{day:02}T00:00+0{}:00,{day}\n", if day < 30 { 1 } else { 2 });
+        let text: String = ["time,value\n".to_owned()].into_iter().chain((1..=31).map(row)).collect();
+        let table = Table::parse(Path::new("table.csv"), text.as_bytes()).unwrap();
+        let columns = Columns { time: "time".to_owned(), target: vec!["value".to_owned()], ..Columns::default() };
+        let error = Dataset::read(&table, &mut ForecastConfig::new(columns, 2, 4)).unwrap_err().to_string();
+        assert!(error.contains("line 31, column \"time\"") && error.contains("write the dates alone"), "{error}");
+    }
 }

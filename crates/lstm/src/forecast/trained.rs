@@ -233,7 +233,7 @@ impl TrainedForecast {
                         false => forecast,
                     };
                     all.push(Predicted {
-                        time: dataset.frame.clock.write(stamp),
+                        time: series.clock(dataset.frame.clock, window.origin + step).write(stamp),
                         series: series.name.clone(),
                         target: self.config.columns.target[target].clone(),
                         point: forecast.point,
