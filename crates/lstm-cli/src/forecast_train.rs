@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use crate::output::{best, count, grouped, talk, use_threads};
 use crate::progress::{Progress, during};
 use crate::signals::Signals;
-use crate::task_options::{TaskRun, TaskTraining, extension};
+use crate::stdin;
+use crate::task_options::{TaskRun, TaskTraining, extension, is_stdin};
 use crate::task_train::{Kept, absolute, describe, drive};
 use crate::train_options::{LengthOptions, set};
 
@@ -27,7 +28,8 @@ use crate::train_options::{LengthOptions, set};
 #[derive(clap::Args)]
 #[command(about = "Train a model that forecasts the columns of a table with time stamps")]
 pub struct TrainForecast {
-    /// The table: CSV or TSV with a header, or JSON lines
+    /// The table: CSV or TSV with a header, or JSON lines, each also compressed (.gz, .zst); or - for standard input, which is then kept in
+    /// the run folder
     file: Option<PathBuf>,
     /// What is learned: forecast
     #[arg(long, value_name = "TASK")]
@@ -232,13 +234,13 @@ fn begin(options: &TrainForecast, signals: &Signals) -> Result<Trainer<Forecasti
     let Some(file) = &options.file else {
         bail!("--task forecast needs a table: lstm train FILE --task forecast --time COL --target COL");
     };
-    if file.as_os_str() == "-" {
-        bail!("a run keeps its table, so standard input is no place for it; write it into a file and give that");
-    }
-    let config = options.config()?;
-    let claim = options.run.claim(file)?;
+    let mut config = options.config()?;
+    let mut claim = options.run.claim(file)?;
     let leftovers = claim.leftovers();
     signals.tidy(move || leftovers.remove());
+    if is_stdin(file) {
+        config.columns.table = Some(stdin::spool(&mut claim)?);
+    }
     let mut prepared = during("reading the table", || Prepared::read(config))?;
     if !prepared.guessed.is_empty() {
         talk(format_args!("columns  {}", prepared.guessed.join(", ")));

@@ -28,7 +28,8 @@ use crate::eval_sequence::{Measured, measure};
 use crate::output::{best, count, grouped, talk, use_threads};
 use crate::progress::during;
 use crate::signals::Signals;
-use crate::task_options::{TaskRun, TaskTraining, extension};
+use crate::stdin;
+use crate::task_options::{TaskRun, TaskTraining, extension, is_stdin};
 use crate::task_train::{Kept, absolute, describe, drive};
 use crate::train_options::{LengthOptions, Shares, set, shares};
 
@@ -39,7 +40,8 @@ pub struct TrainSequence {
     /// The labelled texts: CSV or TSV with a header, JSON lines, lines of a label and a text, each also compressed (.gz, .zst); or a
     /// folder with a folder for each class. Labelled words: columns with white space between them, a word a line and an empty line
     /// between sentences; JSON lines of tokens and tags, or of a text and spans. Sequences of numbers: .ts of the UCR and UEA archives,
-    /// .npz with x [sequences, steps, values], y and perhaps lengths; a table with a row a step, with --sequence
+    /// .npz with x [sequences, steps, values], y and perhaps lengths; a table with a row a step, with --sequence. Or - for standard
+    /// input, lines or JSON lines, which is then kept in the run folder
     file: Option<PathBuf>,
     /// What is learned: classify, a label for each text or sequence; tag, a label for each word; regress, numbers for each text or sequence
     #[arg(long, value_name = "TASK")]
@@ -542,10 +544,18 @@ fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<T
         );
     };
     let mut config = options.config(task)?;
-    let claim = options.run.claim(file)?;
+    let mut claim = options.run.claim(file)?;
     let leftovers = claim.leftovers();
     signals.tidy(move || leftovers.remove());
-    talk(format_args!("data     {}", file.display()));
+    match is_stdin(file) {
+        true => talk("data     standard input"),
+        false => talk(format_args!("data     {}", file.display())),
+    }
+    if is_stdin(file) {
+        config.data.train = Some(stdin::spool(&mut claim)?);
+    }
+    // They may be a copy of standard input.
+    let train = config.data.train.clone();
     let data = during("reading the data", || match options.fine_tuning.pretrained()? {
         Some(pretrained) => Ok(SequenceDataset::read_from(&mut config, pretrained)?),
         None => anyhow::Ok(SequenceDataset::read(&mut config, None)?),
@@ -559,7 +569,12 @@ fn begin(task: TaskKind, options: &TrainSequence, signals: &Signals) -> Result<T
     let mut data = Arc::new(data);
     if let Some(budget) = options.length.length().budget {
         let plan = during("trying choices", || {
-            SequencePlan::choose(&config, &mut data, budget, &|chosen| options.over(chosen))
+            let overlay = |chosen| -> Result<SequenceConfig> {
+                let mut chosen = options.over(chosen)?;
+                chosen.data.train.clone_from(&train);
+                Ok(chosen)
+            };
+            SequencePlan::choose(&config, &mut data, budget, &overlay)
         })?;
         for line in &plan.why {
             talk(format_args!("plan     {line}"));

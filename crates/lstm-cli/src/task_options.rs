@@ -214,6 +214,7 @@ impl TaskRun {
             name.set_extension("");
         }
         let name = name.file_stem().map_or("run".into(), |name| name.to_string_lossy());
+        let name = if is_stdin(data) { "stdin".into() } else { name };
         Ok(Claim::first_free(&Path::new("runs").join(name.as_ref()))?)
     }
 }

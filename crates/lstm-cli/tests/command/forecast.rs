@@ -1,6 +1,7 @@
 //! Forecasts: from a table to what comes next, and every table that is refused.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::{Said, line, lstm};
@@ -73,6 +74,39 @@ fn a_table_becomes_a_model_that_says_what_comes_next() {
     // A model of another task is no language model.
     let said = line(folder, "generate run");
     assert!(said.code == Some(2) && said.err.contains("forecast"), "{}", said.err);
+}
+
+#[test]
+fn a_table_is_unpacked_and_comes_from_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let options = format!("--task forecast --target load {}", SMALL.replace("--epochs 3", "--epochs 1"));
+    std::fs::write(folder.join("table.csv"), hours(300)).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(hours(300).as_bytes()).unwrap();
+    let packed = encoder.finish().unwrap();
+    std::fs::write(folder.join("packed.csv.gz"), &packed).unwrap();
+    for (table, run) in [("table.csv", "plain"), ("packed.csv.gz", "packed")] {
+        let said = line(folder, &format!("train {table} {options} --out {run}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
+    let said = super::piped(folder, &format!("train - {options} --out piped"), &hours(300));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(std::fs::read_to_string(folder.join("piped/text.txt")).unwrap(), hours(300));
+    let model = |run: &str| std::fs::read(folder.join(run).join("model.safetensors")).unwrap();
+    assert!(model("plain") == model("packed") && model("plain") == model("piped"));
+    let next = line(folder, "predict plain table.csv").out;
+    assert_eq!(line(folder, "predict packed packed.csv.gz").out, next);
+    std::fs::rename(folder.join("piped"), folder.join("moved")).unwrap();
+    assert_eq!(line(folder, "eval moved").out, line(folder, "eval plain").out);
+    assert_eq!(line(folder, "train --resume moved --epochs 2").code, Some(0));
+    std::fs::write(folder.join("cut.csv.gz"), &packed[..packed.len() / 2]).unwrap();
+    let said = line(folder, "predict plain cut.csv.gz");
+    assert!(
+        said.code == Some(2) && said.err.contains("cut.csv.gz") && said.err.contains("cannot be read"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -92,8 +92,80 @@ fn a_classifier_is_trained_measured_shown_and_predicts() {
         ("--valid train.csv", "validation data to go on with, but the run has none of its own"),
     ] {
         let said = line(path, &format!("train --resume run {option}"));
-        assert!(said.code == Some(2) && said.err.contains(why), "{}", said.err);
+        assert!(said.code == Some(2) && said.err.contains(why), "{option}: {}", said.err);
     }
+    // Data that were moved are named where they lie now, and proven to be the same.
+    for name in ["train.csv", "test.tsv"] {
+        std::fs::rename(path.join(name), path.join(format!("moved-{name}"))).unwrap();
+    }
+    let moved = line(path, "train --resume run moved-train.csv --test moved-test.tsv --epochs 19");
+    assert_eq!(moved.code, Some(0), "{}", moved.err);
+    assert_eq!(line(path, "train --resume run --epochs 20").code, Some(0));
+}
+
+/// The same model as from a file, whose data lie in the run folder from then on.
+#[test]
+fn labelled_texts_come_from_standard_input_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let lines: String = reviews(120).iter().map(|(label, text)| format!("{label}\t{text}\n")).collect();
+    let object = |(label, text): &(&str, String)| format!("{{\"label\":\"{label}\",\"text\":\"{text}\"}}\n");
+    let objects: String = reviews(120).iter().map(object).collect();
+    write(path, "lines.txt", &lines);
+    let brief = SMALL.replace("--epochs 15", "--epochs 2");
+    let said = line(path, &format!("train lines.txt --task classify {brief} --out file"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let model = |run: &str| std::fs::read(path.join(run).join("model.safetensors")).unwrap();
+    for (input, run) in [(&lines, "lines"), (&objects, "objects")] {
+        let said = piped(path, &format!("train - --task classify {brief} --out {run}"), input);
+        assert!(said.code == Some(0) && said.err.contains("data     standard input"), "{}", said.err);
+        assert!(model(run) == model("file"), "{run}");
+        assert_eq!(std::fs::read_to_string(path.join(run).join("text.txt")).unwrap(), *input);
+        // It may be moved with them.
+        std::fs::rename(path.join(run), path.join("moved")).unwrap();
+        let said = line(path, "train --resume moved --epochs 3");
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        std::fs::rename(path.join("moved"), path.join(run)).unwrap();
+        assert_eq!(line(path, &format!("eval {run}")).code, Some(0));
+    }
+    // Chosen by a time alone, in a folder of its own name; and another in its place.
+    let said = piped(path, "train - --task classify --budget 1s --hidden 8 --threads 1 --json", &lines);
+    assert_eq!(said.json()["run"], "runs/stdin", "{}", said.err);
+    let said = piped(path, &format!("train - --task classify {brief} --out lines --force"), &objects);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    for (arguments, input, why) in [
+        ("train - --task classify --out none", "", "standard input is empty"),
+        ("train - --task classify --out none", "pos\n", "standard input line 1: it has a label and no text"),
+        ("train - --task classify --text a --out none", "a,b\nc,d\n", "standard input is read as lines of a label"),
+        ("train --resume lines -", "", "- and --resume contradict each other"),
+    ] {
+        let said = piped(path, arguments, input);
+        assert!(said.code == Some(2) && said.err.contains(why), "{arguments}: {}", said.err);
+        assert!(!path.join("none").exists());
+    }
+}
+
+#[test]
+fn a_folder_of_classes_has_no_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (number, (label, text)) in reviews(60).into_iter().enumerate() {
+        std::fs::create_dir_all(path.join("data").join(label)).unwrap();
+        write(path, &format!("data/{label}/{number}.txt"), &text);
+    }
+    let brief = SMALL.replace("--epochs 15", "--epochs 1");
+    for column in ["--text review", "--label kind"] {
+        let said = line(path, &format!("train data --task classify {column} {brief} --out run"));
+        assert!(said.code == Some(2) && said.err.contains("leave --text and --label out"), "{}", said.err);
+        assert!(!path.join("run").exists());
+    }
+    // They may be those of a table beside it.
+    let table: String = reviews(20).iter().map(|(label, text)| format!("{label},{text}\n")).collect();
+    write(path, "test.csv", &format!("kind,review\n{table}"));
+    let said =
+        line(path, &format!("train data --task classify --text review --label kind --test test.csv {brief} --out run"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(line(path, "eval run data").code, Some(0));
 }
 
 #[test]

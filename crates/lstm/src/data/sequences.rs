@@ -1,9 +1,12 @@
 //! Sequences of numbers `T × features` with a label each: the files `.ts` of the UCR and UEA archives (Dau 2019; Bagnall 2018), and
 //! NumPy's arrays.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use super::{Array, DataError, number, read_arrays, shortened};
+use crate::text::archive::{Compression, unpacked};
 
 /// The label of a sequence.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,20 +45,32 @@ impl Sequences {
 
     /// Whether a file's name says that it holds sequences of numbers.
     pub fn is_one(path: &Path) -> bool {
-        path.extension()
-            .is_some_and(|extension| ["ts", "npz", "npy"].iter().any(|own| extension.eq_ignore_ascii_case(own)))
+        let is = |own: &&str| unpacked(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case(own));
+        ["ts", "npz", "npy"].iter().any(is)
     }
 
-    /// Reads a `.ts`, an `.npz` or an `.npy`.
+    /// Reads a `.ts`, which may be compressed (`.gz`, `.zst`), an `.npz` or an `.npy`.
     ///
     /// # Errors
     /// A file that is none of them, or is damaged.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ts")) {
-            let bytes = std::fs::read(path).map_err(|e| DataError::of_file(path, format!("cannot be read: {e}")))?;
+        let name = unpacked(path);
+        if name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ts")) {
+            let mut bytes = Vec::new();
+            let read = File::open(path).and_then(|mut file| match Compression::of(path) {
+                Some(packed) => packed.reader(file).read_to_end(&mut bytes),
+                None => file.read_to_end(&mut bytes),
+            });
+            read.map_err(|e| DataError::of_file(path, format!("cannot be read: {e}")))?;
             let text =
                 String::from_utf8(bytes).map_err(|_| DataError::of_file(path, "it is not UTF-8; convert the file"))?;
             return Self::of_archive(path, &text);
+        }
+        if Compression::of(path).is_some() {
+            return Err(DataError::of_file(
+                path,
+                "an array of NumPy is read as it is; unpack it, or write an .npz, which is compressed itself",
+            ));
         }
         Self::of_arrays(path)
     }

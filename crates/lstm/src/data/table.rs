@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{DataError, number, parquet};
+use crate::text::archive::{Compression, unpacked};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ const PREVIEW: usize = 1 << 16;
 const MOST_COLUMNS: usize = 100_000;
 
 impl Table {
-    /// Reads a file, or standard input where `path` is `-`. The kind is that of its name or else of its first line.
+    /// Reads a file, also a compressed one (`.gz`, `.zst`), or standard input where `path` is `-`. The kind is that of its name or else of its
+    /// first line.
     ///
     /// # Errors
     /// A file that cannot be read or is no table: rows of different lengths, columns of one name, text that is not UTF-8.
@@ -55,6 +57,9 @@ impl Table {
         }
         let cannot = |e: std::io::Error| DataError::of_file(path, format!("cannot be read: {e}"));
         let mut file = File::open(path).map_err(cannot)?;
+        if let Some(packed) = Compression::of(path) {
+            return Self::parse(path, packed.reader(file));
+        }
         if parquet::is_parquet(&mut file).map_err(cannot)? {
             return parquet::read(path, file);
         }
@@ -301,7 +306,8 @@ impl Table {
 
 /// How a table is written, by its name or else by its first line: what separates most of it.
 fn kind_of(path: &Path, preview: &[u8]) -> TableKind {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
+    let name = unpacked(path);
+    let extension = name.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
     let start = preview.strip_prefix(b"\xef\xbb\xbf").unwrap_or(preview);
     let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
     if ["jsonl", "ndjson", "json"].contains(&extension.as_str()) || first == Some(&b'{') {

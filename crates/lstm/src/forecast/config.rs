@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::head::Likelihood;
+use crate::formats::FormatError;
 use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, at_least_one, rate, within};
 use crate::optim::averaging::Averaging;
@@ -190,10 +191,16 @@ impl Settings for ForecastConfig {
         settings
     }
 
-    fn stored_in(&self, _folder: &RunFolder) -> Self {
+    fn stored_in(&self, folder: &RunFolder) -> Self {
         let mut settings = self.clone();
-        settings.columns.table = self.columns.table.as_ref().and_then(|table| std::path::absolute(table).ok());
+        let table = self.columns.table.as_ref().and_then(|table| std::path::absolute(table).ok());
+        settings.columns.table = folder.stored(table.as_deref());
         settings
+    }
+
+    fn read_from(mut self, folder: &RunFolder) -> Result<Self, FormatError> {
+        self.columns.table = folder.located(self.columns.table)?;
+        Ok(self)
     }
 }
 

@@ -122,11 +122,14 @@ impl Prepared {
         Ok(plan)
     }
 
-    /// Begins the run in a folder that was claimed for it.
+    /// Begins the run in a folder that was claimed for it. A table from standard input that was written there is kept as the run's.
     ///
     /// # Errors
     /// Settings that cannot be used, or a folder that cannot be written; nothing is left behind.
-    pub fn begin(self, claim: Claim) -> Result<Trainer<Forecasting>, TrainError> {
+    pub fn begin(mut self, claim: Claim) -> Result<Trainer<Forecasting>, TrainError> {
+        if claim.spooled().is_some() {
+            self.config.columns.table = Some(claim.folder().own_text()?);
+        }
         let task = Forecasting::new(self.config, self.dataset)?;
         Trainer::begin_task(task, claim, self.started.elapsed().as_secs_f64())
     }

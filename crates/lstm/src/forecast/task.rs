@@ -17,6 +17,7 @@ use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
 use crate::rng::{Purpose, Rng};
 use crate::run::error::TrainError;
+use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings as _;
 use crate::train::shards::Shard;
@@ -272,6 +273,10 @@ impl Task for Forecasting {
 
     fn describe(&self, card: &mut ModelCard) {
         card.text = self.fingerprint();
+    }
+
+    fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
+        first.add_text(claim, [self.config.columns.table.as_deref(), None, None])
     }
 
     fn texts(&self, path: &Path) -> Result<Texts, FormatError> {

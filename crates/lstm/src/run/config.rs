@@ -19,9 +19,6 @@ use crate::text::documents::{Documents, LineEnds, Reading};
 use crate::text::shuffle::Shuffle;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
-/// How `config.toml` names a text that lies beside it.
-const OWN_TEXT: &str = "text.txt";
-
 /// Everything that decides the bits of a language model's run; written to `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,17 +220,12 @@ impl Settings for RunConfig {
     }
 
     fn stored_in(&self, folder: &RunFolder) -> Self {
-        // A run can be moved with the text that it keeps.
-        let own = self.data.train.as_deref() == std::path::absolute(folder.text()).ok().as_deref();
-        let train = if own { Some(PathBuf::from(OWN_TEXT)) } else { self.data.train.clone() };
+        let train = folder.stored(self.data.train.as_deref());
         Self { data: DataConfig { train, ..self.data.clone() }, ..self.clone() }
     }
 
     fn read_from(mut self, folder: &RunFolder) -> Result<Self, FormatError> {
-        if self.data.train.as_deref() == Some(Path::new(OWN_TEXT)) {
-            let own = std::path::absolute(folder.text());
-            self.data.train = Some(own.map_err(|source| FormatError::Read { path: folder.text(), source })?);
-        }
+        self.data.train = folder.located(self.data.train)?;
         Ok(self)
     }
 }

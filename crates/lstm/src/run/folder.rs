@@ -96,6 +96,32 @@ impl RunFolder {
         self.0.join(TEXT)
     }
 
+    /// `text.txt`, wherever the command is that reads it.
+    ///
+    /// # Errors
+    /// A current folder that is gone.
+    pub(crate) fn own_text(&self) -> Result<PathBuf, FormatError> {
+        let text = self.text();
+        std::path::absolute(&text).map_err(|source| FormatError::Read { path: text, source })
+    }
+
+    /// Where data lie, as `config.toml` has it: those that the run keeps itself by their name alone, for it can be moved with them.
+    pub(crate) fn stored(&self, data: Option<&Path>) -> Option<PathBuf> {
+        let own = self.own_text().ok();
+        data.map(|data| if own.as_deref() == Some(data) { PathBuf::from(TEXT) } else { data.to_owned() })
+    }
+
+    /// The same the other way round.
+    ///
+    /// # Errors
+    /// A current folder that is gone.
+    pub(crate) fn located(&self, data: Option<PathBuf>) -> Result<Option<PathBuf>, FormatError> {
+        match data {
+            Some(data) if data == Path::new(TEXT) => self.own_text().map(Some),
+            data => Ok(data),
+        }
+    }
+
     /// `report.html`: what the run is and how it went, as a page.
     pub fn report(&self) -> PathBuf {
         self.0.join(REPORT)
@@ -559,6 +585,20 @@ impl Pending<'_> {
     pub(crate) fn adopt(&mut self, path: &Path, from: &Path) -> Result<(), FormatError> {
         let place = self.place(path);
         disk::rename(from, &place).map_err(|source| FormatError::Write { path: path.to_owned(), source })
+    }
+
+    /// Takes what was read from standard input as the run's `text.txt`; or leaves that of the run that is replaced, if `data` of this one lie
+    /// there too.
+    pub(crate) fn add_text(&mut self, claim: &Claim, data: [Option<&Path>; 3]) -> Result<(), FormatError> {
+        let folder = claim.folder();
+        if let Some(spooled) = claim.spooled() {
+            return self.adopt(&folder.text(), spooled);
+        }
+        let own = folder.own_text().ok();
+        if own.is_some() && data.contains(&own.as_deref()) {
+            self.keep(&folder.text());
+        }
+        Ok(())
     }
 
     /// Leaves a file where it is that would be removed.

@@ -356,7 +356,13 @@ impl Settings for SequenceConfig {
         Self { data, ..self.clone() }
     }
 
-    fn read_from(self, folder: &RunFolder) -> Result<Self, FormatError> {
+    fn stored_in(&self, folder: &RunFolder) -> Self {
+        let train = folder.stored(self.data.train.as_deref());
+        Self { data: SequenceData { train, ..self.data.clone() }, ..self.clone() }
+    }
+
+    fn read_from(mut self, folder: &RunFolder) -> Result<Self, FormatError> {
+        self.data.train = folder.located(self.data.train)?;
         if self.labels.len() != self.model.outputs {
             let why = format!(
                 "it names {} labels, but its model has {} outputs; restore it from a copy",

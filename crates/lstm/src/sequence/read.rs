@@ -8,6 +8,7 @@ use super::read_numbers::target;
 use crate::data::table::separator_of;
 use crate::data::{Column, DataError, Table, TableKind};
 use crate::text::TextError;
+use crate::text::archive::unpacked;
 use crate::text::decode::as_text;
 use crate::text::source::Source;
 
@@ -92,15 +93,25 @@ pub enum Form {
 impl Form {
     /// That of a file of this name; what it is compressed with does not matter.
     pub fn of(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
-        match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        let extension = unpacked(path).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match extension.as_str() {
             "csv" => Self::Table(b','),
             "tsv" | "tab" => Self::Table(b'\t'),
             "jsonl" | "ndjson" => Self::JsonLines,
             _ => Self::Lines,
         }
     }
+
+    /// The same of a file whose name says nothing of it, such as what came from standard input, where its first line is a JSON object.
+    pub(crate) fn or_objects(self, text: &str) -> Self {
+        if self == Self::Lines && begins_with_an_object(text) { Self::JsonLines } else { self }
+    }
+}
+
+/// Whether the first line of a text is a JSON object.
+fn begins_with_an_object(text: &str) -> bool {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+    first.is_some_and(|line| line.starts_with('{') && serde_json::from_str::<Value>(line).is_ok())
 }
 
 /// How a label is marked in the files of fastText.
@@ -117,7 +128,7 @@ pub(super) fn unusable<T>(why: String) -> Result<T, TextError> {
 pub fn read_file(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
     let bytes = Source::from_file(path)?.read_whole()?;
     let text = as_text(path, 0, &bytes, wanted.lossy)?;
-    let records = match Form::of(path) {
+    let records = match Form::of(path).or_objects(&text) {
         // A table of values with commas in them is separated otherwise, whatever its name says.
         Form::Table(b',') => table(path, &text, separator_of(text.as_bytes()), wanted)?,
         Form::Table(delimiter) => table(path, &text, delimiter, wanted)?,

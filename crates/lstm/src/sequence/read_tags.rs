@@ -17,7 +17,7 @@ use crate::text::source::Source;
 pub fn read_sentences(path: &Path, wanted: Wanted) -> Result<Vec<Record>, TextError> {
     let bytes = Source::from_file(path)?.read_whole()?;
     let text = as_text(path, 0, &bytes, wanted.lossy)?;
-    let records = match Form::of(path) {
+    let records = match Form::of(path).or_objects(&text) {
         Form::JsonLines => json_lines(path, &text, wanted)?,
         Form::Table(b',') => {
             return unusable(format!(

@@ -84,7 +84,7 @@ impl SequenceTask {
 }
 
 impl Trainer<SequenceTask> {
-    /// Starts a run over sequences in a folder that was claimed for it.
+    /// Starts a run over sequences in a folder that was claimed for it. Data from standard input that were written there are kept as the run's.
     ///
     /// # Errors
     /// A setting or data that cannot be used; nothing is left behind.
@@ -94,6 +94,9 @@ impl Trainer<SequenceTask> {
         claim: Claim,
     ) -> Result<Self, TrainError> {
         let (data, started) = (data.into(), Instant::now());
+        if claim.spooled().is_some() {
+            config.data.train = Some(claim.folder().own_text()?);
+        }
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         let seconds = data.seconds;
         let path = claim.folder().tokenizer();
@@ -235,6 +238,8 @@ impl Task for SequenceTask {
     }
 
     fn add_files(&self, claim: &Claim, first: &mut Pending) -> Result<(), FormatError> {
+        let SequenceData { train, valid, test, .. } = &self.config.data;
+        first.add_text(claim, [train, valid, test].map(|data| data.as_deref()))?;
         let Some(tokenizer) = &self.data.tokenizer else { return Ok(()) };
         let path = claim.folder().tokenizer();
         first.add(&path, &tokenizer.to_bytes(&path)?)

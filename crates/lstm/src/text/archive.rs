@@ -1,5 +1,6 @@
 //! Compressed files, read as the text in them: gzip and Zstandard, of any number of members or frames.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
 use std::path::Path;
@@ -13,14 +14,14 @@ pub(super) const BUFFER: usize = 1 << 18;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     Gzip,
     Zstandard,
 }
 
 impl Compression {
     /// The compression that the name of a file says.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "gz" => Some(Self::Gzip),
             "zst" => Some(Self::Zstandard),
@@ -29,7 +30,7 @@ impl Compression {
     }
 
     /// A reader of what is in `file`. Reading fails where it is damaged or ends too early.
-    pub(super) fn reader(self, file: File) -> Box<dyn BufRead> {
+    pub(crate) fn reader(self, file: File) -> Box<dyn BufRead> {
         let file = BufReader::with_capacity(BUFFER, file);
         match self {
             Self::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
@@ -37,6 +38,14 @@ impl Compression {
                 Box::new(BufReader::with_capacity(BUFFER, Frames { file, decoder: FrameDecoder::new(), within: false }))
             }
         }
+    }
+}
+
+/// The name of what is in a file: that of a compressed one without the end that says so.
+pub(crate) fn unpacked(path: &Path) -> Cow<'_, Path> {
+    match Compression::of(path) {
+        Some(_) => Cow::Owned(path.with_extension("")),
+        None => Cow::Borrowed(path),
     }
 }
 

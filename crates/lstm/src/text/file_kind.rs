@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::archive::Compression;
+use super::archive::unpacked;
 
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ const EXTENSIONS: [(Kind, &[&str]); 10] = [
 
 /// The kind that the name of a file says; of a compressed one, the name without that.
 pub(super) fn kind_of(path: &Path) -> Kind {
-    let unpacked = if Compression::of(path).is_some() { path.with_extension("") } else { path.to_owned() };
+    let unpacked = unpacked(path);
     let extension = unpacked.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
     if unpacked.to_string_lossy().ends_with(['~', '#']) {
         return Kind::Leftover;

@@ -1,6 +1,6 @@
 //! From a text file to batches of token ids.
 
-mod archive;
+pub(crate) mod archive;
 pub mod batch;
 pub mod builtin;
 pub mod corpus;

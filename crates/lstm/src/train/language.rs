@@ -239,14 +239,7 @@ impl<D: Borrow<Data>> Task for Language<D> {
         let folder = claim.folder();
         first.add(&folder.tokenizer(), &self.data().tokenizer.to_bytes(&folder.tokenizer())?)?;
         let DataConfig { train, valid, test, .. } = &self.config.data;
-        let own = std::path::absolute(folder.text()).ok();
-        if let Some(spooled) = claim.spooled() {
-            first.adopt(&folder.text(), spooled)?;
-        } else if [train, valid, test].into_iter().any(|text| text.is_some() && *text == own) {
-            // The text of the run that is replaced is this one's too.
-            first.keep(&folder.text());
-        }
-        Ok(())
+        first.add_text(claim, [train, valid, test].map(|text| text.as_deref()))
     }
 }
 

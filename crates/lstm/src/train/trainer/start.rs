@@ -45,9 +45,7 @@ impl Trainer {
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         config.validate()?;
         if claim.spooled().is_some() {
-            let text = claim.folder().text();
-            config.data.train =
-                Some(std::path::absolute(&text).map_err(|source| FormatError::Write { path: text, source })?);
+            config.data.train = Some(claim.folder().own_text()?);
         }
         let (read, tokenizer_file) = (data.seconds, checksum_of(&data, &claim)?);
         let teachers = Teachers::read_in_time(&mut config, &data)?;
