@@ -9,7 +9,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use lstm::model::Loss;
 use lstm::nn::precision::Precision;
+use lstm::optim::parts::Frozen;
 use lstm::run::config::RunConfig;
+use lstm::run::fine_tuning::FineTuning;
 use lstm::run::training::Training;
 use lstm::text::corpus::Corpus;
 use serde_json::{Value, json};
@@ -122,6 +124,16 @@ fn of_a_step(training: &Training) -> String {
 pub fn learning(training: &Training) -> String {
     let clip = training.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));
     format!("{}; gradient {clip}", training.learning())
+}
+
+/// Which parts are trained how, where that is not all of them alike. `unfreeze`: the epochs after which a part begins that lies below another.
+pub fn parts(FineTuning { freeze, layer_rate_decay, .. }: &FineTuning, unfreeze: usize) -> Option<String> {
+    let frozen = (*freeze != Frozen::default()).then(|| format!("{freeze} not trained"));
+    let decay =
+        (*layer_rate_decay != 1.0).then(|| format!("each at {layer_rate_decay} of the rate of the one above it"));
+    let later = (unfreeze > 0).then(|| format!("each {} after the one above it", count(unfreeze as u64, "epoch")));
+    let said: Vec<String> = [frozen, decay, later].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// The bounds of a run, in words.

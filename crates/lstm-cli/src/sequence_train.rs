@@ -25,7 +25,7 @@ use lstm::train::trainer::{Extension, Trainer};
 use serde_json::{Value, json};
 
 use crate::eval_sequence::{Measured, measure};
-use crate::output::{best, count, grouped, talk, use_threads};
+use crate::output::{self, best, count, grouped, talk, use_threads};
 use crate::progress::during;
 use crate::signals::Signals;
 use crate::stdin;
@@ -628,6 +628,9 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
         let [kept, added, dropped] = [kept, added, dropped].map(|count| grouped(*count as u64));
         let noun = config.tokenizer.noun();
         talk(format_args!("from     {}: {kept} {noun} kept, {added} added, {dropped} dropped", from.display()));
+    }
+    if let Some(parts) = output::parts(&config.fine_tuning, config.unfreeze) {
+        talk(format_args!("parts    {parts}"));
     }
     if data.train.cut > 0 {
         talk(format_args!(

@@ -17,7 +17,7 @@ use lstm::run::summary::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{BELOW_FLOOR, batches, best, count, grouped, learning, loss_json, perplexity, seconds};
+use crate::output::{BELOW_FLOOR, batches, best, count, grouped, learning, loss_json, parts, perplexity, seconds};
 use crate::show_file::show_file;
 use crate::show_runs::{self, Form};
 
@@ -112,6 +112,16 @@ pub fn run(options: Show) -> Result<ExitCode> {
     )?;
     row("batches", batches(config))?;
     row("optimizer", learning(&config.training))?;
+    if let Some(from) = &config.fine_tuning.from {
+        row("from", from.display().to_string())?;
+    }
+    if let Some(parts) = parts(&config.fine_tuning, 0) {
+        row("parts", parts)?;
+    }
+    if !config.teaching.is_none() {
+        let models: Vec<String> = config.teaching.models.iter().map(|model| model.display().to_string()).collect();
+        row("teachers", format!("{}, with a weight of {}", models.join(", "), config.teaching.weight))?;
+    }
     row("dropout", model.dropout.to_string())?;
     let Penalties { activation, temporal, label_smoothing } = model.penalties;
     for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {

@@ -8,10 +8,11 @@ use anyhow::Result;
 use lstm::model::Loss;
 use lstm::run::TaskKind;
 use lstm::run::saved::Origin;
+use lstm::sequence::config::ClassWeights;
 use lstm::sequence::saved::LoadedSequence;
 use serde_json::json;
 
-use crate::output::{best, count, grouped, learning, sequences};
+use crate::output::{best, count, grouped, learning, parts, sequences};
 use crate::sequence_train::shape;
 
 /// Shows the model.
@@ -56,6 +57,18 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
     let training = &config.training;
     row("batches", sequences(training))?;
     row("optimizer", learning(training))?;
+    if let Some(from) = &config.fine_tuning.from {
+        row("from", from.display().to_string())?;
+    }
+    if let Some(parts) = parts(&config.fine_tuning, config.unfreeze) {
+        row("parts", parts)?;
+    }
+    if config.label_smoothing > 0.0 {
+        row("smoothing", config.label_smoothing.to_string())?;
+    }
+    if config.class_weights != ClassWeights::None {
+        row("weights", format!("of labels {}", config.class_weights))?;
+    }
     let dropout = &config.model.dropout;
     row(
         "dropout",

@@ -9,7 +9,6 @@ use lstm::formats::FormatError;
 use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
-use lstm::optim::parts::Frozen;
 use lstm::plan::{self, Chosen, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
@@ -26,8 +25,8 @@ use serde_json::json;
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, perplexity, seconds, talk, until,
-    use_threads,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, parts, perplexity, seconds, talk,
+    until, use_threads,
 };
 use crate::progress::Progress;
 use crate::ranks::{self, Company};
@@ -336,8 +335,8 @@ fn describe(trainer: &Trainer) {
             seconds(took)
         ));
     }
-    if config.fine_tuning.freeze != Frozen::default() {
-        talk(format_args!("frozen   {}", config.fine_tuning.freeze));
+    if let Some(parts) = parts(&config.fine_tuning, 0) {
+        talk(format_args!("parts    {parts}"));
     }
     let of = match (model.lstm.layers, model.lstm.wiring) {
         (1, _) => "one layer".to_owned(),

@@ -62,6 +62,10 @@ fn a_run_goes_on_from_a_model_and_says_what_becomes_of_its_words() {
         )
     };
     twice("one");
+    let shown = line(at, "show one").out;
+    for row in ["from        ", "parts       embedding,0 not trained, each at 0.5 of the rate of the one above it\n"] {
+        assert!(shown.contains(row), "{shown}");
+    }
     twice("two");
     assert!(values(at, "one") == values(at, "two"));
     // What was done of a run, without the model, and the rest of it: the bits of one that was never stopped.

@@ -362,7 +362,13 @@ fn a_classifier_starts_from_a_language_model_and_goes_on_to_the_same_bits() {
 
     // Parts begin one after the other in whatever pieces the run is trained; the language model is not needed again.
     run("--from language --unfreeze 1 --steps 90 --schedule constant --patience 0 --out all");
-    run("--from language --unfreeze 1 --steps 50 --schedule constant --patience 0 --out parts");
+    let said = run("--from language --unfreeze 1 --steps 50 --schedule constant --patience 0 --out parts");
+    let parts = "each at 0.9 of the rate of the one above it, each 1 epoch after the one above it";
+    let shown = line(path, "show parts").out;
+    assert!(
+        said.err.contains(&format!("parts    {parts}\n")) && shown.contains(&format!("parts       {parts}\n")),
+        "{shown}"
+    );
     std::fs::rename(path.join("language"), path.join("moved")).unwrap();
     let said = line(path, "train --resume parts --steps 90");
     assert_eq!(said.code, Some(0), "{}", said.err);
