@@ -238,8 +238,9 @@ impl Words {
         }
     }
 
-    /// The product of a row and a column of values by definition, in `blocks` of whole groups; each value of k in order.
-    pub(crate) fn dot(self, left: &[f32], right: &[f32], most_groups: usize) -> f32 {
+    /// `initial` and the product of a row and a column of values by definition, each value of k in order: tiles add to one sum, which
+    /// begins with `initial`, other words to a sum for each block of whole groups.
+    pub(crate) fn dot(self, left: &[f32], right: &[f32], initial: f32, most_groups: usize) -> f32 {
         use crate::simd::{dot_of_tile, dot_of_words, rounded, word};
         use crate::team::chunks::share;
 
@@ -250,11 +251,11 @@ impl Words {
             ws.map(|w| word(part(value(from, 2 * w)), part(value(from, 2 * w + 1)))).collect()
         };
         let groups = single.div_ceil(TILE_WORDS);
-        let blocks = groups.div_ceil(most_groups).max(1);
+        let blocks = if self.tiles { 1 } else { groups.div_ceil(most_groups).max(1) };
         let parts: &[(bool, bool)] =
             if self.split { &[(true, false), (false, false), (false, true)] } else { &[(false, false)] };
-        (0..blocks).map(|block| share(groups, blocks, block)).fold(0.0, |total, groups| {
-            let mut sum = 0.0;
+        (0..blocks).map(|block| share(groups, blocks, block)).fold(initial, |total, groups| {
+            let mut sum = if self.tiles { total } else { 0.0 };
             for group in groups {
                 let ws = group * TILE_WORDS..single.min((group + 1) * TILE_WORDS);
                 for &(left_low, right_low) in parts {
@@ -265,7 +266,7 @@ impl Words {
                     };
                 }
             }
-            total + sum
+            if self.tiles { sum } else { total + sum }
         })
     }
 }

@@ -8,12 +8,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::arithmetic::{Arithmetic, Factor, FactorKernel, Format, Values, Words, format};
+use crate::gemm::arithmetic::{Arithmetic, FactorKernel, Format, Values, Words, format};
 use crate::gemm::matrix::{Initial, Matrix, MatrixMut, Out, Source, Start};
 use crate::gemm::pack::{pack_panel, pack_tiles};
 use crate::gemm::tile::{self, Ahead, PANEL, ROWS_OF_TILES, Region, Rows};
-use crate::gemm::words::{word_panel, word_rows, word_tiles};
-use crate::memory::{Aligned, LINE, second_level_bytes};
+use crate::gemm::words::{left_words, word_panel, word_tiles};
+use crate::memory::{Aligned, second_level_bytes};
 use crate::simd::{Kernel, Simd, TILE_WORDS, dispatch};
 use crate::team;
 use crate::team::chunks::share;
@@ -24,6 +24,15 @@ const DEPTH: usize = 288;
 
 /// The same in words, of whole groups also where each comes three times.
 const MOST_WORDS: usize = 6 * 3 * TILE_WORDS;
+
+/// The most words of rows of tiles that are packed together; for tiles a sum that goes on has the bits of one that never stopped.
+const MOST_TILE_WORDS: usize = 36 * TILE_WORDS;
+
+/// The blocks of so many groups of words, by which both factors are packed.
+fn word_blocks(words: Words, groups: usize) -> usize {
+    let most = if words.tiles { MOST_TILE_WORDS } else { MOST_WORDS };
+    groups.div_ceil(most / TILE_WORDS / words.parts()).max(1)
+}
 
 /// The most values of a block of rows, by the size of the second-level cache: every block packs every panel again, so it is as
 /// large as lets the next one come beside it. Where rows lie at a stride of a large power of two they share few sets of that
@@ -76,22 +85,8 @@ fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix);
         assert_eq!(((m, n), k), (out.shape(), k_b), "shapes of a product");
         Side { n, right: b.source(), out: out.out(initial) }
     });
-    let product = Product { m, k, left: a.source(), sides: &sides };
-    let columns: usize = sides.iter().map(|side| side.n).sum();
-    let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
     // The team's other members have none of their own.
-    let format = format();
-    let rows_of_tiles = matches!(format, Format::Words(Words { tiles: true, .. })).then_some(ROWS_OF_TILES);
-    let tasks = dispatch(Cut { product: &product, threads, tile: rows_of_tiles });
-    team::for_each(tasks.down * tasks.across, |task| {
-        let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
-        let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
-        let panels = share(tasks.panels, tasks.across, panels);
-        match format {
-            Format::Values => dispatch(Block { product: &product, rows, panels }),
-            Format::Words(words) => words.dispatch(WordBlock { product: &product, words, rows, panels }),
-        }
-    });
+    Product { m, k, left: a.source(), sides: &sides }.compute(format());
 }
 
 /// A product to compute, in parts that write disjoint blocks of the output.
@@ -116,6 +111,24 @@ struct PanelOf<'a> {
 }
 
 impl Product<'_> {
+    /// Computes it, with factors in this format.
+    fn compute(&self, format: Format) {
+        let &Self { m, k, .. } = self;
+        let columns: usize = self.sides.iter().map(|side| side.n).sum();
+        let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
+        let by_tiles = matches!(format, Format::Words(Words { tiles: true, .. }));
+        let tasks = dispatch(Cut { product: self, threads, by_tiles });
+        team::for_each(tasks.down * tasks.across, |task| {
+            let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
+            let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
+            let panels = share(tasks.panels, tasks.across, panels);
+            match format {
+                Format::Values => dispatch(Block { product: self, rows, panels }),
+                Format::Words(words) => words.dispatch(WordBlock { product: self, words, rows, panels }),
+            }
+        });
+    }
+
     /// The panels of all right factors, of `width` columns each.
     fn panels(&self, width: usize) -> usize {
         self.sides.iter().map(|side| side.n.div_ceil(width)).sum()
@@ -147,8 +160,7 @@ struct Tasks {
 struct Cut<'a> {
     product: &'a Product<'a>,
     threads: usize,
-    /// The rows of a tile, where they are others than those of the instruction set.
-    tile: Option<usize>,
+    by_tiles: bool,
 }
 
 impl Kernel for Cut<'_> {
@@ -156,18 +168,22 @@ impl Kernel for Cut<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Tasks {
-        let Self { product, threads, tile } = self;
+        let Self { product, threads, by_tiles } = self;
         let &Product { m, left, sides, .. } = product;
-        let (tile, panels) = (tile.unwrap_or(S::TILE_ROWS), product.panels(PANEL * S::LANES));
+        let (tile, panels) = (if by_tiles { ROWS_OF_TILES } else { S::TILE_ROWS }, product.panels(PANEL * S::LANES));
         let tiles = m.div_ceil(tile);
         let mut tasks = Tasks { tile, tiles, panels, down: 1, across: 1 };
         if threads == 1 {
             return tasks;
         }
         // The time of the busiest thread, if tasks are taken in turn; every task packs its own panels and rows. Tasks
-        // side by side write to the same cache lines where they meet, so rows are cut first.
-        let (pack_panel, pack_row) =
-            (if sides.iter().all(|side| side.right.column == 1) { 4 } else { 10 }, if left.row == 1 { 8 } else { 2 });
+        // side by side write to the same cache lines where they meet, so rows are cut first. Tiles multiply so fast that to pack a
+        // value takes as long as to multiply it some 300 times.
+        let along = sides.iter().all(|side| side.right.column == 1);
+        let (pack_panel, pack_row) = match by_tiles {
+            false => (if along { 4 } else { 10 }, if left.row == 1 { 8 } else { 2 }),
+            true => (if along { 200 } else { 300 }, if left.row == 1 { 250 } else { 150 }),
+        };
         let mut best = usize::MAX;
         for across in 1..=panels.min(8 * threads) {
             for down in 1..=tiles.min(4 * threads) {
@@ -294,34 +310,63 @@ impl FactorKernel for WordBlock<'_> {
         let mut packed = PACKED.take();
         // Blocks of K are whole groups of words, so that no pair is cut, nor the values that a tile takes.
         let groups = words.single(k).div_ceil(TILE_WORDS);
-        let blocks = groups.div_ceil(MOST_WORDS / TILE_WORDS / words.parts()).max(1);
+        let blocks = word_blocks(words, groups);
         let most_depth = words.parts() * TILE_WORDS * groups.div_ceil(blocks);
-        let panel = packed[0].at_least(most_depth * width);
-        // Words are half of the values they are read from, which pass beside them.
-        let most = second_level_bytes() / 4 / 4;
+        let block_of = |number: usize| {
+            let groups = share(groups, blocks, number);
+            2 * TILE_WORDS * groups.start..k.min(2 * TILE_WORDS * groups.end)
+        };
         let tile = if A::TILES { ROWS_OF_TILES } else { S::TILE_ROWS };
-        let row_blocks = rows.len().div_ceil((most / most_depth.max(1)).max(tile)).max(1);
+        // Words are half of the values they are read from, which pass beside them.
+        let most = second_level_bytes() / 4 / if A::TILES { 2 } else { 4 };
+        let panel_len = most_depth * width;
+        // One of the factors stays in the second-level cache while the other passes, each packed once: all rows of the task, or if they
+        // do not fit all of its panels. Where neither fits, panels are packed for every block of rows.
+        let kept = A::TILES && rows.len() * most_depth > most && panels.len() * blocks * panel_len <= most;
+        let most_rows = if kept { KEPT_ROWS } else { most } / most_depth.max(1);
+        let row_blocks = rows.len().div_ceil(most_rows.max(tile) / tile * tile).max(1);
         let tiles = rows.len().div_ceil(tile);
+        let [panel_buffer, left_buffer] = &mut packed;
+        let panel = panel_buffer.at_least(panel_len * if kept { panels.len() * blocks } else { 1 });
+        let kept_panel = |number: usize, index: usize| {
+            panel.wrapping_add((number * panels.len() + index - panels.start) * panel_len)
+        };
+        if kept {
+            for (number, index) in (0..blocks).flat_map(|number| panels.clone().map(move |index| (number, index))) {
+                let PanelOf { side, columns } = product.panel(index, width);
+                // SAFETY: as below.
+                unsafe {
+                    word_panel(simd, words, side.right, block_of(number), columns, kept_panel(number, index));
+                }
+            }
+        }
         for block in 0..row_blocks {
-            let own = share(tiles, row_blocks, block);
-            let at = |of: usize| rows.end.min(rows.start + of * tile);
-            let own = at(own.start)..at(own.end);
+            let rows_of = |block: usize| {
+                let own = share(tiles, row_blocks, block);
+                let at = |of: usize| rows.end.min(rows.start + of * tile);
+                at(own.start)..at(own.end)
+            };
+            let own = rows_of(block);
             for number in 0..blocks {
-                let groups = share(groups, blocks, number);
-                let ks = 2 * TILE_WORDS * groups.start..k.min(2 * TILE_WORDS * groups.end);
+                let ks = block_of(number);
                 let (height, depth) = (own.len(), words.len(ks.len()));
                 let block_left = left.at(own.start, ks.start);
+                // Rows that pass by kept panels lie far from each other if they lie across: they come while the ones before are used.
+                let next_left = match block + 1 < row_blocks {
+                    true if kept && number + 1 == blocks => {
+                        let rows = rows_of(block + 1);
+                        region(left.at(rows.start, 0), rows.len(), block_of(0).len())
+                    }
+                    _ => Region::NONE,
+                };
                 // SAFETY: rows and ks lie inside the left factor; the buffer was just grown. The rest as in `Block`.
                 unsafe {
                     let left = if left.row == 1 && left.column != 1 && !A::TILES {
-                        let to = packed[1].at_least(height * depth);
+                        let to = left_buffer.at_least(height * depth);
                         word_tiles(simd, words, block_left.data, left.column, (height, ks.len()), to);
                         Rows::Tiles(to)
                     } else {
-                        let stride = (depth.div_ceil(LINE) | 1) * LINE;
-                        let to = packed[1].at_least(height * stride);
-                        word_rows(simd, words, Factor::Left, block_left, (height, ks.len()), to, stride);
-                        Rows::Strided(Source { data: to, row: stride, column: 1 })
+                        Rows::Strided(left_words(simd, words, block_left, (height, ks.len()), left_buffer))
                     };
                     for index in panels.clone() {
                         let PanelOf { side: &Side { right, out, .. }, columns } = product.panel(index, width);
@@ -329,12 +374,24 @@ impl FactorKernel for WordBlock<'_> {
                         if number > 0 {
                             out.initial = Initial::Out;
                         }
-                        let next = product.panel(if index + 1 < panels.end { index + 1 } else { panels.start }, width);
-                        let right_next = next.side.right;
-                        let transposed = Source { row: right_next.column, column: right_next.row, ..right_next };
-                        let next = region(transposed.at(next.columns.start, ks.start), next.columns.len(), ks.len());
-                        word_panel(simd, words, right, ks.clone(), columns.clone(), panel);
-                        let ahead = Ahead::Regions([Region::NONE, next]);
+                        let mut panel = panel;
+                        let mut ahead = [next_left.share(panels.len(), index - panels.start), Region::NONE];
+                        if kept {
+                            panel = kept_panel(number, index);
+                        } else {
+                            // Tiles need all that the first-level cache can ask for at a time themselves.
+                            if !A::TILES {
+                                ahead[1] = {
+                                    let after = if index + 1 < panels.end { index + 1 } else { panels.start };
+                                    let next = product.panel(after, width);
+                                    let Source { data, row, column } = next.side.right;
+                                    let transposed = Source { data, row: column, column: row };
+                                    region(transposed.at(next.columns.start, ks.start), next.columns.len(), ks.len())
+                                };
+                            }
+                            word_panel(simd, words, right, ks.clone(), columns.clone(), panel);
+                        }
+                        let ahead = Ahead::Regions(ahead);
                         tile::panel::<S, A>(simd, height, depth, columns.len(), left, panel, out, ahead);
                     }
                 }
@@ -343,6 +400,9 @@ impl FactorKernel for WordBlock<'_> {
         PACKED.set(packed);
     }
 }
+
+/// The words of rows that pass by panels that are kept.
+const KEPT_ROWS: usize = 32 << 10;
 
 /// Whether values at this stride fall into so few sets of the first-level cache that they push each other out: of its 64
 /// sets, which repeat every 4 KiB, they reach 4 KiB / gcd(4 KiB, stride).
@@ -425,7 +485,7 @@ mod tests {
                 let out_view = Out { data: out.as_mut_ptr(), row: n, initial: Initial::Zero };
                 let sides = [Side { n, right, out: out_view }];
                 let product = Product { m, k, left, sides: &sides };
-                let panels = isa.run(Cut { product: &product, threads: 1, tile: None }).panels;
+                let panels = isa.run(Cut { product: &product, threads: 1, by_tiles: false }).panels;
                 isa.run(Block { product: &product, rows: 0..m, panels: 0..panels });
                 results.push(out);
             }
@@ -434,46 +494,60 @@ mod tests {
         }
     }
 
-    /// Products of words are sums in order, blocks of K apart: the same bits on every instruction set.
+    /// More than one block of k by which tiles are packed; and all panels kept while many rows pass.
+    const SHAPES_OF_TILES: [(usize, usize, usize); 2] = [(35, 1300, 40), (900, 700, 33)];
+
+    /// Products of words are sums in order, of pairs with blocks of K apart: the same bits on every instruction set.
     #[test]
     fn words_give_the_bits_of_their_definition_everywhere() {
-        for ((m, k, n), words) in SHAPES.into_iter().flat_map(|shape| EVERY_WORDS.map(|words| (shape, words))) {
-            let (a, b) = (values(m * k, 1), values(k * n, 2));
+        let shapes = EVERY_WORDS.into_iter().flat_map(|words| {
+            let of_tiles = if words.tiles { &SHAPES_OF_TILES[..] } else { &[] };
+            SHAPES.iter().chain(of_tiles).map(move |shape| (*shape, words))
+        });
+        for ((m, k, n), words) in shapes {
+            let (a, b, bias, before) = (values(m * k, 1), values(k * n, 2), values(n, 4), values(m * n, 3));
             let a_transposed: Vec<f32> = (0..m * k).map(|i| a[(i % m) * k + i / m]).collect();
             let b_transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             let most_groups = MOST_WORDS / TILE_WORDS / words.parts();
-            let dot = |i: usize| words.dot(&a[i / n * k..][..k], &b_transposed[i % n * k..][..k], most_groups);
             // By definition it takes its time: some of a large product.
             let step = (m * n * k / 2_000_000).max(1);
-            let expected: Vec<(usize, f32)> = (0..m * n).step_by(step).map(|i| (i, dot(i))).collect();
-            let check = |out: &[f32], about: String| {
-                assert!(expected.iter().all(|(i, dot)| out[*i] == *dot), "{words:?}, {m} {k} {n}, {about}");
-            };
-            let mut every = available();
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            every.extend(crate::simd::trapped());
-            for isa in every {
-                for across in [false, true] {
-                    let mut out = vec![f32::NAN; m * n];
-                    let (left, right) = match across {
-                        false => (Matrix::new(&a, m, k), Matrix::new(&b_transposed, n, k).transposed()),
-                        true => (Matrix::new(&a_transposed, k, m).transposed(), Matrix::new(&b, k, n)),
-                    };
-                    let out_view = Out { data: out.as_mut_ptr(), row: n, initial: Initial::Zero };
-                    let sides = [Side { n, right: right.source(), out: out_view }];
-                    let product = Product { m, k, left: left.source(), sides: &sides };
-                    let panels = n.div_ceil(PANEL * isa.run(WidthOf));
-                    words.run_on(isa, WordBlock { product: &product, words, rows: 0..m, panels: 0..panels });
-                    check(&out, format!("{}, across: {across}", isa.unit()));
+            for initial in [Initial::Zero, Initial::Out, Initial::Bias(bias.as_ptr())] {
+                let from = |i: usize| match initial {
+                    Initial::Zero => 0.0,
+                    Initial::Out => before[i],
+                    Initial::Bias(_) => bias[i % n],
+                };
+                let dot =
+                    |i: usize| words.dot(&a[i / n * k..][..k], &b_transposed[i % n * k..][..k], from(i), most_groups);
+                let expected: Vec<(usize, f32)> = (0..m * n).step_by(step).map(|i| (i, dot(i))).collect();
+                let check = |out: &[f32], about: String| {
+                    assert!(expected.iter().all(|(i, dot)| out[*i] == *dot), "{words:?}, {m} {k} {n}, {about}");
+                };
+                let mut every = available();
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                every.extend(crate::simd::trapped());
+                for isa in every {
+                    for across in [false, true] {
+                        let mut out = before.clone();
+                        let (left, right) = match across {
+                            false => (Matrix::new(&a, m, k), Matrix::new(&b_transposed, n, k).transposed()),
+                            true => (Matrix::new(&a_transposed, k, m).transposed(), Matrix::new(&b, k, n)),
+                        };
+                        let sides =
+                            [Side { n, right: right.source(), out: Out { data: out.as_mut_ptr(), row: n, initial } }];
+                        let product = Product { m, k, left: left.source(), sides: &sides };
+                        let panels = n.div_ceil(PANEL * isa.run(WidthOf));
+                        words.run_on(isa, WordBlock { product: &product, words, rows: 0..m, panels: 0..panels });
+                        check(&out, format!("{}, across: {across}", isa.unit()));
+                    }
                 }
-            }
-            for threads in [1, 2, 3] {
-                let mut out = vec![f32::NAN; m * n];
-                let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-                team::with_threads(threads, || {
-                    with_format(Format::Words(words), || product(MatrixMut::new(&mut out, m, n), Start::Zero, a, b));
-                });
-                check(&out, format!("{threads} threads"));
+                for threads in [1, 2, 3] {
+                    let mut out = before.clone();
+                    let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                    let sides = [(MatrixMut::new(&mut out, m, n), initial, b)];
+                    team::with_threads(threads, || with_format(Format::Words(words), || multiply(a, sides)));
+                    check(&out, format!("{threads} threads"));
+                }
             }
         }
     }

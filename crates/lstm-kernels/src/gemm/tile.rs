@@ -7,7 +7,6 @@
 //! among tiles and threads changes no bits. Factors are values or words of two bf16, and K is counted in either.
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 use crate::gemm::arithmetic::Arithmetic;
 use crate::gemm::matrix::{Initial, Out, Source};
@@ -174,46 +173,70 @@ impl<A: Arithmetic, const LINES: usize> Kernel for Panel<A, LINES> {
 }
 
 impl<A: Arithmetic, const LINES: usize> Panel<A, LINES> {
-    /// The panel by registers of tiles, 32 rows at a time.
+    /// The panel by registers of tiles, 32 rows at a time. Sums begin with what the product starts from.
     #[inline(always)]
     unsafe fn by_tiles<S: Simd>(self, simd: S) {
-        let Self { rows, depth, columns, left, panel, out, regions, next, .. } = self;
+        let Self { rows, depth, columns, left, panel, out, regions, .. } = self;
         let Rows::Strided(left) = left else { unreachable!("rows of tiles lie along k") };
         let width = PANEL * S::LANES;
-        let stream = Region { data: next, rows: if LINES > 0 { depth } else { 0 }, stride: width, len: width };
         let (turns, vectors) = (rows.div_ceil(ROWS_OF_TILES), columns.div_ceil(S::LANES));
         for turn in 0..turns {
-            for region in [regions[0], regions[1], stream] {
+            for region in regions {
                 region.share(turns, turn).prefetch(simd);
             }
             let row = turn * ROWS_OF_TILES;
             let (out, rows) = (out.at(row, 0), (rows - row).min(ROWS_OF_TILES));
-            let mut sums = Sums(MaybeUninit::uninit());
-            let direct = matches!(out.initial, Initial::Zero) && columns == vectors * S::LANES;
-            let to = if direct { (out.data, out.row) } else { (sums.0.as_mut_ptr().cast(), width) };
-            let (left, panel) = ((left.at(row, 0).data, left.row), (panel, width));
+            let product = TileProduct {
+                rows,
+                steps: depth / TILE_WORDS,
+                vectors,
+                left: left.at(row, 0).data,
+                panel: (panel, width),
+                out: (out.data, out.row),
+                goes_on: !matches!(out.initial, Initial::Zero),
+            };
             // SAFETY: as the caller promises; sums are as large as the registers.
             unsafe {
-                simd.multiply_tiles(TileProduct { rows, steps: depth / TILE_WORDS, vectors, left, panel, out: to });
-                if direct {
+                if columns == vectors * S::LANES {
+                    if let Initial::Bias(bias) = out.initial {
+                        for row in 0..rows {
+                            for first in (0..columns).step_by(S::LANES) {
+                                simd.store(out.data.add(row * out.row + first), simd.load(bias.add(first)));
+                            }
+                        }
+                    } else if LINES == 0 {
+                        // Lines of the output come while the sums are made: to wait for each would take longer than that.
+                        for row in 0..rows {
+                            for line in (0..columns).step_by(LINE) {
+                                simd.prefetch_to_write(out.data.wrapping_add(row * out.row + line));
+                            }
+                        }
+                    }
+                    simd.multiply_tiles(product);
                     continue;
                 }
+                // The registers would reach past the last column.
+                let mut sums = Sums([0.0; ROWS_OF_TILES * PANEL * MOST_LANES]);
+                let to = sums.0.as_mut_ptr();
                 for row in 0..rows {
-                    let (from, out) = (to.0.cast_const().add(row * width), out.at(row, 0));
-                    if vectors > 1 {
-                        finish_any(simd, [[simd.load(from), simd.load(from.add(S::LANES))]], columns, out);
-                    } else {
-                        finish_any(simd, [[simd.load(from)]], columns, out);
+                    match out.initial {
+                        Initial::Zero => {}
+                        Initial::Out => to.add(row * width).copy_from(out.data.add(row * out.row), columns),
+                        Initial::Bias(bias) => to.add(row * width).copy_from(bias, columns),
                     }
+                }
+                simd.multiply_tiles(TileProduct { out: (to, width), ..product });
+                for row in 0..rows {
+                    out.data.add(row * out.row).copy_from(to.add(row * width), columns);
                 }
             }
         }
     }
 }
 
-/// The sums of the registers of tiles, on their way to where they are added.
+/// The sums of the registers of tiles, where fewer columns are wanted.
 #[repr(align(64))]
-struct Sums(MaybeUninit<[f32; ROWS_OF_TILES * PANEL * MOST_LANES]>);
+struct Sums([f32; ROWS_OF_TILES * PANEL * MOST_LANES]);
 
 #[inline(always)]
 unsafe fn rows_of_panel<S: Simd, A: Arithmetic, const LINES: usize, const PACKED: bool>(

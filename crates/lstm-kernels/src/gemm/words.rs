@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use crate::gemm::arithmetic::{Arithmetic, Factor, Format, Words};
 use crate::gemm::matrix::Source;
-use crate::gemm::tile::{PANEL, tile_rows};
+use crate::gemm::tile::{PANEL, ROWS_OF_TILES, tile_rows};
 use crate::memory::{Aligned, LINE};
-use crate::simd::{Kernel, MOST_LANES, Simd, dispatch_pairs};
+use crate::simd::{Kernel, MOST_LANES, Simd, TILE_WORDS, dispatch_pairs};
 use crate::team;
 use crate::team::shared::Shared;
 
@@ -175,8 +175,41 @@ impl<const SPLIT: bool> Kernel for Panel<SPLIT> {
     }
 }
 
-/// Packs `rows` rows of a left factor `[rows, depth]`, one of whose strides is 1, or the columns of a right one as such rows: as
-/// words at a stride, `[rows][words]`.
+/// Where rows of words go: the words from one row's beginning to the next one's, and those from one group's to the next one's.
+#[derive(Clone, Copy)]
+pub(crate) struct RowsOfWords {
+    to: *mut f32,
+    row: usize,
+    group: usize,
+}
+
+impl RowsOfWords {
+    /// Rows at a stride, the words of each one after the other.
+    #[inline(always)]
+    pub(crate) fn dense(to: *mut f32, row: usize) -> Self {
+        Self { to, row, group: TILE_WORDS }
+    }
+
+    /// The rows of two registers of tiles: group by group, so that they are read as one stream.
+    #[inline(always)]
+    fn of_tiles(to: *mut f32) -> Self {
+        Self { to, row: TILE_WORDS, group: ROWS_OF_TILES * TILE_WORDS }
+    }
+
+    /// Those from row `row` on.
+    #[inline(always)]
+    fn skip(self, row: usize) -> Self {
+        Self { to: self.to.wrapping_add(row * self.row), ..self }
+    }
+
+    /// Where a word of the first row is.
+    #[inline(always)]
+    fn at(self, word: usize) -> *mut f32 {
+        self.to.wrapping_add(word / TILE_WORDS * self.group + word % TILE_WORDS)
+    }
+}
+
+/// Packs `rows` rows of a left factor `[rows, depth]`, one of whose strides is 1, or the columns of a right one as such rows.
 ///
 /// # Safety
 /// `source` is readable there, `to` writable for the words of every row.
@@ -187,13 +220,12 @@ pub(crate) unsafe fn word_rows<S: Simd>(
     side: Factor,
     source: Source,
     (rows, depth): (usize, usize),
-    to: *mut f32,
-    stride: usize,
+    to: RowsOfWords,
 ) {
     if source.column == 1 {
         for row in 0..rows {
             // SAFETY: as the caller promises.
-            unsafe { word_row(simd, words, side, source.at(row, 0).data, depth, to.add(row * stride)) };
+            unsafe { word_row(simd, words, side, source.at(row, 0).data, depth, to.skip(row)) };
         }
         return;
     }
@@ -219,9 +251,8 @@ pub(crate) unsafe fn word_rows<S: Simd>(
             let (at, apart) = words.place(word, single);
             for part in 0..words.parts() {
                 let square = &squares[usize::from(side.is_low(part) && words.split)];
-                let to = to.wrapping_add(first * stride + at + part * apart);
                 // SAFETY: words of these rows, as the caller promises.
-                unsafe { square.turn(simd, count, many, to, stride) };
+                unsafe { square.turn(simd, count, many, to.skip(first).at(at + part * apart), to.row) };
             }
         }
     }
@@ -229,7 +260,7 @@ pub(crate) unsafe fn word_rows<S: Simd>(
 
 /// A row of [`word_rows`] that lies along k.
 #[inline(always)]
-unsafe fn word_row<S: Simd>(simd: S, words: Words, side: Factor, from: *const f32, depth: usize, to: *mut f32) {
+unsafe fn word_row<S: Simd>(simd: S, words: Words, side: Factor, from: *const f32, depth: usize, to: RowsOfWords) {
     let single = words.single(depth);
     for word in (0..single).step_by(S::LANES) {
         let many = S::LANES.min(single - word);
@@ -239,7 +270,7 @@ unsafe fn word_row<S: Simd>(simd: S, words: Words, side: Factor, from: *const f3
             let parts = words_along(simd, words, from.wrapping_add(2 * word), depth.saturating_sub(2 * word));
             for part in 0..words.parts() {
                 let own = if side.is_low(part) { parts[1] } else { parts[0] };
-                let to = to.add(at + part * apart);
+                let to = to.at(at + part * apart);
                 if many == S::LANES { simd.store(to, own) } else { simd.store_first(to, many, own) }
             }
         }
@@ -285,6 +316,41 @@ pub(crate) unsafe fn word_tiles<S: Simd>(
     }
 }
 
+/// The rows of `left`, `[rows, depth]`, as words in `buffer`.
+///
+/// Rows for tiles lie `[rows of two registers][group of words][row][word]`, so that they are read as one stream: the strides of what
+/// is returned are those from a whole number of registers, or of groups, to another.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+pub(crate) unsafe fn left_words<S: Simd>(
+    simd: S,
+    words: Words,
+    left: Source,
+    (rows, depth): (usize, usize),
+    buffer: &mut Aligned,
+) -> Source {
+    let len = words.len(depth);
+    // SAFETY: as the caller promises; the buffer is grown before.
+    unsafe {
+        if words.tiles {
+            let to = buffer.at_least(rows.next_multiple_of(ROWS_OF_TILES) * len);
+            for first in (0..rows).step_by(ROWS_OF_TILES) {
+                let shape = ((rows - first).min(ROWS_OF_TILES), depth);
+                let to = RowsOfWords::of_tiles(to.add(first * len));
+                word_rows(simd, words, Factor::Left, left.at(first, 0), shape, to);
+            }
+            return Source { data: to, row: len, column: ROWS_OF_TILES };
+        }
+        // Whole lines, an odd number of them: rows at a power of two would share few sets of a cache.
+        let stride = (len.div_ceil(LINE) | 1) * LINE;
+        let to = buffer.at_least(rows * stride);
+        word_rows(simd, words, Factor::Left, left, (rows, depth), RowsOfWords::dense(to, stride));
+        Source { data: to, row: stride, column: 1 }
+    }
+}
+
 /// The rows of a left factor as words, reused from product to product.
 #[derive(Debug, Default)]
 pub(crate) struct LeftWords(Aligned);
@@ -307,12 +373,8 @@ impl LeftWords {
         rows: usize,
         depth: usize,
     ) -> Source {
-        // Whole lines, an odd number of them: rows at a power of two would share few sets of a cache.
-        let stride = (words.len(depth).div_ceil(LINE) | 1) * LINE;
-        let to = self.0.at_least(rows * stride);
-        // SAFETY: as the caller promises; the buffer was just grown.
-        unsafe { word_rows(simd, words, Factor::Left, left, (rows, depth), to, stride) };
-        Source { data: to, row: stride, column: 1 }
+        // SAFETY: as the caller promises.
+        unsafe { left_words(simd, words, left, (rows, depth), &mut self.0) }
     }
 
     /// The rows of `left`, `[rows, depth]`, which lies along k, in a format: where they lie, or as words here.
@@ -372,7 +434,9 @@ impl Kernel for Columns {
     fn run<S: Simd>(self, simd: S) {
         let Self { words, source, columns, depth, to } = self;
         // SAFETY: as `word_columns` has it.
-        unsafe { word_rows(simd, words, Factor::Right, source, (columns, depth), to, words.len(depth)) };
+        unsafe {
+            word_rows(simd, words, Factor::Right, source, (columns, depth), RowsOfWords::dense(to, words.len(depth)))
+        };
     }
 }
 
@@ -444,7 +508,8 @@ mod tests {
                 }
                 for (source, rows) in [across, along].into_iter().zip(&mut packed.rows) {
                     let source = Source { row: source.column, column: source.row, ..source };
-                    word_rows(simd, words, Factor::Left, source, (columns, depth), rows.as_mut_ptr(), len);
+                    let to = RowsOfWords::dense(rows.as_mut_ptr(), len);
+                    word_rows(simd, words, Factor::Left, source, (columns, depth), to);
                 }
                 word_tiles(simd, words, data, columns, (columns, depth), packed.tiles.as_mut_ptr());
             }

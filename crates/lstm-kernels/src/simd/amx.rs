@@ -123,17 +123,21 @@ macro_rules! tile_asm {
 /// The processor has tiles; the rest as [`TileProduct`] says.
 #[inline(always)]
 pub(super) unsafe fn multiply(product: TileProduct) {
-    let TileProduct { rows, steps, vectors, left, panel, out } = product;
-    // Bytes from one row to the next; a step of the panel is 16 rows.
-    let (left_row, panel_row, out_row) = (4 * left.1, 4 * panel.1, 4 * out.1);
+    let TileProduct { rows, steps, vectors, left, panel, out, goes_on } = product;
+    let goes_on = usize::from(goes_on);
+    // Bytes from one row to the next; a step of the panel is 16 rows, one of the left factor two tiles of 1 KiB.
+    let (left_row, panel_row, out_row) = (64_usize, 4 * panel.1, 4 * out.1);
     let step = TILE_ROWS * panel_row;
-    let lower = (left.0.wrapping_add(TILE_ROWS * left.1), out.0.wrapping_add(TILE_ROWS * out.1));
+    let lower = out.0.wrapping_add(TILE_ROWS * out.1);
     // SAFETY: as the caller promises: rows are as many as the registers are configured for.
     unsafe {
         configure(rows);
         match (rows > TILE_ROWS, vectors) {
             (true, 2) => tile_asm!(
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "test {goes_on}, {goes_on}", "jnz 4f",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", "jmp 5f",
+                "4:", "tileloadd tmm0, [{c} + {c_row}]", "tileloadd tmm1, [{c} + {c_row} + 64]", "tileloadd tmm2, [{c_lower} + {c_row}]", "tileloadd tmm3, [{c_lower} + {c_row} + 64]",
+                "5:",
                 "test {n}, {n}", "jz 3f",
                 "2:",
                 "tileloadd tmm6, [{b} + {b_row}]",
@@ -141,37 +145,43 @@ pub(super) unsafe fn multiply(product: TileProduct) {
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{b} + {b_row} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a_lower} + {a_row}]",
+                "tileloadd tmm5, [{a} + {a_row} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, 64", "add {a_lower}, 64", "add {b}, {step}",
+                "add {a}, 2048", "add {b}, {step}",
                 "dec {n}", "jnz 2b",
                 "3:",
                 "tilestored [{c} + {c_row}], tmm0", "tilestored [{c} + {c_row} + 64], tmm1",
                 "tilestored [{c_lower} + {c_row}], tmm2", "tilestored [{c_lower} + {c_row} + 64], tmm3",
-                n = inout(reg) steps => _, a = inout(reg) left.0 => _, a_lower = inout(reg) lower.0 => _,
+                n = inout(reg) steps => _, a = inout(reg) left => _,
                 b = inout(reg) panel.0 => _, a_row = in(reg) left_row, b_row = in(reg) panel_row, step = in(reg) step,
-                c = in(reg) out.0, c_lower = in(reg) lower.1, c_row = in(reg) out_row
+                c = in(reg) out.0, c_lower = in(reg) lower, c_row = in(reg) out_row, goes_on = in(reg) goes_on
             ),
             (true, _) => tile_asm!(
-                "tilezero tmm0", "tilezero tmm2",
+                "test {goes_on}, {goes_on}", "jnz 4f",
+                "tilezero tmm0", "tilezero tmm2", "jmp 5f",
+                "4:", "tileloadd tmm0, [{c} + {c_row}]", "tileloadd tmm2, [{c_lower} + {c_row}]",
+                "5:",
                 "test {n}, {n}", "jz 3f",
                 "2:",
                 "tileloadd tmm6, [{b} + {b_row}]",
                 "tileloadd tmm4, [{a} + {a_row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{a_lower} + {a_row}]",
+                "tileloadd tmm5, [{a} + {a_row} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
-                "add {a}, 64", "add {a_lower}, 64", "add {b}, {step}",
+                "add {a}, 2048", "add {b}, {step}",
                 "dec {n}", "jnz 2b",
                 "3:",
                 "tilestored [{c} + {c_row}], tmm0", "tilestored [{c_lower} + {c_row}], tmm2",
-                n = inout(reg) steps => _, a = inout(reg) left.0 => _, a_lower = inout(reg) lower.0 => _,
+                n = inout(reg) steps => _, a = inout(reg) left => _,
                 b = inout(reg) panel.0 => _, a_row = in(reg) left_row, b_row = in(reg) panel_row, step = in(reg) step,
-                c = in(reg) out.0, c_lower = in(reg) lower.1, c_row = in(reg) out_row
+                c = in(reg) out.0, c_lower = in(reg) lower, c_row = in(reg) out_row, goes_on = in(reg) goes_on
             ),
             (false, 2) => tile_asm!(
-                "tilezero tmm0", "tilezero tmm1",
+                "test {goes_on}, {goes_on}", "jnz 4f",
+                "tilezero tmm0", "tilezero tmm1", "jmp 5f",
+                "4:", "tileloadd tmm0, [{c} + {c_row}]", "tileloadd tmm1, [{c} + {c_row} + 64]",
+                "5:",
                 "test {n}, {n}", "jz 3f",
                 "2:",
                 "tileloadd tmm4, [{a} + {a_row}]",
@@ -179,28 +189,31 @@ pub(super) unsafe fn multiply(product: TileProduct) {
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{b} + {b_row} + 64]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {a}, 64", "add {b}, {step}",
+                "add {a}, 2048", "add {b}, {step}",
                 "dec {n}", "jnz 2b",
                 "3:",
                 "tilestored [{c} + {c_row}], tmm0", "tilestored [{c} + {c_row} + 64], tmm1",
-                n = inout(reg) steps => _, a = inout(reg) left.0 => _, b = inout(reg) panel.0 => _,
+                n = inout(reg) steps => _, a = inout(reg) left => _, b = inout(reg) panel.0 => _,
                 a_row = in(reg) left_row, b_row = in(reg) panel_row, step = in(reg) step,
-                c = in(reg) out.0, c_row = in(reg) out_row
+                c = in(reg) out.0, c_row = in(reg) out_row, goes_on = in(reg) goes_on
             ),
             _ => tile_asm!(
-                "tilezero tmm0",
+                "test {goes_on}, {goes_on}", "jnz 4f",
+                "tilezero tmm0", "jmp 5f",
+                "4:", "tileloadd tmm0, [{c} + {c_row}]",
+                "5:",
                 "test {n}, {n}", "jz 3f",
                 "2:",
                 "tileloadd tmm4, [{a} + {a_row}]",
                 "tileloadd tmm6, [{b} + {b_row}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "add {a}, 64", "add {b}, {step}",
+                "add {a}, 2048", "add {b}, {step}",
                 "dec {n}", "jnz 2b",
                 "3:",
                 "tilestored [{c} + {c_row}], tmm0",
-                n = inout(reg) steps => _, a = inout(reg) left.0 => _, b = inout(reg) panel.0 => _,
+                n = inout(reg) steps => _, a = inout(reg) left => _, b = inout(reg) panel.0 => _,
                 a_row = in(reg) left_row, b_row = in(reg) panel_row, step = in(reg) step,
-                c = in(reg) out.0, c_row = in(reg) out_row
+                c = in(reg) out.0, c_row = in(reg) out_row, goes_on = in(reg) goes_on
             ),
         }
     }

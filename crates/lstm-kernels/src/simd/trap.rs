@@ -219,28 +219,30 @@ mod tests {
             let halves = values(2 * len, seed);
             halves.chunks_exact(2).map(|two| crate::simd::word(two[0], two[1])).collect()
         };
-        let (left_row, panel_row, out_row) = (80, 32, 37);
-        for (rows, steps, vectors) in
-            [(1, 1, 1), (16, 2, 1), (3, 5, 2), (16, 1, 2), (17, 3, 1), (32, 2, 2), (20, 5, 2), (31, 4, 2), (7, 0, 2)]
-        {
-            let (left, panel) = (random(rows * left_row, 1), random(steps.max(1) * 16 * panel_row, 2));
+        let (panel_row, out_row) = (32, 37);
+        let shapes =
+            [(1, 1, 1), (16, 2, 1), (3, 5, 2), (16, 1, 2), (17, 3, 1), (32, 2, 2), (20, 5, 2), (31, 4, 2), (7, 0, 2)];
+        for ((rows, steps, vectors), goes_on) in shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]) {
+            let (left, panel) = (random(steps.max(1) * 32 * 16, 1), random(steps.max(1) * 16 * panel_row, 2));
             let run = |isa: Isa| {
                 let mut out = vec![7.0; rows * out_row];
                 let product = TileProduct {
                     rows,
                     steps,
                     vectors,
-                    left: (left.as_ptr(), left_row),
+                    left: left.as_ptr(),
                     panel: (panel.as_ptr(), panel_row),
                     out: (out.as_mut_ptr(), out_row),
+                    goes_on,
                 };
                 assert_eq!(isa.run_tiles(Multiply(product)), 16);
                 out
             };
             let expected = {
                 let mut out = vec![7.0; rows * out_row];
-                let (left, panel) = ((left.as_ptr(), left_row), (panel.as_ptr(), panel_row));
-                let product = TileProduct { rows, steps, vectors, left, panel, out: (out.as_mut_ptr(), out_row) };
+                let (left, panel) = (left.as_ptr(), (panel.as_ptr(), panel_row));
+                let product =
+                    TileProduct { rows, steps, vectors, left, panel, out: (out.as_mut_ptr(), out_row), goes_on };
                 // SAFETY: the buffers hold these rows.
                 unsafe { product.by_definition(16) };
                 out

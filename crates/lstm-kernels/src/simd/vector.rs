@@ -51,6 +51,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn prefetch(self, at: *const f32) {
         let _ = at;
     }
+    /// The same for a line that will be written.
+    #[inline(always)]
+    fn prefetch_to_write(self, at: *const f32) {
+        let _ = at;
+    }
     /// The bf16 values in the low and in the high halves of [`Self::LANES`] words, as f32.
     ///
     /// # Safety

@@ -69,8 +69,11 @@ pub(crate) fn dot_of_tile(words: [(f32, f32); TILE_WORDS], c: f32) -> f32 {
     flush(flush(c) + flush(even + odd))
 }
 
-/// out `[rows, vectors · lanes]` = left `[rows, 16 · steps]` · panel `[16 · steps, vectors · lanes]`, of words. Values of two tiles
+/// out `[rows, vectors · lanes]` = left `[rows, 16 · steps]` · panel `[16 · steps, vectors · lanes]`, of words, or += of a sum that
+/// goes on: then it has the bits of one that never stopped. Values of two tiles
 /// of rows and two vectors of columns at most, so that they are what the registers of tiles hold.
+///
+/// The left factor lies `[steps][rows of two tiles][words]`.
 ///
 /// The left factor and the panel are readable there, and the output is writable and overlaps neither.
 #[derive(Clone, Copy)]
@@ -78,10 +81,12 @@ pub(crate) struct TileProduct {
     pub(crate) rows: usize,
     pub(crate) steps: usize,
     pub(crate) vectors: usize,
-    /// Where each factor and the output begin, and the words from one row to the next.
-    pub(crate) left: (*const f32, usize),
+    pub(crate) left: *const f32,
+    /// Where the panel and the output begin, and the words from one row to the next.
     pub(crate) panel: (*const f32, usize),
     pub(crate) out: (*mut f32, usize),
+    /// Whether the sums begin with the output.
+    pub(crate) goes_on: bool,
 }
 
 impl TileProduct {
@@ -90,16 +95,18 @@ impl TileProduct {
     /// # Safety
     /// As the type says.
     pub(crate) unsafe fn by_definition(self, lanes: usize) {
-        let Self { rows, steps, vectors, left, panel, out } = self;
+        let Self { rows, steps, vectors, left, panel, out, goes_on } = self;
         for row in 0..rows {
             for column in 0..vectors * lanes {
-                let mut sum = 0.0;
+                // SAFETY: inside the output, as the caller promises.
+                let mut sum = if goes_on { unsafe { *out.0.add(row * out.1 + column) } } else { 0.0 };
                 for first in (0..steps * TILE_WORDS).step_by(TILE_WORDS) {
                     let mut words = [(0.0, 0.0); TILE_WORDS];
                     for (k, words) in words.iter_mut().enumerate() {
                         // SAFETY: inside the factors, as the caller promises.
                         *words = unsafe {
-                            (*left.0.add(row * left.1 + first + k), *panel.0.add((first + k) * panel.1 + column))
+                            let left = left.add(2 * TILE_ROWS * first + row * TILE_WORDS + k);
+                            (*left, *panel.0.add((first + k) * panel.1 + column))
                         };
                     }
                     sum = dot_of_tile(words, sum);

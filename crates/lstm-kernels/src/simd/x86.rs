@@ -168,6 +168,11 @@ impl<const UNIT: u8> Simd for Avx512<UNIT> {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
     #[inline(always)]
+    fn prefetch_to_write(self, at: *const f32) {
+        // The intrinsic for it asks to read where the feature is not enabled, which no processor with AVX-512 lacks.
+        unsafe { std::arch::asm!("prefetchw [{0}]", in(reg) at, options(nostack, preserves_flags, readonly)) }
+    }
+    #[inline(always)]
     unsafe fn load_halves(self, at: *const u32) -> [__m512; 2] {
         unsafe {
             let words = _mm512_loadu_si512(at.cast());
