@@ -3,8 +3,9 @@
     python3 bench/compare.py                              # everything: about half an hour
     python3 bench/compare.py --only train,decode          # some of the sections
     python3 bench/compare.py --only layer --rounds 3 --threads 1
-    python3 bench/compare.py --only train --precision bf16        # beside PyTorch in bf16, the faster of its ways
+    python3 bench/compare.py --only train --precision bf16        # beside PyTorch in bf16, the faster of its ways, and in f32
     python3 bench/compare.py --only model,decode --weights int8   # beside ONNX Runtime's dynamic quantization
+    python3 bench/compare.py --lstm target/release/lstm --venv /some/venv    # with what is there, nothing built or installed
 
 The first run makes a virtual environment under `target/` and installs the Python peers into it (`--venv` names another
 one), and builds `lstm` and the Rust peers in release mode. In every round each program measures the same shape for
@@ -53,6 +54,12 @@ def run(command, **options):
     return done.stdout
 
 
+def peers_of(name, args):
+    """Beside whom a section is measured: a training step in fewer bits beside PyTorch in bf16 and in f32."""
+    in_f32 = ["pytorch f32"] if name == "train" and args.precision != "f32" else []
+    return SECTIONS[name][4] + in_f32
+
+
 def build(manifest, target, *options):
     subprocess.run(["cargo", "build", "--release", "--manifest-path", manifest, "--target-dir", target, *options], check=True)
 
@@ -60,8 +67,9 @@ def build(manifest, target, *options):
 def set_up(peers, args):
     """The commands that measure, by name; each takes a kind, sizes, `--threads` and `--seconds`."""
     target = args.target_dir.resolve()
-    build(ROOT / "Cargo.toml", target, "--locked", "--package", "lstm-cli")
-    lstm = target / "release" / "lstm"
+    if args.lstm is None:
+        build(ROOT / "Cargo.toml", target, "--locked", "--package", "lstm-cli")
+    lstm = (args.lstm or target / "release" / "lstm").absolute()
     commands = {OURS: [lstm, "bench"], "one thread": [lstm, "bench"]}
     venv = (args.venv or target / "bench-venv").absolute()
     python = venv / "bin" / "python"
@@ -71,6 +79,8 @@ def set_up(peers, args):
         if subprocess.run([python, "-c", f"import {MODULES[peer]}"], capture_output=True).returncode != 0:
             subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES[peer]], check=True)
         commands[peer] = [python, ROOT / "bench" / f"{peer}_peer.py"]
+    if "pytorch" in commands:
+        commands["pytorch f32"] = commands["pytorch"]
     if peers & {"candle", "burn"}:
         build(ROOT / "bench" / "peers" / "Cargo.toml", target / "peers", "--locked")
         binary = target / "peers" / "release" / "peers"
@@ -84,7 +94,7 @@ def measure(command, program, kind, shape, args):
     options = ["--threads", threads, "--seconds", args.seconds]
     if program in (OURS, "one thread"):
         options.append("--json")
-    if kind == "train" and args.precision != "f32":
+    if kind == "train" and args.precision != "f32" and program != "pytorch f32":
         # No peer makes three products: bf16 is its fastest.
         options += ["--precision", args.precision if program in (OURS, "one thread") else "bf16"]
     # A peer without weights of so many bits is measured in f32.
@@ -131,9 +141,11 @@ def table(title, part, measured, lock, tolerance):
     """The Markdown of a section, and whether every program computed the same."""
     lines = [f"\n## {title}\n"]
     floor = any("floor_milliseconds" in chosen(results[OURS][0], part) for _, results in measured)
-    limit = "reading the weights, ms | " if floor else ""
+    # Of a training step in fewer bits the peak is that of its unit, so also how many peaks of f32 that is.
+    rounded = any(results[OURS][0].get("precision") not in (None, "f32") for _, results in measured)
+    limit = "peaks of f32 | " if rounded else "reading the weights, ms | " if floor else ""
     lines.append(f"| shape | lstm, ms | tokens/s | of peak | {limit}peer | ms | ratio | lowest–highest | computed, lstm / peer |")
-    lines.append(f"|---|---:|---:|---:|{'---:|' if floor else ''}---|---:|---:|---|---|")
+    lines.append(f"|---|---:|---:|---:|{'---:|' if limit else ''}---|---:|---:|---|---|")
     same = True
     for shape, results in measured:
         ours = [chosen(result, part) for result in results[OURS]]
@@ -147,7 +159,7 @@ def table(title, part, measured, lock, tolerance):
             said = ", ".join(f"{name.split('_')[0]} {a[name][-1]:.5g} / {b[name][-1]:.5g}" for name in names)
             if not agree(a, b, tolerance):
                 same, said = False, f"**not the same**: {said or 'nothing to compare'}"
-            limit = f"{middle('floor_milliseconds', ours):.4g} | " if floor else ""
+            limit = f"{middle('f32_peaks', ours):.2f} | " if rounded else f"{middle('floor_milliseconds', ours):.4g} | " if floor else ""
             lines.append(
                 f"| {f'{shape.name}: ' if shape.name else ''}{shape.sizes()} | {middle('milliseconds', ours):.4g} "
                 f"| {middle('tokens_per_second', ours):,.0f} | {100 * middle('gflops', ours) / peak:.0f} % | {limit}"
@@ -181,7 +193,8 @@ def name_of(peer, result, lock):
     if peer == "one thread":
         return "lstm, 1 thread"
     crate = {"candle": "candle-nn", "burn": "burn-flex"}.get(peer)
-    return f"{result['name']} {lock[crate]}" if crate else result["name"]
+    version = lock[crate] if crate else "f32" if peer == "pytorch f32" else ""
+    return f"{result['name']} {version}".rstrip()
 
 
 def heading(args):
@@ -211,8 +224,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--precision", choices=["f32", "bf16x3", "bf16"], default="f32",
-                        help="of training steps (peers beside bf16x3 are measured in bf16); the layers alone are f32")
+                        help="of training steps (peers beside fewer bits are measured in bf16 and in f32); the layers alone are f32")
     parser.add_argument("--weights", choices=["f32", "bf16", "int8"], default="f32", help="of one token at a time")
+    parser.add_argument("--lstm", type=pathlib.Path, help="the program to measure, built before [default: it is built in the target directory]")
     parser.add_argument("--target-dir", type=pathlib.Path, default=ROOT / "target")
     parser.add_argument("--venv", type=pathlib.Path, help="default: bench-venv in the target directory")
     parser.add_argument("--out", type=pathlib.Path, help="default: bench.md in the target directory")
@@ -238,8 +252,8 @@ def main():
     lines, all_same = heading(args), True
     print("\n".join(lines))
     cache = {}
-    for title, kind, part, every, peers in sections.values():
-        measured = []
+    for name, (title, kind, part, every, _) in sections.items():
+        measured, peers = [], peers_of(name, args)
         for shape in filter(selected, every):
             # The layers and the whole model of one token are one measurement.
             key = (kind, shape, *peers)

@@ -39,6 +39,7 @@ TRAIN = [
     Shape("small", hidden=200, batch=20, layers=2, vocab=10_000, segment=20),
     Shape("medium", hidden=650, batch=20, layers=2, vocab=10_000, segment=35),
     Shape("char", hidden=256, batch=64, embedding=64, layers=2, vocab=65, segment=64),
+    Shape("wide", hidden=1150, batch=40, embedding=400, vocab=10_000, segment=70),
     Shape("large vocabulary", hidden=200, batch=20, layers=2, vocab=33_278, segment=35),
 ]
 
