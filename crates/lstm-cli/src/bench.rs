@@ -104,7 +104,7 @@ pub fn run(options: Bench) -> Result<ExitCode> {
     if options.json {
         writeln!(out, "{}", measured.json(&machine))?;
     } else {
-        writeln!(out, "{machine}\n\n{}", heading())?;
+        writeln!(out, "{machine}\n\n{}", heading(&machine))?;
         measured.write(&mut out, "", &machine)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -170,6 +170,11 @@ impl Machine {
         Self { precision, peak, f32_peak, threads: lstm::threads() }
     }
 
+    /// How many times the peak of f32 a pass makes.
+    fn f32_peaks(&self, timing: &Timing) -> f64 {
+        timing.gflops() / self.f32_peak
+    }
+
     /// That of a kind of measurement: one token at a time is f32 but for its weights.
     fn peak_of(&self, kind: Kind) -> f64 {
         if kind == Kind::Decode { self.f32_peak } else { self.peak }
@@ -187,10 +192,12 @@ impl fmt::Display for Machine {
     }
 }
 
-/// The line over the table; `floor` is the time it takes to read the weights alone.
-fn heading() -> String {
+/// The line over the table; `floor` is the time it takes to read the weights alone. Of fewer bits the peak is that of their unit, so the
+/// last column has how many peaks of f32 that is.
+fn heading(machine: &Machine) -> String {
     let [what, ms, floor, tokens, gflops, peak] = ["", "ms", "floor ms", "tokens/s", "GFLOP/s", "of peak"];
-    format!("{what:<64} {ms:>11} {floor:>9} {tokens:>11} {gflops:>8} {peak:>8}")
+    let of_f32 = if machine.precision == Precision::F32 { "" } else { "  f32 peaks" };
+    format!("{what:<64} {ms:>11} {floor:>9} {tokens:>11} {gflops:>8} {peak:>8}{of_f32}")
 }
 
 /// One shape measured.
@@ -226,7 +233,7 @@ impl Part {
             "tokens_per_second": timing.tokens_per_second(),
             "gflops": timing.gflops(),
             "peak_share": timing.gflops() / machine.peak_of(kind),
-            "f32_peaks": timing.gflops() / machine.f32_peak,
+            "f32_peaks": machine.f32_peaks(timing),
         });
         if let Some((_, per_second)) = self.read {
             json["floor_milliseconds"] = self.floor_milliseconds().into();
@@ -282,6 +289,7 @@ impl Measured {
             ("isa", lstm::isa().into()),
             ("threads", machine.threads.into()),
             ("peak_gflops", machine.peak_of(self.kind).into()),
+            ("f32_peak_gflops", machine.f32_peak.into()),
             ("peak_rss_bytes", self.peak_rss.into()),
         ] {
             json[key] = value;
@@ -315,10 +323,17 @@ impl Measured {
                 sizes += &format!("T {segment} ");
             }
             sizes += &format!("B {batch}");
+            if self.kind == Kind::Decode && self.bits.weights != Weights::F32 {
+                sizes += &format!(" {}", self.bits.weights);
+            }
             let timing = &part.timing;
+            let of_f32 = match machine.precision {
+                Precision::F32 => String::new(),
+                _ => format!(" {:>10.2}", machine.f32_peaks(timing)),
+            };
             writeln!(
                 out,
-                "{:<6} {:<8} {name:<9} {sizes:<38} {:>11.4} {:>9} {:>11} {:>8.1} {:>6.1} %",
+                "{:<6} {:<8} {name:<9} {sizes:<38} {:>11.4} {:>9} {:>11} {:>8.1} {:>6.1} %{of_f32}",
                 self.kind.name(),
                 part.name,
                 timing.milliseconds,
@@ -337,7 +352,7 @@ fn presets(bits: Bits, budget: Duration, as_json: bool) -> Result<()> {
     let machine = Machine::measure(bits.precision);
     let mut out = std::io::stdout().lock();
     if !as_json {
-        writeln!(out, "{machine}\n\n{}", heading())?;
+        writeln!(out, "{machine}\n\n{}", heading(&machine))?;
     }
     let mut results = Vec::new();
     for kind in [Kind::Train, Kind::Layer, Kind::Decode] {
@@ -360,8 +375,16 @@ fn presets(bits: Bits, budget: Duration, as_json: bool) -> Result<()> {
         }
     }
     if as_json {
-        let (peak, threads) = (machine.peak, machine.threads);
-        let all = json!({"isa": lstm::isa(), "threads": threads, "peak_gflops": peak, "results": results});
+        let Machine { precision, peak, f32_peak, threads } = machine;
+        let all = json!({
+            "isa": lstm::isa(),
+            "precision": precision.to_string(),
+            "unit": precision.unit(),
+            "threads": threads,
+            "peak_gflops": peak,
+            "f32_peak_gflops": f32_peak,
+            "results": results,
+        });
         writeln!(out, "{all}")?;
     }
     Ok(())

@@ -51,8 +51,24 @@ fn a_measurement_says_in_how_many_bits_it_was() {
     };
     assert!(off(&train) < 1e-2 && off(&in_parts) < 1e-4, "{} and {}", off(&train), off(&in_parts));
     assert_eq!((&in_parts["precision"], &in_parts["unit"]), (&"bf16x3".into(), &train["unit"]));
+    assert!(train["unit"].is_string() && exact["unit"] == exact["isa"]);
+    let rate = |json: &serde_json::Value, key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key} in {json}"));
+    for json in [&train, &in_parts, &exact] {
+        let (gflops, peaks) = (rate(json, "gflops"), rate(json, "f32_peaks"));
+        assert!((gflops / peaks / rate(json, "f32_peak_gflops") - 1.0).abs() < 1e-6, "{json}");
+    }
     let share = train["gflops"].as_f64().unwrap() / train["peak_gflops"].as_f64().unwrap();
     assert!((share / train["peak_share"].as_f64().unwrap() - 1.0).abs() < 1e-6);
+    // The table says the same: the unit and its peak over it, and the peaks of f32 in its last column.
+    let sizes = sizes.trim_end_matches(" --json");
+    let said = line(folder.path(), &format!("bench train --segment 3 --precision bf16 {sizes}")).out;
+    let unit = train["unit"].as_str().unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].contains(&format!("in bf16 ({unit}, ")) && lines[0].contains(" in f32 ("), "{said}");
+    assert!(lines[2].ends_with("of peak  f32 peaks"), "{said}");
+    assert!(lines[3].split_whitespace().last().unwrap().parse::<f64>().unwrap() >= 0.0, "{said}");
+    let said = line(folder.path(), &format!("bench decode --weights int8 {sizes}")).out;
+    assert!(said.lines().nth(2).unwrap().ends_with("of peak") && said.contains("B 2 int8"), "{said}");
     let norms = ["f32", "bf16", "int8"].map(|weights| {
         let measured = of(&format!("decode --weights {weights}"));
         assert_eq!(measured["weights"], weights);
