@@ -147,7 +147,10 @@ impl<'a, T: Task> TrainStep<'a, T> {
             progress.optimizer.set_shares(self.task.shares(epoch));
         }
         let (params, gradients) = (progress.params.values_mut(), &self.gradients);
-        let norm = progress.optimizer.step_within(params, gradients.values(), gradients.ranges(), learning_rate, clip);
+        let (precision, optimizer) = (self.settings.precision, &mut progress.optimizer);
+        // The products of an optimizer of matrices are in the step's precision, too.
+        let norm = precision
+            .within(|| optimizer.step_within(params, gradients.values(), gradients.ranges(), learning_rate, clip));
         if !norm.is_finite() {
             return Ok(StepResult { loss, norm, learning_rate });
         }
