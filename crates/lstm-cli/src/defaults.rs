@@ -66,7 +66,7 @@ pub const SETTINGS: [Setting; 65] = [
     fixed("batches", "/batching", ""),
     planned("batch", "/training/batch", ""),
     planned("segment", "/segment", ""),
-    fixed("precision", "/training/precision", ""),
+    planned("precision", "/training/precision", ""),
     fixed("accumulate", "/training/accumulate", ""),
     fixed("shards", "/training/shards", "one gradient of all rows"),
     fixed("wire", "/training/wire", ""),

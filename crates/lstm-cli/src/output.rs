@@ -120,6 +120,17 @@ fn of_a_step(training: &Training) -> String {
     format!("{joined}{cut}{precise}")
 }
 
+/// Says it of a run in fewer bits where this machine has no instructions for them: its steps have the same bits, and take longer.
+pub fn note_unit(precision: Precision) {
+    if !precision.has_unit() {
+        talk(format_args!(
+            "note     products are in {precision}, for which this processor has no instructions ({} computes them), so that a step takes longer than \
+             one in f32 would",
+            precision.unit()
+        ));
+    }
+}
+
 /// How a run learns, and whether its gradient is clipped.
 pub fn learning(training: &Training) -> String {
     let clip = training.clip.map_or("not clipped".to_owned(), |clip| format!("clipped to {clip}"));

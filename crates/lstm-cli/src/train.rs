@@ -25,8 +25,8 @@ use serde_json::json;
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, parts, perplexity, seconds, talk,
-    until, use_threads,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, note_unit, parts, perplexity,
+    seconds, talk, until, use_threads,
 };
 use crate::progress::Progress;
 use crate::ranks::{self, Company};
@@ -207,7 +207,8 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
 const MUCH_EVALUATION: f64 = 0.4;
 
 /// Explains what was chosen, and why.
-fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &Chosen) {
+fn explain(chosen: &Chosen) {
+    let Chosen { plan, data, facts, evaluation, measured, not_words, precision, cut } = chosen;
     let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
     let noun = config.tokenizer.noun();
     let read = grouped(size.tokens as u64);
@@ -221,6 +222,9 @@ fn explain(Chosen { plan, data, facts, evaluation, measured, not_words, cut }: &
             "plan     {read} {noun} are read, by a model of the size that two fast cores train in {}",
             seconds(facts.seconds)
         )),
+    }
+    if let Some(precision) = precision {
+        talk(format_args!("         {precision}"));
     }
     let per_line = data.train.tokens() as f64 / data.train.lines.max(1) as f64;
     talk(format_args!(
@@ -305,6 +309,7 @@ fn describe(trainer: &Trainer) {
             talk(format_args!("{name:<8} {} {} in {lines}{documents}{unknown}", grouped(tokens), kind.noun()));
         }
     }
+    note_unit(config.training.precision);
     for note in &data.notes {
         talk(format_args!("note     {}", notes::sentence(note)));
     }

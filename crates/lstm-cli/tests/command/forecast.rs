@@ -208,6 +208,9 @@ fn a_time_alone_chooses_the_run_and_says_why() {
     assert_eq!(plan.len(), 5, "{}", said.err);
     // What is given stays.
     assert!(plan[2].contains("1 layer of 8 units"), "{}", said.err);
+    let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    let precision = config.lines().find_map(|line| line.strip_prefix("precision = ")).unwrap().trim_matches('"');
+    assert!(plan[2].contains(&format!("; products in {precision}")), "{config}{}", said.err);
 }
 
 /// The sentence of a table that cannot be used; nothing is left of the run.

@@ -168,6 +168,9 @@ fn a_time_alone_chooses_and_says_why() {
     let plan: Vec<&str> = said.err.lines().filter(|line| line.starts_with("plan     ")).collect();
     assert!((3..=6).contains(&plan.len()), "{}", said.err);
     assert!(said.err.contains("cross-validation in 5 parts") && said.err.contains("by 10 units"), "{}", said.err);
+    let config = std::fs::read_to_string(path.join("run/config.toml")).unwrap();
+    let precision = config.lines().find_map(|line| line.strip_prefix("precision = ")).unwrap().trim_matches('"');
+    assert!(plan.iter().any(|line| line.contains(&format!("products in {precision}"))), "{config}{}", said.err);
     // It goes on as it was chosen.
     let over = line(path, &format!("train --resume run --epochs 1000 --steps 1000000 --budget {:.1}s", used + 1.0));
     assert_eq!(over.code, Some(0), "{}", over.err);

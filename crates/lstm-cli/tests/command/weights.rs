@@ -1,4 +1,4 @@
-use crate::{line, trained};
+use crate::{Said, TINY, command, folder, line, trained};
 
 /// Weights of fewer bits change a perplexity little, and what is written in them is read as the same bytes.
 #[test]
@@ -82,4 +82,42 @@ fn a_measurement_says_in_how_many_bits_it_was() {
         let said = line(folder.path(), arguments);
         assert!(said.code == Some(2) && said.err.contains(why), "{arguments}: {}", said.err);
     }
+}
+
+/// A plan's products are in bf16 where that was measured to be faster, and what was decided stays as it was.
+#[test]
+fn a_planned_run_is_in_the_precision_that_is_fastest_here_and_says_why() {
+    let folder = folder();
+    let planned = |options: &str, isa: &str| {
+        let given = format!("train text.txt --budget 2s --out run --force {options}");
+        let mut command = command(folder.path(), &given.split_whitespace().collect::<Vec<_>>());
+        if !isa.is_empty() {
+            command.env("LSTM_ISA", isa);
+        }
+        let said = Said::new(command.output().unwrap());
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let config = line(folder.path(), "show run --json").json()["config"]["training"]["precision"].clone();
+        let why = said.err.lines().find_map(|line| line.trim_start().strip_prefix("products in ")).map(str::to_owned);
+        (config.as_str().unwrap().to_owned(), why, said.err)
+    };
+    let (chosen, why, said) = planned("", "");
+    let why = why.unwrap_or_else(|| panic!("{said}"));
+    assert!(why.starts_with(&chosen), "{said}");
+    assert_eq!(chosen == "bf16", why.contains("times the speed of f32 here"), "{said}");
+    let (chosen, why, said) = planned("", "scalar");
+    assert_eq!(chosen, "f32");
+    assert!(why.is_some_and(|why| why.contains("this processor (scalar) has no instructions for bf16")), "{said}");
+    let (chosen, why, said) = planned("--layer-norm", "");
+    assert_eq!(chosen, "f32");
+    assert!(why.is_some_and(|why| why.contains("layer normalisation")), "{said}");
+    for decided in ["f32", "bf16"] {
+        let (chosen, why, said) = planned(&format!("--precision {decided}"), "scalar");
+        assert_eq!((chosen.as_str(), why), (decided, None), "{said}");
+        assert_eq!(said.contains("note     products are in"), decided != "f32", "{said}");
+    }
+    // A run goes on in its precision on a machine without it, and says that this takes longer.
+    assert_eq!(line(folder.path(), &format!("train text.txt {TINY} --precision bf16 --out exact")).code, Some(0));
+    let mut command = command(folder.path(), &["train", "--resume", "exact", "--epochs", "3"]);
+    let said = Said::new(command.env("LSTM_ISA", "scalar").output().unwrap());
+    assert!(said.code == Some(0) && said.err.contains("has no instructions (scalar computes them)"), "{}", said.err);
 }

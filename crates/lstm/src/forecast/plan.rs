@@ -9,6 +9,7 @@ use super::task::Forecasting;
 use crate::optim::schedule::Moment;
 use crate::run::checkpoint::Progress;
 use crate::run::error::TrainError;
+use crate::train::fastest::{self, PrecisionChoice, is_left_open};
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Evaluation as _, Part, Task as _};
 
@@ -78,6 +79,7 @@ pub fn plan(
         500..3000 => 32,
         _ => 64,
     };
+    let precision = precision(&mut start, dataset, seconds, given)?;
     let mut best = search.first(start)?;
     best = search
         .better(best, contexts.iter().map(|&context| move |config: &mut ForecastConfig| config.context = context))?;
@@ -107,8 +109,32 @@ pub fn plan(
     config.training.patience = Some((length / 3.0).ceil().max(4.0) as usize);
     config.training.budget = Some(left);
     given(&mut config);
-    let why = explained(&config, dataset, &trials, loss, left);
+    let why = explained(&config, dataset, &trials, (loss, left), precision);
     Ok(Plan { config, why, trials })
+}
+
+/// Chooses the precision for the model that is tried first, unless it was decided.
+fn precision(
+    config: &mut ForecastConfig,
+    dataset: &Arc<Dataset>,
+    seconds: f64,
+    given: &dyn Fn(&mut ForecastConfig),
+) -> Result<Option<PrecisionChoice>, TrainError> {
+    let laid = |precision| {
+        let mut config = config.clone();
+        config.training.precision = precision;
+        given(&mut config);
+        Ok::<_, TrainError>(config.training.precision)
+    };
+    if !is_left_open(laid)? {
+        return Ok(None);
+    }
+    let mut first = config.clone();
+    given(&mut first);
+    let task = Forecasting::new(first, dataset.clone())?;
+    let choice = fastest::choose(&task, config.lstm.variant.layer_norm, seconds)?;
+    config.training.precision = choice.precision();
+    Ok(Some(choice))
 }
 
 /// The contexts that are worth trying: some seasons, some horizons, of what the table has.
@@ -232,7 +258,13 @@ fn described(config: &ForecastConfig) -> String {
 }
 
 /// Why, in five lines.
-fn explained(config: &ForecastConfig, dataset: &Dataset, trials: &[Trial], loss: f64, left: f64) -> Vec<String> {
+fn explained(
+    config: &ForecastConfig,
+    dataset: &Dataset,
+    trials: &[Trial],
+    (loss, left): (f64, f64),
+    precision: Option<PrecisionChoice>,
+) -> Vec<String> {
     let frame = &dataset.frame;
     let season = match frame.season {
         1 => "no season".to_owned(),
@@ -259,13 +291,14 @@ fn explained(config: &ForecastConfig, dataset: &Dataset, trials: &[Trial], loss:
             against(&|other| other.context != config.context, &|other| other.context.to_string())
         ),
         format!(
-            "{} of {} units: {loss:.4}{}",
+            "{} of {} units: {loss:.4}{}{}",
             if config.lstm.layers == 1 { "1 layer".to_owned() } else { format!("{} layers", config.lstm.layers) },
             config.lstm.hidden,
             against(
                 &|other| other.lstm.hidden != config.lstm.hidden || other.lstm.layers != config.lstm.layers,
                 &|other| format!("{} of {}", other.lstm.layers, other.lstm.hidden)
-            )
+            ),
+            precision.map_or(String::new(), |choice| format!("; {choice}"))
         ),
         format!(
             "measured from {}, dropout {}, {} linear map: {loss:.4}{}",

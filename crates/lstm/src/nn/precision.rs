@@ -36,6 +36,11 @@ impl Precision {
         }
     }
 
+    /// Whether this machine has instructions for such products; else it computes them by those of f32, which is slower than f32.
+    pub fn has_unit(self) -> bool {
+        self == Self::F32 || self.unit() != lstm_kernels::isa()
+    }
+
     /// The most operations a second that this machine does in it, in GFLOP/s. The three products of bf16x3 count as one.
     pub fn peak_gflops(self) -> f64 {
         lstm_kernels::peak_gflops(self.kernel())

@@ -18,43 +18,48 @@ use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::check::check_memory;
 use crate::train::data::Data;
+use crate::train::fastest::{PrecisionChoice, seconds_of_each, seconds_to_measure};
 use crate::train::language::Language;
 use crate::train::pretrained::Pretrained;
 use crate::train::step::TrainStep;
 use crate::train::task::{Part, Task as _};
-
-/// The share of a run's time that one measurement takes, and the most seconds of it.
-const MEASURED: f64 = 0.02;
-const LONGEST: f64 = 0.5;
-
-/// The seconds of a measurement in a run of so many.
-fn seconds_to_measure(seconds: f64) -> f64 {
-    (MEASURED * seconds).min(LONGEST)
-}
 
 /// The speed of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     /// Multiply-adds of a training step.
     pub rate: f64,
+    /// The precision of its products at that rate.
+    pub precision: Precision,
+    /// Multiply-adds of one in f32.
+    pub exact_rate: f64,
     /// Bytes read from memory.
     pub bandwidth: f64,
 }
 
 impl Machine {
     /// Two fast cores.
-    pub(super) const NOMINAL: Self = Self { rate: 5e10, bandwidth: 3e10 };
+    pub(super) const NOMINAL: Self = Self { rate: 5e10, exact_rate: 5e10, precision: Precision::F32, bandwidth: 3e10 };
 
-    /// Measures this machine for a run of so many seconds. What else is at work on it counts: the run will share it, too.
+    /// Measures this machine for a run of so many seconds, whose products are in `decided`, or, of `None`, in f32 or in bf16 where steps are
+    /// faster in that. What else is at work on it counts: the run will share it, too.
     ///
     /// # Errors
     /// Too little memory to measure.
-    pub fn measured(seconds: f64) -> Result<Self, ConfigError> {
+    pub fn measured(seconds: f64, decided: Option<Precision>) -> Result<Self, ConfigError> {
         // Small, so that a slow machine is not kept long; the model that is chosen is measured itself.
         let shape = Shape { vocabulary: 512, embedding: 128, hidden: 128, layers: 1, segment: 16, batch: 16 };
-        let timing = train(shape, Precision::F32, Duration::from_secs_f64(seconds_to_measure(seconds)))?.step;
         // Three passes of two operations each, see the module `bench`.
-        Ok(Self { rate: timing.gflops() * 1e9 / 6.0, bandwidth: read_gigabytes_per_second(1 << 24) * 1e9 })
+        let rate_in = |precision| {
+            let timing = train(shape, precision, Duration::from_secs_f64(seconds_to_measure(seconds)))?.step;
+            Ok::<_, ConfigError>(timing.gflops() * 1e9 / 6.0)
+        };
+        let exact_rate = rate_in(Precision::F32)?;
+        let other = decided.unwrap_or(if Precision::Bf16.has_unit() { Precision::Bf16 } else { Precision::F32 });
+        let other_rate = if other == Precision::F32 { exact_rate } else { rate_in(other)? };
+        let is_other = decided.is_some() || PrecisionChoice::Measured(other_rate / exact_rate).precision() == other;
+        let (precision, rate) = if is_other { (other, other_rate) } else { (Precision::F32, exact_rate) };
+        Ok(Self { rate, exact_rate, precision, bandwidth: read_gigabytes_per_second(1 << 24) * 1e9 })
     }
 
     /// The bytes of text that a run of so many seconds could learn from if it did nothing else.
@@ -120,19 +125,21 @@ pub(super) struct Speed {
     pub(super) sampled: f64,
     /// In one that scores every token.
     pub(super) whole: f64,
-    /// In an evaluation.
+    /// In an evaluation, which is in f32 always.
     pub(super) evaluation: f64,
 }
 
-/// The fewest steps of a measurement, after one that touches the memory.
-const FEWEST_STEPS: usize = 1;
-
 impl Speed {
-    /// Takes a few steps for a run of so many seconds, and keeps nothing of them.
+    /// Takes a few steps in each of these precisions for a run of so many seconds, and keeps nothing of them.
     ///
     /// # Errors
     /// A run that cannot be trained.
-    pub(super) fn measured(config: &RunConfig, data: &Data, seconds: f64) -> Result<Self, TrainError> {
+    pub(super) fn measured(
+        config: &RunConfig,
+        data: &Data,
+        seconds: f64,
+        precisions: &[Precision],
+    ) -> Result<Vec<Self>, TrainError> {
         let mut config = config.clone();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
@@ -144,27 +151,15 @@ impl Speed {
         let mut of_steps = |sampling: bool| {
             // Candidates are scored from the start, but never at the end.
             training.adjust(if sampling { 0.0 } else { 1.0 });
-            let (mut started, mut tokens, mut steps) = (Instant::now(), 0, 0);
-            while steps <= FEWEST_STEPS || started.elapsed().as_secs_f64() < seconds_to_measure(seconds) {
-                if progress.position.batch >= batches.len() {
-                    progress.position.begin_epoch();
-                }
-                // A rate of zero takes as long as any other.
-                tokens += training.take(&mut progress, &batches, 0.0)?.loss.tokens;
-                if steps == 0 {
-                    (started, tokens) = (Instant::now(), 0);
-                }
-                steps += 1;
-            }
-            Ok::<_, TrainError>(started.elapsed().as_secs_f64() / tokens.max(1) as f64)
+            seconds_of_each(&mut training, &mut progress, &batches, precisions, seconds)
         };
         let whole = of_steps(false)?;
-        let sampled = if task.samples() { of_steps(true)? } else { whole };
+        let sampled = if task.samples() { of_steps(true)? } else { whole.clone() };
         drop(training);
         let params = progress.evaluated();
         let part = [Part::Validation, Part::Test].into_iter().find_map(|part| Some((part, task.positions(part)?)));
         let evaluation = match part {
-            None => whole / TRAINING_PER_EVALUATION,
+            None => whole[0] / TRAINING_PER_EVALUATION,
             Some((part, of)) => {
                 let mut evaluation = task.evaluation(params, part)?;
                 let (mut started, mut tokens, mut passes) = (Instant::now(), 0, 0);
@@ -175,9 +170,10 @@ impl Speed {
                     }
                     passes += 1;
                 }
-                if tokens > 0 { started.elapsed().as_secs_f64() / tokens as f64 } else { whole }
+                if tokens > 0 { started.elapsed().as_secs_f64() / tokens as f64 } else { whole[0] }
             }
         };
-        Ok(Self { sampled, whole, evaluation })
+        let of_each = sampled.into_iter().zip(whole);
+        Ok(of_each.map(|(sampled, whole)| Self { sampled, whole, evaluation }).collect())
     }
 }

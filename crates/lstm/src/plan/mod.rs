@@ -29,10 +29,12 @@ pub use self::machine::Machine;
 use self::machine::{ReadingSpeed, Speed};
 pub use self::rules::DEFAULT_SECONDS;
 use self::rules::{LEAST_RATE_OF_SGD, MOST_WORDS, UNKNOWN_WORDS};
+use self::search::mean;
 pub use self::search::{Plan, Size};
 pub use self::tokens::Measured;
 use self::tokens::{Sample, compare, subwords};
 use crate::model::LanguageModel;
+use crate::nn::precision::Precision;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
@@ -41,6 +43,8 @@ use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
 use crate::train::data::Data;
+pub use crate::train::fastest::PrecisionChoice;
+use crate::train::fastest::is_left_open;
 use crate::train::pretrained::Pretrained;
 use crate::train::texts::training_source;
 
@@ -161,7 +165,18 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
     }
 
     fn start(&self) -> Result<RunConfig, E> {
-        let base = Preset::Default.config();
+        self.start_in(Precision::F32)
+    }
+
+    /// The precision of its products, if that was decided.
+    fn precision(&self) -> Result<Option<Precision>, E> {
+        let laid = |precision| Ok::<_, E>(self.start_in(precision)?.training.precision);
+        Ok(if is_left_open(laid)? { None } else { Some(laid(Precision::F32)?) })
+    }
+
+    fn start_in(&self, precision: Precision) -> Result<RunConfig, E> {
+        let mut base = Preset::Default.config();
+        base.training.precision = precision;
         // What needs two layers is not refused before it is known that there are as many.
         let mut deep = base.clone();
         deep.model.lstm.layers = 2;
@@ -252,6 +267,8 @@ pub struct Chosen {
     pub measured: Vec<Measured>,
     /// Why it is not read in words, where those are the first.
     pub not_words: Option<NotWords>,
+    /// Where time bounds the run and nobody decided the precision of its products: what was chosen, and why.
+    pub precision: Option<PrecisionChoice>,
     /// Where less of the text is used than there is, for want of time: the bytes used, and those of the text.
     pub cut: Option<(u64, u64)>,
 }
@@ -265,7 +282,12 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     let mut config = decided.start()?;
     let unbounded = config.training.epochs.is_none() && config.training.steps.is_none();
     let budget = config.training.budget.or(unbounded.then_some(DEFAULT_SECONDS));
-    let mut texts = Texts::open(decided, &mut config, budget, observer)?;
+    let decided_precision = decided.precision()?;
+    let chooses_precision = budget.is_some() && decided_precision.is_none();
+    let mut precision = PrecisionChoice::before_measuring(config.model.lstm.variant.layer_norm);
+    precision = precision.filter(|_| chooses_precision);
+    let known = decided_precision.or(precision.map(PrecisionChoice::precision));
+    let mut texts = Texts::open(decided, &mut config, (budget, known), observer)?;
     let mut data = texts.read(&mut config, decided.pretrained, observer)?;
     let mut not_words = None;
     if let (Some(next), TokenizerKind::Words) = (texts.second(), config.tokenizer) {
@@ -299,7 +321,20 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     if let Some(seconds) = budget {
         for _ in 0..ROUNDS {
             observer(Stage::Speed);
-            let speed = Speed::measured(&plan.config, &data, seconds)?;
+            // In each precision once: the model that was chosen decides, not the small one of the machine's measurement.
+            let compares = chooses_precision && precision.is_none();
+            let both = [Precision::F32, Precision::Bf16];
+            let one = [plan.config.training.precision];
+            let precisions = if compares { &both[..] } else { &one };
+            let speeds = Speed::measured(&plan.config, &data, seconds, precisions)?;
+            let mut speed = speeds[0];
+            if let [exact, rounded] = speeds[..] {
+                let of = |speed: Speed| mean(&plan.config, speed.sampled, speed.whole);
+                let found = PrecisionChoice::Measured(of(exact) / of(rounded));
+                facts.precision = found.precision();
+                speed = if facts.precision == Precision::F32 { exact } else { rounded };
+                precision = Some(found);
+            }
             bound(&mut facts);
             facts.correct(&plan.config, speed);
             let next = decided.plan(&facts, &config, budget)?;
@@ -313,7 +348,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     }
     // Measuring is a part of the time that there is.
     data.seconds = decided.since.elapsed().as_secs_f64();
-    Ok(Chosen { plan, data, facts, evaluation, measured: texts.measured, not_words, cut: texts.cut })
+    Ok(Chosen { plan, data, facts, evaluation, measured: texts.measured, not_words, precision, cut: texts.cut })
 }
 
 /// Whether a text is better not read in words, of which there are `vocabulary`, and why.
@@ -345,18 +380,19 @@ struct Texts {
 }
 
 impl Texts {
-    /// Looks at the texts, and chooses what a token is where it was not decided.
+    /// Looks at the texts, and chooses what a token is where it was not decided. The seconds of the run and the precision of its
+    /// products are those that are known.
     fn open<E: From<TrainError>>(
         decided: &Decided<E>,
         config: &mut RunConfig,
-        budget: Option<f64>,
+        (budget, precision): (Option<f64>, Option<Precision>),
         observer: &mut dyn FnMut(Stage),
     ) -> Result<Self, E> {
         let train = training_source(config).map_err(TrainError::from)?;
         let mut machine = Machine::NOMINAL;
         if let Some(seconds) = budget {
             observer(Stage::Machine);
-            machine = Machine::measured(seconds).map_err(TrainError::from)?;
+            machine = Machine::measured(seconds, precision).map_err(TrainError::from)?;
         }
         let sizes = (config.vocabulary.max_size.is_none(), config.data.most.is_none());
         let bytes = train.bytes();
@@ -367,7 +403,7 @@ impl Texts {
             let seconds = budget.unwrap_or(DEFAULT_SECONDS);
             let lossy = config.data.lossy || config.tokenizer == TokenizerKind::Bytes;
             // A slow machine looks at less of it.
-            let share = (machine.rate / Machine::NOMINAL.rate).min(1.0);
+            let share = (machine.exact_rate / Machine::NOMINAL.rate).min(1.0);
             let sample = Sample::of(&train, share * seconds, lossy).map_err(TrainError::from)?;
             texts.sample = (!sample.is_blank()).then_some(sample);
             if let Some(sample) = texts.sample.as_ref().filter(|_| chooses) {

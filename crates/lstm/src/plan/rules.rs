@@ -104,6 +104,7 @@ impl Facts {
             },
             training: Training {
                 batch,
+                precision: self.precision,
                 schedule: Schedule {
                     kind: ScheduleKind::Cosine,
                     learning_rate: rate,

@@ -49,14 +49,16 @@ pub struct Size {
 impl Facts {
     /// Of a run that has so many seconds once its texts are read.
     pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
-        let Machine { rate, bandwidth } = machine;
+        let Machine { rate, exact_rate, precision, bandwidth } = machine;
         let vocabulary = data.tokenizer.vocabulary_size();
         let are_characters = data.tokenizer.kind().is_of_characters();
         Self {
             seconds,
             rate,
+            precision,
             bandwidth,
-            evaluation: TRAINING_PER_EVALUATION,
+            // An evaluation is in f32, whatever the precision of training.
+            evaluation: TRAINING_PER_EVALUATION * exact_rate / rate,
             tokens: data.train.tokens() as f64,
             evaluated: data.evaluated_tokens() as f64,
             lines: data.train.lines as f64,
@@ -223,7 +225,7 @@ fn scored(config: &RunConfig, vocabulary: f64) -> f64 {
 }
 
 /// The mean seconds of a token over the run, of which a part scores candidates.
-fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
+pub(super) fn mean(config: &RunConfig, sampled: f64, whole: f64) -> f64 {
     let until = if config.candidates.is_some() { config.candidates_until } else { 0.0 };
     1.0 / (until / sampled + (1.0 - until) / whole)
 }
@@ -252,6 +254,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+    use crate::nn::precision::Precision;
     use crate::run::preset::Preset;
     use crate::run::training::Training;
     use crate::text::tokenizer::TokenizerKind;
@@ -260,6 +263,7 @@ mod tests {
     const PTB: Facts = Facts {
         seconds: 180.0,
         rate: 5e10,
+        precision: Precision::F32,
         bandwidth: 3e10,
         evaluation: TRAINING_PER_EVALUATION,
         tokens: 930e3,
@@ -317,6 +321,22 @@ mod tests {
             let after = plan(facts);
             assert_eq!(shape(&after).1.cmp(&shape(&before).1), 1.0f64.total_cmp(&slower), "{slower}");
         }
+    }
+
+    #[test]
+    fn a_plan_is_in_the_precision_of_its_rate_unless_another_was_decided() {
+        let fast = Facts { precision: Precision::Bf16, ..PTB };
+        assert_eq!(plan(PTB).config.training.precision, Precision::F32);
+        assert_eq!(plan(fast).config, {
+            let mut config = plan(PTB).config;
+            config.training.precision = Precision::Bf16;
+            config
+        });
+        let Ok(decided) = fast.plan(None, |mut config| {
+            config.training.precision = Precision::F32;
+            Ok::<_, Infallible>(config)
+        });
+        assert_eq!(decided, plan(PTB));
     }
 
     #[test]

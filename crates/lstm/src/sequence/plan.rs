@@ -1,5 +1,6 @@
 //! The run for data and a time: size, directions, pooling, dropout, rate and epochs, chosen by the validation of short trials.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,12 +10,14 @@ use super::plan_numbers;
 use super::pooling::Pooling;
 use super::task::SequenceTask;
 use crate::model::Loss;
+use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::optim::schedule::Moment;
 use crate::run::checkpoint::Progress;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
 use crate::run::task_kind::TaskKind;
+use crate::train::fastest::{self, PrecisionChoice, is_left_open};
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Evaluation as _, Part, Task as _};
 
@@ -107,6 +110,11 @@ impl Watch {
         }
     }
 
+    /// Whether time is what a clock says, so that it can be measured.
+    fn is_clock(&self) -> bool {
+        matches!(self, Self::Clock(_))
+    }
+
     /// A step of a model of so many parameters was taken.
     fn count(&self, _parameters: usize) {
         #[cfg(test)]
@@ -118,6 +126,10 @@ impl Watch {
 
 /// Makes a choice the settings of a run: what is decided already lies over it, and what the data decided.
 pub(super) type Fitted<'a, E> = dyn Fn(SequenceConfig) -> Result<SequenceConfig, E> + 'a;
+
+/// Chooses the precision for settings and the data as these read them, unless it was decided; from there on all choices are fitted to it.
+pub(super) type Precise<'a, E> =
+    dyn Fn(&mut SequenceConfig, &Arc<SequenceDataset>) -> Result<Option<PrecisionChoice>, E> + 'a;
 
 /// Trains for `epochs` epochs or so many seconds; gives the validation loss. Nothing is written.
 pub(super) fn trial(
@@ -204,7 +216,9 @@ impl SequencePlan {
         overlay: &dyn Fn(SequenceConfig) -> Result<SequenceConfig, E>,
         watch: &Watch,
     ) -> Result<Self, E> {
-        let fit = |config: SequenceConfig| -> Result<SequenceConfig, E> {
+        let precision = Cell::new(Precision::F32);
+        let fit = |mut config: SequenceConfig| -> Result<SequenceConfig, E> {
+            config.training.precision = precision.get();
             let mut config = overlay(config)?;
             config.labels.clone_from(&base.labels);
             (config.model.vocabulary, config.model.outputs) = (base.model.vocabulary, base.model.outputs);
@@ -214,8 +228,24 @@ impl SequencePlan {
             }
             Ok(config)
         };
+        let precise = |config: &mut SequenceConfig, data: &Arc<SequenceDataset>| -> Result<_, E> {
+            let laid = |one| {
+                precision.set(one);
+                Ok::<_, E>(fit(config.clone())?.training.precision)
+            };
+            let is_open = is_left_open(laid);
+            precision.set(Precision::F32);
+            if !is_open? || !watch.is_clock() {
+                return Ok(None);
+            }
+            let task = SequenceTask::new(config.clone(), data.clone()).map_err(TrainError::from)?;
+            let choice = fastest::choose(&task, config.model.lstm.variant.layer_norm, budget).map_err(E::from)?;
+            precision.set(choice.precision());
+            config.training.precision = choice.precision();
+            Ok(Some(choice))
+        };
         if base.model.numbers.is_some() {
-            let plan = plan_numbers::choose(base, data, budget, &fit, watch)?;
+            let plan = plan_numbers::choose(base, data, budget, (&fit, &precise), watch)?;
             plan.config.validate().map_err(TrainError::from)?;
             return Ok(plan);
         }
@@ -240,12 +270,14 @@ impl SequencePlan {
             config.training.schedule.learning_rate *= 4.0;
         };
         let mut chosen = fitted(|_| ())?;
+        let mut precision = precise(&mut chosen, data)?;
         let mut epoch = epoch_seconds(&chosen, data, watch)?;
         let left = budget - data.seconds;
         let affordable = |epoch: f64, share: f64| share * left / epoch.max(1e-9);
         let is_small = !is_taken && affordable(epoch, 0.9) < FEWEST_EPOCHS;
         if is_small {
             chosen = fitted(small)?;
+            precision = precise(&mut chosen, data)?;
             let before = epoch;
             epoch = epoch_seconds(&chosen, data, watch)?;
             why.push(format!(
@@ -292,6 +324,7 @@ impl SequencePlan {
                 "epochs: {epochs}, for one takes {epoch:.1} s and {rest:.0} s are left; more than {MOST_EPOCHS} learn by heart"
             ));
         }
+        why.extend(precision.map(|choice| choice.to_string()));
         why.push(format!("rate: {}; the best epoch by validation is kept", chosen.training.learning()));
         if let Some(from) = &chosen.fine_tuning.from {
             let later = match chosen.unfreeze {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::SequenceConfig;
 use super::data::SequenceDataset;
-use super::plan::{Fitted, SequencePlan, Watch, epoch_seconds, trial};
+use super::plan::{Fitted, Precise, SequencePlan, Watch, epoch_seconds, trial};
 use super::pooling::Pooling;
 use crate::model::Loss;
 use crate::run::error::TrainError;
@@ -119,12 +119,12 @@ fn set_patch(config: &mut SequenceConfig, patch: usize) {
     }
 }
 
-/// Chooses the run for these data and `budget` seconds; `fitted` lays over a choice what is decided already.
+/// Chooses the run for these data and `budget` seconds; `fitted` lays over a choice what is decided already, `precise` chooses the precision.
 pub(super) fn choose<E: From<TrainError>>(
     base: &SequenceConfig,
     data: &mut Arc<SequenceDataset>,
     budget: f64,
-    fitted: &Fitted<'_, E>,
+    (fitted, precise): (&Fitted<'_, E>, &Precise<'_, E>),
     watch: &Watch,
 ) -> Result<SequencePlan, E> {
     let left = budget - data.seconds;
@@ -144,7 +144,9 @@ pub(super) fn choose<E: From<TrainError>>(
         all
     };
     set_patch(&mut first, patches[0]);
-    let first = fitted(first)?;
+    let mut first = fitted(first)?;
+    let read = Arc::new(folds[0].read_as(&first));
+    let precision = precise(&mut first, &read)?;
 
     // What a step costs says how many there are for a trial.
     let until = TRIALS * left;
@@ -229,6 +231,7 @@ pub(super) fn choose<E: From<TrainError>>(
         chosen.training.learning(),
         seconds * epoch as f64
     ));
+    why.extend(precision.map(|choice| choice.to_string()));
     let lstm = &chosen.model.lstm;
     if let Some(numbers) = &chosen.model.numbers {
         why.push(format!(

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub mod data;
 pub mod event;
+pub(crate) mod fastest;
 pub mod gates;
 pub mod language;
 mod length;

@@ -83,6 +83,11 @@ impl<'a, T: Task> TrainStep<'a, T> {
         Self { task, settings, batch, tape, gradients, latest: None, shards, orders: None, done: 0.0, shares_of: None }
     }
 
+    /// Takes the next steps in another precision than the run's.
+    pub(super) fn set_precision(&mut self, precision: Precision) {
+        self.settings.precision = precision;
+    }
+
     /// Brings the next steps to where the share `done` of the schedule is over.
     pub(crate) fn adjust(&mut self, done: f64) {
         self.task.adjust(done, &mut self.tape);
