@@ -322,12 +322,13 @@ impl FactorKernel for WordBlock<'_> {
         let panel_len = most_depth * width;
         // One of the factors stays in the second-level cache while the other passes, each packed once: all rows of the task, or if they
         // do not fit all of its panels. Where neither fits, panels are packed for every block of rows.
-        let kept = A::TILES && rows.len() * most_depth > most && panels.len() * blocks * panel_len <= most;
-        let most_rows = if kept { KEPT_ROWS } else { most } / most_depth.max(1);
+        let all_panels = panels.len() * blocks * panel_len;
+        let kept = A::TILES && rows.len() * most_depth > most && all_panels <= most;
+        let most_rows = if kept { (most - all_panels / 2) / 2 } else { most } / most_depth.max(1);
         let row_blocks = rows.len().div_ceil(most_rows.max(tile) / tile * tile).max(1);
         let tiles = rows.len().div_ceil(tile);
         let [panel_buffer, left_buffer] = &mut packed;
-        let panel = panel_buffer.at_least(panel_len * if kept { panels.len() * blocks } else { 1 });
+        let panel = panel_buffer.at_least(if kept { all_panels } else { panel_len });
         let kept_panel = |number: usize, index: usize| {
             panel.wrapping_add((number * panels.len() + index - panels.start) * panel_len)
         };
@@ -400,9 +401,6 @@ impl FactorKernel for WordBlock<'_> {
         PACKED.set(packed);
     }
 }
-
-/// The words of rows that pass by panels that are kept.
-const KEPT_ROWS: usize = 32 << 10;
 
 /// Whether values at this stride fall into so few sets of the first-level cache that they push each other out: of its 64
 /// sets, which repeat every 4 KiB, they reach 4 KiB / gcd(4 KiB, stride).
