@@ -245,8 +245,8 @@ fn learning<'a>(about: &About, history: &History, facts: &Facts, number: usize) 
             Some((x(line.step, line.seconds), speed * operations / (peak(line.step)? * 1e9) * 100.0))
         });
         last.push(Chart {
-            title: "Share of the machine's peak, %",
-            curves: vec![Curve::new("f32 operations", 3, shares.collect())],
+            title: "Share of the machine's peak in f32, %",
+            curves: vec![Curve::new("operations", 3, shares.collect())],
             ..Chart::default()
         });
     }
@@ -340,7 +340,7 @@ fn settings(about: &About, facts: &Facts, body: &mut String) {
                 ]
             })
             .collect();
-        let head = ["from step", "processor", "instructions", "threads", "peak, GFLOP/s", "system", "lstm"];
+        let head = ["from step", "processor", "instructions", "threads", "peak in f32, GFLOP/s", "system", "lstm"];
         body.push_str(&page::table(&head, &[0, 3, 4], &rows));
     }
     let mut flat = Vec::new();
