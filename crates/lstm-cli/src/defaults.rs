@@ -279,7 +279,7 @@ mod tests {
         let Command::Train(options) = Cli::from_arg_matches(&matches).unwrap().command else { unreachable!() };
         let options: Train = *options;
         let mut config = options.config().unwrap();
-        let data = read(&options, &mut config).unwrap();
+        let data = read(&options, &mut config, None).unwrap();
         Trainer::create(config, data, &out, Existing::Replace).unwrap();
         std::fs::read_to_string(out.join("config.toml")).unwrap().parse().unwrap()
     }

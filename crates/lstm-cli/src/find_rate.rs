@@ -27,7 +27,7 @@ pub fn run(options: &Train) -> Result<ExitCode> {
         copy.fill()?;
         config.data.train = Some(copy.0.clone());
     }
-    let data = read(options, &mut config)?;
+    let data = read(options, &mut config, None)?;
     signals.begin();
     let optimizer = config.training.optimizer;
     talk(format_args!("testing  {optimizer} at rates that grow until the loss does"));

@@ -477,7 +477,7 @@ mod tests {
             let mut config = options.config()?;
             config.validate()?;
             if options.is_planned() {
-                read(&options, &mut config)?;
+                read(&options, &mut config, None)?;
             }
             lstm::model::LanguageModel::new(config.model.clone())?;
             Ok(config)

@@ -9,7 +9,7 @@ use lstm::formats::FormatError;
 use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
-use lstm::plan::{self, Chosen, NotWords, Ready};
+use lstm::plan::{self, Chosen, Decided, Larger, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
@@ -18,6 +18,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
 use lstm::train::pretrained::Inherited;
+use lstm::train::ranks::Orders;
 use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
@@ -54,7 +55,7 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
     options.ranks = company.count();
     let (mut trainer, curves) = match &options.run.resume {
         Some(folder) => resume(&options, folder)?,
-        None => begin(&options, &signals)?,
+        None => begin(&options, &signals, &orders)?,
     };
     signals.begin();
     if !trainer.is_locked() {
@@ -103,7 +104,7 @@ pub fn say_text(config: &RunConfig, from: String) -> Result<()> {
 }
 
 /// Begins a run: its folder is this process's before the text is read, which may take a while.
-fn begin(options: &Train, signals: &Signals) -> Result<(Trainer, Option<Curves>)> {
+fn begin(options: &Train, signals: &Signals, orders: &Orders<'_>) -> Result<(Trainer, Option<Curves>)> {
     let mut config = options.config()?;
     let mut claim = options.claim()?;
     let leftovers = claim.leftovers();
@@ -114,7 +115,7 @@ fn begin(options: &Train, signals: &Signals) -> Result<(Trainer, Option<Curves>)
     if options.reads_stdin() {
         config.data.train = Some(stdin::spool(&mut claim)?);
     }
-    let data = read(options, &mut config)?;
+    let data = read(options, &mut config, Some(orders))?;
     if options.waits_for_validation() && data.valid.is_none() {
         bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
     }
@@ -183,8 +184,8 @@ fn longer(trainer: &Trainer, bound: Bound) -> String {
     format!("{option}{rate} would go on with it")
 }
 
-/// Reads the texts, and chooses the run for them where no preset says what it is.
-pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
+/// Reads the texts, and chooses the run for them where no preset says what it is. `orders`: to those who will share its steps.
+pub fn read(options: &Train, config: &mut RunConfig, orders: Option<&Orders<'_>>) -> Result<Data> {
     let progress = Progress::new();
     // The text may be a copy of standard input.
     let train = config.data.train.clone();
@@ -193,7 +194,8 @@ pub fn read(options: &Train, config: &mut RunConfig) -> Result<Data> {
         chosen.data.train = train.clone();
         Ok(chosen)
     };
-    let ready = plan::prepare(options.basis(), &options.decided(&overlay), &mut |stage| progress.stage(stage))?;
+    let decided = Decided { orders, ..options.decided(&overlay) };
+    let ready = plan::prepare(options.basis(), &decided, &mut |stage| progress.stage(stage))?;
     progress.finish();
     if let Ready::Planned(chosen) = &ready {
         explain(chosen);
@@ -214,12 +216,18 @@ fn explain(chosen: &Chosen) {
     let read = grouped(size.tokens as u64);
     match config.training.budget {
         Some(budget) => talk(format_args!(
-            "plan     this machine trains at {:.1} GFLOP/s, enough for {read} {noun} in {} with the model below",
+            "plan     {} at {:.1} GFLOP/s, enough for {read} {noun} in {} with the model below",
+            if facts.ranks > 1 {
+                format!("each of {} ranks trains", facts.ranks)
+            } else {
+                "this machine trains".to_owned()
+            },
             facts.rate * 6e-9,
             seconds(budget)
         )),
         None => talk(format_args!(
-            "plan     {read} {noun} are read, by a model of the size that two fast cores train in {}",
+            "plan     {read} {noun} are read, by a model of the size that two fast cores{} train in {}",
+            if facts.ranks > 1 { format!(" for each of {} ranks", facts.ranks) } else { String::new() },
             seconds(facts.seconds)
         )),
     }
@@ -264,6 +272,12 @@ fn explain(chosen: &Chosen) {
         ""
     };
     talk(format_args!("         {times}{most}, so dropout is {}", model.dropout));
+    if let Some(Larger { rows, rate }) = plan.larger {
+        talk(format_args!(
+            "         a step has {rows:.1} times the rows of one machine's, so the rate is {rate:.2} times as high and rises over as many \
+             steps (LEGW)"
+        ));
+    }
     talk(format_args!(
         "         {}, {}; every choice can be made otherwise by its option",
         batches(config),

@@ -201,7 +201,7 @@ struct TrainingOptions {
     /// How the text is read: stream, windows(n), lines
     #[arg(long)]
     batches: Option<Batching>,
-    /// Rows read side by side
+    /// Rows read side by side; of a planned run rate and warm-up follow them
     #[arg(long)]
     batch: Option<usize>,
     /// Steps of truncated back-propagation
@@ -217,7 +217,7 @@ struct TrainingOptions {
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,
     /// Cut a step's rows into so many shards, whose gradients are computed by themselves and added in a fixed order: as many ranks
-    /// of MPI can share it, and the bits are the same for any number of them; on several ranks 8 unless said, or as many as rows
+    /// of MPI can share it, and the bits are the same for any number of them; on several ranks 8 unless said, or as many as rows; of a planned run as many as ranks
     #[arg(long, value_name = "N")]
     shards: Option<usize>,
     /// How gradients travel between ranks: f32; bf16, in half the bytes, with what that leaves out added to the next step's, whose bits
@@ -507,8 +507,9 @@ impl Train {
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.training.optimizer.has_moments();
         self.training.lay_over(&mut config)?;
-        if self.ranks > 1 {
-            config.training.shards.get_or_insert(SHARDS.min(config.training.batch));
+        if self.ranks > 1 && self.training.shards.is_none() {
+            let usual = config.training.shards.unwrap_or(SHARDS);
+            config.training.shards = Some(usual.min(config.training.batch));
         }
         // A plan's rate is chosen for the optimizer that is named.
         let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;

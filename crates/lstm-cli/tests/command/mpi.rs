@@ -66,14 +66,22 @@ fn any_number_of_ranks_trains_the_model_of_one_process_and_rank_0_alone_talks() 
         assert_eq!(said.out.matches("tokens/s").count(), 1, "{}", said.out);
         assert!(said.out.contains(&format!("a step of 8 shards on {count} ranks: ")), "{}", said.out);
     }
-    // Without a word about it, 8 shards; on fewer ranks and on one process it goes on with the same bits.
+    // Without a word about it a plan has as many shards as ranks; on fewer ranks and on one process it goes on with the same bits.
     let unsaid = EIGHT.replace("--shards 8", "");
     for (count, more) in [(4, "--epochs 1"), (3, "--epochs 2")] {
         let run = if count == 4 { format!("text.txt {unsaid} --out parts") } else { "--resume parts".to_owned() };
         let said = ranks(here, count, &format!("train {} {more}", run.replace("--epochs 2", "")));
         assert_eq!(said.code, Some(0), "{}", said.err);
     }
-    assert!(std::fs::read_to_string(here.join("parts/config.toml")).unwrap().contains("shards = 8"));
+    assert!(std::fs::read_to_string(here.join("parts/config.toml")).unwrap().contains("shards = 4"));
+    let preset = "--preset small --layers 1 --hidden 8 --embedding 8 --batch 9 --epochs 1 --out preset";
+    assert_eq!(ranks(here, 2, &format!("train text.txt {preset}")).code, Some(0));
+    assert!(std::fs::read_to_string(here.join("preset/config.toml")).unwrap().contains("shards = 8"));
+    // One that it makes for a time uses all of them, and says so.
+    let said = ranks(here, 2, "train text.txt --budget 2s --tokenizer chars --batch 8 --threads 1 --out planned");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("plan     each of 2 ranks trains at "), "{}", said.err);
+    assert!(said.err.contains("times the rows of one machine's, so the rate is "), "{}", said.err);
     let said = ranks(here, 2, "train --resume alone --epochs 3 --json");
     assert_eq!(said.json()["exchange"]["ranks"], 2);
 }

@@ -13,6 +13,10 @@ pub struct Facts {
     pub precision: Precision,
     /// Bytes read from memory a second.
     pub bandwidth: f64,
+    /// The ranks that share every step, each as fast.
+    pub ranks: usize,
+    /// The seconds that a value of the gradient takes to be added up between them.
+    pub travel: f64,
     /// The tokens of the training text.
     pub tokens: f64,
     /// How much longer a token takes in training than in an evaluation, which goes forward only.

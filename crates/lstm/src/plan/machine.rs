@@ -13,6 +13,7 @@ use crate::nn::precision::Precision;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::training::Wire;
 use crate::text::TextError;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -21,10 +22,14 @@ use crate::train::data::Data;
 use crate::train::fastest::{PrecisionChoice, seconds_of_each, seconds_to_measure};
 use crate::train::language::Language;
 use crate::train::pretrained::Pretrained;
+use crate::train::ranks::Orders;
 use crate::train::step::TrainStep;
 use crate::train::task::{Part, Task as _};
 
-/// The speed of a machine.
+/// The values of a gradient that travels to be measured: 4 MiB, a tenth of a second at 1 Gbit/s.
+const TRAVELLING: usize = 1 << 20;
+
+/// The speed of a machine, and how many train together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     /// Multiply-adds of a training step.
@@ -35,11 +40,16 @@ pub struct Machine {
     pub exact_rate: f64,
     /// Bytes read from memory.
     pub bandwidth: f64,
+    /// The ranks that share every step; each is taken to be as fast as this one.
+    pub ranks: usize,
+    /// The seconds that a value of the gradient takes to be added up between them.
+    pub travel: f64,
 }
 
 impl Machine {
     /// Two fast cores.
-    pub(super) const NOMINAL: Self = Self { rate: 5e10, exact_rate: 5e10, precision: Precision::F32, bandwidth: 3e10 };
+    pub(super) const NOMINAL: Self =
+        Self { rate: 5e10, exact_rate: 5e10, precision: Precision::F32, bandwidth: 3e10, ranks: 1, travel: 0.0 };
 
     /// Measures this machine for a run of so many seconds, whose products are in `decided`, or, of `None`, in f32 or in bf16 where steps are
     /// faster in that. What else is at work on it counts: the run will share it, too.
@@ -59,12 +69,22 @@ impl Machine {
         let other_rate = if other == Precision::F32 { exact_rate } else { rate_in(other)? };
         let is_other = decided.is_some() || PrecisionChoice::Measured(other_rate / exact_rate).precision() == other;
         let (precision, rate) = if is_other { (other, other_rate) } else { (Precision::F32, exact_rate) };
-        Ok(Self { rate, exact_rate, precision, bandwidth: read_gigabytes_per_second(1 << 24) * 1e9 })
+        let bandwidth = read_gigabytes_per_second(1 << 24) * 1e9;
+        Ok(Self { rate, exact_rate, precision, bandwidth, ..Self::NOMINAL })
+    }
+
+    /// The same as one of the ranks that are given `orders`, whose exchange is measured.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub(super) fn among(self, orders: Option<&Orders<'_>>, wire: Wire) -> Result<Self, TrainError> {
+        let Some(orders) = orders.filter(|orders| orders.count() > 1) else { return Ok(self) };
+        Ok(Self { ranks: orders.count(), travel: orders.seconds_per_value(TRAVELLING, wire)?, ..self })
     }
 
     /// The bytes of text that a run of so many seconds could learn from if it did nothing else.
     pub(super) fn learnable(&self, seconds: f64, bytes_per_token: f64) -> f64 {
-        bytes_per_token * (TOKENS_PER_WEIGHT * self.rate * seconds).sqrt()
+        bytes_per_token * (TOKENS_PER_WEIGHT * self.ranks as f64 * self.rate * seconds).sqrt()
     }
 }
 
@@ -118,7 +138,8 @@ impl ReadingSpeed {
     }
 }
 
-/// The seconds that a token takes on this machine, of exactly the model and the batches of a run.
+/// The seconds that a token takes, of exactly the model and the batches of a run; in training of a step that ranks share, without what
+/// travels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Speed {
     /// In a training step that scores candidates; where none does, as the next.
@@ -130,7 +151,8 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    /// Takes a few steps in each of these precisions for a run of so many seconds, and keeps nothing of them.
+    /// Takes a few steps in each of these precisions for a run of so many seconds, and keeps nothing of them. Of several `ranks` it takes the
+    /// part of them that the busiest has.
     ///
     /// # Errors
     /// A run that cannot be trained.
@@ -139,8 +161,16 @@ impl Speed {
         data: &Data,
         seconds: f64,
         precisions: &[Precision],
+        ranks: usize,
     ) -> Result<Vec<Self>, TrainError> {
         let mut config = config.clone();
+        let mut share = 1.0;
+        if let Some(shards) = config.training.shards.filter(|_| ranks > 1) {
+            let (own, rows) = (shards.div_ceil(ranks), config.training.batch);
+            config.training.shards = Some(own);
+            config.training.batch = (rows * own).div_ceil(shards);
+            share = config.training.batch as f64 / rows as f64;
+        }
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
         let task = Language::new(config, data)?;
@@ -174,6 +204,7 @@ impl Speed {
             }
         };
         let of_each = sampled.into_iter().zip(whole);
-        Ok(of_each.map(|(sampled, whole)| Self { sampled, whole, evaluation }).collect())
+        let shared = |(sampled, whole)| Self { sampled: share * sampled, whole: share * whole, evaluation };
+        Ok(of_each.map(shared).collect())
     }
 }

@@ -30,7 +30,7 @@ use self::machine::{ReadingSpeed, Speed};
 pub use self::rules::DEFAULT_SECONDS;
 use self::rules::{LEAST_RATE_OF_SGD, MOST_WORDS, UNKNOWN_WORDS};
 use self::search::mean;
-pub use self::search::{Plan, Size};
+pub use self::search::{Larger, Plan, Size};
 pub use self::tokens::Measured;
 use self::tokens::{Sample, compare, subwords};
 use crate::model::LanguageModel;
@@ -46,6 +46,7 @@ use crate::train::data::Data;
 pub use crate::train::fastest::PrecisionChoice;
 use crate::train::fastest::is_left_open;
 use crate::train::pretrained::Pretrained;
+use crate::train::ranks::Orders;
 use crate::train::texts::training_source;
 
 /// The share of the time in which a text is read, and that in which subwords are trained on it.
@@ -136,6 +137,8 @@ pub struct Decided<'a, E> {
     pub likely_optimizer: Option<OptimizerKind>,
     /// The trained model that the run goes on from, if there is one.
     pub pretrained: Option<&'a Pretrained>,
+    /// The ranks that will share its steps, if this is the first of several.
+    pub orders: Option<&'a Orders<'a>>,
     /// When the run began: its budget counts from here.
     pub since: Instant,
 }
@@ -149,6 +152,7 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
             optimizer: None,
             likely_optimizer: None,
             pretrained: None,
+            orders: None,
             since: Instant::now(),
         }
     }
@@ -300,7 +304,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
     let machine = texts.machine;
     let facts_of = |data: &Data| match budget {
         Some(budget) => Facts::of(machine, budget - decided.since.elapsed().as_secs_f64(), data),
-        None => Facts::nominal(data),
+        None => Facts::nominal(data, decided.orders.map_or(1, Orders::count)),
     };
     let mut facts = facts_of(&data);
     let share = facts.least_evaluation();
@@ -326,7 +330,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
             let both = [Precision::F32, Precision::Bf16];
             let one = [plan.config.training.precision];
             let precisions = if compares { &both[..] } else { &one };
-            let speeds = Speed::measured(&plan.config, &data, seconds, precisions)?;
+            let speeds = Speed::measured(&plan.config, &data, seconds, precisions, facts.ranks)?;
             let mut speed = speeds[0];
             if let [exact, rounded] = speeds[..] {
                 let of = |speed: Speed| mean(&plan.config, speed.sampled, speed.whole);
@@ -393,6 +397,7 @@ impl Texts {
         if let Some(seconds) = budget {
             observer(Stage::Machine);
             machine = Machine::measured(seconds, precision).map_err(TrainError::from)?;
+            machine = machine.among(decided.orders, config.training.wire)?;
         }
         let sizes = (config.vocabulary.max_size.is_none(), config.data.most.is_none());
         let bytes = train.bytes();

@@ -8,6 +8,7 @@ use crate::nn::config::LstmConfig;
 use crate::optim::muon;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
+use crate::run::training::Training;
 use crate::train::data::Data;
 
 /// The share of the time that is not kept for saving and for what is not foreseen, and the least that is trained in.
@@ -21,6 +22,17 @@ pub struct Plan {
     pub config: RunConfig,
     /// The size of it.
     pub size: Size,
+    /// How much larger a step is than one machine's, where it is and rate and warm-up follow that.
+    pub larger: Option<Larger>,
+}
+
+/// A step of more rows than one machine would take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Larger {
+    /// How many times the rows.
+    pub rows: f64,
+    /// How many times the rate.
+    pub rate: f64,
 }
 
 impl Plan {
@@ -49,7 +61,7 @@ pub struct Size {
 impl Facts {
     /// Of a run that has so many seconds once its texts are read.
     pub fn of(machine: Machine, seconds: f64, data: &Data) -> Self {
-        let Machine { rate, exact_rate, precision, bandwidth } = machine;
+        let Machine { rate, exact_rate, precision, bandwidth, ranks, travel } = machine;
         let vocabulary = data.tokenizer.vocabulary_size();
         let are_characters = data.tokenizer.kind().is_of_characters();
         Self {
@@ -57,6 +69,8 @@ impl Facts {
             rate,
             precision,
             bandwidth,
+            ranks,
+            travel,
             // An evaluation is in f32, whatever the precision of training.
             evaluation: TRAINING_PER_EVALUATION * exact_rate / rate,
             tokens: data.train.tokens() as f64,
@@ -67,10 +81,10 @@ impl Facts {
         }
     }
 
-    /// Of a run that time does not bound: what one would have on a machine with two fast cores in
+    /// Of a run that time does not bound: what one would have on a machine with two fast cores, or so many `ranks` on one each, in
     /// [`DEFAULT_SECONDS`], so that the same command chooses the same anywhere.
-    pub fn nominal(data: &Data) -> Self {
-        Self::of(Machine::NOMINAL, DEFAULT_SECONDS, data)
+    pub fn nominal(data: &Data, ranks: usize) -> Self {
+        Self::of(Machine { ranks, ..Machine::NOMINAL }, DEFAULT_SECONDS, data)
     }
 
     /// The tokens that are read if the number of epochs or steps was decided.
@@ -87,6 +101,18 @@ impl Facts {
         Size { tokens, epochs: tokens / self.tokens, ..size }
     }
 
+    /// The same for one of the ranks.
+    pub(super) fn alone(&self) -> Self {
+        Self { ranks: 1, travel: 0.0, ..*self }
+    }
+
+    /// The steps of a run.
+    pub(super) fn steps(&self, config: &RunConfig) -> f64 {
+        let tokens = self.whole_size(config).tokens;
+        let most = if self.asked(config).is_none() { MOST_EPOCHS * self.tokens } else { f64::INFINITY };
+        tokens.min(most) / tokens_per_step(config)
+    }
+
     /// The seconds that a token takes in a training step that scores candidates, if there are any, and in one that scores
     /// every token.
     fn seconds_per_token(&self, config: &RunConfig) -> (f64, f64) {
@@ -97,8 +123,11 @@ impl Facts {
         let multiplications =
             || LanguageModel::new(config.model.clone()).map_or(0.0, |model| muon::multiplications(model.layout()));
         let orthogonal = if config.training.optimizer.is_muon() { multiplications() / 3.0 } else { 0.0 };
-        let stepped = |rows: f64| bytes * (stack + rows * read) / self.bandwidth + orthogonal / self.rate;
-        let seconds = |rows: f64| (stack + rows * read) / self.rate + stepped(rows) / tokens_per_step(config);
+        let stepped = |values: f64| values * (bytes / self.bandwidth + self.travel) + orthogonal / self.rate;
+        let seconds = |rows: f64| {
+            let values = stack + rows * read;
+            values / (self.rate * self.ranks as f64) + stepped(values) / tokens_per_step(config)
+        };
         (seconds(scored(config, vocabulary)), seconds(vocabulary))
     }
 
@@ -106,7 +135,8 @@ impl Facts {
     pub(super) fn size(&self, config: &RunConfig) -> Size {
         let (stack, read) = passed(&config.model);
         let (sampled, whole) = self.seconds_per_token(config);
-        let evaluation = self.evaluated * whole / self.evaluation;
+        // One rank alone evaluates.
+        let evaluation = self.evaluated * self.alone().seconds_per_token(config).1 / self.evaluation;
         let time = (KEPT * self.seconds - evaluation).max(LEAST_TRAINING * self.seconds);
         let within_time = time / mean(config, sampled, whole);
         let tokens = within_time.min(self.asked(config).unwrap_or(f64::INFINITY));
@@ -116,18 +146,19 @@ impl Facts {
 
     /// Takes it into account how fast a run was measured to be. Gives how many times longer it takes than was thought.
     pub(super) fn correct(&mut self, config: &RunConfig, speed: Speed) -> f64 {
-        let (sampled, whole) = self.seconds_per_token(config);
+        // What travels was measured by itself.
+        let (sampled, whole) = Self { travel: 0.0, ..*self }.seconds_per_token(config);
         let ratio = mean(config, speed.sampled, speed.whole) / mean(config, sampled, whole);
         self.rate /= ratio;
         self.bandwidth /= ratio;
-        self.evaluation = whole * ratio / speed.evaluation;
+        self.evaluation = self.alone().seconds_per_token(config).1 / speed.evaluation;
         ratio
     }
 
     /// The share of the time that validation and test take with the smallest model.
     pub(super) fn least_evaluation(&self) -> f64 {
         let config = self.run_of(1, WIDTHS[0], OptimizerKind::Sgd, 1);
-        self.evaluated * self.seconds_per_token(&config).1 / self.evaluation / self.seconds
+        self.evaluated * self.alone().seconds_per_token(&config).1 / self.evaluation / self.seconds
     }
 
     /// The weights that a token should pass, of a run whose size is `size`.
@@ -210,12 +241,16 @@ impl Facts {
         let Size { epochs, weights, .. } = self.whole_size(&config);
         let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
         run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
+        let Training { batch, accumulate, .. } = overlay(run.clone())?.training;
+        let larger = self.follow_rows(&mut run, batch.saturating_mul(accumulate));
+        let followed = run.training.schedule;
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.training.epochs = Some(MOST_EPOCHS as usize);
         }
         let size = self.whole_size(&config);
-        Ok(Plan { config, size })
+        let larger = larger.filter(|_| config.training.schedule == followed);
+        Ok(Plan { config, size, larger })
     }
 }
 
@@ -255,8 +290,8 @@ mod tests {
 
     use super::*;
     use crate::nn::precision::Precision;
+    use crate::optim::schedule::Warmup;
     use crate::run::preset::Preset;
-    use crate::run::training::Training;
     use crate::text::tokenizer::TokenizerKind;
 
     /// The Penn Treebank on two cores.
@@ -265,6 +300,8 @@ mod tests {
         rate: 5e10,
         precision: Precision::F32,
         bandwidth: 3e10,
+        ranks: 1,
+        travel: 0.0,
         evaluation: TRAINING_PER_EVALUATION,
         tokens: 930e3,
         evaluated: 156e3,
@@ -291,9 +328,9 @@ mod tests {
             for rate in [1e9, 1e11, 1e13] {
                 for tokens in [2.0, 1e4, 1e6, 1e9] {
                     for vocabulary in [2, 66, 10_000, 300_000] {
-                        for words in [false, true] {
-                            let facts = Facts { seconds, rate, tokens, vocabulary, words, ..PTB };
-                            let Plan { config, size } = plan(facts);
+                        for (words, ranks) in [(false, 1), (true, 1), (false, 64), (true, 3)] {
+                            let facts = Facts { seconds, rate, tokens, vocabulary, words, ranks, ..PTB };
+                            let Plan { config, size, .. } = plan(facts);
                             config.validate().unwrap_or_else(|error| panic!("{facts:?}: {error}"));
                             LanguageModel::new(config.model).unwrap_or_else(|error| panic!("{facts:?}: {error}"));
                             assert!(size.epochs > 0.0 && size.epochs <= MOST_EPOCHS, "{facts:?}: {size:?}");
@@ -352,6 +389,49 @@ mod tests {
     }
 
     #[test]
+    fn ranks_take_the_rows_of_one_machine_each_and_rate_and_warm_up_follow() {
+        let on = |ranks, travel| plan(Facts { seconds: 60.0, ranks, travel, ..PTB });
+        let (one, four, far) = (on(1, 0.0), on(4, 0.0), on(4, 1e-7));
+        let four_times = Some(Larger { rows: 4.0, rate: 2.0 });
+        let steps = |plan: &Plan| {
+            let Training { batch, shards, schedule, .. } = &plan.config.training;
+            (*batch, *shards, schedule.learning_rate, schedule.warmup, plan.larger)
+        };
+        assert_eq!(steps(&one), (20, None, 35.0, Warmup::Share(0.03), None));
+        // As many steps as one machine takes in the same time, so the same share of them.
+        assert_eq!(steps(&four), (80, Some(4), 70.0, Warmup::Share(0.03), four_times));
+        // A rate of SGD does not grow for ever.
+        assert_eq!((steps(&on(16, 0.0)).0, steps(&on(16, 0.0)).4.map(|larger| larger.rate)), (320, Some(2.0)));
+        let work = |plan: &Plan| plan.size.tokens * plan.size.weights;
+        assert!(work(&four) > 2.5 * work(&one) && shape(&four) >= shape(&one), "{:?} {:?}", one.size, four.size);
+        // What travels takes of the time, and leaves fewer steps.
+        assert!(far.size.tokens < 0.8 * four.size.tokens, "{:?} {:?}", far.size, four.size);
+        assert!(matches!(steps(&far).3, Warmup::Share(share) if share > 0.03));
+        // Too short for so many rows, and one that is read as often as is of use by one machine's.
+        assert_eq!(steps(&plan(Facts { tokens: 80e3, ranks: 4, ..PTB })).0, 40);
+        let often = plan(Facts { tokens: 150e3, seconds: 7_200.0, ranks: 4, ..PTB });
+        assert_eq!((often.config.training.batch, often.config.training.shards), (20, Some(4)));
+        // Each has a row at least.
+        assert_eq!(steps(&plan(Facts { tokens: 2e3, ranks: 9, ..PTB })).0, 9);
+
+        // Rows that were decided are followed on one machine too, over as many steps of the fewer that there is time for.
+        let of_rows = |batch, accumulate, rate: Option<f32>| {
+            let Ok(plan) = PTB.plan(None, |mut config| {
+                (config.training.batch, config.training.accumulate) = (batch, accumulate);
+                config.training.schedule.learning_rate = rate.unwrap_or(config.training.schedule.learning_rate);
+                Ok::<_, Infallible>(config)
+            });
+            plan
+        };
+        for plan in [of_rows(80, 1, None), of_rows(20, 4, None)] {
+            let (.., rate, Warmup::Share(share), larger) = steps(&plan) else { panic!("{plan:?}") };
+            assert!(rate == 70.0 && share > 0.06 && share <= 0.12 && larger == four_times, "{plan:?}");
+        }
+        assert_eq!((steps(&of_rows(80, 1, Some(9.0))).2, of_rows(80, 1, Some(9.0)).larger), (9.0, None));
+        assert_eq!(steps(&of_rows(10, 1, None)).2, 35.0);
+    }
+
+    #[test]
     fn a_long_text_is_read_once_and_a_short_one_in_a_small_model() {
         let long = plan(Facts { tokens: 100e6, ..PTB });
         assert!(long.size.epochs < 1.0 && long.config.model.dropout.input == 0.0);
@@ -404,7 +484,7 @@ mod tests {
             [TokenizerKind::Words, TokenizerKind::Bpe, TokenizerKind::Chars, TokenizerKind::Bytes].map(|kind| {
                 let mut config = RunConfig { tokenizer: kind, ..Preset::Default.config() };
                 config.data.train = Some(text.clone());
-                Facts::nominal(&Data::read(&config, None).unwrap())
+                Facts::nominal(&Data::read(&config, None).unwrap(), 1)
             });
         assert_eq!(facts.map(|facts| facts.words), [true, true, false, false]);
         assert!(facts.iter().all(|facts| facts.vocabulary <= CHARACTERS));

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::travel::Travel;
+pub(super) use self::travel::seconds_per_value;
 use super::ranks::{Ranks, to_all};
 use super::task::{Batches as _, Task};
 use crate::model::Loss;

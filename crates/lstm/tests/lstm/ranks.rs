@@ -11,8 +11,12 @@ use lstm::model::penalty::Penalties;
 use lstm::nn::dropout::{DropoutKind, DropoutRates};
 use lstm::optim::averaging::Averaging;
 use lstm::optim::optimizer::OptimizerKind;
+use lstm::plan::{Basis, Decided, Ready, prepare};
+use lstm::run::Length;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
+use lstm::run::folder::{Existing, RunFolder};
+use lstm::run::settings::Settings as _;
 use lstm::run::training::Wire;
 use lstm::text::batch::Batching;
 use lstm::text::documents::Documents;
@@ -171,6 +175,45 @@ fn a_model_has_the_same_bits_on_any_number_of_ranks() {
             }
         }
     }
+}
+
+#[test]
+fn a_plan_knows_the_ranks_and_what_it_chose_is_recorded() {
+    let texts = texts(900);
+    let text = texts.path().join("train.txt");
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let planned = |orders: &Orders<'_>, length: Length| {
+        let overlay = |mut config: RunConfig| {
+            config.data.train = Some(text.clone());
+            config.model.lstm.hidden = 8.into();
+            config.training.batch = 12;
+            config.training.set_length(length);
+            Ok::<_, TrainError>(config)
+        };
+        let decided = Decided { orders: Some(orders), ..Decided::by(&overlay) };
+        match prepare(Basis::Planned, &decided, &mut |_| ()).unwrap() {
+            Ready::Planned(chosen) => *chosen,
+            Ready::Preset(_) => unreachable!(),
+        }
+    };
+    let ranks = company(3);
+    std::thread::scope(|scope| {
+        let (first, others) = ranks.split_first().unwrap();
+        for other in others {
+            scope.spawn(move || follow(other).unwrap());
+        }
+        let orders = Orders::to(first);
+        let by_time = planned(&orders, Length { budget: Some(1.0), ..Length::default() });
+        assert!(by_time.facts.ranks == 3 && by_time.facts.travel > 0.0, "{:?}", by_time.facts);
+        let chosen = planned(&orders, Length { steps: Some(9), ..Length::default() });
+        let (training, larger) = (&chosen.plan.config.training, chosen.plan.larger.unwrap());
+        assert_eq!((training.batch, training.shards, larger.rows), (12, Some(3), 3.0));
+        let mut trainer = Trainer::create(chosen.plan.config, chosen.data, &run, Existing::Refuse).unwrap();
+        trainer.run_on(&orders, &mut |_| (), None).unwrap();
+    });
+    let recorded = RunConfig::load(&RunFolder(run.clone())).unwrap();
+    assert!(trained(&recorded, 1) == left(&run));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::text::tokenizer::Tokenizer;
 use crate::train::check::check_memory;
 use crate::train::data::Data;
 use crate::train::language::Language;
+use crate::train::shards::seconds_per_value;
 use crate::train::step::TrainStep;
 use crate::train::task::Task;
 use crate::train::teachers::Teachers;
@@ -76,6 +77,9 @@ pub fn follow(ranks: &dyn Ranks) -> Result<(), TrainError> {
                 share(ranks, &mut progress)?;
                 return take_part(ranks, &task, progress);
             }
+            Order::Measure { values, wire } => {
+                seconds_per_value(ranks, values, wire)?;
+            }
             Order::End => return Ok(()),
             _ => {}
         }
@@ -135,7 +139,7 @@ fn take_part<T: Task>(ranks: &dyn Ranks, task: &T, mut progress: Progress) -> Re
             Order::Collect => steps.collect(&mut progress)?,
             Order::Average => progress.begin_average(),
             Order::End => return Ok(()),
-            Order::Begin(_) => {}
+            Order::Begin(_) | Order::Measure { .. } => {}
         }
     }
 }

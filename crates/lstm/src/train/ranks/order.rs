@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Alone, Ranks, tell};
 use crate::run::error::TrainError;
+use crate::run::training::Wire;
+use crate::train::shards::seconds_per_value;
 
 /// What is to be done next, by every rank.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +27,8 @@ pub(crate) enum Order {
     Collect,
     /// Begin an average of the parameters.
     Average,
+    /// Measure how long a gradient of so many values takes to be added up.
+    Measure { values: usize, wire: Wire },
     /// Nothing any more.
     End,
 }
@@ -71,6 +75,17 @@ impl<'a> Orders<'a> {
         Self { ranks, heard: Cell::new(ranks.count() > 1 && ranks.rank() == 0) }
     }
 
+    /// How many ranks there are, this one among them.
+    pub fn count(&self) -> usize {
+        self.ranks.count()
+    }
+
+    /// The seconds that each value of a gradient of so many `values` takes to be added up between all ranks.
+    pub(crate) fn seconds_per_value(&self, values: usize, wire: Wire) -> Result<f64, TrainError> {
+        self.give(Order::Measure { values, wire })?;
+        self.noted(seconds_per_value(self.ranks, values, wire))
+    }
+
     /// All ranks.
     pub(crate) fn ranks(&self) -> &'a dyn Ranks {
         self.ranks
@@ -109,7 +124,8 @@ mod tests {
         let (epoch, batch, step) = (usize::MAX, usize::MAX, u64::MAX);
         let longest =
             Order::Step { epoch, batch, step, done: 0.123_456_789_012_345_68e-300, learning_rate: 1.234_567_8e-38 };
-        for order in [Order::Begin(usize::MAX), longest, Order::Collect, Order::Average, Order::End] {
+        let measure = Order::Measure { values: usize::MAX, wire: Wire::Bf16 };
+        for order in [Order::Begin(usize::MAX), longest, Order::Collect, Order::Average, measure, Order::End] {
             let mut bytes = serde_json::to_vec(&order).unwrap();
             assert!(bytes.len() <= BYTES);
             bytes.resize(BYTES, b' ');

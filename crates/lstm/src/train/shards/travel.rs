@@ -3,6 +3,8 @@
 //! do not travel: they are zero everywhere.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
 use lstm_kernels::for_each_chunk;
 
@@ -256,6 +258,23 @@ impl Travel {
         }
         to[end..].fill(0.0);
     }
+}
+
+/// The seconds that each of so many `values` takes until all ranks have its sum, of which every rank measures as much at the same time.
+pub(in crate::train) fn seconds_per_value(ranks: &dyn Ranks, values: usize, wire: Wire) -> Result<f64, TrainError> {
+    let mut layout = Layout::default();
+    layout.add("values", &[values]);
+    let layout = Arc::new(layout);
+    let mut travel = Travel::new(&layout, ranks.count(), wire, ranks);
+    let (mut summands, mut sum) = ([Gradients::dense(layout.clone())], Gradients::dense(layout));
+    let mut seconds = 0.0;
+    // At first memory is touched, and others come when they are told.
+    for _ in 0..2 {
+        let started = Instant::now();
+        travel.add(ranks, &mut summands, &[], 1, &mut sum)?;
+        seconds = started.elapsed().as_secs_f64();
+    }
+    Ok(seconds / values as f64)
 }
 
 /// The parts of `places` that the values of a slice come from.
