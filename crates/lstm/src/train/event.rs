@@ -197,9 +197,12 @@ impl MetricsFile {
         Ok(())
     }
 
-    /// Makes what was recorded last.
-    fn sync(&self) -> Result<(), FormatError> {
-        disk::sync(&self.file).map_err(|source| FormatError::Write { path: self.path.clone(), source })
+    /// What makes that last which is recorded by now.
+    fn last(&self) -> Result<impl FnOnce() -> Result<(), FormatError> + Send + use<>, FormatError> {
+        let path = self.path.clone();
+        let trouble = move |source| FormatError::Write { path: path.clone(), source };
+        let file = self.file.try_clone().map_err(&trouble)?;
+        Ok(move || disk::sync(&file).map_err(trouble))
     }
 
     /// Records an event.
@@ -267,10 +270,9 @@ impl<'a> Log<'a> {
         Ok(())
     }
 
-    /// Makes what was recorded last, and gives the number of lines, for a checkpoint to note.
-    pub(crate) fn sync(&self) -> Result<usize, FormatError> {
-        self.metrics.sync()?;
-        Ok(self.metrics.kept.len())
+    /// The number of lines that are recorded by now, for a checkpoint to note, and what makes them last, to be called before that is written.
+    pub(crate) fn mark(&self) -> Result<(usize, impl FnOnce() -> Result<(), FormatError> + Send + use<>), FormatError> {
+        Ok((self.metrics.kept.len(), self.metrics.last()?))
     }
 }
 

@@ -2,6 +2,7 @@
 //! It emits events and prints nothing.
 
 mod kept;
+mod saved;
 pub mod start;
 mod validation;
 
@@ -20,58 +21,30 @@ use super::length::{evaluated, evaluation_seconds, has_spent, is_spent, rate_at,
 use super::ranks::{Order, Orders};
 use super::step::{StepResult, TrainStep};
 use super::task::{Batches as _, Part, Task};
-use crate::formats::write_bytes;
 use crate::model::LanguageModel;
 use crate::optim::schedule::ScheduleKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
-use crate::run::folder::{Claim, RunFolder};
+use crate::run::folder::Claim;
 use crate::run::settings::Settings as _;
 use crate::run::training::Training;
 pub use kept::{Difference, Stretch, Verified};
+use saved::Saved;
 
 /// A run in progress: of a language model, where nothing else is said.
 #[derive(Debug)]
 pub struct Trainer<T = Language> {
     /// Shared with the steps, beside which the rest of the run changes.
     task: Arc<T>,
+    /// Before the claim: it is dropped first, and then is written.
+    saved: Saved,
     claim: Claim,
     progress: Progress,
-    saved: Saved,
     note: Option<String>,
     /// Seconds of training before this session, and since when it lasts.
     seconds_before: f64,
     started: Instant,
-}
-
-/// The last checkpoint: the step it is of, and when it was written.
-#[derive(Debug)]
-struct Saved {
-    step: Option<u64>,
-    at: Instant,
-}
-
-impl Saved {
-    /// Writes the checkpoint over the last one, if it is one to go on from.
-    fn save(&mut self, progress: &mut Progress, folder: &RunFolder, log: &Log) -> Result<(), TrainError> {
-        self.check(progress)?;
-        // Never behind the checkpoint, which says how much of it there is.
-        progress.position.metrics = Some(log.sync()?);
-        let path = folder.checkpoint();
-        write_bytes(&path, &progress.to_bytes(&path)?)?;
-        *self = Self { step: Some(progress.position.step), at: Instant::now() };
-        Ok(())
-    }
-
-    /// Refuses parameters, moments and states that are no numbers: the last good ones are to be kept.
-    fn check(&self, progress: &Progress) -> Result<(), TrainError> {
-        if progress.is_finite() {
-            return Ok(());
-        }
-        let what = "a parameter or state after step";
-        Err(TrainError::NotFinite { what, step: progress.position.step, last: None, saved: self.step })
-    }
 }
 
 /// Seconds between checkpoints within an epoch: what a crash may cost.
@@ -182,6 +155,18 @@ impl<T: Task> Trainer<T> {
         observer: &mut dyn FnMut(&Event),
         stop: Option<&AtomicBool>,
     ) -> Result<Outcome, TrainError> {
+        let outcome = self.train(orders, observer, stop);
+        let written = self.saved.finish();
+        let outcome = outcome?;
+        written.map(|()| outcome)
+    }
+
+    fn train(
+        &mut self,
+        orders: &Orders<'_>,
+        observer: &mut dyn FnMut(&Event),
+        stop: Option<&AtomicBool>,
+    ) -> Result<Outcome, TrainError> {
         check_ranks(self.training(), orders.ranks().count())?;
         orders.begin(&*self.task, &mut self.progress)?;
         self.started = Instant::now();
@@ -270,16 +255,17 @@ impl<T: Task> Trainer<T> {
             }
             let position = &progress.position;
             let learning_rate = rate_at(&training.schedule, position, done);
-            let broken = {
-                let (step, saved) = (position.step + 1, saved.step);
-                move |what| TrainError::NotFinite { what, step, last, saved }
-            };
+            let step = position.step + 1;
             let result = train_step.take(progress, &batches, learning_rate)?;
-            if !result.loss.nll.is_finite() {
-                return Err(broken("the loss of step"));
-            }
-            if !result.norm.is_finite() {
-                return Err(broken("the norm of the gradient of step"));
+            saved.look()?;
+            let broken = match (result.loss.nll.is_finite(), result.norm.is_finite()) {
+                (true, true) => None,
+                (false, _) => Some("the loss of step"),
+                (true, false) => Some("the norm of the gradient of step"),
+            };
+            if let Some(what) = broken {
+                saved.finish()?;
+                return Err(TrainError::NotFinite { what, step, last, saved: saved.step });
             }
             if let Some(trail) = &mut progress.position.trail {
                 trail.push(done);

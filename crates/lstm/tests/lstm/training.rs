@@ -119,6 +119,35 @@ pub(crate) fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]
     left(&whole).0
 }
 
+/// It is written beside training, so the run notices it later.
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence() {
+    let (texts, folder) = (texts(900), tempfile::tempdir().unwrap());
+    let run = folder.path().join("run");
+    let mut trainer = create(
+        &RunConfig { training: Training { epochs: Some(9), ..config(&texts).training }, ..config(&texts) },
+        &run,
+    )
+    .unwrap();
+    let checkpoint = run.join("checkpoint.safetensors");
+    let mut validated = 0;
+    let mut observer = |event: &Event| {
+        if let Event::Validated { .. } = event {
+            validated += 1;
+            if validated == 2 {
+                // What no file can be put in the place of.
+                std::fs::remove_file(&checkpoint).unwrap();
+                std::fs::create_dir_all(checkpoint.join("in the way")).unwrap();
+            }
+        }
+    };
+    let broken = trainer.run(&mut observer, None).unwrap_err().to_string();
+    assert!(broken.contains("checkpoint.safetensors cannot be written"), "{broken}");
+    assert!(validated == 2, "the next validation waits for it: {validated}");
+    let left = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.contains("partial")).count(), 0);
+}
+
 #[test]
 fn a_resumed_run_has_the_bits_of_an_unbroken_one() {
     let texts = texts(1000);

@@ -59,6 +59,7 @@ pub struct Difference {
 impl<T: Task> Trainer<T> {
     /// Keeps the checkpoint of where training stands, and as many before it as are asked for.
     pub(super) fn keep_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.saved.finish()?;
         let (most, folder) = (self.training().keep_checkpoints, self.claim.folder());
         let position = &mut self.progress.position;
         if most == 0 {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Saved, Trainer};
+use super::Trainer;
+use super::saved::Saved;
 use crate::formats::FormatError;
 use crate::run::checkpoint::{Checkpoint, Progress};
 use crate::run::config::RunConfig;
@@ -121,7 +122,7 @@ impl<T: Task> Trainer<T> {
 
     fn assemble(task: T, claim: Claim, progress: Progress) -> Self {
         let (seconds_before, now) = (progress.position.seconds, Instant::now());
-        let saved = Saved { step: Some(progress.position.step), at: now };
+        let saved = Saved::of(progress.position.step);
         Self { task: Arc::new(task), claim, progress, saved, note: None, seconds_before, started: now }
     }
 }

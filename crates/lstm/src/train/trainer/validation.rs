@@ -46,6 +46,7 @@ impl<T: Task> Trainer<T> {
         if let Some((loss, what)) =
             lost.iter().find_map(|(loss, what)| Some((loss.filter(|&loss| is_lost(loss))?, what)))
         {
+            self.saved.finish()?;
             return Err(TrainError::Diverged { what, loss: loss.mean(), step: position.step, saved: self.saved.step });
         }
         position.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
@@ -70,6 +71,7 @@ impl<T: Task> Trainer<T> {
         if whole_epoch {
             position.begin_epoch();
         }
+        self.saved.finish()?;
         if best {
             let mut card = ModelCard {
                 config: self.task.settings().lasting(),
@@ -127,6 +129,7 @@ impl<T: Task> Trainer<T> {
         if card.test.is_none() {
             let Pass::Done(loss) = self.evaluate(&params, Part::Test, of, log, stop)? else { return Ok(Pass::Stopped) };
             card.test = Some(loss);
+            self.saved.finish()?;
             save_model(&path, &params, &card, &self.task.texts(&path)?)?;
         }
         if let Some(test) = card.test {
