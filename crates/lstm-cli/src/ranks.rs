@@ -13,7 +13,8 @@ pub const SHARDS: usize = 8;
 /// One of several processes, as whoever started them says.
 #[derive(Debug, PartialEq)]
 struct Launched {
-    rank: usize,
+    /// Its number, where that is said.
+    rank: Option<usize>,
     count: usize,
     /// The variable of the environment that says so.
     by: &'static str,
@@ -30,17 +31,18 @@ fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
     ];
     let several = known.into_iter().find_map(|(count, rank)| {
         let count_of = number(count).filter(|count| *count > 1)?;
-        Some(Launched { rank: number(rank)?, count: count_of, by: count })
+        Some(Launched { rank: number(rank), count: count_of, by: count })
     });
     // PMIx alone tells the rank, not how many there are.
     let pmix = || number("PMIX_RANK").filter(|rank| *rank > 0);
-    several.or_else(|| pmix().map(|rank| Launched { rank, count: rank + 1, by: "PMIX_RANK" }))
+    several.or_else(|| pmix().map(|rank| Launched { rank: Some(rank), count: rank + 1, by: "PMIX_RANK" }))
 }
 
 /// Refuses to be one of several processes, with the reason and what to do.
 pub fn refuse(why: &str) -> Result<()> {
     let Some(Launched { rank, count, by }) = launched(|name| std::env::var(name).ok()) else { return Ok(()) };
-    bail!("this is process {rank} of {count} that were started together ({by} in the environment), but {why}")
+    let which = rank.map_or("one".to_owned(), |rank| format!("process {rank}"));
+    bail!("this is {which} of {count} that were started together ({by} in the environment), but {why}")
 }
 
 /// The processes of this run.
@@ -89,6 +91,12 @@ impl Company {
         }
     }
 
+    /// Notes how to go on with the run that is about to train, for whichever rank has to say so.
+    pub fn note_go_on(&self, orders: &Orders<'_>, sentence: &str) {
+        orders.note(sentence);
+        note_go_on(sentence);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.ranks().count()
@@ -118,7 +126,7 @@ impl Company {
         }
         // Whoever ends all asks every process to end; rank 0 saves first, and says when it is over.
         signals.begin();
-        Some(match lstm::train::ranks::follow(self.ranks()) {
+        Some(match lstm::train::ranks::follow(self.ranks(), &mut note_go_on) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         })
@@ -130,7 +138,7 @@ impl Company {
 static GO_ON: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
 /// Notes how to go on with the run.
-pub fn note_go_on(_sentence: &str) {
+fn note_go_on(_sentence: &str) {
     #[cfg(feature = "mpi")]
     let _ = GO_ON.set(_sentence.to_owned());
 }
@@ -165,8 +173,10 @@ mod tests {
             (&[("PMI_SIZE", "8"), ("PMI_RANK", "3")], "PMI_SIZE"),
             (&[("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "3")], "SLURM_STEP_NUM_TASKS"),
         ] {
-            assert_eq!(found(variables), Some(Launched { rank: 3, count: 8, by }));
+            assert_eq!(found(variables), Some(Launched { rank: Some(3), count: 8, by }));
+            // A wrapper may keep the number back; it is one of several all the same.
+            assert_eq!(found(&variables[..1]), Some(Launched { rank: None, count: 8, by }));
         }
-        assert_eq!(found(&[("PMIX_RANK", "2")]), Some(Launched { rank: 2, count: 3, by: "PMIX_RANK" }));
+        assert_eq!(found(&[("PMIX_RANK", "2")]), Some(Launched { rank: Some(2), count: 3, by: "PMIX_RANK" }));
     }
 }

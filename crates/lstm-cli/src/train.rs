@@ -18,7 +18,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
 use lstm::train::event::{End, Outcome};
 use lstm::train::pretrained::Inherited;
-use lstm::train::ranks::Orders;
+use lstm::train::ranks::{Orders, check_ranks};
 use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
@@ -72,7 +72,7 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
     }
     let page = Page::begin(&trainer, command(&options, &trainer));
     let mut kept = Kept::begin(&trainer, page, curves, options.run.tensorboard.as_deref())?;
-    ranks::note_go_on(kept.go_on());
+    company.note_go_on(&orders, kept.go_on());
     let trained = kept.train(Progress::new(), |observer| trainer.run_on(&orders, observer, Some(&signals.stop)))?;
     let Some(outcome) = trained else {
         return Ok(ExitCode::from(signals.exit_code()));
@@ -116,6 +116,7 @@ fn begin(options: &Train, signals: &Signals, orders: &Orders<'_>) -> Result<(Tra
         config.data.train = Some(stdin::spool(&mut claim)?);
     }
     let data = read(options, &mut config, Some(orders))?;
+    check_ranks(&config.training, orders.count(), true)?;
     if options.waits_for_validation() && data.valid.is_none() {
         bail!("--patience waits for a better validation, but there is no validation text; give one by --valid");
     }

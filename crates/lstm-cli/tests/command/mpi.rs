@@ -158,9 +158,7 @@ fn a_rank_that_is_killed_is_named_with_the_command_that_goes_on() {
         let expected = format!("error: {speaker} (process ");
         let sentence = said.err.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("{}", said.err));
         assert!(sentence.contains(" died, so the run ends; "), "{sentence}");
-        if rank > 0 {
-            assert!(sentence.contains(&format!("go on with: lstm train --resume {out}")), "{sentence}");
-        }
+        assert!(sentence.contains(&format!("go on with: lstm train --resume {out}")), "{sentence}");
         assert_eq!(said.err.matches(" died, so").count(), 1, "{}", said.err);
         let resumed = ranks(here, 2, &format!("train --resume {out}"));
         assert_eq!(resumed.code, Some(0), "{}", resumed.err);

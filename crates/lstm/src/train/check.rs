@@ -12,7 +12,7 @@ use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings;
-use crate::run::training::Training;
+use crate::run::training::{Training, Wire};
 use crate::text::batch::Batching;
 
 /// Refuses to begin a run in the folder of a model that it learns from, which would be gone.
@@ -64,9 +64,13 @@ pub(super) fn check_accumulation<T: Task>(task: &T) -> Result<usize, TrainError>
     Ok(count.div_ceil(joined))
 }
 
-/// Refuses ranks that would have nothing to do.
-pub(super) fn check_ranks(training: &Training, ranks: usize) -> Result<(), TrainError> {
+/// Refuses ranks that would have nothing to do, and to begin a run alone whose gradients travel rounded: nothing would.
+pub fn check_ranks(training: &Training, ranks: usize, begins: bool) -> Result<(), TrainError> {
     let why = match training.shards {
+        _ if ranks == 1 && begins && training.wire != Wire::F32 => format!(
+            "`wire` {} says how gradients travel between ranks, but this is one process, in which none does; start several ranks, or leave it out",
+            training.wire
+        ),
         _ if ranks == 1 => return Ok(()),
         Some(shards) if shards >= ranks => return Ok(()),
         Some(shards) => format!(

@@ -167,7 +167,7 @@ impl<T: Task> Trainer<T> {
         observer: &mut dyn FnMut(&Event),
         stop: Option<&AtomicBool>,
     ) -> Result<Outcome, TrainError> {
-        check_ranks(self.training(), orders.ranks().count())?;
+        check_ranks(self.training(), orders.ranks().count(), self.step() == 0)?;
         orders.begin(&*self.task, &mut self.progress)?;
         self.started = Instant::now();
         self.saved.at = self.started;

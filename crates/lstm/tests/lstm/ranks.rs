@@ -108,7 +108,7 @@ fn run_on(mut trainer: Trainer, ranks: Vec<Thread>, until: Option<u64>) -> Resul
     std::thread::scope(|scope| {
         let (first, others) = ranks.split_first().unwrap();
         for other in others {
-            scope.spawn(move || follow(other));
+            scope.spawn(move || follow(other, &mut |_| ()));
         }
         trainer.run_on(&Orders::to(first), &mut observer, Some(&stop))
     })
@@ -201,7 +201,7 @@ fn a_plan_knows_the_ranks_and_what_it_chose_is_recorded() {
     std::thread::scope(|scope| {
         let (first, others) = ranks.split_first().unwrap();
         for other in others {
-            scope.spawn(move || follow(other).unwrap());
+            scope.spawn(move || follow(other, &mut |_| ()).unwrap());
         }
         let orders = Orders::to(first);
         let by_time = planned(&orders, Length { budget: Some(1.0), ..Length::default() });
@@ -337,6 +337,13 @@ fn what_does_not_go_together_is_refused_at_the_start() {
     config.training.shards = Some(5);
     let many = create(&config, &folder.path().join("many")).unwrap_err().to_string();
     assert!(many.contains("`shards` is 5, but a batch has 4 rows"), "{many}");
+
+    // What would change nothing, and keep the run from being verified; one that was begun on several may go on alone.
+    (config.training.shards, config.training.wire) = (Some(2), Wire::Bf16);
+    assert!(refused(&config, 1).contains("this is one process, in which none does"));
+    let run = folder.path().join("alone");
+    run_on(create(&config, &run).unwrap(), company(2), Some(3)).unwrap();
+    run_on(Trainer::resume(&run, Extension::default()).unwrap(), company(1), None).unwrap();
 
     // A rank that was asked for something else.
     let own = |seed: &str| Greeting::of(vec!["train".to_owned(), "--seed".to_owned(), seed.to_owned()]);

@@ -27,6 +27,8 @@ struct Described {
     files: Vec<String>,
     position: Position,
     averages: bool,
+    /// What goes on with it, in words.
+    go_on: String,
 }
 
 /// How the sentence of a refusal names the file of the tokenizer that rank 0 sent.
@@ -45,6 +47,7 @@ impl Orders<'_> {
             // The way that a checkpoint notes is rank 0's.
             position: Position { trail: None, ..progress.position.clone() },
             averages: progress.average.is_some(),
+            go_on: self.go_on(),
         };
         let mut bytes = serde_json::to_vec(&described).unwrap_or_default();
         self.give(Order::Begin(bytes.len()))?;
@@ -57,17 +60,18 @@ impl Orders<'_> {
     }
 }
 
-/// Follows rank 0 until it has nothing more to do; of language models.
+/// Follows rank 0 until it has nothing more to do; of language models. `told`: what is to be done with how the run goes on, in words, as rank 0
+/// [noted](Orders::note) it.
 ///
 /// # Errors
 /// A rank that is lost.
-pub fn follow(ranks: &dyn Ranks) -> Result<(), TrainError> {
+pub fn follow(ranks: &dyn Ranks, told: &mut dyn FnMut(&str)) -> Result<(), TrainError> {
     loop {
         match Order::heard(ranks)? {
             Order::Begin(bytes) => {
                 let mut described = vec![0; bytes];
                 tell(ranks, &mut described)?;
-                let read = read(&described);
+                let read = read(&described, told);
                 let why = read.as_ref().err().map_or(String::new(), ToString::to_string);
                 let refused = gather(ranks, why.as_bytes())?;
                 // Rank 0 says so, and ends.
@@ -87,9 +91,11 @@ pub fn follow(ranks: &dyn Ranks) -> Result<(), TrainError> {
 }
 
 /// The run that rank 0 describes, with the texts as they are here.
-fn read(described: &[u8]) -> Result<(Language, Progress), TrainError> {
+fn read(described: &[u8], told: &mut dyn FnMut(&str)) -> Result<(Language, Progress), TrainError> {
     let unusable = |error: serde_json::Error| TrainError::Unusable(format!("rank 0 describes no run: {error}"));
-    let Described { settings, files, position, averages } = serde_json::from_slice(described).map_err(unusable)?;
+    let Described { settings, files, position, averages, go_on } =
+        serde_json::from_slice(described).map_err(unusable)?;
+    told(&go_on);
     let mut config: RunConfig = serde_json::from_value(settings).map_err(unusable)?;
     let tokenizer = Tokenizer::from_bytes(Path::new(SENT), files.first().map_or(&[][..], String::as_bytes))?;
     let data = Data::read(&config, Some(tokenizer))?;

@@ -15,6 +15,7 @@ use std::fmt::Debug;
 pub use self::follow::follow;
 pub(crate) use self::order::Order;
 pub use self::order::Orders;
+pub use super::check::check_ranks;
 use crate::run::error::TrainError;
 
 /// The processes of a run, of which this is one. Messages between two arrive in the order in which they were sent.

@@ -1,6 +1,6 @@
 //! What rank 0 tells the others to do next.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,8 @@ pub struct Orders<'a> {
     ranks: &'a dyn Ranks,
     /// Whether the others hear: not after one of them was lost.
     heard: Cell<bool>,
+    /// What goes on with the run, in words.
+    go_on: RefCell<String>,
 }
 
 impl Orders<'static> {
@@ -72,7 +74,17 @@ impl Orders<'static> {
 impl<'a> Orders<'a> {
     /// Orders to all `ranks`, of which this is number 0 and the others [`follow`](super::follow).
     pub fn to(ranks: &'a dyn Ranks) -> Self {
-        Self { ranks, heard: Cell::new(ranks.count() > 1 && ranks.rank() == 0) }
+        let heard = Cell::new(ranks.count() > 1 && ranks.rank() == 0);
+        Self { ranks, heard, go_on: RefCell::default() }
+    }
+
+    /// Notes what goes on with the run that is about to train, in words, for the others to say if this process dies.
+    pub fn note(&self, go_on: &str) {
+        go_on.clone_into(&mut self.go_on.borrow_mut());
+    }
+
+    pub(super) fn go_on(&self) -> String {
+        self.go_on.borrow().clone()
     }
 
     /// How many ranks there are, this one among them.
