@@ -190,6 +190,7 @@ impl TrainForecast {
         set(&mut config.training.init.scheme, *init);
         config.training.init.forget_bias = forget_bias.or(config.training.init.forget_bias);
         set(&mut config.training.batch, self.training.batch);
+        set(&mut config.training.precision, self.training.precision);
         set(&mut config.training.schedule.learning_rate, self.training.learning_rate);
         config.training.patience = match self.length.length().patience {
             Some(0) => None,

@@ -25,7 +25,7 @@ pub struct TaskTraining {
     /// The precision of a step's matrix products: f32; bf16, up to twice as fast on a processor with AVX512-BF16, more with AMX; bf16x3,
     /// each factor in two bf16. Where the run is chosen for a time it is bf16 if steps are measured to be faster in that, by a tenth at least
     #[arg(long)]
-    precision: Option<Precision>,
+    pub precision: Option<Precision>,
     /// Join the gradients of so many batches into one step
     #[arg(long, value_name = "BATCHES")]
     accumulate: Option<usize>,

@@ -126,13 +126,14 @@ fn take<T: Task>(
         writeln!(out, "  training loss: {} kept, {} now", verified.loss[0], verified.loss[1])?;
     }
     let isas = verified.isas.join(", then ");
-    if verified.isas.iter().any(|isa| isa != lstm::isa()) {
+    if verified.isas.iter().any(|isa| isa != verified.here) {
+        // Pairs of bf16 are what vectors of this name compute products with.
+        let forced = verified.isas.first().map_or("", |isa| if isa == "avx512bf16" { "avx512" } else { isa });
         writeln!(
             out,
-            "  these steps were taken by the kernels of {isas}, here run those of {}, which round otherwise: LSTM_ISA={} where the processor \
-             has them",
-            lstm::isa(),
-            verified.isas.first().map_or("", String::as_str)
+            "  these steps were taken by the kernels of {isas}, here run those of {}, which round otherwise: LSTM_ISA={forced} where the \
+             processor has them",
+            verified.here
         )?;
     } else {
         writeln!(

@@ -28,6 +28,18 @@ fn train(folder: &Path, table: &str, options: &str) -> Said {
 }
 
 #[test]
+fn a_precision_that_is_given_stays_where_the_rest_is_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    for precision in ["f32", "bf16x3"] {
+        let options = format!("--target load --horizon 6 --context 24 --hidden 8 --budget 1s --precision {precision}");
+        let said = train(folder.path(), &hours(600), &options);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+        assert!(config.contains(&format!("precision = \"{precision}\"")), "{config}");
+    }
+}
+
+#[test]
 fn a_table_becomes_a_model_that_says_what_comes_next() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

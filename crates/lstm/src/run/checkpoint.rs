@@ -76,16 +76,16 @@ pub(crate) struct Trail {
     pub(crate) since: u64,
     /// The share of the schedule that was done before each step.
     pub(crate) shares: Vec<f64>,
-    /// The instruction sets that took the steps, whose last bits differ, one after the other.
+    /// The units whose products took the steps, of the run's precision: their last bits differ. One after the other.
     pub(crate) isas: Vec<String>,
 }
 
 impl Trail {
-    /// Notes a step before which the share `done` of the schedule was over.
-    pub(crate) fn push(&mut self, done: f64) {
+    /// Notes a step that `unit` took, before which the share `done` of the schedule was over.
+    pub(crate) fn push(&mut self, done: f64, unit: &str) {
         self.shares.push(done);
-        if self.isas.last().is_none_or(|last| last != crate::isa()) {
-            self.isas.push(crate::isa().to_owned());
+        if self.isas.last().is_none_or(|last| last != unit) {
+            self.isas.push(unit.to_owned());
         }
     }
 }

@@ -268,7 +268,7 @@ impl<T: Task> Trainer<T> {
                 return Err(TrainError::NotFinite { what, step, last, saved: saved.step });
             }
             if let Some(trail) = &mut progress.position.trail {
-                trail.push(done);
+                trail.push(done, training.precision.unit());
             }
             let StepResult { loss, norm, learning_rate: rate } = result;
             last = Some(loss.mean());

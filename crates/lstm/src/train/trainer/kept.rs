@@ -28,8 +28,10 @@ pub struct Verified {
     pub stretch: Stretch,
     /// The numbers that were compared: parameters, their average, moments, states.
     pub values: usize,
-    /// The instruction sets of the run in this stretch, one after the other: other ones round otherwise.
+    /// What computed the run's products in this stretch, one after the other, and what does here: others round otherwise.
     pub isas: Vec<String>,
+    /// See `isas`.
+    pub here: &'static str,
     /// The mean training loss of the epoch at its end in nats, as the run noted it and as it came out.
     pub loss: [f64; 2],
     /// What is not the same, bit for bit; nothing, where the result is the code's.
@@ -138,7 +140,8 @@ impl<T: Task> Trainer<T> {
         }
         let loss = [end.position.last_train.mean(), again.position.epoch_loss.mean()];
         let isas = end.position.trail.map(|trail| trail.isas).unwrap_or_default();
-        Ok(Some(Verified { stretch, values, isas, loss, differences }))
+        let here = task.settings().training().precision.unit();
+        Ok(Some(Verified { stretch, values, isas, here, loss, differences }))
     }
 
     /// Goes on from `progress` by the trail that `end` notes.
