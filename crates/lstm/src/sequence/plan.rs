@@ -238,7 +238,7 @@ impl SequencePlan {
             if !is_open? || !watch.is_clock() {
                 return Ok(None);
             }
-            let task = SequenceTask::new(config.clone(), data.clone()).map_err(TrainError::from)?;
+            let task = SequenceTask::new(config.clone(), data.clone())?;
             let choice = fastest::choose(&task, config.model.lstm.variant.layer_norm, budget).map_err(E::from)?;
             precision.set(choice.precision());
             config.training.precision = choice.precision();
