@@ -155,15 +155,17 @@ impl Facts {
     /// Follows the rows of a run's steps with rate and warm-up, where they are more than one machine would take: the rate grows with the root
     /// of how many times more, that of SGD up to [`MOST_OF_SGD`], and rises over as many steps as it would with the usual ones, so over as many times
     /// more epochs (LEGW: You et al. 2019, "Large-batch training for LSTM and beyond").
-    pub(super) fn follow_rows(&self, run: &mut RunConfig, rows: usize) -> Option<Larger> {
+    pub(super) fn follow_rows(&self, run: &mut RunConfig, (rows, accumulate): (usize, usize)) -> Option<Larger> {
         let (batch, _) = self.usual_batch();
-        let rows = rows as f64 / batch as f64;
+        // What was decided of the rows is not yet in the run.
+        let of = |training| RunConfig { training, ..run.clone() };
+        let larger = of(Training { batch: rows, accumulate, ..run.training.clone() });
+        let usual = of(Training { batch, accumulate: 1, shards: None, ..run.training.clone() });
+        let rows = rows as f64 * accumulate as f64 / batch as f64;
         if rows <= 1.0 {
             return None;
         }
-        let usual = Training { batch, accumulate: 1, shards: None, ..run.training.clone() };
-        let usual = RunConfig { training: usual, ..run.clone() };
-        let warmup = (WARMUP * self.alone().steps(&usual) / self.steps(run)).clamp(WARMUP, MOST_WARMUP);
+        let warmup = (WARMUP * self.alone().steps(&usual) / self.steps(&larger)).clamp(WARMUP, MOST_WARMUP);
         let most = if run.training.optimizer.has_moments() { f64::INFINITY } else { MOST_OF_SGD };
         let rate = rows.sqrt().min(most);
         let schedule = &mut run.training.schedule;
