@@ -37,19 +37,26 @@ pub struct Adapt {
     /// The tokens that the cache looks back [default: tuned]
     #[arg(long, value_name = "TOKENS")]
     cache_window: Option<usize>,
-    /// The learning rate of dynamic evaluation [default: tuned]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    dynamic_rate: Option<f32>,
-    /// How strongly dynamic evaluation draws parameters back to their trained values [default: tuned]
-    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
-    dynamic_decay: Option<f32>,
-    /// The tokens that dynamic evaluation scores before it learns from them [default: tuned]
-    #[arg(long, value_name = "TOKENS")]
-    dynamic_segment: Option<usize>,
+    #[command(flatten)]
+    dynamic: Dynamic,
     /// The parts of the text that dynamic evaluation reads side by side, each predicted from itself and from what was learned of the others
     /// until then: it takes that many times fewer steps; it is tuned for each number [default: 1, the order of the text]
     #[arg(long, value_name = "COLUMNS")]
     dynamic_columns: Option<usize>,
+}
+
+/// How a model goes on learning.
+#[derive(clap::Args)]
+struct Dynamic {
+    /// The learning rate of dynamic evaluation [default: tuned]
+    #[arg(long = "dynamic-rate", value_name = "RATE", allow_negative_numbers = true)]
+    rate: Option<f32>,
+    /// How strongly dynamic evaluation draws parameters back to their trained values [default: tuned]
+    #[arg(long = "dynamic-decay", value_name = "DECAY", allow_negative_numbers = true)]
+    decay: Option<f32>,
+    /// The tokens that dynamic evaluation scores before it learns from them [default: tuned]
+    #[arg(long = "dynamic-segment", value_name = "TOKENS")]
+    segment: Option<usize>,
 }
 
 /// The options of a model that goes on learning from a text in its order.
@@ -63,15 +70,8 @@ pub struct Learning {
     /// Tune its settings anew [default: use those in adaptation.toml, if there are any]
     #[arg(long)]
     tune: bool,
-    /// The learning rate [default: tuned]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    dynamic_rate: Option<f32>,
-    /// How strongly parameters are drawn back to their trained values [default: tuned]
-    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
-    dynamic_decay: Option<f32>,
-    /// The tokens that are coded before the model learns from them [default: tuned]
-    #[arg(long, value_name = "TOKENS")]
-    dynamic_segment: Option<usize>,
+    #[command(flatten)]
+    dynamic: Dynamic,
 }
 
 /// The adaptation that a text can be coded with.
@@ -85,18 +85,8 @@ fn learning(text: &str) -> Result<Adaptation, String> {
 impl Learning {
     /// As options of an adaptation, of one column.
     pub fn adapt(self) -> Adapt {
-        let Self { adapt, tune, dynamic_rate, dynamic_decay, dynamic_segment } = self;
-        Adapt {
-            adapt,
-            tune,
-            cache_theta: None,
-            cache_weight: None,
-            cache_window: None,
-            dynamic_rate,
-            dynamic_decay,
-            dynamic_segment,
-            dynamic_columns: None,
-        }
+        let Self { adapt, tune, dynamic } = self;
+        Adapt { adapt, tune, cache_theta: None, cache_weight: None, cache_window: None, dynamic, dynamic_columns: None }
     }
 }
 
@@ -176,9 +166,9 @@ impl Adapt {
             ("--cache-window", self.cache_window.is_some()),
         ];
         let dynamic = [
-            ("--dynamic-rate", self.dynamic_rate.is_some()),
-            ("--dynamic-decay", self.dynamic_decay.is_some()),
-            ("--dynamic-segment", self.dynamic_segment.is_some()),
+            ("--dynamic-rate", self.dynamic.rate.is_some()),
+            ("--dynamic-decay", self.dynamic.decay.is_some()),
+            ("--dynamic-segment", self.dynamic.segment.is_some()),
             ("--dynamic-columns", self.dynamic_columns.is_some()),
         ];
         for (options, takes_part) in [(&cache[..], adaptation.has_cache()), (&dynamic, adaptation.is_dynamic())] {
@@ -200,7 +190,7 @@ impl Adapt {
             settings.cache = Some(CacheSettings { theta, weight, window });
         }
         if adaptation.is_dynamic() {
-            let (rate, decay, segment) = (self.dynamic_rate?, self.dynamic_decay?, self.dynamic_segment?);
+            let (rate, decay, segment) = (self.dynamic.rate?, self.dynamic.decay?, self.dynamic.segment?);
             settings.dynamic = Some(DynamicSettings { rate, decay, segment, columns: self.columns() });
         }
         Some(settings)
@@ -219,9 +209,9 @@ impl Adapt {
             window: self.cache_window.unwrap_or(cache.window),
         });
         let dynamic = settings.dynamic.map(|dynamic| DynamicSettings {
-            rate: self.dynamic_rate.unwrap_or(dynamic.rate),
-            decay: self.dynamic_decay.unwrap_or(dynamic.decay),
-            segment: self.dynamic_segment.unwrap_or(dynamic.segment),
+            rate: self.dynamic.rate.unwrap_or(dynamic.rate),
+            decay: self.dynamic.decay.unwrap_or(dynamic.decay),
+            segment: self.dynamic.segment.unwrap_or(dynamic.segment),
             columns: self.columns(),
         });
         Settings { cache, dynamic }

@@ -85,8 +85,22 @@ fn multiply<const SIDES: usize>(a: Matrix, sides: [(MatrixMut, Initial, Matrix);
         assert_eq!(((m, n), k), (out.shape(), k_b), "shapes of a product");
         Side { n, right: b.source(), out: out.out(initial) }
     });
+    let product = Product { m, k, left: a.source(), sides: &sides };
+    let columns: usize = sides.iter().map(|side| side.n).sum();
+    let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
     // The team's other members have none of their own.
-    Product { m, k, left: a.source(), sides: &sides }.compute(format());
+    let format = format();
+    let by_tiles = matches!(format, Format::Words(Words { tiles: true, .. }));
+    let tasks = dispatch(Cut { product: &product, threads, by_tiles });
+    team::for_each(tasks.down * tasks.across, |task| {
+        let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
+        let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
+        let panels = share(tasks.panels, tasks.across, panels);
+        match format {
+            Format::Values => dispatch(Block { product: &product, rows, panels }),
+            Format::Words(words) => words.dispatch(WordBlock { product: &product, words, rows, panels }),
+        }
+    });
 }
 
 /// A product to compute, in parts that write disjoint blocks of the output.
@@ -111,24 +125,6 @@ struct PanelOf<'a> {
 }
 
 impl Product<'_> {
-    /// Computes it, with factors in this format.
-    fn compute(&self, format: Format) {
-        let &Self { m, k, .. } = self;
-        let columns: usize = self.sides.iter().map(|side| side.n).sum();
-        let threads = (m * columns * k / WORTH_A_THREAD).clamp(1, team::threads());
-        let by_tiles = matches!(format, Format::Words(Words { tiles: true, .. }));
-        let tasks = dispatch(Cut { product: self, threads, by_tiles });
-        team::for_each(tasks.down * tasks.across, |task| {
-            let (rows, panels) = (share(tasks.tiles, tasks.down, task / tasks.across), task % tasks.across);
-            let rows = m.min(rows.start * tasks.tile)..m.min(rows.end * tasks.tile);
-            let panels = share(tasks.panels, tasks.across, panels);
-            match format {
-                Format::Values => dispatch(Block { product: self, rows, panels }),
-                Format::Words(words) => words.dispatch(WordBlock { product: self, words, rows, panels }),
-            }
-        });
-    }
-
     /// The panels of all right factors, of `width` columns each.
     fn panels(&self, width: usize) -> usize {
         self.sides.iter().map(|side| side.n.div_ceil(width)).sum()
