@@ -60,7 +60,7 @@ def main():
             words += [] if candidates == "all" else ["--candidates", candidates, "--candidates-until", 1]
             return json.loads(run(list(map(str, words)), ranks))
 
-        print("preset  candidates ranks  gradients   waiting    travel      step     MiB sent of whole   MPI_Allreduce")
+        print("preset  candidates ranks  gradients  (travel beneath)  waiting    travel      step     MiB sent of whole   MPI_Allreduce")
         for preset in options.presets.split(","):
             for candidates in options.candidates.split(","):
                 for ranks in map(int, options.ranks.split(",")):
@@ -68,6 +68,7 @@ def main():
                     exchange = result["exchange"]
                     steps = exchange["steps"]
                     parts = [1e3 * exchange[part] / steps for part in ("computing", "waiting", "travelling")]
+                    beneath = 1e3 * exchange["beneath"] / steps
                     sent, whole = (exchange[part] / steps / 2**20 for part in ("sent", "whole"))
                     beside = "-"
                     if ranks > 1:
@@ -77,7 +78,7 @@ def main():
                             floats = int(sent * 2**18 * ranks / (2 * (ranks - 1)))
                             beside = f"{float(run([str(allreduce), str(floats), '7'], ranks)):.1f} ms"
                     print(
-                        f"{preset:7} {candidates:>10} {ranks:5} {parts[0]:7.1f} ms {parts[1]:6.1f} ms {parts[2]:6.1f} ms {sum(parts):6.1f} ms "
+                        f"{preset:7} {candidates:>10} {ranks:5} {parts[0]:7.1f} ms ({beneath:11.1f} ms) {parts[1]:6.1f} ms {parts[2]:6.1f} ms {sum(parts):6.1f} ms "
                         f"{sent:8.2f} of {whole:8.2f}   {beside:>10}",
                         flush=True,
                     )

@@ -70,14 +70,14 @@ impl Company {
         if launched(|name| std::env::var(name).ok()).is_none() {
             return Ok(Self::Alone);
         }
-        let ranks = lstm::train::ranks::mpi::Mpi::join(signals.stop.clone(), lost)?;
+        let mpi = lstm::train::ranks::mpi::Mpi::join(signals.stop.clone(), lost)?;
         let arguments = std::env::args().skip(1).collect();
-        match greet(&ranks, &Greeting::of(arguments)) {
-            Ok(()) => Ok(Self::Several(Box::new(ranks))),
+        match greet(mpi.ranks(), &Greeting::of(arguments)) {
+            Ok(()) => Ok(Self::Several(Box::new(mpi))),
             // Every rank finds the same; one says so. If another ended as if it had failed, that one would be ended before it has.
-            Err(error) if ranks.rank() == 0 => Err(error.into()),
+            Err(error) if mpi.ranks().rank() == 0 => Err(error.into()),
             Err(_) => {
-                drop(ranks);
+                drop(mpi);
                 std::process::exit(0)
             }
         }
@@ -87,7 +87,7 @@ impl Company {
         match self {
             Self::Alone => &Alone,
             #[cfg(feature = "mpi")]
-            Self::Several(ranks) => &**ranks,
+            Self::Several(mpi) => mpi.ranks(),
         }
     }
 
@@ -112,9 +112,9 @@ impl Company {
         match self {
             Self::Alone => None,
             #[cfg(feature = "mpi")]
-            Self::Several(ranks) => {
+            Self::Several(mpi) => {
                 let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-                Some((processors / ranks.beside()).max(1))
+                Some((processors / mpi.ranks().beside()).max(1))
             }
         }
     }

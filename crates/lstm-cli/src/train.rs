@@ -388,13 +388,14 @@ fn describe(trainer: &Trainer) {
 
 /// What sharing the steps took.
 fn exchange(exchanged: &Exchanged) -> String {
-    let Exchanged { ranks, shards, steps, computing, waiting, travelling, sent, whole } = *exchanged;
+    let Exchanged { ranks, shards, steps, computing, waiting, travelling, beneath, sent, whole, .. } = *exchanged;
     let each = |seconds: f64| 1e3 * seconds / steps.max(1) as f64;
     let mebibytes = |bytes: u64| bytes as f64 / steps.max(1) as f64 / f64::from(1 << 20);
     format!(
-        "a step of {shards} shards on {ranks} ranks: {:.1} ms of gradients, {:.1} ms of waiting, {:.1} ms of travel; rank 0 sends {:.2} of \
-         {:.2} MiB",
+        "a step of {shards} shards on {ranks} ranks: {:.1} ms of gradients, {:.1} of them with travel beneath, {:.1} ms of waiting, {:.1} ms \
+         of travel; rank 0 sends {:.2} of {:.2} MiB",
         each(computing),
+        each(beneath),
         each(waiting),
         each(travelling),
         mebibytes(sent),

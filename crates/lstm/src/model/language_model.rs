@@ -32,6 +32,8 @@ pub struct LanguageModel {
     embedding: Embedding,
     lstm: Lstm,
     readout: Readout,
+    /// Where the parameters of the readout begin, but for a tied table.
+    readout_from: usize,
 }
 
 /// The values that a pass leaves behind, sized at its first use and reused.
@@ -104,8 +106,9 @@ impl LanguageModel {
         let mut layout = Layout::default();
         let embedding = Embedding::in_layout(&config, &mut layout);
         let lstm = Lstm::in_layout(config.with_scores(), "lstm.", &mut layout)?;
+        let readout_from = layout.len();
         let readout = Readout::in_layout(&config, lstm.output_size(), embedding.table(), &mut layout);
-        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout })
+        Ok(Self { config, layout: Arc::new(layout), embedding, lstm, readout, readout_from })
     }
 
     /// The shape.
@@ -191,6 +194,21 @@ impl LanguageModel {
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
+        self.train_step_telling(params, batch, state, masks, tape, gradients, &mut |_, _, _| ())
+    }
+
+    /// The same, and `complete` is told as the pass back goes on: the loss, one of [`Self::completes_from`], and the buffer of the gradient, of
+    /// which nothing from there on changes any more but by `complete` itself.
+    pub(crate) fn train_step_telling(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        masks: Option<Masks>,
+        tape: &mut LanguageTape,
+        gradients: &mut Gradients,
+        complete: &mut dyn FnMut(Loss, usize, &mut [f32]),
+    ) -> Loss {
         self.forward(params, batch, state, masks, tape);
 
         let LanguageTape { embedding, lstm, readout } = tape;
@@ -199,11 +217,19 @@ impl LanguageModel {
         let loss = self.readout.loss(params, lstm.output(), Some(gradients), readout);
 
         let d_output = self.readout.backward(params, lstm.output(), batch, gradients, readout);
+        complete(loss, self.readout_from, gradients.values_mut());
         penalty::temporal(self.config.penalties.temporal, segment, lstm.output(), d_output);
         let input = embedding.embedded();
-        self.lstm.backward(params, input, segment, d_output, None, lstm, &mut *gradients, Start::Zero);
+        let mut told = |from: usize, values: &mut [f32]| complete(loss, from, values);
+        self.lstm.backward_telling(params, input, segment, d_output, lstm, gradients, &mut told);
         self.embedding.backward(batch, lstm.d_input_mut(), embedding, gradients);
         loss
+    }
+
+    /// The places of the gradient's buffer from which on it is complete before all of it is, from the end down: when the readout is done, and
+    /// when each layer is.
+    pub(crate) fn completes_from(&self) -> Vec<usize> {
+        std::iter::once(self.readout_from).chain(self.lstm.starts().iter().rev().copied()).collect()
     }
 
     /// The loss of one batch, nothing learned. `surprisal` receives the nll of every predicted token in the order of

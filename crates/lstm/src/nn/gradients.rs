@@ -92,24 +92,19 @@ impl Gradients {
         self.values.values_mut()[self.table..].fill(0.0);
     }
 
-    /// Multiplies all of it.
-    pub(crate) fn scale(&mut self, factor: f32) {
+    /// Multiplies what lies below `end` in the buffer.
+    pub(crate) fn scale_below(&mut self, end: usize, factor: f32) {
         for range in &self.ranges {
-            for_each_chunk(&mut self.values.values_mut()[range.clone()], CHUNK, |_, values| {
-                values.iter_mut().for_each(|value| *value *= factor);
-            });
+            scale(&mut self.values.values_mut()[range.start.min(end)..range.end.min(end)], factor);
         }
     }
 
-    /// Adds those of other rows of the batch.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds what lies below `end` of those of other rows of the batch.
+    pub(crate) fn add_below(&mut self, end: usize, other: &Self) {
         self.note(other.touched.iter().copied());
         for range in &self.ranges {
-            let others = &other.values()[range.clone()];
-            for_each_chunk(&mut self.values.values_mut()[range.clone()], CHUNK, |chunk, values| {
-                let others = &others[chunk * CHUNK..];
-                values.iter_mut().zip(others).for_each(|(value, other)| *value += other);
-            });
+            let range = range.start.min(end)..range.end.min(end);
+            add(&mut self.values.values_mut()[range.clone()], &other.values()[range]);
         }
     }
 
@@ -142,4 +137,17 @@ impl Gradients {
     pub fn ranges(&self) -> &[Range<usize>] {
         &self.ranges
     }
+}
+
+/// Multiplies values.
+pub(crate) fn scale(values: &mut [f32], factor: f32) {
+    for_each_chunk(values, CHUNK, |_, values| values.iter_mut().for_each(|value| *value *= factor));
+}
+
+/// Adds `others` to as many `values`.
+pub(crate) fn add(values: &mut [f32], others: &[f32]) {
+    for_each_chunk(values, CHUNK, |chunk, values| {
+        let others = &others[chunk * CHUNK..];
+        values.iter_mut().zip(others).for_each(|(value, other)| *value += other);
+    });
 }

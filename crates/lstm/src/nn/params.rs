@@ -273,6 +273,14 @@ impl<'a> ParamsMut<'a> {
         Self(PlaceMut::Apart(arrays))
     }
 
+    /// All values of one buffer; none of arrays that lie apart.
+    pub(crate) fn flat_mut(&mut self) -> &mut [f32] {
+        match &mut self.0 {
+            PlaceMut::Flat(values) => values,
+            PlaceMut::Apart(_) => &mut [],
+        }
+    }
+
     /// One array.
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut [f32] {
         match &mut self.0 {

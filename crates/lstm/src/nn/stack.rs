@@ -25,6 +25,8 @@ pub struct Lstm {
     config: LstmConfig,
     layout: Arc<Layout>,
     layers: Vec<Layer>,
+    /// Where the parameters of each layer begin.
+    starts: Vec<usize>,
 }
 
 /// Where one step of a stack finds and leaves its values, see [`Lstm::plan_step`].
@@ -63,8 +65,9 @@ impl Lstm {
     pub fn in_layout(config: LstmConfig, prefix: &str, layout: &mut Layout) -> Result<Self, ConfigError> {
         config.check_memory()?;
         config.validate()?;
-        let layers = (0..config.layers).map(|index| Layer::in_layout(&config, index, prefix, layout)).collect();
-        Ok(Self { config, layout: Arc::new(Layout::default()), layers })
+        let layers = (0..config.layers).map(|index| (layout.len(), Layer::in_layout(&config, index, prefix, layout)));
+        let (starts, layers) = layers.unzip();
+        Ok(Self { config, layout: Arc::new(Layout::default()), layers, starts })
     }
 
     /// The configuration.
@@ -75,6 +78,11 @@ impl Lstm {
     /// The layout of the parameters. Empty for an LSTM made by [`Lstm::in_layout`]: the larger model has it.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// Where the parameters of each layer begin in the layout.
+    pub(crate) fn starts(&self) -> &[usize] {
+        &self.starts
     }
 
     /// The size of the output at every step: D·R, or D·H for the `output-gate` readout.
@@ -156,6 +164,48 @@ impl Lstm {
         accumulate: Start,
     ) {
         let (params, mut gradients) = (params.into(), gradients.into());
+        self.backward_layers(
+            params,
+            input,
+            segment,
+            d_output,
+            d_final,
+            tape,
+            &mut gradients,
+            accumulate,
+            &mut |_, _| (),
+        );
+    }
+
+    /// The same into one buffer, in place of what it held, without a final state that anything depends on. When a layer is done `complete` is
+    /// told where its parameters begin ([`Self::starts`]): from there on the gradients of all layers are complete.
+    pub(crate) fn backward_telling(
+        &self,
+        params: &Params,
+        input: &[f32],
+        segment: Segment,
+        d_output: &[f32],
+        tape: &mut Tape,
+        gradients: &mut Params,
+        complete: &mut dyn FnMut(usize, &mut [f32]),
+    ) {
+        let mut told = |from: usize, gradients: &mut ParamsMut<'_>| complete(from, gradients.flat_mut());
+        let (params, mut gradients) = (params.into(), gradients.into());
+        self.backward_layers(params, input, segment, d_output, None, tape, &mut gradients, Start::Zero, &mut told);
+    }
+
+    fn backward_layers(
+        &self,
+        params: ParamsRef<'_>,
+        input: &[f32],
+        segment: Segment,
+        d_output: &[f32],
+        d_final: Option<&State>,
+        tape: &mut Tape,
+        gradients: &mut ParamsMut<'_>,
+        accumulate: Start,
+        complete: &mut dyn FnMut(usize, &mut ParamsMut<'_>),
+    ) {
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");
         assert_eq!(d_output.len(), segment.rows() * self.output_size(), "d_output is [T, B, output]");
         let is_copied = tape.begin_backward(&self.config, &self.layers, segment, d_output, d_final);
@@ -181,7 +231,8 @@ impl Lstm {
             };
             let (below, state) = (Below::of(input, below), &mut tape.state_gradient);
             let reaching = ReachingLayer { d_hidden, d_gate, state };
-            layer.backward(params, below, segment, reaching, to, own, &mut gradients, accumulate);
+            layer.backward(params, below, segment, reaching, to, own, gradients, accumulate);
+            complete(self.starts[index], gradients);
         }
     }
 

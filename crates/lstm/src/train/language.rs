@@ -153,10 +153,27 @@ impl<D: Borrow<Data>> Task for Language<D> {
         tape: &mut LanguageTape,
         gradients: &mut Gradients,
     ) -> Loss {
+        self.train_step_telling(params, batch, state, masks, tape, gradients, &mut |_, _, _| ())
+    }
+
+    fn train_step_telling(
+        &self,
+        params: &Params,
+        batch: &Batch,
+        state: &mut State,
+        masks: Masks,
+        tape: &mut LanguageTape,
+        gradients: &mut Gradients,
+        complete: &mut dyn FnMut(Loss, usize, &mut [f32]),
+    ) -> Loss {
         if let Some(teachers) = &self.teachers {
             teachers.teach(batch, tape);
         }
-        self.model.train_step(params, batch, state, Some(masks), tape, gradients)
+        self.model.train_step_telling(params, batch, state, Some(masks), tape, gradients, complete)
+    }
+
+    fn completes_from(&self) -> Vec<usize> {
+        self.model.completes_from()
     }
 
     fn gates(&self, params: &Params, batch: &Batch, state: &State) -> Vec<LayerGates> {

@@ -79,6 +79,27 @@ pub trait Task {
         gradients: &mut Gradients,
     ) -> Loss;
 
+    /// The same, and `complete` is told as the pass back goes on: the loss, the place of the gradient's buffer from which on nothing of it
+    /// changes any more, and the buffer. Those places are [`Self::completes_from`].
+    #[expect(clippy::too_many_arguments, reason = "those of a step, and who is told")]
+    fn train_step_telling(
+        &self,
+        params: &Params,
+        batch: &Self::Batch,
+        state: &mut State,
+        masks: Masks,
+        tape: &mut Self::Tape,
+        gradients: &mut Gradients,
+        _complete: &mut dyn FnMut(Loss, usize, &mut [f32]),
+    ) -> Loss {
+        self.train_step(params, batch, state, masks, tape, gradients)
+    }
+
+    /// The places of the gradient's buffer from which on it is complete before all of it is, from the end down.
+    fn completes_from(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// The gates of every layer on a batch that is read from `state`, which stays as it is; none, where there are none to be shown.
     fn gates(&self, _params: &Params, _batch: &Self::Batch, _state: &State) -> Vec<LayerGates> {
         Vec::new()

@@ -177,6 +177,50 @@ fn a_model_has_the_same_bits_on_any_number_of_ranks() {
     }
 }
 
+/// A run whose layers are large enough to travel by themselves, while those below are computed.
+fn in_pieces(texts: &TempDir, batch: usize, shards: usize) -> RunConfig {
+    let mut config = sharded(texts, batch, shards);
+    (config.training.epochs, config.training.steps) = (None, Some(5));
+    (config.model.lstm.layers, config.model.lstm.hidden, config.model.lstm.input) = (2, 64.into(), 32);
+    config
+}
+
+#[test]
+fn pieces_that_travel_while_the_rest_is_computed_change_no_bit() {
+    let texts = texts(900);
+    let plain = in_pieces(&texts, 8, 8);
+    let mut regularised = in_pieces(&texts, 7, 5);
+    regularised.model.dropout = DropoutRates { kind: DropoutKind::Locked, weights: 0.2, ..DropoutRates::all(0.2) };
+    regularised.model.penalties = Penalties { activation: 0.2, temporal: 0.1, label_smoothing: 0.05 };
+    let mut candidates = in_pieces(&texts, 6, 3);
+    (candidates.candidates, candidates.candidates_until) = (Some(6), 0.6);
+    let mut tied = in_pieces(&texts, 6, 3);
+    (tied.model.tied, tied.model.lstm.residual, tied.model.lstm.input) = (true, true, 64);
+    let mut mixture = in_pieces(&texts, 4, 4);
+    mixture.model.softmaxes = 3;
+    // The last batch of an epoch has fewer lines, so that some shards have none.
+    let mut lines = in_pieces(&texts, 100, 4);
+    lines.batching = Batching::Lines;
+    for (what, config) in [
+        ("plain", plain),
+        ("regularised", regularised),
+        ("candidates", candidates),
+        ("tied", tied),
+        ("mixture", mixture),
+        ("lines", lines),
+    ] {
+        let alone = trained(&config, 1);
+        for ranks in 2..=config.training.shards.unwrap() {
+            let folder = tempfile::tempdir().unwrap();
+            let run = folder.path().join("run");
+            let outcome = run_on(create(&config, &run).unwrap(), company(ranks), None).unwrap();
+            // The second layer with the small readout behind it, the first, the embedding.
+            assert!(outcome.exchanged.unwrap().pieces >= 3, "{what} on {ranks} ranks");
+            assert!(left(&run) == alone, "{what} on {ranks} ranks");
+        }
+    }
+}
+
 #[test]
 fn a_plan_knows_the_ranks_and_what_it_chose_is_recorded() {
     let texts = texts(900);

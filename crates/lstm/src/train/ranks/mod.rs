@@ -19,7 +19,7 @@ pub use super::check::check_ranks;
 use crate::run::error::TrainError;
 
 /// The processes of a run, of which this is one. Messages between two arrive in the order in which they were sent.
-pub trait Ranks: Debug {
+pub trait Ranks: Debug + Sync {
     /// The number of this one, from 0.
     fn rank(&self) -> usize;
 
@@ -32,7 +32,7 @@ pub trait Ranks: Debug {
     }
 
     /// Sends to some ranks and receives from some, all at once; whoever is named receives as many bytes as it was sent. A rank may be
-    /// named more than once.
+    /// named more than once. One thread calls it at a time, whichever.
     ///
     /// # Errors
     /// A rank that is lost.

@@ -22,11 +22,16 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a rank on another machine is waited for after this one was asked to end. `mpirun` ends all a second after one died.
 const GRACE: Duration = Duration::from_millis(600);
 
-/// The ranks of MPI.
+/// This process's part in MPI, which ends with it.
 pub struct Mpi {
-    world: Communicator,
-    /// Ends MPI when all is done.
+    ranks: World,
+    // Dropped after what needs it.
     _mpi: ferrompi::Mpi,
+}
+
+/// All ranks that MPI joins.
+pub struct World {
+    world: Communicator,
     /// Set when this process is asked to end.
     stop: Arc<AtomicBool>,
     /// Says what was lost, if it is this rank's to say, and ends the process, for with a rank lost MPI cannot be ended; but not before the
@@ -66,14 +71,20 @@ impl Mpi {
     /// # Errors
     /// MPI that cannot be begun.
     pub fn join(stop: Arc<AtomicBool>, lost: fn(Option<&str>) -> !) -> Result<Self, TrainError> {
-        let mpi = ferrompi::Mpi::init_thread(ThreadLevel::Funneled).map_err(unusable)?;
+        // A thread that trains and one that brings gradients to others take turns.
+        let mpi = ferrompi::Mpi::init_thread(ThreadLevel::Serialized).map_err(unusable)?;
+        if mpi.thread_level() < ThreadLevel::Serialized {
+            let why =
+                "it was built for one thread alone; use one that any thread may call, as MPI_THREAD_SERIALIZED allows";
+            return Err(TrainError::Unusable(format!("MPI: {why}")));
+        }
         let world = mpi.world();
         let machine = world.processor_name().map_err(unusable)?;
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let processors = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
         let own = Place { machine, process: std::process::id(), processors: processors.trim().to_owned() };
         let places = vec![own.clone(); world.size() as usize];
-        let mut ranks = Self { world, _mpi: mpi, stop, lost, places };
+        let mut ranks = World { world, stop, lost, places };
         let all = gather(&ranks, format!("{} {} {}", own.process, own.processors, own.machine).as_bytes())?;
         for (place, said) in ranks.places.iter_mut().zip(&all) {
             let said = String::from_utf8_lossy(said);
@@ -82,9 +93,16 @@ impl Mpi {
                 *place = Place { machine: machine.to_owned(), process, processors: processors.to_owned() };
             }
         }
-        Ok(ranks)
+        Ok(Self { ranks, _mpi: mpi })
     }
 
+    /// All that joined.
+    pub fn ranks(&self) -> &World {
+        &self.ranks
+    }
+}
+
+impl World {
     /// How many ranks share the processors of this one, which a launcher may have bound to some of its machine's.
     pub fn beside(&self) -> usize {
         let own = &self.places[self.rank()];
@@ -144,7 +162,7 @@ impl Mpi {
     }
 }
 
-impl Ranks for Mpi {
+impl Ranks for World {
     fn rank(&self) -> usize {
         self.world.rank() as usize
     }
@@ -179,9 +197,9 @@ impl Ranks for Mpi {
     }
 }
 
-impl fmt::Debug for Mpi {
+impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mpi").field("rank", &self.rank()).field("places", &self.places).finish_non_exhaustive()
+        f.debug_struct("World").field("rank", &self.rank()).field("places", &self.places).finish_non_exhaustive()
     }
 }
 

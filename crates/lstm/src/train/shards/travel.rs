@@ -1,29 +1,26 @@
 //! How the summands of a gradient meet: every rank adds up one slice of it and gives the result to all others, so each sends about twice
 //! the gradient, however many ranks there are. Rows of matrices that no shard touched, of the embedding and of a readout of candidates,
 //! do not travel: they are zero everywhere.
+//!
+//! A gradient travels in pieces, from its end on: what is complete of it may be on its way while the rest is computed. Every value is added
+//! in the same order in whichever piece it is.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lstm_kernels::for_each_chunk;
-
 use super::{Shard, halves, own, whole_parts};
-use crate::nn::gradients::Gradients;
+use crate::model::Loss;
+use crate::nn::gradients::{Gradients, add};
 use crate::nn::params::Layout;
 use crate::run::error::TrainError;
 use crate::run::training::Wire;
 use crate::train::ranks::{Ranks, to_all};
 
-/// The values that one thread adds at a time.
-const CHUNK: usize = 1 << 15;
-
 /// Brings together what several ranks computed.
 pub(super) struct Travel {
     /// The matrices of the layout, in its order.
     tables: Vec<Table>,
-    /// The values of the whole layout.
-    len: usize,
     rank: usize,
     /// The summands of each rank.
     parts: Vec<Vec<Range<usize>>>,
@@ -51,6 +48,11 @@ impl Table {
         let start = self.start + row * self.width;
         start..start + self.width
     }
+
+    /// Whether it is the table of so many rows of which gradients know which rows are touched.
+    fn is_known(&self, rows: usize) -> bool {
+        self.start == 0 && self.rows == rows
+    }
 }
 
 impl Travel {
@@ -70,26 +72,61 @@ impl Travel {
         let is_rounded = wire != Wire::F32 && ranks.count() > 1;
         let left = if is_rounded { vec![vec![0.0; len]; parts[rank].len()] } else { Vec::new() };
         let left_of_sum = if is_rounded { vec![0.0; len] } else { Vec::new() };
-        Self { tables, len, rank, parts, of, wire, left, left_of_sum, free: Vec::new(), sent: 0, whole: 0 }
+        Self { tables, rank, parts, of, wire, left, left_of_sum, free: Vec::new(), sent: 0, whole: 0 }
     }
 
-    /// A bit for every row of every matrix: whether one of the summands touches it.
-    pub(super) fn touched(&self, summands: &[Gradients]) -> Vec<u8> {
-        let rows = self.tables.last().map_or(0, |table| table.first_bit + table.rows);
-        let mut bits = vec![0; rows.div_ceil(8)];
-        let mut set = |bit: usize| bits[bit / 8] |= 1u8 << (bit % 8);
-        for gradients in summands {
-            let (known, _) = gradients.rows();
-            for table in &self.tables {
-                // A row may be touched and zero all the same, so what is known is not looked at.
-                if table.start == 0 && known == table.rows {
-                    gradients.touched().iter().for_each(|row| set(table.first_bit + *row as usize));
-                    continue;
-                }
+    /// Agrees with all ranks on what travels of a piece: tells the losses of this rank's shards, where they are asked for, and the rows
+    /// that they touched, and hears the others'. `losses`: of all shards, of which this rank's are known.
+    pub(super) fn meet(
+        &self,
+        ranks: &dyn Ranks,
+        losses: Option<&mut [Loss]>,
+        mut touched: Vec<u8>,
+    ) -> Result<Vec<u8>, TrainError> {
+        let of = |rank: usize| own(self.of, rank, ranks.count());
+        let bytes = |losses: &[Loss]| -> Vec<u8> {
+            let each = |loss: &Loss| [loss.nll.to_le_bytes(), (loss.tokens as u64).to_le_bytes()].concat();
+            losses.iter().flat_map(each).collect()
+        };
+        let told = losses.as_ref().map(|losses| bytes(&losses[of(self.rank)]));
+        let length = |rank: usize| if told.is_some() { 16 * of(rank).len() } else { 0 };
+        let mut all: Vec<Vec<u8>> = (0..ranks.count()).map(|rank| vec![0; length(rank) + touched.len()]).collect();
+        let message = [told.as_deref().unwrap_or_default(), &touched].concat();
+        if !message.is_empty() {
+            to_all(ranks, &message, all.iter_mut().map(|message| &mut message[..]))?;
+        }
+        let mut losses = losses;
+        for (rank, message) in all.iter().enumerate().filter(|(rank, _)| *rank != self.rank) {
+            let (numbers, theirs) = message.split_at(length(rank));
+            touched.iter_mut().zip(theirs).for_each(|(own, other)| *own |= other);
+            let Some(losses) = &mut losses else { continue };
+            for (loss, bytes) in losses[of(rank)].iter_mut().zip(numbers.as_chunks::<16>().0) {
+                let halves = bytes.as_chunks::<8>().0;
+                *loss = Loss { nll: f64::from_le_bytes(halves[0]), tokens: u64::from_le_bytes(halves[1]) as usize };
+            }
+        }
+        Ok(touched)
+    }
+
+    /// A bit for every row of every matrix of a piece: whether one of this rank's summands touches it. `known`: gradients that know of the rows
+    /// of the first table, of the piece that it is in.
+    pub(super) fn touched(&self, piece: &Range<usize>, summands: &[&[f32]], known: &[Gradients]) -> Vec<u8> {
+        let tables = self.tables_of(piece);
+        let first_bit = tables.first().map_or(0, |table| table.first_bit);
+        let count = tables.last().map_or(0, |table| table.first_bit + table.rows - first_bit);
+        let mut bits = vec![0; count.div_ceil(8)];
+        let mut set = |bit: usize| bits[(bit - first_bit) / 8] |= 1u8 << ((bit - first_bit) % 8);
+        let known_rows = known.first().map_or(0, |gradients| gradients.rows().0);
+        if tables.first().is_some_and(|table| table.is_known(known_rows)) {
+            // A row may be touched and zero all the same, so what is known is not looked at.
+            known.iter().flat_map(Gradients::touched).for_each(|row| set(*row as usize));
+        }
+        for summand in summands {
+            for table in tables.iter().filter(|table| !table.is_known(known_rows)) {
                 // Of the sign of a zero, too, nothing may be lost.
-                let is_zero = |row: &Range<usize>| gradients.values()[row.clone()].iter().all(|d| d.to_bits() == 0);
-                let rows = (0..table.rows).filter(|row| !is_zero(&table.row(*row)));
-                rows.for_each(|row| set(table.first_bit + row));
+                let values = |row: usize| &summand[table.row(row).start - piece.start..][..table.width];
+                let is_zero = |row: &usize| values(*row).iter().all(|d| d.to_bits() == 0);
+                (0..table.rows).filter(|row| !is_zero(row)).for_each(|row| set(table.first_bit + row));
             }
         }
         bits
@@ -100,24 +137,18 @@ impl Travel {
         (self.sent, self.whole)
     }
 
-    /// Adds the summands of all ranks, of which `own` are this one's, into `gradients`, as the mean over `tokens`. `touched`: which rows
-    /// any of them touches.
+    /// Adds a piece of the summands of all ranks, of which `summands` are this one's, as the mean over `tokens`. `touched`: which of its rows
+    /// any of them touches ([`Self::meet`]).
     pub(super) fn add(
         &mut self,
         ranks: &dyn Ranks,
-        summands: &mut [Gradients],
+        piece: Range<usize>,
+        summands: &[&[f32]],
         touched: &[u8],
         tokens: usize,
-        gradients: &mut Gradients,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Arrived, TrainError> {
         let scale = 1.0 / tokens.max(1) as f32;
-        if ranks.count() == 1 {
-            std::mem::swap(gradients, &mut summands[0]);
-            gradients.scale(scale);
-            return Ok(());
-        }
-        let is_touched = |bit: usize| touched[bit / 8] >> (bit % 8) & 1 == 1;
-        let places = self.places(is_touched);
+        let places = self.places(&piece, touched);
         let len = places.iter().map(Range::len).sum();
         let slice = |rank: usize| Shard { number: rank, of: ranks.count() }.rows(len);
         let others = || (0..ranks.count()).filter(|rank| *rank != ranks.rank());
@@ -127,7 +158,8 @@ impl Travel {
         let mut compact: Vec<Vec<f32>> = Vec::new();
         for (number, summand) in summands.iter().enumerate() {
             let mut values = self.buffer(0);
-            places.iter().for_each(|place| values.extend_from_slice(&summand.values()[place.clone()]));
+            let within = |place: &Range<usize>| place.start - piece.start..place.end - piece.start;
+            places.iter().for_each(|place| values.extend_from_slice(&summand[within(place)]));
             if let Some(left) = self.left.get_mut(number) {
                 wire.round(&mut values, places.iter().cloned(), left);
             }
@@ -178,15 +210,16 @@ impl Travel {
         let each = (ranks.count() - 1) as u64;
         self.sent += each * wire.bytes(sum.len()) as u64;
         // Without this, every rank would send all slices but its own of every summand, and its own of the sum to everyone.
-        let all = self.len;
+        let all = piece.len();
         let dense = |rank: usize| Shard { number: rank, of: ranks.count() }.rows(all).len() as u64;
         let slices = others().map(dense).sum::<u64>() * self.parts[self.rank].len() as u64;
         self.whole += 4 * (slices + each * dense(self.rank));
 
-        self.unpack(&whole, &places, is_touched, gradients);
         self.free.extend(compact);
-        self.free.extend([whole, sum]);
-        Ok(())
+        self.free.push(sum);
+        let known = self.tables_of(&piece).first().filter(|table| table.start == 0);
+        let rows = 0..known.map_or(0, |table| table.rows) as u32;
+        Ok(Arrived { rows: rows.filter(|row| is_set(touched, *row as usize)).collect(), places, values: whole })
     }
 
     /// A buffer of so many values, whatever they are.
@@ -207,57 +240,75 @@ impl Travel {
         let [left, right] = halves(&shards);
         let mut sum = self.total(left, parts);
         let other = self.total(right, parts);
-        for_each_chunk(&mut sum, CHUNK, |chunk, values| {
-            let others = &other[chunk * CHUNK..];
-            values.iter_mut().zip(others).for_each(|(value, other)| *value += other);
-        });
+        add(&mut sum, &other);
         self.free.push(other);
         sum
     }
 
-    /// The places of the values that travel, in order: all but rows that nobody touches.
-    fn places(&self, is_touched: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
+    /// The tables that lie in a piece; none of them is cut by its ends.
+    fn tables_of(&self, piece: &Range<usize>) -> &[Table] {
+        let first = self.tables.partition_point(|table| table.start < piece.start);
+        let last = self.tables.partition_point(|table| table.start < piece.end);
+        &self.tables[first..last]
+    }
+
+    /// The places of a piece's values that travel, in order: all but rows that nobody touches.
+    fn places(&self, piece: &Range<usize>, touched: &[u8]) -> Vec<Range<usize>> {
         let mut places: Vec<Range<usize>> = Vec::new();
         let mut put = |place: Range<usize>| match places.last_mut() {
             _ if place.is_empty() => {}
             Some(last) if last.end == place.start => last.end = place.end,
             _ => places.push(place),
         };
-        let mut end = 0;
-        for table in &self.tables {
+        let (mut end, tables) = (piece.start, self.tables_of(piece));
+        let first_bit = tables.first().map_or(0, |table| table.first_bit);
+        for table in tables {
             put(end..table.start);
-            (0..table.rows).filter(|row| is_touched(table.first_bit + row)).for_each(|row| put(table.row(row)));
+            let rows = (0..table.rows).filter(|row| is_set(touched, table.first_bit + row - first_bit));
+            rows.for_each(|row| put(table.row(row)));
             end = table.row(table.rows).start;
         }
-        put(end..self.len);
+        put(end..piece.end);
         places
     }
 
-    /// Writes what travelled to its places; the rest is zero.
-    fn unpack(
-        &self,
-        values: &[f32],
-        places: &[Range<usize>],
-        is_touched: impl Fn(usize) -> bool,
-        gradients: &mut Gradients,
-    ) {
+    /// Writes what arrived, the pieces in order, to its places; the rest is zero.
+    pub(super) fn unpack(&mut self, pieces: Vec<Arrived>, gradients: &mut Gradients) {
         let (known, _) = gradients.rows();
-        let first = self.tables.first().filter(|table| table.start == 0 && table.rows == known);
-        let known = first.map_or(0, |table| table.rows);
-        gradients.touch((0..known as u32).filter(|row| is_touched(*row as usize)));
+        let first = self.tables.first().filter(|table| table.is_known(known));
+        let rows = pieces.first().filter(|_| first.is_some()).map_or(&[][..], |piece| &piece.rows);
+        gradients.touch(rows.iter().copied());
         let to = gradients.params_mut().values_mut();
-        let (mut from, mut end) = (0, first.map_or(0, |table| table.row(table.rows).start));
-        for place in places {
-            // Of the first table all is zero that was not touched.
-            if place.start > end {
-                to[end..place.start].fill(0.0);
+        let mut end = first.map_or(0, |table| table.row(table.rows).start);
+        for Arrived { places, values, .. } in pieces {
+            let mut from = 0;
+            for place in places {
+                // Of the first table all is zero that was not touched.
+                if place.start > end {
+                    to[end..place.start].fill(0.0);
+                }
+                to[place.clone()].copy_from_slice(&values[from..from + place.len()]);
+                from += place.len();
+                end = end.max(place.end);
             }
-            to[place.clone()].copy_from_slice(&values[from..from + place.len()]);
-            from += place.len();
-            end = end.max(place.end);
+            self.free.push(values);
         }
         to[end..].fill(0.0);
     }
+}
+
+/// The sum of a piece, on its way to the gradient.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    /// The rows of the first table that any shard touches, of a piece that it is in.
+    rows: Vec<u32>,
+    places: Vec<Range<usize>>,
+    /// Of one place after the other.
+    values: Vec<f32>,
+}
+
+fn is_set(bits: &[u8], bit: usize) -> bool {
+    bits[bit / 8] >> (bit % 8) & 1 == 1
 }
 
 /// The seconds that each of so many `values` takes until all ranks have its sum, of which every rank measures as much at the same time.
@@ -266,12 +317,13 @@ pub(in crate::train) fn seconds_per_value(ranks: &dyn Ranks, values: usize, wire
     layout.add("values", &[values]);
     let layout = Arc::new(layout);
     let mut travel = Travel::new(&layout, ranks.count(), wire, ranks);
-    let (mut summands, mut sum) = ([Gradients::dense(layout.clone())], Gradients::dense(layout));
+    let (summand, mut sum) = (Gradients::dense(layout.clone()), Gradients::dense(layout));
     let mut seconds = 0.0;
     // At first memory is touched, and others come when they are told.
     for _ in 0..2 {
         let started = Instant::now();
-        travel.add(ranks, &mut summands, &[], 1, &mut sum)?;
+        let arrived = travel.add(ranks, 0..values, &[summand.values()], &[], 1)?;
+        travel.unpack(vec![arrived], &mut sum);
         seconds = started.elapsed().as_secs_f64();
     }
     Ok(seconds / values as f64)
