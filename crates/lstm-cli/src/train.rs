@@ -13,6 +13,7 @@ use lstm::plan::{self, Chosen, Decided, Larger, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
+use lstm::run::expectation::Expectation;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -21,7 +22,7 @@ use lstm::train::pretrained::Inherited;
 use lstm::train::ranks::{Orders, check_ranks};
 use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::find_rate;
 use crate::notes;
@@ -211,7 +212,7 @@ const MUCH_EVALUATION: f64 = 0.4;
 
 /// Explains what was chosen, and why.
 fn explain(chosen: &Chosen) {
-    let Chosen { plan, data, facts, evaluation, measured, not_words, precision, cut } = chosen;
+    let Chosen { plan, data, facts, evaluation, measured, not_words, precision, expected, cut } = chosen;
     let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
     let noun = config.tokenizer.noun();
     let read = grouped(size.tokens as u64);
@@ -284,6 +285,10 @@ fn explain(chosen: &Chosen) {
         batches(config),
         config.training.learning()
     ));
+    talk(match expected {
+        Ok(expectation) => format!("expected test perplexity {}", band(expectation)),
+        Err(why) => format!("expected nothing is said of the test perplexity: {why}"),
+    });
     if let Some(budget) = config.training.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
         talk(format_args!(
             "note     validation and test take about {} of the {} with it; give shorter ones, or more time",
@@ -297,6 +302,36 @@ fn explain(chosen: &Chosen) {
             "         these are {most:.1} MiB from all over a text of {all:.1} MiB, more than there is time to read"
         ));
     }
+}
+
+/// A test perplexity that is expected, and the band that four of five runs end in.
+fn band(expected: &Expectation) -> String {
+    let Expectation { perplexity: middle, low, high, .. } = expected;
+    let [middle, low, high] = [middle, low, high].map(|&value| match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => grouped(value as u64),
+    });
+    format!("{middle} (80 %: {low} to {high})")
+}
+
+/// What came of what was expected.
+fn came_of(expected: &Expectation, reached: f64, trained: u64) -> String {
+    let other = expected.other_length(trained).map_or(String::new(), |times| {
+        format!("; of {} tokens, {times:.1} times as many as were expected", grouped(trained))
+    });
+    format!("{}: {} is {} the band{other}", band(expected), perplexity(reached), expected.place(reached))
+}
+
+/// The same for machines.
+fn expected_json(expected: Expectation, reached: Option<f64>, trained: u64) -> Value {
+    let Expectation { perplexity, low, high, known } = expected;
+    let mut said = json!(known);
+    said["perplexity"] = perplexity.into();
+    (said["low"], said["high"]) = (low.into(), high.into());
+    said["trained"] = trained.into();
+    said["place"] = json!(reached.map(|reached| expected.place(reached)));
+    said
 }
 
 /// Said of layers that have them.
@@ -411,6 +446,7 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
         ("valid", outcome.valid, data.valid.as_ref()),
         ("test", outcome.test, data.test.as_ref()),
     ];
+    let reached = outcome.test.map(|loss| loss.perplexity());
     let mut out = std::io::stdout().lock();
     if as_json {
         let mut result = json!({
@@ -421,6 +457,7 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
             "parameters": trainer.model().layout().len(),
             "best": outcome.best.map(|(epoch, step)| json!({"epoch": epoch, "step": step})),
             "exchange": outcome.exchanged,
+            "expected": trainer.expected().map(|expected| expected_json(expected, reached, trainer.trained_tokens())),
         });
         for (name, loss, corpus) in losses {
             result[name] = loss_json(loss, corpus);
@@ -456,6 +493,9 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
     }
     if let Some(trigram) = data.trigram {
         writeln!(out, "trigram {trigram:>11.2}   what counting three words reaches")?;
+    }
+    if let (Some(expected), Some(reached)) = (trainer.expected(), reached) {
+        writeln!(out, "expected test perplexity {}", came_of(&expected, reached, trainer.trained_tokens()))?;
     }
     writeln!(out, "{:.1} s, {} tokens/s", outcome.seconds, grouped(outcome.tokens_per_second as u64))?;
     if let Some(exchanged) = outcome.exchanged.filter(|exchanged| exchanged.ranks > 1) {

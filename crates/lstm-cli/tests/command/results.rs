@@ -30,7 +30,63 @@ fn training_ends_with_a_table_or_one_json_object() {
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["tokens_per_second"].as_f64().unwrap() > 0.0);
     assert!(result["best"]["epoch"].as_u64().unwrap() > 0 && result["best"]["step"].is_u64());
     assert!(result["exchange"].is_null(), "one process has nobody to exchange with");
-    assert_eq!(result.as_object().unwrap().len(), 10);
+    assert!(result["expected"].is_null(), "a preset was not measured");
+    assert_eq!(result.as_object().unwrap().len(), 11);
+}
+
+/// What stands behind the label of the one line of `said` that has it.
+fn expected_line(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("expected ")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn a_test_perplexity_is_expected_before_training_and_compared_with_at_the_end() {
+    let folder = folder();
+    let mut state = 1_u32;
+    let mut text = |bytes: usize| {
+        let words =
+            ["the ", "cat ", "sees ", "a ", "dog ", "and ", "runs ", "home ", "today\n", "far ", "or ", "near\n"];
+        let mut text = String::new();
+        while text.len() < bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            text += words[(state >> 16) as usize % words.len()];
+        }
+        text
+    };
+    for (name, bytes) in [("train", 17_000), ("valid", 1_500), ("test", 2_000)] {
+        std::fs::write(folder.path().join(name), text(bytes)).unwrap();
+    }
+    let train = "train train --valid valid --test test --tokenizer chars";
+    let said = line(folder.path(), &format!("{train} --steps 330 --out run"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let before = expected_line(&said.err);
+    assert!(before.starts_with("test perplexity ") && before.ends_with(')') && before.contains(" (80 %: "), "{before}");
+    let after = expected_line(&said.out);
+    assert!(after.starts_with(&before) && after.ends_with(" the band") && after.contains(" is "), "{before}\n{after}");
+    // The number depends on text and steps alone.
+    let again = line(folder.path(), "train --resume run --json").json();
+    let expected = &again["expected"];
+    assert!(before.contains(&format!("{:.2}", expected["perplexity"].as_f64().unwrap())), "{before}: {expected}");
+    let figure = |key: &str| expected[key].as_f64().unwrap();
+    assert!(figure("low") < figure("perplexity") && figure("perplexity") < figure("high"));
+    let test = again["test"]["perplexity"].as_f64().unwrap();
+    let place = ["below", "within", "above"][usize::from(test >= figure("low")) + usize::from(test > figure("high"))];
+    assert_eq!(expected["place"], place);
+    // A run that is made longer is another one.
+    let longer = line(folder.path(), "train --resume run --steps 500");
+    assert!(expected_line(&longer.out).contains("times as many as were expected"), "{}", longer.out);
+    // Nothing is said of what no plan would choose, and why not.
+    for (options, why) in [
+        ("--steps 330 --hidden 20", "model.lstm.hidden is 20, where the plan has "),
+        ("--steps 330 --learning-rate 0.5", "training."),
+        ("--steps 20", "the whole run has "),
+    ] {
+        let said = line(folder.path(), &format!("{train} {options} --out other --force"));
+        let said = expected_line(&said.err);
+        assert!(said.starts_with("nothing is said of the test perplexity: ") && said.contains(why), "{said}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod expected;
 mod facts;
 mod machine;
 mod rules;
@@ -24,6 +25,7 @@ mod tokens;
 use std::fmt;
 use std::time::Instant;
 
+pub use self::expected::Unforeseen;
 pub use self::facts::Facts;
 pub use self::machine::Machine;
 use self::machine::{ReadingSpeed, Speed};
@@ -38,6 +40,7 @@ use crate::nn::precision::Precision;
 use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::expectation::Expectation;
 use crate::run::preset::Preset;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
@@ -273,6 +276,8 @@ pub struct Chosen {
     pub not_words: Option<NotWords>,
     /// Where time bounds the run and nobody decided the precision of its products: what was chosen, and why.
     pub precision: Option<PrecisionChoice>,
+    /// The test perplexity that it is expected to reach, or why nothing is said of that.
+    pub expected: Result<Expectation, Unforeseen>,
     /// Where less of the text is used than there is, for want of time: the bytes used, and those of the text.
     pub cut: Option<(u64, u64)>,
 }
@@ -313,6 +318,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
         data = texts.read(&mut config, decided.pretrained, observer)?;
         facts = facts_of(&data);
     }
+    let counted = expected::counted(&data, &config, !facts.words);
     // Even when the time is over, some is planned for: a run trains a little, whatever happens.
     let bound = |facts: &mut Facts| {
         if let Some(budget) = budget {
@@ -350,9 +356,13 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
             }
         }
     }
+    let expected =
+        counted.and_then(|counted| expected::expected(&plan, &facts, counted, |config| decided.lay(config).ok()));
+    data.expected = expected.as_ref().ok().copied();
     // Measuring is a part of the time that there is.
     data.seconds = decided.since.elapsed().as_secs_f64();
-    Ok(Chosen { plan, data, facts, evaluation, measured: texts.measured, not_words, precision, cut: texts.cut })
+    let (measured, cut) = (texts.measured, texts.cut);
+    Ok(Chosen { plan, data, facts, evaluation, measured, not_words, precision, expected, cut })
 }
 
 /// Whether a text is better not read in words, of which there are `vocabulary`, and why.

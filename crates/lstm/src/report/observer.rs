@@ -46,6 +46,9 @@ impl Report {
     pub fn begin(trainer: &Trainer, command: Option<String>) -> Self {
         let mut report = Self::begin_task(trainer, command);
         let data = trainer.data();
+        if let Some(expected) = trainer.expected() {
+            report.facts.set("expected before training, on the test text", expected.perplexity);
+        }
         if let Some(trigram) = data.trigram {
             report.facts.set("Kneser-Ney trigram, on the test text", trigram);
         }

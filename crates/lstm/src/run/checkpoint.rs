@@ -13,6 +13,7 @@ use crate::nn::params::Params;
 use crate::nn::state::State;
 use crate::optim::averaging::{Averaging, average_in};
 use crate::optim::optimizer::Optimizer;
+use crate::run::expectation::Expectation;
 use crate::run::saved::{read_params, tensors};
 use crate::run::settings::Settings;
 use crate::train::task::Task;
@@ -64,6 +65,9 @@ pub(crate) struct Position {
     /// The lines of the metrics file until then.
     #[serde(default)]
     pub(crate) metrics: Option<usize>,
+    /// The test perplexity that was expected before training, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expected: Option<Expectation>,
     /// The way here from the checkpoint that was kept before; `None` where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trail: Option<Trail>,
@@ -144,6 +148,7 @@ impl Progress {
                 data: task.fingerprint(),
                 averaged: from_the_start.then_some(0),
                 config: task.settings().deciding(),
+                expected: task.expected(),
                 ..Position::default()
             },
         }

@@ -6,6 +6,7 @@ mod choices;
 pub mod config;
 mod earlier;
 pub mod error;
+pub mod expectation;
 pub mod fine_tuning;
 pub mod folder;
 pub mod imported;

@@ -189,7 +189,7 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
 }
 
 /// The first setting that differs, with both values as `config.toml` has them.
-fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2])> {
+pub(crate) fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2])> {
     if let (Value::Object(before), Value::Object(now)) = (was, is) {
         let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
         let inner = |key: &String| if name.is_empty() { key.clone() } else { format!("{name}.{key}") };

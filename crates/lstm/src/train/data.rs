@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::model::Sampler;
 use crate::run::config::{DataConfig, RunConfig};
+use crate::run::expectation::Expectation;
 use crate::run::training::Training;
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
@@ -33,6 +34,8 @@ pub struct Data {
     pub floor: Option<f64>,
     /// A trigram's test perplexity beside it, for words.
     pub trigram: Option<f64>,
+    /// The test perplexity that a run of a plan is expected to reach on them, if one is.
+    pub expected: Option<Expectation>,
     /// Notes on how they were read.
     pub notes: Vec<Note>,
     /// How long reading all this took.
@@ -140,7 +143,7 @@ impl Data {
             notes.push(Note::CarriageReturns { lines: train.crlf, of: train.lines, kept: config.data.line_ends });
         }
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Self { tokenizer, train, valid, test, floor, trigram, notes, seconds, inherited })
+        Ok(Self { tokenizer, train, valid, test, floor, trigram, expected: None, notes, seconds, inherited })
     }
 
     /// The tokens to validate on and to test with.

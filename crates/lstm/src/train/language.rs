@@ -20,6 +20,7 @@ use crate::nn::state::State;
 use crate::optim::parts::{Share, shares};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
+use crate::run::expectation::Expectation;
 use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
@@ -212,6 +213,10 @@ impl<D: Borrow<Data>> Task for Language<D> {
 
     fn fingerprint(&self) -> String {
         self.data().fingerprint()
+    }
+
+    fn expected(&self) -> Option<Expectation> {
+        self.data().expected
     }
 
     fn batches(&self, epoch: usize) -> Result<Batches<'_>, TrainError> {

@@ -217,8 +217,8 @@ mod tests {
 
     /// A text to train on alone.
     fn data(tokenizer: Tokenizer, train: Corpus) -> Data {
-        let (valid, test, floor, trigram, notes) = (None, None, None, None, Vec::new());
-        Data { tokenizer, train, valid, test, floor, trigram, notes, seconds: 0.0, inherited: None }
+        let (valid, test, floor, trigram, expected, notes) = (None, None, None, None, None, Vec::new());
+        Data { tokenizer, train, valid, test, floor, trigram, expected, notes, seconds: 0.0, inherited: None }
     }
 
     /// The loss, the time steps and the gradient of step `number` over a text in `batching`, of `accumulate` batches of `batch` rows.

@@ -12,6 +12,7 @@ use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
 use crate::optim::parts::Share;
 use crate::run::error::TrainError;
+use crate::run::expectation::Expectation;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings;
@@ -144,6 +145,11 @@ pub trait Task {
     /// The figure of a loss that metrics and curves show.
     fn figure(loss: Loss) -> f64 {
         loss.mean()
+    }
+
+    /// The test perplexity that was expected when its data were read, if one was.
+    fn expected(&self) -> Option<Expectation> {
+        None
     }
 
     /// Notes in a model's file what proves that it is this task's: the fingerprint of its data, the checksum of files that belong to it.

@@ -26,6 +26,7 @@ use crate::optim::schedule::ScheduleKind;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::expectation::Expectation;
 use crate::run::folder::Claim;
 use crate::run::settings::Settings as _;
 use crate::run::training::Training;
@@ -95,6 +96,16 @@ impl<T: Task> Trainer<T> {
     /// The settings of the loop.
     pub fn training(&self) -> &Training {
         self.task.settings().training()
+    }
+
+    /// The test perplexity that was expected before training, if one was.
+    pub fn expected(&self) -> Option<Expectation> {
+        self.progress.position.expected
+    }
+
+    /// The tokens that were learned from since the run began.
+    pub fn trained_tokens(&self) -> u64 {
+        self.progress.position.tokens
     }
 
     /// The run folder.
