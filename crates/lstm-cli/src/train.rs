@@ -310,7 +310,7 @@ fn band(expected: &Expectation) -> String {
     let [middle, low, high] = [middle, low, high].map(|&value| match value {
         value if value < 10.0 => format!("{value:.2}"),
         value if value < 100.0 => format!("{value:.1}"),
-        value => grouped(value as u64),
+        value => grouped(value.round() as u64),
     });
     format!("{middle} (80 %: {low} to {high})")
 }
