@@ -13,8 +13,9 @@ use ferrompi::{Communicator, Request, ThreadLevel};
 use super::{Ranks, gather};
 use crate::run::error::TrainError;
 
-/// The bytes of one message: MPI counts them in 31 bits.
-const MOST_BYTES: usize = 1 << 30;
+/// The bytes of one message. MPI moves them only while it is asked whether they came, and how often it is asked depends on when the last message
+/// came: so none may take long.
+const MOST_BYTES: usize = 1 << 20;
 
 /// How often it is looked whether those that are waited for live.
 const LOOK: Duration = Duration::from_millis(100);
@@ -122,12 +123,17 @@ impl World {
 
     /// Waits until all requests are complete. `of`: the rank that each is of.
     fn complete(&self, requests: &mut [Request<'_>], of: &[usize]) -> Result<(), TrainError> {
-        let began = Instant::now();
-        let (mut looked, mut told) = (began, None);
+        let mut moved = Instant::now();
+        let (mut looked, mut told) = (moved, None);
         let own = &self.places[self.rank()];
         loop {
-            let failed = match Request::test_some(requests) {
+            let completed = Request::test_some(requests);
+            let now = Instant::now();
+            let failed = match completed {
                 Ok(completed) => {
+                    if !completed.is_empty() {
+                        moved = now;
+                    }
                     completed.into_iter().find_map(|(at, status)| Some((of[at], status.error?.to_string())))
                 }
                 Err(error) => Some((of[0], error.to_string())),
@@ -139,7 +145,6 @@ impl World {
             if pending().next().is_none() {
                 return Ok(());
             }
-            let now = Instant::now();
             if told.is_none() && self.stop.load(Ordering::Relaxed) {
                 told = Some(now);
             }
@@ -153,8 +158,8 @@ impl World {
                     self.give_up(far, "does not answer, and this rank was asked to end");
                 }
             }
-            // At first others may be a moment late; later they compute, perhaps on this very processor.
-            match (now - began).as_micros() {
+            // What is on its way comes soon; later the others compute, perhaps on this very processor.
+            match (now - moved).as_micros() {
                 0..200 => std::thread::yield_now(),
                 micros => std::thread::sleep(Duration::from_micros((micros as u64 / 20).clamp(20, 5_000))),
             }
