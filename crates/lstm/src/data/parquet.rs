@@ -45,8 +45,7 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table, DataError> {
     let reader = SerializedFileReader::new(file).map_err(cannot)?;
     let schema = reader.metadata().file_metadata().schema_descr();
     let mut names = Vec::new();
-    // Where a column holds nanoseconds since 1970, which the format's older types have no name for.
-    let mut is_nanos = Vec::new();
+    let mut stamps = Vec::new();
     for column in schema.columns() {
         if column.max_rep_level() > 0 || column.path().parts().len() > 1 {
             let why = "it holds a list or an object where a table has one value; leave it out".to_owned();
@@ -54,17 +53,18 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table, DataError> {
             return Err(DataError { column, ..DataError::of_file(path, why) });
         }
         names.push(column.name().to_owned());
-        is_nanos.push(matches!(
-            column.logical_type_ref(),
-            Some(LogicalType::Timestamp(of)) if of.unit == TimeUnit::NANOS
-        ));
+        let Some(LogicalType::Timestamp(of)) = column.logical_type_ref() else {
+            stamps.push(Stamps::default());
+            continue;
+        };
+        stamps.push(Stamps { is_nanos: of.unit == TimeUnit::NANOS, is_utc: of.is_adjusted_to_u_t_c });
     }
     let mut table = Table::empty(path, names);
     for (number, row) in reader.get_row_iter(None).map_err(cannot)?.enumerate() {
         // The first line of such a table would be its header.
         table.begin_row(number as u64 + 2);
-        for ((name, field), is_nanos) in row.map_err(cannot)?.get_column_iter().zip(&is_nanos) {
-            let Some(cell) = cell(field, *is_nanos) else {
+        for ((name, field), stamps) in row.map_err(cannot)?.get_column_iter().zip(&stamps) {
+            let Some(cell) = cell(field, *stamps) else {
                 let why = "its bytes are no text".to_owned();
                 return Err(DataError { column: Some(name.clone()), ..DataError::of_file(path, why) });
             };
@@ -77,9 +77,19 @@ pub(super) fn read(path: &Path, file: File) -> Result<Table, DataError> {
     Ok(table)
 }
 
+/// The time stamps of a column.
+#[cfg(feature = "parquet")]
+#[derive(Clone, Copy, Default)]
+struct Stamps {
+    /// Whether they are nanoseconds, which the format's older types have no name for.
+    is_nanos: bool,
+    /// Whether they are instants, and not what a clock on the wall showed somewhere.
+    is_utc: bool,
+}
+
 /// A value as a text; `None` for bytes that are none.
 #[cfg(feature = "parquet")]
-fn cell(field: &parquet::record::Field, is_nanos: bool) -> Option<String> {
+fn cell(field: &parquet::record::Field, stamps: Stamps) -> Option<String> {
     use parquet::record::Field;
 
     Some(match field {
@@ -90,22 +100,21 @@ fn cell(field: &parquet::record::Field, is_nanos: bool) -> Option<String> {
         Field::Float(value) => value.to_string(),
         Field::Double(value) => value.to_string(),
         Field::Date(days) => super::Clock::Date.write(i64::from(*days) * 86_400),
-        Field::TimestampMillis(value) => time(*value, 1_000),
-        Field::TimestampMicros(value) => time(*value, 1_000_000),
-        Field::Long(value) if is_nanos => time(*value, 1_000_000_000),
+        Field::TimestampMillis(value) => time(*value, 1_000, stamps.is_utc),
+        Field::TimestampMicros(value) => time(*value, 1_000_000, stamps.is_utc),
+        Field::Long(value) if stamps.is_nanos => time(*value, 1_000_000_000, stamps.is_utc),
         other => other.to_string(),
     })
 }
 
 /// A time stamp of so many parts of a second.
 #[cfg(feature = "parquet")]
-fn time(value: i64, parts: i64) -> String {
-    let clock = super::Clock::DateTime { t: false, seconds: true, offset: None };
-    let whole = clock.write(value.div_euclid(parts));
+fn time(value: i64, parts: i64, is_utc: bool) -> String {
+    let write = |offset| super::Clock::DateTime { t: false, seconds: true, offset }.write(value.div_euclid(parts));
     match value.rem_euclid(parts) {
-        0 => whole,
+        0 => write(is_utc.then_some(0)),
         // Refused by who reads time stamps, with the row.
-        rest => format!("{whole}.{:09}", rest * (1_000_000_000 / parts)),
+        rest => format!("{}.{:09}", write(None), rest * (1_000_000_000 / parts)),
     }
 }
 
@@ -113,18 +122,20 @@ fn time(value: i64, parts: i64) -> String {
 mod tests {
     use super::*;
 
-    /// Four rows by pandas and pyarrow (`tests/golden/parquet.py`): stamps in nanoseconds, a gap, text, an integer.
+    /// Four rows by pandas and pyarrow (`tests/golden/parquet.py`): stamps in nanoseconds, without and with a time zone, a gap, text, an
+    /// integer.
     const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/table.parquet");
 
     #[cfg(feature = "parquet")]
     #[test]
     fn a_table_of_pandas_is_that_of_its_csv() {
         let table = Table::read(Path::new(TABLE)).unwrap();
-        let csv = "date,load,note,count\n2020-01-01 00:00:00,1.5,\"a, b\",1\n2020-01-01 01:00:00,,,2\n\
-                   2020-01-01 02:00:00,-0.25,ü,3\n2020-01-01 03:00:00,1e-7,x,4\n";
+        let csv = "date,instant,load,note,count\n2020-01-01 00:00:00,2019-12-31 23:00:00Z,1.5,\"a, b\",1\n\
+                   2020-01-01 01:00:00,2020-01-01 00:00:00Z,,,2\n2020-01-01 02:00:00,2020-01-01 01:00:00Z,-0.25,ü,3\n\
+                   2020-01-01 03:00:00,2020-01-01 02:00:00Z,1e-7,x,4\n";
         let expected = Table::parse(Path::new("a.csv"), csv.as_bytes()).unwrap();
         assert_eq!((table.columns(), table.rows()), (expected.columns(), expected.rows()));
-        for name in ["date", "note"] {
+        for name in ["date", "instant", "note"] {
             let [found, own] = [&table, &expected].map(|table| table.column(name).unwrap());
             (0..4).for_each(|row| assert_eq!(table.cell(row, found), expected.cell(row, own)));
         }
@@ -132,7 +143,7 @@ mod tests {
             let [found, own] = [&table, &expected].map(|table| table.numbers(table.column(name).unwrap()).unwrap());
             assert_eq!(found, own);
         }
-        assert_eq!(time(1_500, 1_000), "1970-01-01 00:00:01.500000000");
+        assert_eq!(time(1_500, 1_000, true), "1970-01-01 00:00:01.500000000");
     }
 
     #[cfg(not(feature = "parquet"))]

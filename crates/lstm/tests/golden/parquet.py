@@ -11,6 +11,7 @@ import pandas as pd
 table = pd.DataFrame(
     {
         "date": pd.date_range("2020-01-01", periods=4, freq="h"),
+        "instant": pd.date_range("2020-01-01", periods=4, freq="h", tz="Europe/Berlin"),
         "load": [1.5, None, -0.25, 1e-7],
         "note": ["a, b", None, "ü", "x"],
         "count": [1, 2, 3, 4],
