@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 66] = [
+pub const SETTINGS: [Setting; 65] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -70,7 +70,6 @@ pub const SETTINGS: [Setting; 66] = [
     fixed("accumulate", "/training/accumulate", ""),
     fixed("shards", "/training/shards", "one gradient of all rows"),
     fixed("wire", "/training/wire", ""),
-    fixed("reduce", "/training/reduce", ""),
     fixed("variable-segment", "/variable_segment", ""),
     fixed("partial-shuffle", "/partial_shuffle", ""),
     planned("candidates", "/candidates", "all"),

@@ -386,7 +386,6 @@ mod tests {
             "readout" => &["output-gate", "hidden"],
             "precision" => &["bf16", "bf16x3"],
             "wire" => &["bf16"],
-            "reduce" => &["fast"],
             "softmaxes" | "accumulate" | "shards" => &["2"],
             "horizon" => &["3"],
             "init" => &["uniform(0.02)"],

@@ -16,7 +16,7 @@ use lstm::run::config::RunConfig;
 use lstm::run::fine_tuning::VocabularyChange;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
-use lstm::run::training::{Reduce, Wire};
+use lstm::run::training::Wire;
 use lstm::run::{Length, TaskKind};
 use lstm::text::batch::Batching;
 use lstm::text::documents::{Documents, LineEnds};
@@ -224,10 +224,6 @@ struct TrainingOptions {
     /// depend on the number of ranks
     #[arg(long)]
     wire: Option<Wire>,
-    /// In which order the gradients of ranks are added: fixed, the same bits on any number of them; fast, by MPI's own sum, whose bits depend
-    /// on their number and on the library
-    #[arg(long)]
-    reduce: Option<Reduce>,
     /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017);
     /// --variable-segment=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -728,7 +724,6 @@ impl TrainingOptions {
         set(&mut config.training.accumulate, self.accumulate);
         config.training.shards = self.shards.or(config.training.shards);
         set(&mut config.training.wire, self.wire);
-        set(&mut config.training.reduce, self.reduce);
         set(&mut config.variable_segment, self.variable_segment);
         set(&mut config.partial_shuffle, self.partial_shuffle);
         config.candidates = self.candidates.or(config.candidates);

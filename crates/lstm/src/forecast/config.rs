@@ -15,7 +15,7 @@ use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
-use crate::run::training::{Reduce, Training, Wire};
+use crate::run::training::{Training, Wire};
 
 /// What every window is measured from, so that a model sees shapes and not levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +102,6 @@ impl ForecastConfig {
             accumulate: 1,
             shards: None,
             wire: Wire::F32,
-            reduce: Reduce::Fixed,
             epochs: Some(20),
             steps: None,
             budget: None,

@@ -13,7 +13,7 @@ use crate::nn::precision::Precision;
 use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
-use crate::run::training::{Reduce, Wire};
+use crate::run::training::Wire;
 use crate::text::TextError;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -77,9 +77,9 @@ impl Machine {
     ///
     /// # Errors
     /// A rank that is lost.
-    pub(super) fn among(self, orders: Option<&Orders<'_>>, wire: Wire, reduce: Reduce) -> Result<Self, TrainError> {
+    pub(super) fn among(self, orders: Option<&Orders<'_>>, wire: Wire) -> Result<Self, TrainError> {
         let Some(orders) = orders.filter(|orders| orders.count() > 1) else { return Ok(self) };
-        Ok(Self { ranks: orders.count(), travel: orders.seconds_per_value(TRAVELLING, wire, reduce)?, ..self })
+        Ok(Self { ranks: orders.count(), travel: orders.seconds_per_value(TRAVELLING, wire)?, ..self })
     }
 
     /// The bytes of text that a run of so many seconds could learn from if it did nothing else.

@@ -407,7 +407,7 @@ impl Texts {
         if let Some(seconds) = budget {
             observer(Stage::Machine);
             machine = Machine::measured(seconds, precision).map_err(TrainError::from)?;
-            machine = machine.among(decided.orders, config.training.wire, config.training.reduce)?;
+            machine = machine.among(decided.orders, config.training.wire)?;
         }
         let sizes = (config.vocabulary.max_size.is_none(), config.data.most.is_none());
         let bytes = train.bytes();

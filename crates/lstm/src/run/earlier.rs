@@ -81,7 +81,7 @@ mod tests {
         };
         let mut training = table(&mut all, "training");
         // Which there were none of then.
-        ["precision", "wire", "reduce", "muon"].iter().for_each(|name| drop(training.remove(*name)));
+        ["precision", "wire", "muon"].iter().for_each(|name| drop(training.remove(*name)));
         all.extend(training);
         let model = all["model"].as_table_mut().unwrap();
         let mut lstm = table(model, "lstm");

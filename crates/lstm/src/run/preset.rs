@@ -12,7 +12,7 @@ use crate::optim::schedule::{Schedule, ScheduleKind};
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::fine_tuning::FineTuning;
 use crate::run::teaching::Teaching;
-use crate::run::training::{Reduce, Training, Wire};
+use crate::run::training::{Training, Wire};
 use crate::text::batch::Batching;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
@@ -60,7 +60,6 @@ impl Preset {
             accumulate: 1,
             shards: None,
             wire: Wire::F32,
-            reduce: Reduce::Fixed,
             epochs: Some(13),
             steps: None,
             budget: None,

@@ -31,9 +31,6 @@ pub struct Training {
     /// How the gradients of shards travel between ranks.
     #[serde(default)]
     pub wire: Wire,
-    /// Who adds them up, and in which order.
-    #[serde(default)]
-    pub reduce: Reduce,
     /// The most epochs. The first of the three bounds that is reached ends the run.
     pub epochs: Option<usize>,
     /// The most training steps.
@@ -83,19 +80,6 @@ pub enum Wire {
 }
 
 named!(Wire, "wire", "f32" => F32, "bf16" => Bf16);
-
-/// The order in which the gradients of ranks are added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reduce {
-    /// That of a tree of shards: the result is the same for any number of ranks.
-    #[default]
-    Fixed,
-    /// Whichever takes what joins the ranks the least time (`MPI_Allreduce`). The result depends on their number and on the library.
-    Fast,
-}
-
-named!(Reduce, "reduce", "fixed" => Fixed, "fast" => Fast);
 
 /// How long a run is to be: the first bound that is reached ends it. What is not given stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -232,18 +216,6 @@ impl Training {
                 self.wire
             );
             return Err(ConfigError::Conflict(why));
-        }
-        if self.reduce != Reduce::Fixed {
-            let why = match self.shards {
-                None => {
-                    "says how the gradients of shards are added, but a step is not cut into any; give `shards` too, or leave it out"
-                }
-                Some(_) if self.wire != Wire::F32 => "adds gradients as they are; leave out one of it and `wire`",
-                Some(_) => "",
-            };
-            if !why.is_empty() {
-                return Err(ConfigError::Conflict(format!("`reduce` {} {why}", self.reduce)));
-            }
         }
         if let Some(epochs) = self.epochs {
             at_least_one("epochs", epochs)?;

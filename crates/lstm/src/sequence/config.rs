@@ -22,7 +22,7 @@ use crate::run::fine_tuning::FineTuning;
 use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
-use crate::run::training::{Reduce, Training, Wire};
+use crate::run::training::{Training, Wire};
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// Everything that decides the bits of a run over sequences; written to `config.toml`.
@@ -160,7 +160,6 @@ impl SequenceConfig {
             accumulate: 1,
             shards: None,
             wire: Wire::F32,
-            reduce: Reduce::Fixed,
             epochs: Some(12),
             steps: None,
             budget: None,

@@ -12,7 +12,7 @@ use crate::optim::schedule::ScheduleKind;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings;
-use crate::run::training::{Reduce, Training, Wire};
+use crate::run::training::{Training, Wire};
 use crate::text::batch::Batching;
 
 /// Refuses to begin a run in the folder of a model that it learns from, which would be gone.
@@ -70,10 +70,6 @@ pub fn check_ranks(training: &Training, ranks: usize, begins: bool) -> Result<()
         _ if ranks == 1 && begins && training.wire != Wire::F32 => format!(
             "`wire` {} says how gradients travel between ranks, but this is one process, in which none does; start several ranks, or leave it out",
             training.wire
-        ),
-        _ if ranks == 1 && begins && training.reduce != Reduce::Fixed => format!(
-            "`reduce` {} says how ranks add their gradients, but this is one process, which adds none; start several ranks, or leave it out",
-            training.reduce
         ),
         _ if ranks == 1 => return Ok(()),
         Some(shards) if shards >= ranks => return Ok(()),

@@ -137,8 +137,7 @@ impl<'a, T: Task> Shards<'a, T> {
         };
         let pieces = early.len() + 1;
         let exchanged = Exchanged { ranks: ranks.count(), shards: of, pieces, ..Exchanged::default() };
-        let travel = Travel::new(task.layout(), of, (training.wire, training.reduce), ranks);
-        Self { ranks, own, early, travel, exchanged }
+        Self { ranks, own, early, travel: Travel::new(task.layout(), of, training.wire, ranks), exchanged }
     }
 
     /// Puts the gradient of the mean loss of all positions that the batches predict into `gradients`. Gives their loss, and the length of

@@ -17,12 +17,12 @@ use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
 use lstm::run::folder::{Existing, RunFolder};
 use lstm::run::settings::Settings as _;
-use lstm::run::training::{Reduce, Wire};
+use lstm::run::training::Wire;
 use lstm::text::batch::Batching;
 use lstm::text::documents::Documents;
 use lstm::train::event::{End, Event, Outcome};
 use lstm::train::ranks::greeting::{Greeting, greet};
-use lstm::train::ranks::{Orders, Ranks, check_ranks, follow};
+use lstm::train::ranks::{Orders, Ranks, follow};
 use lstm::train::trainer::{Extension, Trainer};
 use tempfile::TempDir;
 
@@ -87,22 +87,6 @@ impl Ranks for Thread {
                 messages = held;
             };
             bytes.copy_from_slice(&message);
-        }
-        Ok(())
-    }
-
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError> {
-        // The last rank's first: another order than that of shards.
-        let own: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let mut all = vec![own.clone(); self.count];
-        let others: Vec<usize> = (0..self.count).filter(|rank| *rank != self.rank).collect();
-        let send: Vec<(usize, &[u8])> = others.iter().map(|rank| (*rank, &own[..])).collect();
-        let receive = all.iter_mut().enumerate().filter(|(rank, _)| *rank != self.rank);
-        self.exchange(&send, &mut receive.map(|(rank, bytes)| (rank, &mut bytes[..])).collect::<Vec<_>>())?;
-        values.fill(0.0);
-        for bytes in all.iter().rev() {
-            let theirs = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-            values.iter_mut().zip(theirs).for_each(|(value, theirs)| *value += theirs);
         }
         Ok(())
     }
@@ -312,23 +296,6 @@ fn shards_are_close_to_one_gradient_of_all_rows_and_other_bits() {
 }
 
 #[test]
-fn gradients_that_are_added_in_any_order_learn_as_much() {
-    let texts = texts(900);
-    let run = |reduce: Reduce, ranks: usize| {
-        let mut config = in_pieces(&texts, 8, 8);
-        config.candidates = Some(6);
-        config.training.reduce = reduce;
-        let folder = tempfile::tempdir().unwrap();
-        let run = folder.path().join("run");
-        let outcome = run_on(create(&config, &run).unwrap(), company(ranks), None).unwrap();
-        (outcome.valid.unwrap().mean(), left(&run))
-    };
-    let (fixed, bits) = run(Reduce::Fixed, 3);
-    let (fast, other_bits) = run(Reduce::Fast, 3);
-    assert!(bits != other_bits && (fixed - fast).abs() < 1e-4, "{fixed} {fast}");
-}
-
-#[test]
 fn rounded_gradients_travel_in_half_the_bytes_and_learn_as_much() {
     let texts = texts(2000);
     let run = |wire: Wire| {
@@ -421,15 +388,6 @@ fn what_does_not_go_together_is_refused_at_the_start() {
     let run = folder.path().join("alone");
     run_on(create(&config, &run).unwrap(), company(2), Some(3)).unwrap();
     run_on(Trainer::resume(&run, Extension::default()).unwrap(), company(1), None).unwrap();
-
-    (config.training.wire, config.training.reduce) = (Wire::F32, Reduce::Fast);
-    assert!(check_ranks(&config.training, 1, true).unwrap_err().to_string().contains("which adds none"));
-    config.training.wire = Wire::Bf16;
-    let both = create(&config, &folder.path().join("both")).unwrap_err().to_string();
-    assert!(both.contains("leave out one of it and `wire`"), "{both}");
-    (config.training.wire, config.training.shards) = (Wire::F32, None);
-    let uncut = create(&config, &folder.path().join("uncut")).unwrap_err().to_string();
-    assert!(uncut.contains("a step is not cut into any"), "{uncut}");
 
     // A rank that was asked for something else.
     let own = |seed: &str| Greeting::of(vec!["train".to_owned(), "--seed".to_owned(), seed.to_owned()]);

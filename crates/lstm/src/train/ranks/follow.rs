@@ -81,8 +81,8 @@ pub fn follow(ranks: &dyn Ranks, told: &mut dyn FnMut(&str)) -> Result<(), Train
                 share(ranks, &mut progress)?;
                 return take_part(ranks, &task, progress);
             }
-            Order::Measure { values, wire, reduce } => {
-                seconds_per_value(ranks, values, wire, reduce)?;
+            Order::Measure { values, wire } => {
+                seconds_per_value(ranks, values, wire)?;
             }
             Order::End => return Ok(()),
             _ => {}

@@ -37,12 +37,6 @@ pub trait Ranks: Debug + Sync {
     /// # Errors
     /// A rank that is lost.
     fn exchange(&self, send: &[(usize, &[u8])], receive: &mut [(usize, &mut [u8])]) -> Result<(), TrainError>;
-
-    /// Puts the sum of all ranks' values in their place, the same at every rank, added in whichever order takes the least time.
-    ///
-    /// # Errors
-    /// A rank that is lost.
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError>;
 }
 
 /// One process that trains alone.
@@ -60,10 +54,6 @@ impl Ranks for Alone {
 
     fn exchange(&self, send: &[(usize, &[u8])], receive: &mut [(usize, &mut [u8])]) -> Result<(), TrainError> {
         debug_assert!(send.is_empty() && receive.is_empty(), "there is nobody else");
-        Ok(())
-    }
-
-    fn add_up(&self, _values: &mut [f32]) -> Result<(), TrainError> {
         Ok(())
     }
 }

@@ -200,20 +200,6 @@ impl Ranks for World {
         });
         exchanged.map_err(unusable)?
     }
-
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError> {
-        // If one cannot be reached, MPI does not say which.
-        let other = if self.rank() == 0 { self.count() - 1 } else { 0 };
-        let added = ferrompi::scope(move |scope| {
-            let parts = values.chunks_mut(MOST_BYTES / size_of::<f32>());
-            let mut requests: Vec<Request<'_>> = parts
-                .map(|part| self.world.iallreduce_inplace(scope, part, ferrompi::ReduceOp::Sum))
-                .collect::<Result<_, _>>()?;
-            let of = vec![other; requests.len()];
-            Ok(self.complete(&mut requests, &of))
-        });
-        added.map_err(unusable)?
-    }
 }
 
 impl fmt::Debug for World {

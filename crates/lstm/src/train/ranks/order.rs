@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Alone, Ranks, tell};
 use crate::run::error::TrainError;
-use crate::run::training::{Reduce, Wire};
+use crate::run::training::Wire;
 use crate::train::shards::seconds_per_value;
 
 /// What is to be done next, by every rank.
@@ -28,7 +28,7 @@ pub(crate) enum Order {
     /// Begin an average of the parameters.
     Average,
     /// Measure how long a gradient of so many values takes to be added up.
-    Measure { values: usize, wire: Wire, reduce: Reduce },
+    Measure { values: usize, wire: Wire },
     /// Nothing any more.
     End,
 }
@@ -93,9 +93,9 @@ impl<'a> Orders<'a> {
     }
 
     /// The seconds that each value of a gradient of so many `values` takes to be added up between all ranks.
-    pub(crate) fn seconds_per_value(&self, values: usize, wire: Wire, reduce: Reduce) -> Result<f64, TrainError> {
-        self.give(Order::Measure { values, wire, reduce })?;
-        self.noted(seconds_per_value(self.ranks, values, wire, reduce))
+    pub(crate) fn seconds_per_value(&self, values: usize, wire: Wire) -> Result<f64, TrainError> {
+        self.give(Order::Measure { values, wire })?;
+        self.noted(seconds_per_value(self.ranks, values, wire))
     }
 
     /// All ranks.
@@ -136,7 +136,7 @@ mod tests {
         let (epoch, batch, step) = (usize::MAX, usize::MAX, u64::MAX);
         let longest =
             Order::Step { epoch, batch, step, done: 0.123_456_789_012_345_68e-300, learning_rate: 1.234_567_8e-38 };
-        let measure = Order::Measure { values: usize::MAX, wire: Wire::Bf16, reduce: Reduce::Fixed };
+        let measure = Order::Measure { values: usize::MAX, wire: Wire::Bf16 };
         for order in [Order::Begin(usize::MAX), longest, Order::Collect, Order::Average, measure, Order::End] {
             let mut bytes = serde_json::to_vec(&order).unwrap();
             assert!(bytes.len() <= BYTES);

@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use super::{Shard, halves, own, whole_parts};
 use crate::model::Loss;
-use crate::nn::gradients::{Gradients, add, scale};
+use crate::nn::gradients::{Gradients, add};
 use crate::nn::params::Layout;
 use crate::run::error::TrainError;
-use crate::run::training::{Reduce, Wire};
+use crate::run::training::Wire;
 use crate::train::ranks::{Ranks, to_all};
 
 /// Brings together what several ranks computed.
@@ -26,7 +26,6 @@ pub(super) struct Travel {
     parts: Vec<Vec<Range<usize>>>,
     of: usize,
     wire: Wire,
-    reduce: Reduce,
     /// What rounding left out of each of this rank's summands, and of its slice of the sum; empty where nothing is rounded.
     left: Vec<Vec<f32>>,
     left_of_sum: Vec<f32>,
@@ -57,7 +56,7 @@ impl Table {
 }
 
 impl Travel {
-    pub(super) fn new(layout: &Layout, of: usize, (wire, reduce): (Wire, Reduce), ranks: &dyn Ranks) -> Self {
+    pub(super) fn new(layout: &Layout, of: usize, wire: Wire, ranks: &dyn Ranks) -> Self {
         let mut bits = 0;
         let matrices = layout.entries().iter().filter(|entry| entry.shape.len() == 2 && entry.shape[1] > 1);
         let tables = matrices.map(|entry| {
@@ -73,7 +72,7 @@ impl Travel {
         let is_rounded = wire != Wire::F32 && ranks.count() > 1;
         let left = if is_rounded { vec![vec![0.0; len]; parts[rank].len()] } else { Vec::new() };
         let left_of_sum = if is_rounded { vec![0.0; len] } else { Vec::new() };
-        Self { tables, rank, parts, of, wire, reduce, left, left_of_sum, free: Vec::new(), sent: 0, whole: 0 }
+        Self { tables, rank, parts, of, wire, left, left_of_sum, free: Vec::new(), sent: 0, whole: 0 }
     }
 
     /// Agrees with all ranks on what travels of a piece: tells the losses of this rank's shards, where they are asked for, and the rows
@@ -148,7 +147,7 @@ impl Travel {
         touched: &[u8],
         tokens: usize,
     ) -> Result<Arrived, TrainError> {
-        let factor = 1.0 / tokens.max(1) as f32;
+        let scale = 1.0 / tokens.max(1) as f32;
         let places = self.places(&piece, touched);
         let len = places.iter().map(Range::len).sum();
         let slice = |rank: usize| Shard { number: rank, of: ranks.count() }.rows(len);
@@ -166,9 +165,6 @@ impl Travel {
             }
             others().for_each(|rank| wire.pack(&mut values[slice(rank)]));
             compact.push(values);
-        }
-        if self.reduce == Reduce::Fast {
-            return self.add_fast(ranks, piece, compact, places, touched, factor);
         }
         let mut met: Vec<(usize, Range<usize>, Vec<f32>)> = Vec::new();
         for rank in others() {
@@ -193,7 +189,7 @@ impl Travel {
             parts.push((part, copy));
         }
         let mut sum = self.total(0..self.of, &mut parts);
-        scale(&mut sum, factor);
+        sum.iter_mut().for_each(|value| *value *= scale);
 
         wire.round(&mut sum, within(&places, &mine), &mut self.left_of_sum);
 
@@ -221,36 +217,9 @@ impl Travel {
 
         self.free.extend(compact);
         self.free.push(sum);
-        Ok(Arrived { rows: self.known_rows(&piece, touched), places, values: whole })
-    }
-
-    /// The same by whatever sum the ranks have. `compact`: what travels of this rank's summands.
-    fn add_fast(
-        &mut self,
-        ranks: &dyn Ranks,
-        piece: Range<usize>,
-        mut compact: Vec<Vec<f32>>,
-        places: Vec<Range<usize>>,
-        touched: &[u8],
-        factor: f32,
-    ) -> Result<Arrived, TrainError> {
-        let mut values = compact.pop().unwrap_or_default();
-        compact.iter().for_each(|other| add(&mut values, other));
-        self.free.extend(compact);
-        ranks.add_up(&mut values)?;
-        scale(&mut values, factor);
-        // A sum that sends the least sends as much: a slice to whoever adds it, and its sum to all.
-        let least = |len: usize| 2 * Wire::F32.bytes(len) as u64 * (ranks.count() as u64 - 1) / ranks.count() as u64;
-        self.sent += least(values.len());
-        self.whole += least(piece.len());
-        Ok(Arrived { rows: self.known_rows(&piece, touched), places, values })
-    }
-
-    /// The rows of the first table that any shard touches, of a piece that it is in.
-    fn known_rows(&self, piece: &Range<usize>, touched: &[u8]) -> Vec<u32> {
-        let known = self.tables_of(piece).first().filter(|table| table.start == 0);
+        let known = self.tables_of(&piece).first().filter(|table| table.start == 0);
         let rows = 0..known.map_or(0, |table| table.rows) as u32;
-        rows.filter(|row| is_set(touched, *row as usize)).collect()
+        Ok(Arrived { rows: rows.filter(|row| is_set(touched, *row as usize)).collect(), places, values: whole })
     }
 
     /// A buffer of so many values, whatever they are.
@@ -343,16 +312,11 @@ fn is_set(bits: &[u8], bit: usize) -> bool {
 }
 
 /// The seconds that each of so many `values` takes until all ranks have its sum, of which every rank measures as much at the same time.
-pub(in crate::train) fn seconds_per_value(
-    ranks: &dyn Ranks,
-    values: usize,
-    wire: Wire,
-    reduce: Reduce,
-) -> Result<f64, TrainError> {
+pub(in crate::train) fn seconds_per_value(ranks: &dyn Ranks, values: usize, wire: Wire) -> Result<f64, TrainError> {
     let mut layout = Layout::default();
     layout.add("values", &[values]);
     let layout = Arc::new(layout);
-    let mut travel = Travel::new(&layout, ranks.count(), (wire, reduce), ranks);
+    let mut travel = Travel::new(&layout, ranks.count(), wire, ranks);
     let (summand, mut sum) = (Gradients::dense(layout.clone()), Gradients::dense(layout));
     let mut seconds = 0.0;
     // At first memory is touched, and others come when they are told.

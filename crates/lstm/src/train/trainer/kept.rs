@@ -7,7 +7,7 @@ use crate::formats::{FormatError, write_bytes};
 use crate::run::checkpoint::{AVERAGE, Checkpoint, Progress, Trail};
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
-use crate::run::training::{Reduce, Wire};
+use crate::run::training::Wire;
 use crate::train::length::rate_at;
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Task};
@@ -111,10 +111,6 @@ impl<T: Task> Trainer<T> {
         let (folder, task) = (self.claim.folder(), &*self.task);
         if self.training().wire != Wire::F32 {
             let why = "its gradients travelled in `wire` bf16, rounded by each rank for itself, which one process does not do again";
-            return Err(TrainError::Unusable(why.to_owned()));
-        }
-        if self.training().reduce != Reduce::Fixed {
-            let why = "its gradients were added by `reduce` fast, in an order that one process does not know";
             return Err(TrainError::Unusable(why.to_owned()));
         }
         let begin = Checkpoint::read(&folder.kept_checkpoint(stretch.from))?.restore(task)?;
