@@ -171,8 +171,7 @@ impl Lstm {
             d_output,
             d_final,
             tape,
-            &mut gradients,
-            accumulate,
+            (&mut gradients, accumulate),
             &mut |_, _| (),
         );
     }
@@ -191,7 +190,7 @@ impl Lstm {
     ) {
         let mut told = |from: usize, gradients: &mut ParamsMut<'_>| complete(from, gradients.flat_mut());
         let (params, mut gradients) = (params.into(), gradients.into());
-        self.backward_layers(params, input, segment, d_output, None, tape, &mut gradients, Start::Zero, &mut told);
+        self.backward_layers(params, input, segment, d_output, None, tape, (&mut gradients, Start::Zero), &mut told);
     }
 
     fn backward_layers(
@@ -202,8 +201,7 @@ impl Lstm {
         d_output: &[f32],
         d_final: Option<&State>,
         tape: &mut Tape,
-        gradients: &mut ParamsMut<'_>,
-        accumulate: Start,
+        (gradients, accumulate): (&mut ParamsMut<'_>, Start),
         complete: &mut dyn FnMut(usize, &mut ParamsMut<'_>),
     ) {
         assert_eq!((tape.steps, tape.batch), (segment.steps, segment.batch), "the segment of the last forward pass");

@@ -82,7 +82,6 @@ pub trait Task {
 
     /// The same, and `complete` is told as the pass back goes on: the loss, the place of the gradient's buffer from which on nothing of it
     /// changes any more, and the buffer. Those places are [`Self::completes_from`].
-    #[expect(clippy::too_many_arguments, reason = "those of a step, and who is told")]
     fn train_step_telling(
         &self,
         params: &Params,
