@@ -384,7 +384,7 @@ pub(crate) const FEW_ROWS: usize = 3;
 /// needed to keep the multiply-adds from waiting for each other. One panel begins `stride` values after the other.
 ///
 /// # Safety
-/// As for [`panel`], for whole panels; at most [`FEW_ROWS`] rows.
+/// As for [`panel`], for whole panels; at most [`FEW_ROWS`] rows, and none is fine.
 #[inline(always)]
 pub(crate) unsafe fn few_rows<S: Simd, A: Arithmetic>(
     simd: S,
@@ -424,7 +424,8 @@ impl<A: Arithmetic, const ASK: bool> Kernel for FewRows<A, ASK> {
         let Self { rows, depth, panels, left, weights, stride, out, .. } = self;
         let width = PANEL * S::LANES;
         let mut first = 0;
-        while first < panels {
+        // A member of a team may have no row of a step.
+        while first < panels && rows > 0 {
             // As many as keep the multiply-adds busy, and no last one alone.
             let together = match (rows, panels - first) {
                 (1, 3 | 5) => 3,
@@ -443,7 +444,8 @@ impl<A: Arithmetic, const ASK: bool> Kernel for FewRows<A, ASK> {
                     (3, 2) => wide::<S, A, 3, 2, ASK>(simd, depth, left, (weights, stride), out),
                     (1, _) => wide::<S, A, 1, 1, ASK>(simd, depth, left, (weights, stride), out),
                     (2, _) => wide::<S, A, 2, 1, ASK>(simd, depth, left, (weights, stride), out),
-                    _ => wide::<S, A, 3, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    (3, _) => wide::<S, A, 3, 1, ASK>(simd, depth, left, (weights, stride), out),
+                    _ => unreachable!("at most {FEW_ROWS} rows, not {rows}"),
                 }
             }
             first += together;

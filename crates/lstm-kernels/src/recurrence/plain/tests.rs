@@ -19,13 +19,25 @@ struct Passed {
 }
 
 /// Runs a segment there and back; gives also how many shares of units the way back was packed for.
-fn pass([steps, batch, hidden]: [usize; 3], projection: Option<usize>, lengths: Option<&[usize]>) -> (Passed, usize) {
+fn pass(shape: [usize; 3], projection: Option<usize>, lengths: Option<&[usize]>) -> (Passed, usize) {
+    pass_of(shape, projection, lengths, None, false)
+}
+
+/// The same, of a packed segment whose steps begin at these rows, or in the other direction.
+fn pass_of(
+    [steps, batch, hidden]: [usize; 3],
+    projection: Option<usize>,
+    lengths: Option<&[usize]>,
+    packed: Option<&[usize]>,
+    reverse: bool,
+) -> (Passed, usize) {
     let recurrent = projection.unwrap_or(hidden);
     let (weight_hh, weight_hr) = (values(4 * hidden * recurrent, 1), values(recurrent * hidden, 2));
     let weights =
         RecurrentWeights { weight_hh: &weight_hh, weight_hr: projection.map(|_| &weight_hr[..]), weight_ih: &[] };
-    let (cell, rows) = (Cell::plain(hidden), steps * batch);
-    let recurrence = Recurrence { cell, recurrent, reverse: false, horizon: None, steps, batch, lengths, packed: None };
+    let cell = Cell::plain(hidden);
+    let recurrence = Recurrence { cell, recurrent, reverse, horizon: None, steps, batch, lengths, packed };
+    let rows = recurrence.rows();
     let mut sequence = Sequence::default();
     sequence.resize(&recurrence, projection.is_some());
     let initial =
@@ -56,6 +68,32 @@ fn the_same_bits_for_any_number_of_threads() {
         let one = run(1);
         for threads in [2, 3, 5] {
             assert!(one == run(threads), "T {steps}, B {batch}, H {hidden}, P {projection:?}, {threads} threads");
+        }
+    }
+}
+
+/// Of the last steps of a packed segment some members have no row: they must neither read nor write any.
+#[test]
+fn a_packed_segment_has_the_same_bits_for_any_number_of_threads() {
+    for (counts, hidden, projection) in [
+        (&[40, 40, 17, 3, 2, 1, 1][..], 64, None),
+        (&[40, 40, 17, 3, 2, 1, 1][..], 64, Some(32)),
+        (&[50, 1][..], 33, None),
+        (&[3, 2, 1][..], 300, None),
+    ] {
+        let mut starts = vec![0];
+        starts.extend(counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        }));
+        for reverse in [false, true] {
+            let shape = [counts.len(), counts[0], hidden];
+            let run =
+                |threads| crate::with_threads(threads, || pass_of(shape, projection, None, Some(&starts), reverse).0);
+            let one = run(1);
+            for threads in [2, 3, 5] {
+                assert!(one == run(threads), "{counts:?}, H {hidden}, P {projection:?}, {threads} threads, {reverse}");
+            }
         }
     }
 }
