@@ -505,7 +505,7 @@ mod tests {
         assert!(adam.training.adam.lazy && !sgd.training.adam.lazy);
         let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
         assert!(longer.training.schedule.learning_rate < adam.training.schedule.learning_rate, "a wider layer's");
-        let characters = with(None, LETTERS);
+        let characters = with(None, Facts { seconds: 600.0, ..LETTERS });
         assert!(
             characters.training.optimizer == OptimizerKind::Adam && characters.training.schedule.learning_rate < 0.01
         );
