@@ -14,7 +14,7 @@ use lstm::run::preset::Preset;
 use lstm::text::batch::Batching;
 use serde_json::{Value, json};
 
-use crate::output::{grouped, talk, use_threads};
+use crate::output::{count, grouped, talk, use_threads};
 use crate::signals::Signals;
 
 /// The options of `lstm bench`.
@@ -183,12 +183,22 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
-        write!(f, "peak {:.0} GFLOP/s in {} ({}, {threads})", self.peak, self.precision, self.precision.unit())?;
+        let [peak, f32_peak] = [self.peak, self.f32_peak].map(gigaflops);
+        let threads = count(self.threads as u64, "thread");
+        write!(f, "peak {peak} GFLOP/s in {} ({}, {threads})", self.precision, self.precision.unit())?;
         if self.precision != Precision::F32 {
-            write!(f, ", {:.0} in f32 ({})", self.f32_peak, lstm::isa())?;
+            write!(f, ", {f32_peak} in f32 ({})", lstm::isa())?;
         }
         Ok(())
+    }
+}
+
+/// A peak as people read it: whole, and with two digits where it is less than ten, as that of plain code is.
+fn gigaflops(peak: f64) -> String {
+    match peak {
+        peak if peak < 1.0 => format!("{peak:.2}"),
+        peak if peak < 10.0 => format!("{peak:.1}"),
+        peak => format!("{peak:.0}"),
     }
 }
 

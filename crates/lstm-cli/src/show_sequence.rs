@@ -12,7 +12,7 @@ use lstm::sequence::config::ClassWeights;
 use lstm::sequence::saved::LoadedSequence;
 use serde_json::json;
 
-use crate::output::{best, count, grouped, learning, parts, sequences};
+use crate::output::{Taken, best, count, grouped, learning, parts, sequences};
 use crate::sequence_train::shape;
 
 /// Shows the model.
@@ -55,7 +55,7 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
         },
     )?;
     let training = &config.training;
-    row("batches", sequences(training))?;
+    row("batches", sequences(training, Taken::Anywhere))?;
     row("optimizer", learning(training))?;
     if let Some(from) = &config.fine_tuning.from {
         row("from", from.display().to_string())?;

@@ -14,7 +14,7 @@ use lstm::train::event::{End, Event, Outcome};
 use lstm::train::task::Task;
 use lstm::train::trainer::Trainer;
 
-use crate::output::{grouped, note_unit, sequences, talk, until};
+use crate::output::{Taken, grouped, note_unit, sequences, talk, until};
 use crate::progress::Progress;
 use crate::repeat;
 use crate::signals::Signals;
@@ -138,7 +138,12 @@ pub fn drive<T: Task>(
 /// Says how a run is trained and where it lies.
 pub fn describe<T: Task>(trainer: &Trainer<T>) {
     let training: &Training = trainer.task().settings().training();
-    talk(format_args!("training {}, {}, until {}", sequences(training), training.learning(), until(training)));
+    talk(format_args!(
+        "training {}, {}, until {}",
+        sequences(training, Taken::Here),
+        training.learning(),
+        until(training)
+    ));
     note_unit(training.precision);
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };

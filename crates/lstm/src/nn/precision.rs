@@ -41,6 +41,15 @@ impl Precision {
         self == Self::F32 || self.unit() != lstm_kernels::isa()
     }
 
+    /// Who has no instructions for such products, where [`Self::has_unit`] is false: this processor, or the set of instructions that the
+    /// environment forces on it. A clause that a sentence goes on with "for bf16", or ends with.
+    pub fn who_has_no_unit(self) -> String {
+        match std::env::var("LSTM_ISA") {
+            Ok(forced) if lstm_kernels::check_isa().is_ok() => format!("LSTM_ISA={forced} leaves no instructions"),
+            _ => format!("this processor ({}) has no instructions", self.unit()),
+        }
+    }
+
     /// The most operations a second that this machine does in it, in GFLOP/s. The three products of bf16x3 count as one.
     pub fn peak_gflops(self) -> f64 {
         lstm_kernels::peak_gflops(self.kernel())

@@ -30,7 +30,7 @@ pub(crate) fn seconds_to_measure(seconds: f64) -> f64 {
 pub enum PrecisionChoice {
     /// Steps in bf16 were measured to have so many times the speed of those in f32: bf16 where that is worth its fewer bits.
     Measured(f64),
-    /// f32: this processor has no instructions for bf16.
+    /// f32: this processor, or what the environment leaves of it, has no instructions for bf16.
     NoUnit,
     /// f32: layer normalisation divides by the deviation of a few units, which magnifies any rounding.
     LayerNorm,
@@ -62,7 +62,7 @@ impl fmt::Display for PrecisionChoice {
                 write!(f, "products in bf16 by {unit}: {speed:.1} times the speed of f32 here")
             }
             Self::Measured(speed) => write!(f, "products in f32: bf16 by {unit} has {speed:.1} times its speed here"),
-            Self::NoUnit => write!(f, "products in f32: this processor ({unit}) has no instructions for bf16"),
+            Self::NoUnit => write!(f, "products in f32: {} for bf16", Precision::Bf16.who_has_no_unit()),
             Self::LayerNorm => f.write_str("products in f32: layer normalisation magnifies what bf16 rounds"),
         }
     }
