@@ -113,12 +113,17 @@ fn a_table_is_unpacked_and_comes_from_standard_input() {
     assert_eq!(line(folder, "eval moved").out, line(folder, "eval plain").out);
     assert_eq!(line(folder, "train --resume moved --epochs 2").code, Some(0));
     std::fs::write(folder.join("cut.csv.gz"), &packed[..packed.len() / 2]).unwrap();
-    let said = line(folder, "predict plain cut.csv.gz");
-    assert!(
-        said.code == Some(2) && said.err.contains("cut.csv.gz") && said.err.contains("cannot be read"),
-        "{}",
-        said.err
-    );
+    std::fs::write(folder.join("plain.csv.gz"), hours(300)).unwrap();
+    std::fs::write(folder.join("plain.csv.zst"), hours(300)).unwrap();
+    for (table, why) in [
+        ("cut.csv.gz", "it was cut short; get it again"),
+        ("plain.csv.gz", "it is not what its name says, a file of gzip"),
+        ("plain.csv.zst", "it is not what its name says, a file of Zstandard"),
+    ] {
+        let said = line(folder, &format!("predict plain {table}"));
+        let expected = format!("{table}: cannot be unpacked: {why}");
+        assert!(said.code == Some(2) && said.err.contains(&expected), "{}", said.err);
+    }
 }
 
 #[test]

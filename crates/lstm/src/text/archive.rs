@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use thiserror::Error;
 
 /// Bytes that are read from a file at once.
 pub(super) const BUFFER: usize = 1 << 18;
@@ -29,15 +30,88 @@ impl Compression {
         }
     }
 
-    /// A reader of what is in `file`. Reading fails where it is damaged or ends too early.
+    /// A reader of what is in `file`. Reading fails where it is damaged or ends too early; [`trouble`] says it.
     pub(crate) fn reader(self, file: File) -> Box<dyn BufRead> {
-        let file = BufReader::with_capacity(BUFFER, file);
+        let mut file = BufReader::with_capacity(BUFFER, file);
+        let is_other = file.fill_buf().is_ok_and(|first| !self.may_begin_with(first));
+        let packed: Box<dyn Read> = match self {
+            Self::Gzip => Box::new(MultiGzDecoder::new(file)),
+            Self::Zstandard => Box::new(Frames { file, decoder: FrameDecoder::new(), within: false }),
+        };
+        let within = Unpacking { packed, is_other: is_other.then_some(self) };
+        Box::new(BufReader::with_capacity(BUFFER, within))
+    }
+
+    /// Whether a file of it may begin so; it may be cut short anywhere.
+    fn may_begin_with(self, first: &[u8]) -> bool {
+        let agrees = |magic: &[u8]| first.iter().zip(magic).all(|(first, magic)| first == magic);
         match self {
-            Self::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+            Self::Gzip => agrees(&[0x1F, 0x8B]),
+            // A frame, or one without text, which has sixteen numbers.
             Self::Zstandard => {
-                Box::new(BufReader::with_capacity(BUFFER, Frames { file, decoder: FrameDecoder::new(), within: false }))
+                agrees(&[0x28, 0xB5, 0x2F, 0xFD])
+                    || (agrees(&[first.first().map_or(0, |first| 0x50 | first & 0x0F), 0x2A, 0x4D, 0x18]))
             }
         }
+    }
+}
+
+/// What is in a compressed file. Its errors are [`Damage`], or those of the system.
+struct Unpacking {
+    packed: Box<dyn Read>,
+    /// The compression that the file's name says, where its first bytes are of something else.
+    is_other: Option<Compression>,
+}
+
+impl Read for Unpacking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.packed.read(buffer).map_err(|error| match (Damage::of(&error), self.is_other) {
+            (None, _) => error,
+            (Some(_), Some(compression)) => io::Error::other(Damage::Other(compression)),
+            (Some(damage), None) => io::Error::other(damage),
+        })
+    }
+}
+
+/// Why a compressed file cannot be unpacked, and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum Damage {
+    #[error("it is not what its name says, a file of {}; give it its right name, or get it again",
+        match .0 { Compression::Gzip => "gzip", Compression::Zstandard => "Zstandard" })]
+    Other(Compression),
+    #[error("it was cut short; get it again")]
+    Cut,
+    #[error("it is damaged; get it again")]
+    Changed,
+}
+
+impl Damage {
+    /// That of an error met in unpacking; `None` where the system could not read the file.
+    fn of(error: &io::Error) -> Option<Self> {
+        let mut damage = Self::Changed;
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            match io {
+                Some(io) if io.raw_os_error().is_some() => return None,
+                Some(io) if io.kind() == ErrorKind::UnexpectedEof => damage = Self::Cut,
+                _ => {}
+            }
+            // The source of a wrapped error is not that which it wraps.
+            cause = match io.and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
+        }
+        Some(damage)
+    }
+}
+
+/// What an error of reading a file is, whatever it is compressed with: the end of a sentence that begins with the file's name.
+pub(crate) fn trouble(error: &io::Error) -> String {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<Damage>()) {
+        Some(damage) => format!("cannot be unpacked: {damage}"),
+        None => format!("cannot be read: {error}"),
     }
 }
 
@@ -58,18 +132,18 @@ struct Frames {
 
 impl Frames {
     /// Begins the next frame; false at the end of the file.
-    fn begin(&mut self) -> std::io::Result<bool> {
+    fn begin(&mut self) -> io::Result<bool> {
         while !self.file.fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.file) {
                 Ok(()) => return Ok(true),
                 // A frame without text, such as the sizes of the others.
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                     let length = u64::from(length);
-                    if std::io::copy(&mut self.file.by_ref().take(length), &mut std::io::sink())? < length {
+                    if io::copy(&mut self.file.by_ref().take(length), &mut io::sink())? < length {
                         return Err(ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(error) => return Err(Error::other(error)),
+                Err(error) => return Err(io::Error::other(error)),
             }
         }
         Ok(false)
@@ -77,7 +151,7 @@ impl Frames {
 }
 
 impl Read for Frames {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if !self.within && !self.begin()? {
                 return Ok(0);
@@ -85,7 +159,7 @@ impl Read for Frames {
             self.within = true;
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 let decoded = self.decoder.decode_blocks(&mut self.file, BlockDecodingStrategy::UptoBlocks(1));
-                decoded.map_err(Error::other)?;
+                decoded.map_err(io::Error::other)?;
             }
             let read = self.decoder.read(buffer)?;
             if read > 0 {
@@ -93,7 +167,7 @@ impl Read for Frames {
             }
             let stored = self.decoder.get_checksum_from_data();
             if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
-                return Err(Error::new(ErrorKind::InvalidData, "the checksum is not that of the text"));
+                return Err(io::Error::new(ErrorKind::InvalidData, "the checksum is not that of the text"));
             }
             self.within = false;
         }
@@ -154,12 +228,15 @@ mod tests {
         for (compression, packed) in [(Compression::Gzip, gzip(&text())), (Compression::Zstandard, zstandard(&text()))]
         {
             for length in [1, 5, 20, packed.len() / 2, packed.len() - 1] {
-                assert!(read(compression, &packed[..length]).is_err(), "{compression:?} cut to {length}");
+                let said = trouble(&read(compression, &packed[..length]).unwrap_err());
+                assert_eq!(said, "cannot be unpacked: it was cut short; get it again", "{compression:?} {length}");
             }
             for at in [0, packed.len() / 2, packed.len() - 2] {
                 let mut changed = packed.clone();
                 changed[at] ^= 0x10;
-                assert!(read(compression, &changed).is_err(), "{compression:?} changed at {at}");
+                let said = trouble(&read(compression, &changed).unwrap_err());
+                let expected = if at == 0 { "not what its name says" } else { "it is damaged; get it again" };
+                assert!(said.contains(expected), "{compression:?} changed at {at}: {said}");
             }
             let longer = [&packed[..], b"more"].concat();
             assert!(read(compression, &longer).is_err(), "{compression:?} with more behind it");

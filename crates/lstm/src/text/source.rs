@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::TextError;
-use super::archive::{BUFFER, Compression};
+use super::archive::{BUFFER, Compression, trouble};
 use super::decode::as_text;
 use super::documents::Reading;
 use super::folder::Layout;
@@ -40,12 +40,7 @@ pub struct Splits {
 
 /// An error met in reading a compressed file.
 fn damaged(path: &Path) -> impl Fn(std::io::Error) -> TextError + '_ {
-    move |error| {
-        TextError::Unusable(format!(
-            "{} cannot be unpacked: it is damaged, was cut short, or is not what its name says ({error}); get it again",
-            path.display()
-        ))
-    }
+    move |error| TextError::Unusable(format!("{} {}", path.display(), trouble(&error)))
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TextError + '_ {
