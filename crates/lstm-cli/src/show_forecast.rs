@@ -9,7 +9,7 @@ use lstm::forecast::{Normalise, TrainedForecast};
 use serde_json::json;
 
 use crate::forecast_train::layers;
-use crate::output::{best, count, grouped, learning, sequences};
+use crate::output::{Taken, best, count, grouped, learning, sequences};
 
 /// Shows the model.
 pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
@@ -39,7 +39,7 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
             "{} in steps of {}, trained up to {}",
             columns.time,
             frame.step.written(frame.clock),
-            frame.clock.write(frame.until[0])
+            frame.written_until(0)
         ),
     )?;
     if let Some(series) = &columns.series {
@@ -63,7 +63,7 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
     };
     let linear = if config.linear { ", and a linear map" } else { "" };
     row("layers", format!("{}{linear}; measured from {normalised}; dropout {}", layers(config), config.dropout))?;
-    row("batches", sequences(&config.training))?;
+    row("batches", sequences(&config.training, Taken::Anywhere))?;
     row("optimizer", learning(&config.training))?;
     row("model", best(card.epoch, card.step))?;
     for (name, loss) in [("train", Some(card.train)), ("valid", card.valid), ("test", card.test)] {

@@ -160,7 +160,7 @@ impl Clock {
     }
 
     /// The same at another offset from UTC.
-    fn at(self, offset: Option<i32>) -> Self {
+    pub(crate) fn at(self, offset: Option<i32>) -> Self {
         if let Self::DateTime { t, seconds, .. } = self { Self::DateTime { t, seconds, offset } } else { self }
     }
 
@@ -214,13 +214,44 @@ fn month_of(stamp: Stamp) -> (i64, Date, bool) {
 }
 
 impl Step {
-    /// The step of stamps that follow one another, at least two of them.
+    /// The step of stamps that follow one another, at least two of them. `clocks`: how each is written.
     ///
     /// # Errors
     /// The index of the first stamp that does not follow the one before by a step, and why.
-    pub fn find(stamps: &[Stamp], clock: Clock) -> Result<Self, (usize, String)> {
+    pub fn find(stamps: &[Stamp], clocks: &[Clock]) -> Result<Self, (usize, String)> {
+        Self::of_time(stamps, clocks).map_err(|(at, why)| match Self::on_the_wall(stamps, clocks) {
+            Some(step) => {
+                let why = format!(
+                    "by a clock on the wall the rows are {} apart, but not by UTC, which the offsets say: {} comes {} after {}; write the \
+                     dates alone, such as {}",
+                    step.written(Clock::Date),
+                    clocks[at].write(stamps[at]),
+                    exactly(stamps[at] - stamps[at - 1]),
+                    clocks[at - 1].write(stamps[at - 1]),
+                    Clock::Date.write(wall(stamps[at], clocks[at]))
+                );
+                (at, why)
+            }
+            None => (at, why),
+        })
+    }
+
+    /// The step of a day or more that stamps with offsets from UTC have by the clocks on the wall, if they have one there.
+    fn on_the_wall(stamps: &[Stamp], clocks: &[Clock]) -> Option<Self> {
+        clocks.first()?.offset()?;
+        let walls: Vec<Stamp> = stamps.iter().zip(clocks).map(|(stamp, clock)| wall(*stamp, *clock)).collect();
+        let step = Self::of_time(&walls, &vec![Clock::Date; walls.len()]).ok()?;
+        match step {
+            Self::Seconds(step) if step % DAY != 0 => None,
+            step => Some(step),
+        }
+    }
+
+    /// The step by the time that passes, or by the calendar of UTC.
+    fn of_time(stamps: &[Stamp], clocks: &[Clock]) -> Result<Self, (usize, String)> {
+        let clock = clocks.first().copied().unwrap_or(Clock::Counter);
         let differences: Vec<i64> = stamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        let said = |stamp: Stamp| clock.write(stamp);
+        let said = |at: usize| clocks[at].write(stamps[at]);
         if let Some(at) = differences.iter().position(|difference| *difference <= 0) {
             let (before, after) = (stamps[at], stamps[at + 1]);
             let saving = if may_be_saving(clock, before) {
@@ -231,7 +262,7 @@ impl Step {
             let why = if before == after {
                 format!(
                     "the time stamp {} comes twice; keep one of the rows, name the column that tells several series apart{saving}",
-                    said(after)
+                    said(at + 1)
                 )
             } else {
                 // An hour that is there twice begins again before it ends, where steps are shorter.
@@ -239,8 +270,8 @@ impl Step {
                 format!(
                     "the time stamp {} comes after the later {}; sort the rows by time, or name the column that tells several series \
                      apart{saving}",
-                    said(after),
-                    said(before)
+                    said(at + 1),
+                    said(at)
                 )
             };
             return Err((at + 1, why));
@@ -276,7 +307,10 @@ impl Step {
             let mut sorted = months.clone();
             sorted.sort_unstable();
             let step = sorted.chunk_by(|a, b| a == b).max_by_key(|same| same.len()).map_or(1, |same| same[0]);
-            months.iter().position(|months| *months != step)
+            // Of rows that are as many months apart, the first on another day or at another time of it.
+            let time = |stamp: Stamp| (month_of(stamp).1.day(), stamp.rem_euclid(DAY));
+            let other = || stamps.windows(2).position(|pair| time(pair[0]) != time(pair[1]));
+            months.iter().position(|months| *months != step).or_else(other)
         } else {
             differences.iter().position(|difference| *difference != step)
         };
@@ -294,9 +328,9 @@ impl Step {
             format!(
                 "the time stamps are not regular: {} comes {} after {}, where most rows are {step} apart; put in the rows that are \
                  missing, with empty values, or take out those that are too many{saving}",
-                said(stamps[at + 1]),
+                said(at + 1),
                 written(gap, clock),
-                said(stamps[at]),
+                said(at),
             ),
         ))
     }
@@ -352,6 +386,19 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written(Clock::Epoch))
+    }
+}
+
+/// The seconds since 1970 that a clock on the wall shows at a stamp.
+fn wall(stamp: Stamp, clock: Clock) -> Stamp {
+    stamp + i64::from(clock.offset().unwrap_or(0))
+}
+
+/// Seconds in days and what is left in hours.
+fn exactly(seconds: i64) -> String {
+    match (seconds / DAY, seconds % DAY) {
+        (0, _) | (_, 0) => written(seconds, Clock::Epoch),
+        (days, rest) => format!("{} and {}", written(days * DAY, Clock::Epoch), written(rest, Clock::Epoch)),
     }
 }
 
@@ -413,8 +460,9 @@ mod tests {
     }
 
     fn step(texts: &[&str]) -> Result<Step, (usize, String)> {
-        let (stamps, clock) = stamps(texts);
-        Step::find(&stamps, clock)
+        let parsed: Vec<_> = texts.iter().map(|text| Clock::parse(text).unwrap()).collect();
+        let (stamps, clocks): (Vec<Stamp>, Vec<Clock>) = parsed.into_iter().unzip();
+        Step::find(&stamps, &clocks)
     }
 
     #[test]
@@ -455,7 +503,7 @@ mod tests {
             (["2020-02-29 23:00", "2020-02-29 23:30", "2020-03-01 00:00"], Step::Seconds(1800), "2020-03-01 00:30"),
         ] {
             let (values, clock) = stamps(&texts);
-            let step = Step::find(&values, clock).unwrap();
+            let step = Step::find(&values, &[clock; 3]).unwrap();
             assert_eq!(step, expected, "{texts:?}");
             assert_eq!(clock.write(step.after(values[2], 1)), next);
             assert_eq!(step.between(values[0], step.after(values[2], 5)), 7);
@@ -487,6 +535,36 @@ mod tests {
         let (at, why) = step(&["2020-01-31", "2020-02-29", "2020-04-30", "2020-05-31"]).unwrap_err();
         assert!(at == 2 && why.contains("2020-04-30 comes 61 days after"), "{why}");
         assert!(step(&["2020-01-31"]).unwrap_err().1.contains("one time stamp"));
+    }
+
+    #[test]
+    fn stamps_with_offsets_are_said_as_they_are_written_and_days_of_a_wall_are_named() {
+        let hours =
+            ["2020-03-29T01:00+01:00", "2020-03-29T03:00+02:00", "2020-03-29T04:00+02:00", "2020-03-29T06:00+02:00"];
+        let (at, why) = step(&hours).unwrap_err();
+        assert!(at == 3 && why.contains("2020-03-29T06:00+02:00 comes 2 hours after 2020-03-29T04:00+02:00"), "{why}");
+        for (texts, apart) in [
+            (&["2020-03-28T00:00+01:00", "2020-03-29T00:00+01:00", "2020-03-30T00:00+02:00"][..], "a day apart"),
+            (
+                &[
+                    "2020-02-01T00:00+01:00",
+                    "2020-03-01T00:00+01:00",
+                    "2020-04-01T00:00+02:00",
+                    "2020-05-01T00:00+02:00",
+                ],
+                "a month apart",
+            ),
+            // Of a clock that never changes too: in UTC these are no ends of months.
+            (&["2020-01-31T00:00+01:00", "2020-02-29T00:00+01:00", "2020-03-31T00:00+01:00"], "a month apart"),
+        ] {
+            let (at, why) = step(texts).unwrap_err();
+            assert!(why.contains(apart) && why.contains(&format!("{} comes", texts[at])), "{why}");
+            let date = &texts[at][..10];
+            assert!(why.ends_with(&format!("write the dates alone, such as {date}")), "{why}");
+            assert!(!why.contains("missing"), "{why}");
+        }
+        // Months of UTC stay what they are.
+        assert_eq!(step(&["2020-01-01T00:00Z", "2020-02-01T00:00Z", "2020-03-01T00:00Z"]), Ok(Step::Months(1)));
     }
 
     #[test]
