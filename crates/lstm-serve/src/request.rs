@@ -1,9 +1,14 @@
 //! What is asked for: the fields of a request, checked once.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::http::StatusCode;
 use lstm::generate::{Clamp, Inside, Part, Sampling, Stops, Writing};
 use lstm::text::tokenizer::Tokenizer;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::engine::Engine;
@@ -44,7 +49,7 @@ pub(crate) struct CompletionRequest {
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
-    stream_options: Option<StreamOptions>,
+    stream_options: Option<Named<StreamOptions>>,
     #[serde(default)]
     logprobs: Option<usize>,
     #[serde(default)]
@@ -72,9 +77,9 @@ pub(crate) struct CompletionRequest {
     #[serde(default)]
     repetition_penalty: Option<f32>,
     #[serde(default)]
-    clamp: Vec<ClampRequest>,
+    clamp: Vec<Named<ClampRequest>>,
     #[serde(default)]
-    inside: Option<InsideRequest>,
+    inside: Option<Named<InsideRequest>>,
     #[serde(default)]
     details: Option<bool>,
 }
@@ -261,7 +266,7 @@ impl CompletionRequest {
         sampling.validate().map_err(|error| of_sampling(&error.to_string()))?;
         let stops = self.stop.map_or(Vec::new(), OneOrMany::list);
         let stops = Stops::new(&stops).map_err(|error| Refusal::bad("stop", error.to_string()))?;
-        let inside = self.inside.map(|inside| Inside { layer: inside.layer, part: inside.part.into() });
+        let inside = self.inside.map(|Named(inside)| Inside { layer: inside.layer, part: inside.part.into() });
         if inside.is_some() && !details {
             return Err(Refusal::bad(
                 "inside",
@@ -276,11 +281,11 @@ impl CompletionRequest {
             seed: self.seed.map_or_else(any_seed, |seed| seed as u64),
             echo: echo && (logprobs.is_some() || details || length == 0),
             alternatives,
-            clamps: self.clamp.iter().map(|c| Clamp { layer: c.layer, unit: c.unit, value: c.value }).collect(),
+            clamps: self.clamp.iter().map(|Named(c)| Clamp { layer: c.layer, unit: c.unit, value: c.value }).collect(),
             inside,
             ..Writing::default()
         };
-        let include_usage = self.stream_options.is_some_and(|options| options.include_usage);
+        let include_usage = self.stream_options.is_some_and(|Named(options)| options.include_usage);
         Ok(Completions { prompts, n, best_of, stream, include_usage, echo, logprobs, details, stops, writing })
     }
 }
@@ -338,9 +343,33 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str, field: &'static str) -> 
     tokenizer.encode(text).map_err(|error| Refusal::bad(field, error.to_string()))
 }
 
+/// Fields by their names: a list of them in the order in which they happen to be written here, which serde takes for them too, is none.
+#[derive(Clone, Copy, Debug)]
+struct Named<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with named fields")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Named)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
 /// Reads the body of a request.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Named(fields)| fields).map_err(|error| {
         let what = if error.is_data() { "this request is not understood" } else { "the body is no JSON" };
         Refusal::new(StatusCode::BAD_REQUEST, format!("{what}: {error}"))
     })

@@ -300,6 +300,10 @@ fn requests_that_cannot_be_meant_are_refused_by_name() {
         (json!({"stream_options": {"include_usage": true}}), json!("stream_options"), "stream"),
         (json!({"clamp": [{"layer": 9, "unit": 0, "value": 0}]}), Value::Null, "layer 9"),
         (json!({"maximal_tokens": 5}), Value::Null, "maximal_tokens"),
+        // Fields have names, and no order in which they could be listed.
+        (json!([null, "the cat", 5]), Value::Null, "an object with named fields"),
+        (json!({"stream": true, "stream_options": [true]}), Value::Null, "an object with named fields"),
+        (json!({"clamp": [[0, 0, 1.0]]}), Value::Null, "an object with named fields"),
         (json!({"prompt": 5}), Value::Null, "a text, texts, tokens"),
     ] {
         refused(body, 400, field, said);

@@ -425,6 +425,28 @@ fn what_a_graph_must_not_ask_for_is_refused() {
     assert!(said(&golden).contains("truncated"), "{}", said(&golden));
 }
 
+#[test]
+fn attributes_that_an_lstm_cannot_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let coupled = std::fs::read(golden().join("cell_coupled.onnx")).unwrap();
+    // Behind its name stand the attribute's value, as field 3, and its type, as field 20.
+    let said = |name: &str, value: u8, kind: u8| {
+        let mut changed = coupled.clone();
+        let at = changed.windows(name.len()).position(|bytes| bytes == name.as_bytes()).unwrap() + name.len();
+        assert_eq!((changed[at], &changed[at + 2..at + 5]), (24, &[160, 1, 2][..]));
+        // Of another type it is in another field, 15, which nobody reads.
+        (changed[at], changed[at + 1], changed[at + 4]) = (if kind == 2 { 24 } else { 120 }, value, kind);
+        let path = folder.path().join("changed.onnx");
+        std::fs::write(&path, changed).unwrap();
+        foreign::read(&path, Hints::default()).map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    assert_eq!(said("input_forget", 1, 2), "");
+    assert!(said("input_forget", 2, 2).contains("its input_forget is 2"), "{}", said("input_forget", 2, 2));
+    assert!(said("input_forget", 1, 1).contains("its input_forget is no whole number"));
+    assert!(said("hidden_size", 3, 1).contains("its hidden_size is no whole number"));
+    assert!(!said("hidden_size", 77, 2).is_empty());
+}
+
 /// A number in groups of seven bits.
 fn length(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();

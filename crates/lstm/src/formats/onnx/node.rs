@@ -1,6 +1,15 @@
 //! A node as the reader asks it: its attributes by name, with the standard's defaults.
 
+use super::proto::attribute::{FLOAT, INT, STRING};
 use super::proto::{AttributeProto, NodeProto, TensorProto};
+
+/// What an attribute is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Whole,
+    Number,
+    Name,
+}
 
 /// A node of the graph, and the version of the operators it is of.
 #[derive(Clone, Copy)]
@@ -36,6 +45,26 @@ impl<'a> Node<'a> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.attribute(name).is_some()
+    }
+
+    /// Refuses an attribute that is not of the kind its operator has it of: it would be read as if it were not there.
+    ///
+    /// # Errors
+    /// A sentence on the first of them. `kinds`: the names, and what each is.
+    pub(super) fn check_kinds(&self, kinds: &[(&str, Kind)]) -> Result<(), String> {
+        for (name, kind) in kinds {
+            let Some(attribute) = self.attribute(name) else { continue };
+            let (is_there, of_kind, what) = match kind {
+                Kind::Whole => (attribute.i.is_some(), INT, "whole number"),
+                Kind::Number => (attribute.f.is_some(), FLOAT, "number"),
+                Kind::Name => (attribute.s.is_some(), STRING, "name"),
+            };
+            // Some writers leave out a value that is 0.
+            if !is_there && attribute.r#type != Some(of_kind) {
+                return Err(format!("its {name} is no {what}, as the operator has it: the file is damaged"));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn int(&self, name: &str) -> Option<i64> {
