@@ -281,6 +281,28 @@ fn refuse_of_task(command: &clap::Command, matches: &ArgMatches, is_given: impl 
     Ok(())
 }
 
+/// Refuses `-` as the place of what is written, which would be a file of that name: only what is one stream of bytes goes to standard
+/// output.
+fn refuse_standard_output(command: &clap::Command, matches: &ArgMatches) -> Result<()> {
+    /// The options and arguments that say where something is written.
+    const PLACES: [&str; 4] = ["out", "output", "npz", "tensorboard"];
+    let name = command.get_name();
+    if ["pack", "unpack"].contains(&name) {
+        return Ok(());
+    }
+    let is_place = |argument: &&clap::Arg| PLACES.contains(&argument.get_id().as_str());
+    for argument in command.get_arguments().filter(is_place) {
+        let id = argument.get_id().as_str();
+        if matches.get_raw(id).is_some_and(|mut given| given.any(|value| value == "-")) {
+            let place = argument.get_long().map_or(id.to_uppercase(), |long| format!("--{long}"));
+            bail!(
+                "{place} is -, which is no name: lstm {name} writes no standard output there; give a name, or ./- for that one"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Refuses the first option of a subcommand that has no part in what is asked for. `task`: that of `lstm train`.
 pub fn refuse_idle(task: TaskKind, command: &clap::Command, matches: &ArgMatches) -> Result<()> {
     let given: Vec<String> = command
@@ -293,6 +315,7 @@ pub fn refuse_idle(task: TaskKind, command: &clap::Command, matches: &ArgMatches
         .collect();
     let is_given = |name: &str| given.iter().any(|given| given == name);
     refuse_of_task(command, matches, is_given)?;
+    refuse_standard_output(command, matches)?;
     let name = match command.get_name() {
         "train" if task != TaskKind::Language => TRAIN_TASK,
         name => name,

@@ -1,7 +1,7 @@
 //! `lstm pack` and `lstm unpack`: a text as small as a model makes it, and back.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::{Display, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
@@ -13,7 +13,7 @@ use lstm::run::saved::LoadedRun;
 
 use crate::adapt::Learning;
 use crate::measured::open;
-use crate::output::{grouped, talk, use_threads};
+use crate::output::{count, grouped, talk, use_threads};
 use crate::progress::Progress;
 
 /// The end of a packed file's name.
@@ -47,7 +47,7 @@ pub struct Unpack {
 /// The options of both.
 #[derive(clap::Args)]
 struct Common {
-    /// The file to write [default: FILE with .packed at its end, or without it]
+    /// The file to write, - for standard output [default: FILE with .packed at its end, or without it]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Replace what is there
@@ -62,7 +62,7 @@ struct Common {
 pub fn pack(Pack { run, file, learning, common }: Pack) -> Result<ExitCode> {
     use_threads(common.threads)?;
     let out = common.destination(&file, || {
-        let is_named = file != Path::new("-");
+        let is_named = file != Path::new(STANDARD);
         is_named.then(|| PathBuf::from(format!("{}.{EXTENSION}", file.display())))
     })?;
     let run = open(&run)?;
@@ -72,15 +72,19 @@ pub fn pack(Pack { run, file, learning, common }: Pack) -> Result<ExitCode> {
     let progress = Progress::new();
     let packed = packer.pack(&text, &mut |done| progress.bytes("packing", done, text.len()));
     progress.finish();
-    write_bytes(&out, &packed)?;
+    write(&out, &packed)?;
     let bits = 8.0 * packed.len() as f64;
     let characters = String::from_utf8_lossy(&text).chars().count();
+    // Of nothing there is no rate, only the head of the file.
+    let rate = match characters {
+        0 => String::new(),
+        characters => format!(", {:.4} bits a character", bits / characters as f64),
+    };
     talk(format_args!(
-        "wrote {}: {} bytes from {}, {:.4} bits a character",
-        out.display(),
-        grouped(packed.len() as u64),
-        grouped(text.len() as u64),
-        bits / characters.max(1) as f64
+        "wrote {}: {} from {}{rate}",
+        shown(&out),
+        count(packed.len() as u64, "byte"),
+        grouped(text.len() as u64)
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -106,8 +110,8 @@ pub fn unpack(Unpack { run, file, common }: Unpack) -> Result<ExitCode> {
     let text = packer.unpack(&packed, &mut |done, of| progress.bytes("unpacking", done, of));
     progress.finish();
     let text = text.map_err(named)?;
-    write_bytes(&out, &text)?;
-    talk(format_args!("wrote {}: {} bytes", out.display(), grouped(text.len() as u64)));
+    write(&out, &text)?;
+    talk(format_args!("wrote {}: {}", shown(&out), count(text.len() as u64, "byte")));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,16 +141,34 @@ impl Common {
         let Some(out) = self.out.clone().or_else(usual) else {
             bail!("{} says no name for what is written; give one: --out PATH", file.display());
         };
-        if out.exists() && !self.force {
+        if out != Path::new(STANDARD) && out.exists() && !self.force {
             bail!("{} is there already; give another name by --out, or pass --force to replace it", out.display());
         }
         Ok(out)
     }
 }
 
+/// The name of standard input and standard output.
+const STANDARD: &str = "-";
+
+/// The place that was written to, in a sentence.
+fn shown(out: &Path) -> Display<'_> {
+    if out == Path::new(STANDARD) { Path::new("standard output").display() } else { out.display() }
+}
+
+/// Writes the bytes to a file, or to standard output.
+fn write(out: &Path, bytes: &[u8]) -> Result<()> {
+    if out != Path::new(STANDARD) {
+        return Ok(write_bytes(out, bytes)?);
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
 /// The bytes of a file, all at once: they are packed as they are.
 fn read(file: &Path) -> Result<Vec<u8>> {
-    if file == Path::new("-") {
+    if file == Path::new(STANDARD) {
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().read_to_end(&mut bytes);
         return read.map(|_| bytes).map_err(|error| anyhow!("standard input cannot be read: {error}"));

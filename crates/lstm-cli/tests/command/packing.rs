@@ -17,6 +17,18 @@ fn a_text_is_packed_and_comes_back_on_any_number_of_threads() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(line(folder.path(), "unpack run piped --out piped.txt").code, Some(0));
     assert_eq!(std::fs::read(folder.path().join("piped.txt")).unwrap(), b"the cat\nsees zebras");
+    // To standard output, which is no file of the name -, and of nothing.
+    let said = line(folder.path(), "unpack run piped --out -");
+    assert_eq!((said.code, &said.out[..]), (Some(0), "the cat\nsees zebras"), "{}", said.err);
+    let said = piped(folder.path(), "pack run - --out nothing", "");
+    assert!(said.code == Some(0) && !said.err.contains("a character"), "{}", said.err);
+    for command in
+        ["inspect run --text a --out -", "convert run - --to run", "report run --out -", "train text.txt --out -"]
+    {
+        let said = line(folder.path(), command);
+        assert!(said.code == Some(2) && said.err.contains("is -, which is no name"), "{command}: {}", said.err);
+    }
+    assert!(!folder.path().join("-").exists());
 }
 
 #[test]
