@@ -263,7 +263,7 @@ fn begin(options: &TrainForecast, signals: &Signals) -> Result<Trainer<Forecasti
 fn describe_table(prepared: &Prepared) {
     let (config, dataset) = (&prepared.config, &prepared.dataset);
     let frame = &dataset.frame;
-    let last = |part: usize| frame.clock.write(frame.until[part]);
+    let last = |part: usize| frame.written_until(part);
     let test = if dataset.cuts[2] > dataset.cuts[1] { format!(", test up to {}", last(2)) } else { String::new() };
     let steps = dataset.series.iter().map(|series| series.observed as u64).sum();
     let missing = dataset.series.iter().flat_map(|series| &series.values[..series.observed * dataset.targets]);
@@ -295,11 +295,11 @@ fn describe_model(trainer: &Trainer<Forecasting>) {
     let (task, config) = (trainer.task(), trainer.task().settings());
     let linear = if config.linear { ", and a linear map" } else { "" };
     talk(format_args!(
-        "model    {}{linear}: {} parameters, {} from {} steps, trained on {}",
+        "model    {}{linear}: {}, {} from {}, trained on {}",
         layers(config),
-        grouped(task.layout().len() as u64),
+        count(task.layout().len(), "parameter"),
         config.likelihood,
-        config.context,
+        count(config.context, "step"),
         count(task.windows() as u64, "window")
     ));
 }

@@ -12,7 +12,7 @@ use lstm::nn::precision::Weights;
 use serde_json::{Value, json};
 
 use crate::measured::{Together, open_together};
-use crate::output::talk;
+use crate::output::{count, talk};
 use crate::progress::{Progress, during};
 
 /// The options of `lstm generate`.
@@ -138,7 +138,7 @@ pub fn run(options: Generate) -> Result<ExitCode> {
     let prompt = tokenizer.encode(&options.prompt)?;
     let unknown = prompt.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count();
     if unknown > 0 {
-        talk(format_args!("{unknown} of the prompt's {} tokens are unknown to the model", prompt.len()));
+        talk(format_args!("unknown to the model: {unknown} of the prompt's {}", count(prompt.len(), "token")));
     }
     match options.beam {
         Some(width) => search(&options, width, &ensemble, &prompt)?,

@@ -6,7 +6,7 @@ use lstm::inspect::effect::Change;
 use lstm::inspect::{Inspection, Looked};
 use lstm::train::gates::memory;
 
-use crate::output::{grouped, perplexity};
+use crate::output::{count, perplexity};
 
 /// Where it is shown.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ fn cell(value: f32, coloured: bool) -> String {
 pub fn show(looked: &Looked, changes: &[Change], window: Window, out: &mut dyn Write) -> io::Result<()> {
     let inspection = &looked.inspection;
     let loss = inspection.loss();
-    writeln!(out, "perplexity {} on {} tokens", perplexity(loss.perplexity()), grouped(loss.tokens as u64))?;
+    writeln!(out, "perplexity {} on {}", perplexity(loss.perplexity()), count(loss.tokens, "token"))?;
     text(inspection, window, out)?;
     for layer in 0..inspection.layers.len() {
         units(inspection, layer, window, out)?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use lstm::lab::{Experiment, experiment, page};
 use lstm::report::write_page;
 
-use crate::output::{perplexity, seconds, talk, use_threads};
+use crate::output::{count, perplexity, seconds, talk, use_threads};
 use crate::progress::Progress;
 use crate::train_options::duration;
 
@@ -64,7 +64,7 @@ pub fn run(options: Lab) -> Result<ExitCode> {
             let spread = format!("{} to {}", perplexity(low), perplexity(high));
             writeln!(out, "{:<44} {:>10} {spread:>22}", tried.trial.name, perplexity(mean))?;
         }
-        writeln!(out, "{} steps each, {}", results.steps, seconds(results.seconds))?;
+        writeln!(out, "{} each, {}", count(results.steps, "step"), seconds(results.seconds))?;
     }
     talk(format_args!("page     {}", path.display()));
     Ok(ExitCode::SUCCESS)

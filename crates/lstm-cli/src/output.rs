@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 use crate::{flags, stdin};
 
+pub use lstm::said::{count, grouped, perplexity, seconds};
+
 /// More threads than any machine of today has processors.
 const MOST_THREADS: usize = 1024;
 
@@ -41,11 +43,6 @@ pub fn talk(line: impl Display) {
 pub fn last_said() -> MutexGuard<'static, Instant> {
     static SAID: OnceLock<Mutex<Instant>> = OnceLock::new();
     SAID.get_or_init(|| Mutex::new(Instant::now())).lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// `1 epoch`, `2 epochs`.
-pub fn count(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A result as JSON; what the text it is of says too, where that is at hand.
@@ -86,36 +83,47 @@ pub fn per_word(corpus: &Corpus, loss: Loss) -> String {
     format!("per word   {of_words}, {bits:.4} bits a character{spelled}")
 }
 
-/// Which of its models a run keeps.
+/// Which of its models a run keeps; of no step where no run trained it.
 pub fn best(epoch: usize, step: u64) -> String {
+    if step == 0 {
+        return "converted, not trained here".to_owned();
+    }
     format!("best after epoch {epoch}, step {}", grouped(step))
 }
 
 /// Said where a training perplexity is below what no model can beat.
 pub const BELOW_FLOOR: &str = "below the floor, as these very sentences were learned by heart";
 
+/// Where steps are taken: here, by this machine's unit, or wherever a run was trained, which may have been by another's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Here,
+    Anywhere,
+}
+
 /// The batches of a training step.
-pub fn batches(config: &RunConfig) -> String {
+pub fn batches(config: &RunConfig, taken: Taken) -> String {
     let RunConfig { batching, segment, training, .. } = config;
     let about = if config.variable_segment { "about " } else { "" };
     let rows = count(training.batch as u64, "row");
-    format!("{batching}, {rows} of {about}{}{}", count(*segment as u64, "step"), of_a_step(training))
+    format!("{batching}, {rows} of {about}{}{}", count(*segment as u64, "step"), of_a_step(training, taken))
 }
 
 /// The sequences of a training step.
-pub fn sequences(training: &Training) -> String {
+pub fn sequences(training: &Training, taken: Taken) -> String {
     let of = if training.accumulate == 1 { "step" } else { "batch" };
-    format!("{} a {of}{}", count(training.batch as u64, "sequence"), of_a_step(training))
+    format!("{} a {of}{}", count(training.batch as u64, "sequence"), of_a_step(training, taken))
 }
 
 /// How a step is made of batches, where that needs saying.
-fn of_a_step(training: &Training) -> String {
+fn of_a_step(training: &Training, taken: Taken) -> String {
     let Training { accumulate, shards, precision, .. } = training;
     let joined = if *accumulate == 1 { String::new() } else { format!(", {accumulate} batches a step") };
     let cut = shards.map_or(String::new(), |shards| format!(", in {}", count(shards as u64, "shard")));
     let precise = match precision {
         Precision::F32 => String::new(),
-        rounded => format!(", products in {rounded} ({})", rounded.unit()),
+        rounded if taken == Taken::Here => format!(", products in {rounded} ({})", rounded.unit()),
+        rounded => format!(", products in {rounded}"),
     };
     format!("{joined}{cut}{precise}")
 }
@@ -124,9 +132,8 @@ fn of_a_step(training: &Training) -> String {
 pub fn note_unit(precision: Precision) {
     if !precision.has_unit() {
         talk(format_args!(
-            "note     products are in {precision}, for which this processor has no instructions ({} computes them), so that a step takes longer than \
-             one in f32 would",
-            precision.unit()
+            "note     products are in {precision}, for which {}, so that a step takes longer than one in f32 would",
+            precision.who_has_no_unit()
         ));
     }
 }
@@ -159,28 +166,6 @@ pub fn until(training: &Training) -> String {
     bounds.into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
 
-/// Digits in groups of three.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
-    groups.join(",")
-}
-
-/// A perplexity as people read it, also that of a training gone wrong.
-pub fn perplexity(value: f64) -> String {
-    if value < 1e6 { format!("{value:.2}") } else { format!("{value:.1e}") }
-}
-
-/// Seconds as people say them.
-pub fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s < 100.0 => format!("{s:.0} s"),
-        s if s < 6000.0 => format!("{:.0} min", s / 60.0),
-        s if s < 360_000.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.0} days", s / 86400.0),
-    }
-}
-
 /// The exit code of a failed command: nothing, if the reader has seen enough (`lstm generate … | head`), else the sentence
 /// and 2.
 pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
@@ -201,23 +186,4 @@ pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
 /// A cell of separated values (RFC 4180).
 pub fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_and_times_rounded() {
-        assert_eq!([0, 999, 1000, 4_653_200].map(grouped), ["0", "999", "1,000", "4,653,200"].map(str::to_owned));
-        assert_eq!([0, 1, 2000].map(|n| count(n, "step")), ["0 steps", "1 step", "2,000 steps"].map(str::to_owned));
-        assert_eq!(
-            [8.0312, 999_999.0, 1.5e30, f64::INFINITY].map(perplexity),
-            ["8.03", "999999.00", "1.5e30", "inf"].map(str::to_owned)
-        );
-        assert_eq!(
-            [7.4, 600.0, 7200.0, 864_000.0].map(seconds),
-            ["7 s", "10 min", "2.0 h", "10 days"].map(str::to_owned)
-        );
-    }
 }

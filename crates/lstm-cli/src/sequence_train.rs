@@ -643,11 +643,7 @@ fn say_data(trainer: &Trainer<SequenceTask>) {
     let more = if config.labels.len() > 12 { ", …" } else { "" };
     let said = if config.task == TaskKind::Regress { "numbers " } else { "labels  " };
     talk(format_args!("{said} {}: {labels}{more}", config.labels.len()));
-    talk(format_args!(
-        "model    {}: {} parameters",
-        shape(config),
-        grouped(trainer.task().model().layout().len() as u64)
-    ));
+    talk(format_args!("model    {}: {}", shape(config), count(trainer.task().model().layout().len(), "parameter")));
 }
 
 /// A model in words.

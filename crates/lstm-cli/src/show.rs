@@ -17,7 +17,9 @@ use lstm::run::summary::Summary;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::output::{BELOW_FLOOR, batches, best, count, grouped, learning, loss_json, parts, perplexity, seconds};
+use crate::output::{
+    BELOW_FLOOR, Taken, batches, best, count, grouped, learning, loss_json, parts, perplexity, seconds,
+};
 use crate::show_file::show_file;
 use crate::show_runs::{self, Form};
 
@@ -37,8 +39,9 @@ pub struct Show {
 
 /// The run, for machines.
 #[derive(Serialize)]
-struct Shown<'a> {
-    config: &'a RunConfig,
+struct Shown {
+    /// Its `training` is null where this program did not train the model.
+    config: Value,
     results: Value,
     parameters: usize,
     tensors: Vec<Value>,
@@ -76,12 +79,16 @@ pub fn run(options: Show) -> Result<ExitCode> {
             "test": loss_json(card.test, None),
             "floor": card.floor,
         });
+        let mut config = json!(config);
+        if !card.was_trained_here() {
+            config["training"] = Value::Null;
+        }
         let shown = Shown { config, results, parameters: layout.len(), tensors };
         writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let projection = model.lstm.projection.map(|size| format!(", projected to {size}")).unwrap_or_default();
-    let horizon = model.lstm.horizon.map_or("the whole segment".to_owned(), |steps| format!("{steps} steps"));
+    let horizon = model.lstm.horizon.map_or("the whole segment".to_owned(), |steps| count(steps, "step"));
     let mut row = |name: &str, value: String| writeln!(out, "{name:<11} {value}");
     row(
         "layers",
@@ -101,8 +108,11 @@ pub fn run(options: Show) -> Result<ExitCode> {
         row("softmaxes", format!("a mixture of {}", model.softmaxes))?;
     }
     row("vocabulary", format!("{} {}", grouped(model.vocabulary as u64), run.tokenizer.kind().noun()))?;
-    let forget = config.training.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
-    row("initial", format!("{}{forget}, seed {}", config.training.init.scheme, config.training.seed))?;
+    let was_trained_here = card.was_trained_here();
+    if was_trained_here {
+        let forget = config.training.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
+        row("initial", format!("{}{forget}, seed {}", config.training.init.scheme, config.training.seed))?;
+    }
     row(
         "trained on",
         match &run.origin {
@@ -110,26 +120,13 @@ pub fn run(options: Show) -> Result<ExitCode> {
             Origin::File(_) => "a text that the model file does not name".to_owned(),
         },
     )?;
-    row("batches", batches(config))?;
-    row("optimizer", learning(&config.training))?;
-    if let Some(from) = &config.fine_tuning.from {
-        row("from", from.display().to_string())?;
+    if was_trained_here {
+        training_rows(config, &mut row)?;
+    } else {
+        row("reads", config.batching.to_string())?;
     }
-    if let Some(parts) = parts(&config.fine_tuning, 0) {
-        row("parts", parts)?;
-    }
-    if !config.teaching.is_none() {
-        let models: Vec<String> = config.teaching.models.iter().map(|model| model.display().to_string()).collect();
-        row("teachers", format!("{}, with a weight of {}", models.join(", "), config.teaching.weight))?;
-    }
-    row("dropout", model.dropout.to_string())?;
-    let Penalties { activation, temporal, label_smoothing } = model.penalties;
-    for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {
-        if weight > 0.0 {
-            row(name, weight.to_string())?;
-        }
-    }
-    row("model", best(card.epoch, card.step))?;
+    let go_on = if was_trained_here { "" } else { "; lstm train TEXT --from this goes on from it" };
+    row("model", best(card.epoch, card.step) + go_on)?;
     let trained = Some(card.train).filter(|loss| loss.tokens > 0);
     for (name, loss) in [("train", trained), ("valid", card.valid), ("test", card.test)] {
         let said = loss.map_or("not measured".to_owned(), |loss| {
@@ -151,6 +148,30 @@ pub fn run(options: Show) -> Result<ExitCode> {
         writeln!(out, "  {:<26} {:?}", entry.name, entry.shape)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a run of this program was trained.
+fn training_rows(config: &RunConfig, row: &mut impl FnMut(&str, String) -> std::io::Result<()>) -> std::io::Result<()> {
+    row("batches", batches(config, Taken::Anywhere))?;
+    row("optimizer", learning(&config.training))?;
+    if let Some(from) = &config.fine_tuning.from {
+        row("from", from.display().to_string())?;
+    }
+    if let Some(parts) = parts(&config.fine_tuning, 0) {
+        row("parts", parts)?;
+    }
+    if !config.teaching.is_none() {
+        let models: Vec<String> = config.teaching.models.iter().map(|model| model.display().to_string()).collect();
+        row("teachers", format!("{}, with a weight of {}", models.join(", "), config.teaching.weight))?;
+    }
+    row("dropout", config.model.dropout.to_string())?;
+    let Penalties { activation, temporal, label_smoothing } = config.model.penalties;
+    for (name, weight) in [("ar", activation), ("tar", temporal), ("smoothing", label_smoothing)] {
+        if weight > 0.0 {
+            row(name, weight.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Where runs are, if nothing else was said when they were trained.

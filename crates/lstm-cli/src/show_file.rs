@@ -10,7 +10,7 @@ use lstm::formats::import::{Found, Hints, Import};
 use lstm::formats::network::{Activation, Reads, Stack};
 use serde_json::json;
 
-use crate::output::{grouped, talk};
+use crate::output::{count, grouped, talk};
 
 /// Shows what a file of another program holds.
 pub fn show_file(path: &Path, as_json: bool) -> Result<ExitCode> {
@@ -52,7 +52,7 @@ fn lines(import: &Import) -> Vec<String> {
     let mut row = |name: &str, value: String| lines.push(format!("{name:<11} {value}"));
     row("file", import.kind.clone());
     if let Some(embedding) = &network.embedding {
-        row("embedding", format!("{} tokens of {}", grouped(embedding.vocabulary as u64), embedding.size));
+        row("embedding", format!("{} of {}", count(embedding.vocabulary, "token"), embedding.size));
     }
     network.stacks.iter().for_each(|stack| row("lstm", stack.describe()));
     for (index, readout) in network.readouts.iter().enumerate() {

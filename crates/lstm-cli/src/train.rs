@@ -9,6 +9,7 @@ use lstm::formats::FormatError;
 use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
 use lstm::nn::config::{Readout, Wiring};
+use lstm::nn::precision::Precision;
 use lstm::plan::{self, Chosen, Decided, Larger, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use crate::find_rate;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, NO_WORDS, batches, best, count, grouped, loss_json, note_unit, parts, perplexity,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, Taken, batches, best, count, grouped, loss_json, note_unit, parts, perplexity,
     seconds, talk, until, use_threads,
 };
 use crate::progress::Progress;
@@ -214,7 +215,7 @@ const MUCH_EVALUATION: f64 = 0.4;
 fn explain(chosen: &Chosen) {
     let Chosen { plan, data, facts, evaluation, measured, not_words, precision, expected, cut } = chosen;
     let (config, size, model) = (&plan.config, &plan.size, &plan.config.model);
-    let noun = config.tokenizer.noun();
+    let noun = data.tokenizer.kind().noun();
     let read = grouped(size.tokens as u64);
     match config.training.budget {
         Some(budget) => talk(format_args!(
@@ -282,7 +283,7 @@ fn explain(chosen: &Chosen) {
     }
     talk(format_args!(
         "         {}, {}; every choice can be made otherwise by its option",
-        batches(config),
+        batches(config, Taken::Here),
         config.training.learning()
     ));
     talk(match expected {
@@ -360,6 +361,13 @@ fn describe(trainer: &Trainer) {
         }
     }
     note_unit(config.training.precision);
+    if config.training.precision != Precision::F32 && model.lstm.variant.layer_norm {
+        talk(format_args!(
+            "note     layer normalisation divides by the deviation of a few units, which magnifies what products in {} round; --precision f32 \
+             rounds none of it, and is what a planned run with it is in",
+            config.training.precision
+        ));
+    }
     for note in &data.notes {
         talk(format_args!("note     {}", notes::sentence(note)));
     }
@@ -406,16 +414,16 @@ fn describe(trainer: &Trainer) {
         if model.softmaxes == 1 { String::new() } else { format!(", a mixture of {} softmaxes", model.softmaxes) };
     let horizon = model.lstm.horizon.map(|steps| format!(", gradient cut every {}", count(steps as u64, "step")));
     talk(format_args!(
-        "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{mixture}{}: {} parameters",
+        "model    vocabulary {}, embedding {}, {of} of {}{}{projection}{cells}{readout}{mixture}{}: {}",
         grouped(model.vocabulary as u64),
         model.embedding(),
         model.lstm.hidden,
         residual(model),
         horizon.unwrap_or_default(),
-        grouped(trainer.model().layout().len() as u64)
+        count(trainer.model().layout().len(), "parameter")
     ));
     let training = &config.training;
-    talk(format_args!("training {}, {}, until {}", batches(config), training.learning(), until(training)));
+    talk(format_args!("training {}, {}, until {}", batches(config, Taken::Here), training.learning(), until(training)));
     let from =
         if trainer.step() > 0 { format!(", going on after step {}", grouped(trainer.step())) } else { String::new() };
     talk(format_args!("run      {}{from}", trainer.folder().display()));

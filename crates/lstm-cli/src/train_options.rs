@@ -25,6 +25,7 @@ use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::pretrained::Pretrained;
 use lstm::train::trainer::Extension;
 
+use crate::output::count;
 use crate::ranks::SHARDS;
 use crate::regularisation_options::RegularisationOptions;
 use crate::teaching_options::TeachingOptions;
@@ -526,14 +527,15 @@ impl Train {
             && latest >= epochs
         {
             bail!(
-                "--non-monotone {latest} leaves nothing to compare with in a run of {epochs} epochs; choose fewer, or more \
-                 --epochs"
+                "--non-monotone {latest} leaves nothing to compare with in a run of {}; choose fewer, or more --epochs",
+                count(epochs, "epoch")
             );
         }
         let counted = config.training.schedule.planned_epochs.or(config.training.epochs).unwrap_or(usize::MAX);
         if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
             bail!(
-                "--decay-after {after} is longer than the {counted} epochs it is part of; choose fewer, or more --epochs"
+                "--decay-after {after} is longer than the {} it is part of; choose fewer, or more --epochs",
+                count(counted, "epoch")
             );
         }
         self.text_options.lay_over(&mut config)?;
@@ -717,7 +719,7 @@ impl TrainingOptions {
         config.set_batching(self.batches.unwrap_or(config.batching));
         set(&mut config.training.batch, self.batch);
         if let (Batching::Windows(n), Some(segment)) = (config.batching, self.segment) {
-            bail!("--segment {segment} and windows({n}) contradict each other: a window has {n} steps");
+            bail!("--segment {segment} and windows({n}) contradict each other: a window has {}", count(n, "step"));
         }
         set(&mut config.segment, self.segment);
         set(&mut config.training.precision, self.precision);

@@ -20,6 +20,7 @@ use crate::nn::segment::Segment;
 use crate::nn::stack::Lstm;
 use crate::nn::stream::Stream;
 use crate::optim::optimizer::{Optimizer, OptimizerKind};
+use crate::said::count;
 use crate::text::batch::Batch;
 
 use lstm_kernels::Start;
@@ -112,7 +113,7 @@ impl Shape {
         // The names and buffers of a layer take some 4 KiB, however small it is.
         let needed = sum([times(&[values, 4]), times(&[self.layers, 4096])]);
         let smaller = "`hidden`, `layers`, `vocab`, `batch` or `segment`";
-        check_memory(|| format!("a model of {} layers of {}", self.layers, self.hidden), needed, smaller)
+        check_memory(|| format!("a model of {} of {}", count(self.layers, "layer"), self.hidden), needed, smaller)
     }
 
     fn model(&self) -> Result<(LanguageModel, Params), ConfigError> {

@@ -79,6 +79,7 @@ pub mod plan;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod said;
 pub mod score;
 pub mod sequence;
 mod setting;

@@ -109,7 +109,11 @@ fn a_student_learns_from_models_and_says_so() {
         &["a teacher cannot be used", "two", "--teach beside --resume"],
     );
     // Named where they lie now, they are those that it had, or refused.
-    refused(folder, "train --resume student --teach run --epochs 4", &["--teach names 1 models", "2 teachers"]);
+    refused(
+        folder,
+        "train --resume student --teach run --epochs 4",
+        &["--teach names 1 model, but the run has 2 teachers", "2 teachers"],
+    );
     refused(folder, "train --resume student --teach moved,run --epochs 4", &["another teacher than", "moved"]);
     refused(folder, "train --resume alone --teach run --epochs 4", &["--teach says where teachers lie", "has none"]);
     let said = line(folder, "train --resume student --teach run,moved --epochs 4");
@@ -145,6 +149,10 @@ fn models_that_do_not_go_together_are_refused_by_name() {
     refused(folder, "score run text.txt --shares 1", &["--shares has no part without --with"]);
     let train = format!("train text.txt {TINY} --out student");
     refused(folder, &format!("{train} --teach letters"), &["letters does not read the tokens", "--tokenizer"]);
+    // Before anything is planned for what they would teach.
+    let said = line(folder, "train text.txt --tokenizer words --budget 5s --out student --teach letters");
+    assert!(said.code == Some(2) && said.err.contains("letters does not read the tokens"), "{}", said.err);
+    assert!(!said.err.contains("plan  "), "{}", said.err);
     refused(folder, &format!("{train} --teach run --candidates 5"), &["--candidates", "--teach"]);
     refused(folder, &format!("{train} --teach run --softmaxes 2"), &["--softmaxes", "--teach"]);
     refused(folder, &format!("{train} --teach-weight 0.5"), &["--teach-weight has no part without --teach"]);

@@ -63,6 +63,18 @@ fn a_file_is_shown_and_becomes_a_run_and_a_file_again() {
     // What it was trained on is not known, and its file is no text.
     let shown = line(at, "show run").out;
     assert!(shown.contains("train       not measured") && shown.contains("trained on  texts that "), "{shown}");
+    // There was no training of which there is a rate, an optimizer, a seed.
+    assert!(
+        shown.contains("model       converted, not trained here") && shown.contains("reads       stream"),
+        "{shown}"
+    );
+    for row in ["optimizer", "initial", "batches", "dropout"] {
+        assert!(!shown.lines().any(|line| line.starts_with(row)), "{row}: {shown}");
+    }
+    assert!(line(at, "show run --json").json()["config"]["training"].is_null());
+    for command in ["train --resume run", "verify run"] {
+        refused(&line(at, command), &["run has a model and no checkpoint.safetensors", "--from in place of --resume"]);
+    }
     let config = std::fs::read_to_string(at.join("run/config.toml")).unwrap();
     assert!(config.contains("imported = ") && !config.contains("train = "), "{config}");
     refused(&line(at, "eval run"), &["run has no test text of its own, for its model was read from", "give the text"]);

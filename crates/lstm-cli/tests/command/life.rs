@@ -440,9 +440,9 @@ fn a_text_that_was_moved_is_proven_to_be_the_same() {
     std::fs::write(path.join("other.txt"), text.replacen("cat", "dog", 1)).unwrap();
     let before = files(&path.join("run"));
     for (arguments, expected) in [
-        ("--resume run nowhere.txt", "nowhere.txt"),
+        ("--resume run nowhere.txt", "nowhere.txt; name where they lie now beside --resume"),
         ("--resume run other.txt", "other.txt is not what the run was trained on"),
-        ("--resume run new/moved.txt --valid text.txt", "none of its own"),
+        ("--resume run new/moved.txt --valid text.txt", "what it has of validation is a part of its training data"),
         ("--resume run -", "contradict each other"),
     ] {
         let said = line(path, &format!("train {arguments}"));
@@ -450,11 +450,28 @@ fn a_text_that_was_moved_is_proven_to_be_the_same() {
         assert!(files(&path.join("run")) == before, "{arguments}");
     }
     std::fs::remove_file(path.join("text.txt")).unwrap();
-    assert_eq!(line(path, "train --resume run").code, Some(2));
+    for arguments in ["train --resume run", "verify run"] {
+        let said = line(path, arguments);
+        assert!(
+            said.code == Some(2) && said.err.contains("text.txt, where they lay before; name where"),
+            "{}",
+            said.err
+        );
+    }
     let said = line(path, "train --resume run new/moved.txt --epochs 3");
     assert_eq!(said.code, Some(0), "{}", said.err);
     // From then on it is known where it is.
     assert_eq!(line(path, "train --resume run --epochs 4").code, Some(0));
+    // Of data that lie apart, those are blamed that changed.
+    let apart = format!("train new/moved.txt --valid other.txt --test new/moved.txt {BRIEF} --out apart");
+    assert_eq!(line(path, &apart).code, Some(0));
+    for (option, what) in [("--test", "tested with"), ("--valid", "validated with")] {
+        let wrong = if option == "--test" { "other.txt" } else { "new/moved.txt" };
+        let said = line(path, &format!("train --resume apart {option} {wrong}"));
+        let expected = format!("{wrong} is not what the run was {what}");
+        assert!(said.code == Some(2) && said.err.contains(&expected), "{}", said.err);
+        assert!(said.err.contains(&format!("name where they lie now by {option} beside --resume")), "{}", said.err);
+    }
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn documents_keep_states_apart_in_training_evaluation_and_generation() {
         ("documents --documents= ", "blank (an empty line)"),
         ("documents --documents line --batches lines", "leave --documents out, or choose --batches stream"),
         ("documents --documents blank --batches windows(3)", "leave --documents out"),
-        ("documents --documents line --batch 5000", "pieces of documents are too few"),
+        ("documents --documents line --batch 5000", "are too few for"),
         ("documents --documents blank --shuffle lines", "shuffled lines would tear apart documents"),
         ("--documents line", "--documents has no part without a TEXT"),
     ] {

@@ -58,7 +58,13 @@ fn several_runs_are_a_table_with_the_best_first() {
     let json: serde_json::Value = serde_json::from_str(&line(folder.path(), "show --json worse better").out).unwrap();
     assert_eq!(json[0]["settings"]["training.schedule.learning_rate"], "0.02");
     assert!(json[0]["figures"]["valid"].as_f64().unwrap() < json[1]["figures"]["valid"].as_f64().unwrap());
-    for (command, expected) in [("show --csv", "runs/*"), ("show better nothing", "nothing")] {
+    // What one run is refused for, several are.
+    let config = folder.path().join("worse/config.toml");
+    let changed = std::fs::read_to_string(&config).unwrap().replace("hidden = 8\n", "hidden = 9\n");
+    std::fs::write(config, changed).unwrap();
+    assert_eq!(line(folder.path(), "show worse").code, Some(2));
+    let changed = ("show better worse", "model.lstm.hidden is 9, but was 8");
+    for (command, expected) in [("show --csv", "runs/*"), ("show better nothing", "nothing"), changed] {
         let said = line(folder.path(), command);
         assert!(said.code == Some(2) && said.err.contains(expected), "{command}: {}", said.err);
     }

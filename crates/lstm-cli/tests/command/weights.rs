@@ -67,6 +67,11 @@ fn a_measurement_says_in_how_many_bits_it_was() {
     assert!(lines[0].contains(&format!("in bf16 ({unit}, ")) && lines[0].contains(" in f32 ("), "{said}");
     assert!(lines[2].ends_with("of peak  f32 peaks"), "{said}");
     assert!(lines[3].split_whitespace().last().unwrap().parse::<f64>().unwrap() >= 0.0, "{said}");
+    // Plain code's peak is below a GFLOP/s, and not 0.
+    let mut plain = command(folder.path(), &["bench", "decode", "--hidden", "8", "--vocab", "16", "--seconds", "0"]);
+    let said = Said::new(plain.env("LSTM_ISA", "scalar").output().unwrap()).out;
+    let peak: f64 = said.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(peak > 0.0 && said.contains("(scalar, "), "{said}");
     let said = line(folder.path(), &format!("bench decode --weights int8 {sizes}")).out;
     assert!(said.lines().nth(2).unwrap().ends_with("of peak") && said.contains("B 2 int8"), "{said}");
     let norms = ["f32", "bf16", "int8"].map(|weights| {
@@ -106,10 +111,13 @@ fn a_planned_run_is_in_the_precision_that_is_fastest_here_and_says_why() {
     assert_eq!(chosen == "bf16", why.contains("times the speed of f32 here"), "{said}");
     let (chosen, why, said) = planned("", "scalar");
     assert_eq!(chosen, "f32");
-    assert!(why.is_some_and(|why| why.contains("this processor (scalar) has no instructions for bf16")), "{said}");
+    assert!(why.is_some_and(|why| why.contains("LSTM_ISA=scalar leaves no instructions for bf16")), "{said}");
     let (chosen, why, said) = planned("--layer-norm", "");
     assert_eq!(chosen, "f32");
     assert!(why.is_some_and(|why| why.contains("layer normalisation")), "{said}");
+    // Decided, it is computed as it says, and says what that does.
+    let (chosen, _, said) = planned("--layer-norm --precision bf16", "");
+    assert!(chosen == "bf16" && said.contains("note     layer normalisation divides by"), "{said}");
     for decided in ["f32", "bf16"] {
         let (chosen, why, said) = planned(&format!("--precision {decided}"), "scalar");
         assert_eq!((chosen.as_str(), why), (decided, None), "{said}");
@@ -119,5 +127,13 @@ fn a_planned_run_is_in_the_precision_that_is_fastest_here_and_says_why() {
     assert_eq!(line(folder.path(), &format!("train text.txt {TINY} --precision bf16 --out exact")).code, Some(0));
     let mut command = command(folder.path(), &["train", "--resume", "exact", "--epochs", "3"]);
     let said = Said::new(command.env("LSTM_ISA", "scalar").output().unwrap());
-    assert!(said.code == Some(0) && said.err.contains("has no instructions (scalar computes them)"), "{}", said.err);
+    assert!(
+        said.code == Some(0) && said.err.contains("for which LSTM_ISA=scalar leaves no instructions"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("products in bf16 (scalar)"), "{}", said.err);
+    // What shows the run may be another machine than those that trained it, and names no unit.
+    let shown = line(folder.path(), "show exact").out;
+    assert!(shown.contains("products in bf16\n"), "{shown}");
 }

@@ -6,7 +6,8 @@ use std::io::Read;
 use std::path::Path;
 
 use super::{Array, DataError, number, read_arrays, shortened};
-use crate::text::archive::{Compression, unpacked};
+use crate::said;
+use crate::text::archive::{Compression, trouble, unpacked};
 
 /// The label of a sequence.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ impl Sequences {
                 Some(packed) => packed.reader(file).read_to_end(&mut bytes),
                 None => file.read_to_end(&mut bytes),
             });
-            read.map_err(|e| DataError::of_file(path, format!("cannot be read: {e}")))?;
+            read.map_err(|e| DataError::of_file(path, trouble(&e)))?;
             let text =
                 String::from_utf8(bytes).map_err(|_| DataError::of_file(path, "it is not UTF-8; convert the file"))?;
             return Self::of_archive(path, &text);
@@ -121,7 +122,11 @@ impl Sequences {
         let labels = match y {
             None => vec![Label::None; count],
             Some(y) if y.shape().first() != Some(&count) => {
-                return Err(wrong(format!("its array \"y\" is {:?}, but there are {count} sequences", y.shape())));
+                return Err(wrong(format!(
+                    "its array \"y\" is {:?}, where \"x\" has {}",
+                    y.shape(),
+                    said::count(count, "sequence")
+                )));
             }
             Some(Array::Texts(_, texts)) if texts.len() == count => texts.into_iter().map(Label::Class).collect(),
             Some(Array::Texts(shape, _)) => {
@@ -196,7 +201,11 @@ impl Sequences {
                 return Err(wrong(why));
             }
             if found.features != 0 && found.features != dimensions.len() {
-                return Err(wrong(format!("it has {} dimensions, those before {}", dimensions.len(), found.features)));
+                return Err(wrong(format!(
+                    "it has {}, those before {}",
+                    said::count(dimensions.len(), "dimension"),
+                    found.features
+                )));
             }
             found.features = dimensions.len();
             let mut columns: Vec<Vec<f32>> = Vec::new();

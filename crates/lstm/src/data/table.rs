@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::{DataError, number, parquet};
-use crate::text::archive::{Compression, unpacked};
+use crate::said::count;
+use crate::text::archive::{Compression, trouble, unpacked};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Table {
     /// # Errors
     /// As [`Table::read`].
     pub fn parse(path: &Path, mut reader: impl Read) -> Result<Self, DataError> {
-        let cannot = |e: std::io::Error| DataError::of_file(path, format!("cannot be read: {e}"));
+        let cannot = |e: std::io::Error| DataError::of_file(path, trouble(&e));
         let mut preview = Vec::new();
         reader.by_ref().take(PREVIEW as u64).read_to_end(&mut preview).map_err(cannot)?;
         if preview.contains(&0) {
@@ -152,9 +153,9 @@ impl Table {
             if record.len() != table.columns.len() {
                 let is_open = record.iter().any(|cell| cell.contains(&b'\n'));
                 let why = format!(
-                    "it has {} values where the first line names {} columns; a value with the separator in it has to stand in quotes{}",
-                    record.len(),
-                    table.columns.len(),
+                    "it has {} where the first line names {}; a value with the separator in it has to stand in quotes{}",
+                    count(record.len(), "value"),
+                    count(table.columns.len(), "column"),
                     if is_open { ", and here one is opened and perhaps never closed" } else { "" }
                 );
                 return Err(DataError::of_line(path, line, why));
@@ -171,7 +172,10 @@ impl Table {
         let mut columns: Vec<String> = Vec::new();
         for (at, line) in reader.lines().enumerate() {
             let number = at as u64 + 1;
-            let line = line.map_err(|e| DataError::of_line(path, number, format!("cannot be read: {e}")))?;
+            let line = line.map_err(|e| match e.kind() {
+                ErrorKind::InvalidData => DataError::of_line(path, number, "it is not UTF-8; convert the file"),
+                _ => DataError::of_file(path, trouble(&e)),
+            })?;
             if line.trim().is_empty() {
                 continue;
             }
@@ -376,7 +380,12 @@ fn next_row(
             let within = record.iter().flatten().filter(|byte| **byte == b'\n').count() as u64;
             Ok(Some(reader.position().line().saturating_sub(1 + within).max(before)))
         }
-        Err(e) => Err(DataError::of_line(path, before, format!("cannot be read: {e}"))),
+        Err(e) => {
+            if let csv::ErrorKind::Io(error) = e.kind() {
+                return Err(DataError::of_file(path, trouble(error)));
+            }
+            Err(DataError::of_line(path, before, format!("cannot be read: {e}")))
+        }
     }
 }
 

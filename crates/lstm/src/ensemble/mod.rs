@@ -31,6 +31,7 @@ use crate::nn::precision::Weights;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
+use crate::said::count;
 use crate::text::batch::Batches;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::Tokenizer;
@@ -79,10 +80,12 @@ impl Ensemble {
     /// Not one for each member, or one that is no number of at least 0, or nothing but zeros.
     pub fn with_shares(mut self, shares: &[f64]) -> Result<Self, ConfigError> {
         let sum: f64 = shares.iter().sum();
-        let (given, count) = (shares.len(), self.members.len());
-        if given != count {
+        let (given, models) = (shares.len(), self.members.len());
+        if given != models {
             return Err(ConfigError::Conflict(format!(
-                "`shares` has {given} numbers for {count} models; give one for each, in their order"
+                "`shares` has {} for {}; give one for each, in their order",
+                count(given, "number"),
+                count(models, "model")
             )));
         }
         if !shares.iter().all(|share| (0.0..=1e9).contains(share)) || sum <= 0.0 {

@@ -1,6 +1,6 @@
 //! The settings of a forecast: which columns of which table, how far ahead from how much before, and the model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +183,10 @@ impl Settings for ForecastConfig {
         }
         self.lstm.validate()?;
         self.training.validate()
+    }
+
+    fn places(&self) -> [Option<&Path>; 3] {
+        [self.columns.table.as_deref(), None, None]
     }
 
     fn without_places(&self) -> Self {

@@ -9,6 +9,7 @@ use super::config::{Columns, ForecastConfig, SPLIT};
 use super::head::LEVELS;
 use crate::data::{Clock, Column, DataError, Stamp, Step, Table, shortened};
 use crate::run::error::TrainError;
+use crate::said::count;
 
 /// How a column becomes numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct Frame {
     pub scalers: BTreeMap<String, Vec<Scaler>>,
     /// The last stamps of training, validation and test over all series.
     pub until: [Stamp; 3],
+    /// The offsets from UTC that those are written with, where not all stamps have that of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offsets: Option<[i32; 3]>,
     /// The steps after which values repeat most, 1 where they do not; for the naive forecast to compare with.
     pub season: usize,
     /// Factors of how far each quantile is from the median, found on the validation part; 1 until then.
@@ -139,7 +143,25 @@ struct Rows {
     clocks: Vec<Clock>,
 }
 
+impl Frame {
+    /// The last stamp of training (0), validation (1) or test (2), as the table writes it.
+    pub fn written_until(&self, part: usize) -> String {
+        let clock = self.offsets.map_or(self.clock, |offsets| self.clock.at(Some(offsets[part])));
+        clock.write(self.until[part])
+    }
+}
+
 impl Dataset {
+    /// How the row of a stamp is written, or the nearest before it: tables may change their offset from UTC on the way.
+    pub(crate) fn clock_of(&self, stamp: Stamp) -> Clock {
+        let before = |series: &&Series| series.start <= stamp;
+        let nearest = self.series.iter().filter(before).map(|series| {
+            let at = self.frame.step.between(series.start, stamp) as usize;
+            (at.saturating_sub(series.clocks.len()), series.clock(self.frame.clock, at))
+        });
+        nearest.min_by_key(|(beyond, _)| *beyond).map_or(self.frame.clock, |(_, clock)| clock)
+    }
+
     /// Reads the series that a model is to be trained on.
     ///
     /// # Errors
@@ -180,11 +202,17 @@ impl Dataset {
             fixed: encoders(&places.fixed)?,
             scalers: BTreeMap::new(),
             until: cuts.map(last),
+            offsets: None,
             season: 1,
             widen: vec![1.0; LEVELS.len()],
         };
         let mut dataset = Self::assemble(table, &places, frame, groups, start)?;
         dataset.cuts = cuts;
+        let offsets = dataset.frame.until.map(|stamp| dataset.clock_of(stamp).offset());
+        if offsets.iter().any(|offset| *offset != clock.offset()) {
+            dataset.frame.offsets = Some(offsets.map(|offset| offset.unwrap_or(0)));
+        }
+        let trained = dataset.frame.written_until(0);
         for series in &mut dataset.series {
             let rows = dataset.cuts[0].saturating_sub(series.offset).min(series.observed);
             let scalers = (0..dataset.targets).map(|target| {
@@ -196,7 +224,7 @@ impl Dataset {
                         "{}, column \"{name}\": {} no value in its training part, up to {}; leave it out, or give another `split`",
                         table.path().display(),
                         of_series(&series.name, "has"),
-                        clock.write(last(cuts[0]))
+                        trained
                     ))
                 })?;
                 if scaler.deviation <= 1e-12 * scaler.mean.abs().max(1e-300) {
@@ -206,7 +234,7 @@ impl Dataset {
                         table.path().display(),
                         of_series(&series.name, "has"),
                         scaler.mean,
-                        clock.write(last(cuts[0]))
+                        trained
                     )));
                 }
                 Ok(scaler)
@@ -360,11 +388,12 @@ impl Dataset {
             let rows = series.values.len() / self.targets;
             if !self.frame.known.is_empty() && rows < series.observed + horizon {
                 return Err(unusable(format!(
-                    "{}: {} {} rows after its last value, but the known columns are needed for all {horizon} steps that are forecast; \
-                     append rows with time stamps and those columns, and empty targets",
+                    "{}: {} {} after its last value, but the known columns are needed for each of {} that are forecast; append rows with \
+                     time stamps and those columns, and empty targets",
                     path.display(),
                     of_series(&series.name, "has"),
-                    rows - series.observed
+                    count(rows - series.observed, "row"),
+                    count(horizon, "step")
                 )));
             }
             for at in rows..series.observed + horizon {
@@ -490,15 +519,9 @@ fn grouped(table: &Table, columns: &Columns) -> Result<(Vec<Rows>, Clock, Step),
     for (name, rows) in groups {
         let stamps: Vec<Stamp> = rows.iter().map(|row| stamps[*row]).collect();
         let clocks: Vec<Clock> = rows.iter().map(|row| clocks[*row]).collect();
-        let step = Step::find(&stamps, clock).map_err(|(at, why)| {
+        let step = Step::find(&stamps, &clocks).map_err(|(at, why)| {
             let of = if name.is_empty() { String::new() } else { format!("series \"{}\": ", shortened(&name)) };
-            let changed = at > 0 && clocks[at].offset() != clocks[at - 1].offset();
-            let changed = if changed {
-                "; between the two the offset from UTC changes: if these are days by a clock on the wall, write the dates alone"
-            } else {
-                ""
-            };
-            table.error(rows[at], time, format!("{of}{why}{changed}"))
+            table.error(rows[at], time, format!("{of}{why}"))
         })?;
         let (first, of) = found.get_or_insert((step, name.clone()));
         if *first != step {
@@ -544,8 +567,9 @@ fn cuts(config: &ForecastConfig, steps: usize) -> Result<[usize; 3], TrainError>
     }
     let too_short = |what: &str, has: usize, needs: usize| {
         unusable(format!(
-            "the {what} part has {has} of the table's {steps} steps, but a forecast of {horizon} needs {needs}; give a shorter \
-             `horizon`, another `split`, or a longer table"
+            "the {what} part has {has} of the table's {}, but a forecast of {horizon} needs {needs}; give a shorter `horizon`, another \
+             `split`, or a longer table",
+            count(steps, "step")
         ))
     };
     if train < least {

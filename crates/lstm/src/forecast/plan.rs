@@ -9,6 +9,7 @@ use super::task::Forecasting;
 use crate::optim::schedule::Moment;
 use crate::run::checkpoint::Progress;
 use crate::run::error::TrainError;
+use crate::said::{count, seconds};
 use crate::train::fastest::{self, PrecisionChoice, is_left_open};
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Evaluation as _, Part, Task as _};
@@ -279,11 +280,11 @@ fn explained(
     let training = &config.training;
     vec![
         format!(
-            "{} series of {} steps of {}, {season}; {} models tried on the validation part, whose best loss is {loss:.4}",
+            "{} series of {} of {}, {season}; {} tried on the validation part, whose best loss is {loss:.4}",
             dataset.series.len(),
-            dataset.cuts[2],
+            count(dataset.cuts[2], "step"),
             frame.step.written(frame.clock),
-            trials.len()
+            count(trials.len(), "model")
         ),
         format!(
             "context {}: {loss:.4}{}",
@@ -292,7 +293,7 @@ fn explained(
         ),
         format!(
             "{} of {} units: {loss:.4}{}{}",
-            if config.lstm.layers == 1 { "1 layer".to_owned() } else { format!("{} layers", config.lstm.layers) },
+            count(config.lstm.layers, "layer"),
             config.lstm.hidden,
             against(
                 &|other| other.lstm.hidden != config.lstm.hidden || other.lstm.layers != config.lstm.layers,
@@ -312,9 +313,10 @@ fn explained(
             against(&|other| other.normalise != config.normalise, &|other| format!("{}", other.normalise))
         ),
         format!(
-            "{}; at most {} epochs in the {left:.0} seconds that are left{}",
+            "{}; at most {} in the {} that are left{}",
             training.schedule,
-            training.epochs.unwrap_or(0),
+            count(training.epochs.unwrap_or(0), "epoch"),
+            seconds(left),
             training
                 .patience
                 .map_or(String::new(), |patience| format!(", {patience} without a better validation end it"))

@@ -20,6 +20,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts};
 use crate::run::settings::Settings as _;
+use crate::said::count;
 use crate::train::shards::Shard;
 use crate::train::task::{self, Part, Task};
 
@@ -70,9 +71,9 @@ impl Forecasting {
         {
             if windows.is_empty() && is_needed {
                 return Err(unusable(format!(
-                    "the {what} part has no stretch of {} steps with values before and in them: too much is missing; give another \
-                     `split`, or a shorter `horizon`",
-                    config.horizon
+                    "the {what} part has no stretch of {} with values before and in it: too much is missing; give another `split`, or a \
+                     shorter `horizon`",
+                    count(config.horizon, "step")
                 )));
             }
         }
@@ -113,7 +114,8 @@ fn check_memory(config: &ForecastConfig, model: &ForecastModel) -> Result<(), Co
     let values = free_memory::times(&[model.layout().len(), 6, size_of::<f32>()]);
     let batch = model.bytes(config.training.batch) as u128;
     let what = || {
-        format!("training on {} rows of {} steps", config.training.batch, config.context.saturating_add(config.horizon))
+        let steps = config.context.saturating_add(config.horizon);
+        format!("training on {} of {}", count(config.training.batch, "row"), count(steps, "step"))
     };
     free_memory::check_memory(what, free_memory::sum([values, batch]), "`hidden`, `context`, `horizon` or `batch`")
 }

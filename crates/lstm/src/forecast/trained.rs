@@ -21,6 +21,7 @@ use crate::run::folder::RunFolder;
 use crate::run::saved::{ModelCard, card, model_params, save_model};
 use crate::run::settings::Settings as _;
 use crate::run::task_kind::TaskKind;
+use crate::said::count;
 
 /// A trained forecast, to use.
 #[derive(Debug)]
@@ -281,8 +282,8 @@ impl TrainedForecast {
         };
         if windows.is_empty() {
             return Err(unusable(format!(
-                "the table has no stretch of {} steps with values before and in them, so nothing can be measured; give a longer one",
-                config.horizon
+                "the table has no stretch of {} with values before and in it, so nothing can be measured; give a longer one",
+                count(config.horizon, "step")
             )));
         }
         Ok(windows)
@@ -342,8 +343,8 @@ impl TrainedForecast {
             stamps.fold((Stamp::MAX, Stamp::MIN), |(from, to), [first, last]| (from.min(first), to.max(last)));
         let baselines = baselines.collect();
         Ok(Comparison {
-            from: dataset.frame.clock.write(from),
-            to: dataset.frame.clock.write(to),
+            from: dataset.clock_of(from).write(from),
+            to: dataset.clock_of(to).write(to),
             origins: windows.len(),
             season: dataset.frame.season,
             model,

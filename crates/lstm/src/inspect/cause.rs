@@ -15,6 +15,7 @@ use crate::nn::config::{ConfigError, LstmConfig};
 use crate::nn::params::Params;
 use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
+use crate::said::count;
 use crate::text::batch::{Batch, NO_TARGET};
 
 /// The points at which integrated gradients are taken, at the middle of equal pieces of the way from zero.
@@ -214,8 +215,8 @@ pub fn explain(
 ) -> Result<Vec<Cause>, TrainError> {
     if let Some(none) = named.iter().find(|token| !(1..=ids.len()).contains(*token)) {
         return Err(TrainError::Unusable(format!(
-            "`explain` is {none}, but the text has {} tokens, the first of which is number 1",
-            ids.len()
+            "`explain` is {none}, but the text has {}, the first of which is number 1",
+            count(ids.len(), "token")
         )));
     }
     let weights: usize = run

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Inspection;
 use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
+use crate::said::count;
 use crate::text::builtin::Grammar;
 use crate::text::tokenizer::TokenizerKind;
 
@@ -80,8 +81,9 @@ pub fn follow(
         let tokens = inspection.read.iter().filter(|token| !token.begins).count();
         if labels.len() != tokens {
             return Err(TrainError::Unusable(format!(
-                "there are {} labels for {tokens} tokens; give one for each, parted by white space",
-                labels.len()
+                "there is not one label for each token: found {} for {}; give one for each, parted by white space",
+                count(labels.len(), "label"),
+                count(tokens, "token")
             )));
         }
         features.extend(of_labels(inspection, labels));

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::effect::{Change, Effect};
 use super::{Inspection, Layer, Looked};
-use crate::report::page::{Page, escape, figures, grouped, perplexity, table};
+use crate::report::page::{Page, escape, figures, table};
+use crate::said::{count, grouped, perplexity};
 use crate::train::gates::memory;
 
 const STYLE: &str = include_str!("inspect.css");
@@ -35,16 +36,12 @@ pub fn page(looked: &Looked, shown: Shown) -> String {
     let units: usize = inspection.layers.iter().map(|layer| layer.hidden).sum();
     let drawn = (MOST_VALUES / (6 * units).max(1)).clamp(1, tokens);
     let mut body = String::new();
-    let _ =
-        writeln!(body, "<p class=\"dim\">{}, reading {} tokens.</p>", escape(shown.model), grouped(tokens as u64 - 1));
+    let _ = writeln!(body, "<p class=\"dim\">{}, reading {}.</p>", escape(shown.model), count(tokens - 1, "token"));
     let loss = inspection.loss();
     body.push_str(&figures(&[
         (perplexity(loss.perplexity()), "perplexity of the text".to_owned()),
         (format!("{:.3}", loss.mean()), "nats a token".to_owned()),
-        (
-            grouped(units as u64),
-            format!("units in {}", crate::report::page::count(inspection.layers.len() as u64, "layer")),
-        ),
+        (grouped(units as u64), format!("units in {}", count(inspection.layers.len() as u64, "layer"))),
     ]));
     body.push_str(
         "<h2>The text</h2>\n<p>The bar under a token is how surprising it was. Choose one: arcs go to the tokens that its probability \

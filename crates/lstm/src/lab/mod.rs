@@ -17,6 +17,7 @@ use crate::run::checkpoint::Progress;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::preset::Preset;
+use crate::said::{self, count};
 use crate::text::corpus::Corpus;
 use crate::train::data::Data;
 use crate::train::gates::{LayerGates, is_due};
@@ -255,10 +256,10 @@ fn steps_within(
     if left <= 0.0 || steps < *STEPS.start() {
         let needed = started.elapsed().as_secs_f64() + seeds * (validations + a_step * *STEPS.start() as f64);
         return Err(TrainError::Unusable(format!(
-            "`budget` is {:.0} seconds, but {} models with {} seeds need at least {:.0} on this machine; give more, or fewer `seeds`",
-            wanted.budget,
-            trials.len(),
-            wanted.seeds,
+            "`budget` is {}, but {} with {} need at least {:.0} s on this machine; give more, or fewer `seeds`",
+            said::seconds(wanted.budget),
+            count(trials.len(), "model"),
+            count(wanted.seeds as u64, "seed"),
             1.2 * needed
         )));
     }

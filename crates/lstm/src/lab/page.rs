@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::{Results, Tried};
 use crate::report::chart::{Chart, Curve, Scale, shares};
-use crate::report::page::{Page, escape, figures, grouped, perplexity, table};
+use crate::report::page::{Page, escape, figures, table};
+use crate::said::{grouped, perplexity};
 use crate::train::gates::LayerGates;
 
 /// The places of the trials in [`super::Trial::all`].

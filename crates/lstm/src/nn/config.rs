@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::free_memory::{check_memory, sum, times};
 use crate::named::{named, stored_as_text};
+use crate::said::count;
 pub use crate::setting::ConfigError;
 pub(crate) use crate::setting::{above_zero, at_least_one, within};
 
@@ -218,8 +219,9 @@ impl HiddenSizes {
     fn validate(&self, layers: usize) -> Result<(), ConfigError> {
         match self {
             Self::Each(sizes) if sizes.len() != layers => Err(ConfigError::Conflict(format!(
-                "`hidden` gives {} sizes for {layers} layers; give one for each layer, or one for all",
-                sizes.len()
+                "`hidden` gives {} for {}; give one for each layer, or one for all",
+                count(sizes.len(), "size"),
+                count(layers, "layer")
             ))),
             Self::Each(sizes) => sizes.iter().try_for_each(|&size| at_least_one("hidden", size)),
             Self::Same(size) => at_least_one("hidden", *size),
@@ -443,7 +445,7 @@ impl LstmConfig {
 
     /// Refuses sizes that do not fit the free memory, before any of it is asked for.
     pub(crate) fn check_memory(&self) -> Result<(), ConfigError> {
-        let what = || format!("an LSTM of {} layers of {}", self.layers, self.hidden);
+        let what = || format!("an LSTM of {} of {}", count(self.layers, "layer"), self.hidden);
         check_memory(what, self.bytes()?, "`hidden`, `layers` or `input`")
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, within};
+use crate::said::{DIGITS, count, rounded};
 
 /// How the rate changes over the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,8 +225,9 @@ impl Schedule {
     pub(crate) fn fits(&self, steps: u64) -> Result<(), ConfigError> {
         match self.warmup {
             Warmup::Steps(warmup) if warmup > 0 && warmup >= steps => Err(ConfigError::Conflict(format!(
-                "a warm-up of {warmup} steps is no shorter than the run, which has {steps}; choose a shorter `warmup`, \
-                 a share of the run such as 0.05, or a longer run"
+                "a warm-up of {} is no shorter than the run, which has {steps}; choose a shorter `warmup`, a share of the run such as \
+                 0.05, or a longer run",
+                count(warmup, "step")
             ))),
             _ => Ok(()),
         }
@@ -236,7 +238,7 @@ impl fmt::Display for Schedule {
     /// `rate 20`, `rate 0.002, cosine, warm-up 0.05 of the run`; the steps are named by what they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, decay, decay_after, planned_epochs, .. } = self;
-        write!(f, "rate {}", self.learning_rate)?;
+        write!(f, "rate {}", rounded(self.learning_rate, DIGITS))?;
         match kind {
             ScheduleKind::Step if *decay == 1.0 => {}
             ScheduleKind::Step => {
@@ -250,7 +252,7 @@ impl fmt::Display for Schedule {
         }
         match self.warmup {
             Warmup::Steps(0) => Ok(()),
-            Warmup::Steps(steps) => write!(f, ", warm-up {steps} steps"),
+            Warmup::Steps(steps) => write!(f, ", warm-up {}", count(steps, "step")),
             Warmup::Share(share) => write!(f, ", warm-up {share} of the run"),
         }
     }

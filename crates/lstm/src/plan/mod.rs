@@ -50,6 +50,7 @@ pub use crate::train::fastest::PrecisionChoice;
 use crate::train::fastest::is_left_open;
 use crate::train::pretrained::Pretrained;
 use crate::train::ranks::Orders;
+use crate::train::teachers::check_teachers;
 use crate::train::texts::training_source;
 
 /// The share of the time in which a text is read, and that in which subwords are trained on it.
@@ -306,6 +307,7 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
             data = texts.read(&mut config, decided.pretrained, observer)?;
         }
     }
+    check_teachers(&config, &data)?;
     let machine = texts.machine;
     let facts_of = |data: &Data| match budget {
         Some(budget) => Facts::of(machine, budget - decided.since.elapsed().as_secs_f64(), data),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::chart::{Chart, Curve, Scale};
 use super::history::History;
-use super::page::{self, Page, escape, grouped, write_page};
+use super::page::{self, Page, escape, write_page};
 use super::run_page::{Facts, axes, flatten};
 use crate::formats::FormatError;
 use crate::run::about::About;
@@ -15,6 +15,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::RunFolder;
 use crate::run::saved::LoadedRun;
 use crate::run::summary::Summary;
+use crate::said::{count, grouped};
 use crate::text::ngram::Ngram;
 
 /// A run among others.
@@ -60,9 +61,17 @@ impl Laid {
     /// A folder that is no run, or files that cannot be read.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let folder = RunFolder::open(path)?;
-        let about = About::load(&folder)?;
+        let mut about = About::load(&folder)?;
         let history = History::read(&folder.metrics())?;
         let card = Summary::of(path).card;
+        if let Some(card) = &card {
+            about.check_model(card, &folder)?;
+            if !card.was_trained_here()
+                && let Some(settings) = about.settings.as_object_mut()
+            {
+                settings.remove("training");
+            }
+        }
         let (steps, tokens, seconds) = history.end();
         let last = Figures {
             parameters: about.parameters(&folder)?,
@@ -233,7 +242,7 @@ pub fn overlay(runs: &[Laid]) -> String {
             different.into_iter().map(|(name, values)| [name].into_iter().chain(values).collect()).collect();
         body.push_str(&page::table(&head, &[], &rows));
     }
-    let title = format!("{} runs of lstm", runs.len());
+    let title = format!("{} of lstm", count(runs.len(), "run"));
     let _ = writeln!(body, "<p class=\"dim\">{}</p>", escape(&names.join(", ")));
     Page { title: &title, body: &body, ..Page::default() }.html()
 }

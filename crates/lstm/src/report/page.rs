@@ -118,23 +118,6 @@ pub(crate) fn figures(figures: &[(String, String)]) -> String {
     format!("<ul class=\"figures\">{}</ul>\n", items.collect::<String>())
 }
 
-/// A perplexity as people read it, also that of a training gone wrong.
-pub(crate) fn perplexity(value: f64) -> String {
-    if value < 1e6 { format!("{value:.2}") } else { format!("{value:.1e}") }
-}
-
-/// Digits in groups of three.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
-    groups.join(",")
-}
-
-/// `1 layer`, `2 layers`.
-pub(crate) fn count(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::chart::{Chart, Curve, Scale, shares, thinned};
 use super::history::History;
 use super::machine::{Machine, operations};
-use super::page::{self, Page, escape, figures, grouped, perplexity, write_page};
+use super::page::{self, Page, escape, figures, write_page};
 use crate::model::LanguageModel;
 use crate::run::about::About;
 use crate::run::error::TrainError;
@@ -17,6 +17,7 @@ use crate::run::settings::written;
 use crate::run::summary::Summary;
 use crate::run::task_kind::TaskKind;
 use crate::run::training::Training;
+use crate::said::{grouped, perplexity};
 
 /// A perplexity to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::config::RunConfig;
 use super::folder::RunFolder;
+use super::saved::ModelCard;
 use super::settings::Settings;
 use super::task_kind::TaskKind;
 use super::training::Training;
@@ -12,6 +13,7 @@ use crate::formats::FormatError;
 use crate::formats::safetensors::values;
 use crate::model::{LanguageModel, Loss};
 use crate::nn::config::{ConfigError, LstmConfig};
+use crate::said::count;
 use crate::sequence::config::SequenceConfig;
 
 /// The settings of a run of any task.
@@ -58,8 +60,8 @@ impl About {
                     source: columns.table.as_ref().map_or("a table".to_owned(), |path| path.display().to_string()),
                     reads: columns.target.join(", "),
                     model: format!(
-                        "{} steps from {}, {} by {}",
-                        config.horizon,
+                        "{} from {}, {} by {}",
+                        count(config.horizon, "step"),
                         config.context,
                         config.likelihood,
                         layers(&config.lstm)
@@ -81,6 +83,21 @@ impl About {
                     ..Self::of(&config, task)
                 })
             }
+        }
+    }
+
+    /// Refuses settings that were changed since the best model of the run in `folder` was written, as opening it does.
+    ///
+    /// # Errors
+    /// The setting, with both values.
+    pub(crate) fn check_model(&self, card: &ModelCard, folder: &RunFolder) -> Result<(), FormatError> {
+        fn check<S: Settings>(card: &ModelCard, folder: &RunFolder) -> Result<(), FormatError> {
+            S::load(folder)?.check_against(&card.config, S::lasting, folder, &folder.model())
+        }
+        match self.task {
+            TaskKind::Language => check::<RunConfig>(card, folder),
+            TaskKind::Forecast => check::<ForecastConfig>(card, folder),
+            _ => check::<SequenceConfig>(card, folder),
         }
     }
 
@@ -135,9 +152,8 @@ impl About {
 /// Layers in a few words.
 fn layers(lstm: &LstmConfig) -> String {
     format!(
-        "{} {} of {}{}",
-        lstm.layers,
-        if lstm.layers == 1 { "layer" } else { "layers" },
+        "{} of {}{}",
+        count(lstm.layers, "layer"),
         lstm.hidden,
         if lstm.bidirectional { " in two directions" } else { "" }
     )

@@ -211,6 +211,11 @@ impl Settings for RunConfig {
         Self::validate(self)
     }
 
+    fn places(&self) -> [Option<&Path>; 3] {
+        let DataConfig { train, valid, test, .. } = &self.data;
+        [train, valid, test].map(Option::as_deref)
+    }
+
     fn without_places(&self) -> Self {
         let data =
             DataConfig { train: None, valid: None, test: None, tokenizer: None, imported: None, ..self.data.clone() };

@@ -52,6 +52,14 @@ pub struct ModelCard {
     pub floor: Option<f64>,
 }
 
+impl ModelCard {
+    /// Whether this program trained the model. Of one that was converted from another program's file, the settings of training are those that
+    /// a run has before anything is chosen, and say nothing of it.
+    pub fn was_trained_here(&self) -> bool {
+        self.step > 0
+    }
+}
+
 /// The metadata key of the tokenizer: the text of its `tokenizer.json`.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 

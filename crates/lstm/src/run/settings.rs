@@ -51,6 +51,11 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
         Vec::new()
     }
 
+    /// Where the data lie to train on, to validate with and to test with, where those have places of their own.
+    fn places(&self) -> [Option<&Path>; 3] {
+        [None; 3]
+    }
+
     /// The same without where the data lie, which are proven by themselves and may be moved.
     fn without_places(&self) -> Self {
         self.clone()

@@ -9,6 +9,7 @@ use crate::optim::averaging::Averaging;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
+use crate::said::{DIGITS, count, rounded};
 
 /// How a run is trained; the table `[training]` of `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,7 +147,7 @@ impl Training {
         let (adam, muon) = (AdamSettings::default(), MuonSettings::default());
         let mut parts = vec![format!("{} at {}", self.optimizer, self.schedule)];
         if self.optimizer.is_muon() {
-            parts.extend(self.muon.rate.map(|rate| format!("matrices at {rate}")));
+            parts.extend(self.muon.rate.map(|rate| format!("matrices at {}", rounded(rate, DIGITS))));
             let kept = Some(self.muon.momentum).filter(|kept| *kept != muon.momentum);
             parts.extend(kept.map(|kept| format!("momentum {kept}")));
         }
@@ -157,7 +158,11 @@ impl Training {
                 given.iter().filter(|(_, own, usual)| own != usual).map(|(name, own, _)| format!("{name} {own}")),
             );
         }
-        parts.extend(Some(self.weight_decay).filter(|decay| *decay > 0.0).map(|decay| format!("weight decay {decay}")));
+        parts.extend(
+            Some(self.weight_decay)
+                .filter(|decay| *decay > 0.0)
+                .map(|decay| format!("weight decay {}", rounded(decay, DIGITS))),
+        );
         if self.averages() {
             parts.push(format!("averaged by {}", self.average));
         }
@@ -205,8 +210,8 @@ impl Training {
             at_least_one("shards", shards)?;
             if shards > self.batch {
                 return Err(ConfigError::Conflict(format!(
-                    "`shards` is {shards}, but a batch has {} rows to be cut into them; choose fewer, or a larger `batch`",
-                    self.batch
+                    "`shards` is {shards}, but a batch has {} to be cut into them; choose fewer, or a larger `batch`",
+                    count(self.batch, "row")
                 )));
             }
         }

@@ -23,6 +23,7 @@ use crate::run::folder::RunFolder;
 use crate::run::settings::Settings;
 use crate::run::task_kind::TaskKind;
 use crate::run::training::{Training, Wire};
+use crate::said::count;
 use crate::text::tokenizer::{TokenizerKind, VocabularyOptions};
 
 /// Everything that decides the bits of a run over sequences; written to `config.toml`.
@@ -351,6 +352,11 @@ impl Settings for SequenceConfig {
         self.model.validate()
     }
 
+    fn places(&self) -> [Option<&Path>; 3] {
+        let SequenceData { train, valid, test, .. } = &self.data;
+        [train, valid, test].map(Option::as_deref)
+    }
+
     fn without_places(&self) -> Self {
         let data = SequenceData { train: None, valid: None, test: None, ..self.data.clone() };
         Self { data, ..self.clone() }
@@ -365,9 +371,9 @@ impl Settings for SequenceConfig {
         self.data.train = folder.located(self.data.train)?;
         if self.labels.len() != self.model.outputs {
             let why = format!(
-                "it names {} labels, but its model has {} outputs; restore it from a copy",
-                self.labels.len(),
-                self.model.outputs
+                "it names {}, but its model has {}; restore it from a copy",
+                count(self.labels.len(), "label"),
+                count(self.model.outputs, "output")
             );
             return Err(FormatError::Unusable { path: folder.config(), why });
         }

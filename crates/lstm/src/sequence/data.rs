@@ -12,6 +12,7 @@ use super::read_numbers::read_sequences;
 use super::read_tags::read_sentences;
 use crate::rng::{Purpose, Rng};
 use crate::run::task_kind::TaskKind;
+use crate::said::count;
 use crate::text::TextError;
 use crate::text::source::Source;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -377,8 +378,10 @@ impl Reader<'_> {
         for record in records {
             if record.features != numbers.features {
                 return unusable(format!(
-                    "{}: a step has {} values, where the training data have {}",
-                    record.place, record.features, numbers.features
+                    "{}: a step has {}, where the training data have {}",
+                    record.place,
+                    count(record.features, "value"),
+                    numbers.features
                 ));
             }
             let most = self.config.longest.saturating_mul(numbers.features);
@@ -513,10 +516,11 @@ fn hold_out(parts: &mut Parts, config: &SequenceConfig) {
 fn check_held_out(parts: &Parts, config: &SequenceConfig, path: &Path) -> Result<(), TextError> {
     let empty = |part: &Option<Vec<Record>>| part.as_ref().is_some_and(Vec::is_empty);
     if empty(&parts.valid) || empty(&parts.test) || parts.train.len() < 2 {
-        let count = parts.train.len() + parts.valid.as_ref().map_or(0, Vec::len);
+        let examples = parts.train.len() + parts.valid.as_ref().map_or(0, Vec::len);
         return unusable(format!(
-            "{} has {count} examples, of which none would be left to train on or to watch; give more, or the data to watch by `valid`",
-            path.display()
+            "{} has {}, of which none would be left to train on or to watch; give more, or the data to watch by `valid`",
+            path.display(),
+            count(examples, "example")
         ));
     }
     if config.task == TaskKind::Regress {

@@ -17,6 +17,7 @@ use crate::run::checkpoint::Progress;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings as _;
 use crate::run::task_kind::TaskKind;
+use crate::said::count;
 use crate::train::fastest::{self, PrecisionChoice, is_left_open};
 use crate::train::step::TrainStep;
 use crate::train::task::{Batches as _, Evaluation as _, Part, Task as _};
@@ -307,8 +308,9 @@ impl SequencePlan {
                 chosen = config.clone();
                 let all: Vec<String> = tried.iter().map(|(name, _, loss)| format!("{name} {loss:.4}")).collect();
                 why.push(format!(
-                    "{name}: the lowest validation loss after {TRIAL_EPOCHS} epochs of {}: {}",
-                    tried.len(),
+                    "{name}: the lowest validation loss of {} after {} each: {}",
+                    count(tried.len(), "model"),
+                    count(TRIAL_EPOCHS, "epoch"),
                     all.join(", ")
                 ));
                 epoch = epoch_seconds(&chosen, data, watch)?;

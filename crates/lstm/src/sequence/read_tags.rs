@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::read::{Form, Place, Record, Wanted, unusable};
+use crate::said::count;
 use crate::text::TextError;
 use crate::text::decode::as_text;
 use crate::text::source::Source;
@@ -60,9 +61,9 @@ fn columns(path: &Path, text: &str, wanted: Wanted) -> Result<Vec<Record>, TextE
             let expected =
                 if expected < 2 { "two at least, a word and its label".to_owned() } else { expected.to_string() };
             return unusable(format!(
-                "{}: it has {} columns, and {expected} are expected; a sentence ends with an empty line",
+                "{}: it has {}, and {expected} are expected; a sentence ends with an empty line",
                 place(at),
-                fields.len()
+                count(fields.len(), "column")
             ));
         }
         let label_at = label_at.unwrap_or(expected - 1);
@@ -178,8 +179,8 @@ pub fn sentence(value: &Value, wanted: Wanted, place: Place) -> Result<Record, T
                     Ok(Record { words, labels, place, ..Record::default() }.joined())
                 }
                 labels => unusable(format!(
-                    "{place}: {label_key} should be a list of {} labels, one for each word, found {}",
-                    words.len(),
+                    "{place}: {label_key} should be a list of {}, one for each word, found {}",
+                    count(words.len(), "label"),
                     labels.map_or("none".to_owned(), |labels| labels.len().to_string())
                 )),
             }

@@ -23,6 +23,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, load_tokenizer, tokenizer_text};
 use crate::run::settings::Settings as _;
+use crate::said::count;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::task::{Batches as _, Evaluation, Part, Task};
 use crate::train::trainer::start::Stopped;
@@ -59,8 +60,8 @@ impl SequenceTask {
         let longest = self.data.train.sequences.longest();
         let bytes = sum([times(&[parameters, 5, size_of::<f32>()]), self.model.bytes(longest, rows) as u128]);
         let what = || {
-            let what = if self.config.model.numbers.is_some() { "steps" } else { "tokens" };
-            format!("training on {rows} sequences of {longest} {what}")
+            let what = if self.config.model.numbers.is_some() { "step" } else { "token" };
+            format!("training on {} of {}", count(rows, "sequence"), count(longest, what))
         };
         Ok(check_memory(what, bytes, "`batch`, `longest`, `hidden` or `embedding`")?)
     }

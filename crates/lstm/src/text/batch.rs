@@ -14,6 +14,7 @@ use super::corpus::Corpus;
 use super::tokenizer::Tokenizer;
 use crate::nn::config::ConfigError;
 use crate::rng::{Purpose, Rng};
+use crate::said::count;
 
 /// A position where nothing is predicted.
 pub const NO_TARGET: u32 = u32::MAX;
@@ -180,9 +181,9 @@ impl<'a> Batches<'a> {
             let pieces = pieces(corpus, &mut || segment);
             if pieces.len() < batch {
                 return Err(TextError::Unusable(format!(
-                    "{} pieces of documents are too few for {batch} rows side by side; `batch` {} would fit, or give a \
-                     longer text",
-                    pieces.len(),
+                    "the documents, in {}, are too few for {} side by side; `batch` {} would fit, or give a longer text",
+                    count(pieces.len(), "piece"),
+                    count(batch, "row"),
                     pieces.len()
                 )));
             }
@@ -193,9 +194,9 @@ impl<'a> Batches<'a> {
             let column = corpus.ids.len() / batch;
             if column < 2 {
                 return Err(TextError::Unusable(format!(
-                    "{} training tokens are too few for {batch} columns side by side; `batch` {} would fit, or give \
-                     a longer text",
-                    corpus.ids.len(),
+                    "a training text of {} is too short for {} side by side; `batch` {} would fit, or give a longer text",
+                    count(corpus.ids.len(), "token"),
+                    count(batch, "column"),
                     (corpus.ids.len() / 2).max(1)
                 )));
             }

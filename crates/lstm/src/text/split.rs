@@ -4,6 +4,7 @@ use std::io::Read;
 
 use super::TextError;
 use super::source::{Part, Source, Splits};
+use crate::said::count;
 
 /// The most bytes of a validation or a test text where nothing is said: some 350,000 words, whose perplexity has a standard
 /// error of half a percent.
@@ -93,8 +94,8 @@ impl Source {
         let pieces = [valid.map(|_| first), test.map(|_| second)];
         if train.bytes() == 0 || pieces.iter().flatten().any(|piece| piece.bytes() == 0) {
             return Err(TextError::Unusable(format!(
-                "a text of {total} bytes is too short to be split into {} parts; give a longer text, or `valid` and \
-                 `test` files",
+                "a text of {} is too short to be split into {} parts; give a longer text, or `valid` and `test` files",
+                count(total, "byte"),
                 1 + pieces.iter().flatten().count()
             )));
         }

@@ -13,6 +13,7 @@ use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::settings::Settings;
 use crate::run::training::{Training, Wire};
+use crate::said::count;
 use crate::text::batch::Batching;
 
 /// Refuses to begin a run in the folder of a model that it learns from, which would be gone.
@@ -74,7 +75,9 @@ pub fn check_ranks(training: &Training, ranks: usize, begins: bool) -> Result<()
         _ if ranks == 1 => return Ok(()),
         Some(shards) if shards >= ranks => return Ok(()),
         Some(shards) => format!(
-            "there are {ranks} ranks, but a step of this run is cut into {shards} shards; start at most {shards} ranks, or a new run with more `shards`"
+            "there are {ranks} ranks, but a step of this run is cut into {}; start at most {}, or a new run with more `shards`",
+            count(shards, "shard"),
+            count(shards, "rank")
         ),
         None => format!(
             "this run computes each gradient in one piece, which one process does; {ranks} ranks share the steps of a run that was begun with `shards`"
@@ -88,16 +91,17 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
     let vocabulary = config.model.vocabulary;
     if let Some(candidates) = config.candidates.filter(|&candidates| candidates >= vocabulary) {
         return Err(ConfigError::Conflict(format!(
-            "`candidates` is {candidates}, but the vocabulary has {vocabulary} tokens, all of which are scored anyway; leave \
-             it out, or choose fewer"
+            "`candidates` is {candidates}, but the vocabulary has {}, all of which are scored anyway; leave it out, or choose fewer",
+            count(vocabulary, "token")
         )));
     }
     let steps = config.steps_of_segment();
     match config.model.lstm.horizon {
         Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {
             Err(ConfigError::Conflict(format!(
-                "`horizon` is {horizon}, but the gradient ends at the start of its segment of {steps} steps anyway; leave it \
-                 out, or choose fewer steps or a longer segment"
+                "`horizon` is {horizon}, but the gradient ends at the start of its segment of {} anyway; leave it out, or choose fewer steps or a \
+                 longer segment",
+                count(steps, "step")
             )))
         }
         _ => Ok(()),
@@ -125,7 +129,7 @@ pub(crate) fn check_memory(config: &RunConfig, data: &Data, model: &LanguageMode
         (format!("training a model of {parameters} parameters"), "`hidden`, `embedding` or vocabulary")
     } else {
         (
-            format!("training on a segment of {steps} steps by {} rows", config.training.batch),
+            format!("training on a segment of {} by {}", count(steps, "step"), count(config.training.batch, "row")),
             "`segment`, window, `batch` or `hidden`",
         )
     };

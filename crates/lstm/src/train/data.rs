@@ -10,6 +10,7 @@ use crate::run::training::Training;
 use crate::text::TextError;
 use crate::text::batch::{Batches, Batching};
 use crate::text::corpus::Corpus;
+use crate::text::documents::{Documents, LineEnds};
 use crate::text::folder::Layout;
 use crate::text::ngram::Ngram;
 use crate::text::source::Source;
@@ -52,6 +53,17 @@ impl Data {
     pub fn read(config: &RunConfig, tokenizer: Option<Tokenizer>) -> Result<Self, TextError> {
         let is_new = tokenizer.is_none();
         Self::read_by(config, tokenizer, is_new, None)
+    }
+
+    /// Notes in the settings what the training text decides: how its lines end where that is kept, and whether what delimits documents stands
+    /// within lines.
+    pub(crate) fn note_in(&self, config: &mut DataConfig) {
+        let train = &self.train;
+        config.crlf = (config.line_ends == LineEnds::Keep).then_some(2 * train.crlf > train.lines);
+        config.inline_documents = match config.documents {
+            Some(Documents::After(_)) => Some(2 * train.inline > train.delimiters),
+            _ => None,
+        };
     }
 
     /// Reads the texts of a run that starts from a trained model.

@@ -8,8 +8,9 @@ use crate::optim::schedule::{Moment, Schedule, ScheduleKind, Warmup};
 use crate::run::checkpoint::Position;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
-use crate::run::settings::Settings as _;
+use crate::run::settings::Settings;
 use crate::run::training::{Lengthened, Training};
+use crate::said::{DIGITS, count, rounded};
 
 /// The changes to a run that is resumed: the bounds that are given replace those it had.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,7 +46,9 @@ impl Extension {
                 0 => "`teach` says where teachers lie now, but the run has none; leave it out, or start a new run"
                     .to_owned(),
                 run => format!(
-                    "`teach` names {given} models, but the run has {run} teachers; name each of them where it lies now"
+                    "`teach` names {}, but the run has {}; name each of them where it lies now",
+                    count(given, "model"),
+                    count(run, "teacher")
                 ),
             }));
         }
@@ -59,18 +62,33 @@ impl Extension {
     /// The same of the places of the data alone: to train on, to watch, to measure.
     ///
     /// # Errors
-    /// Data that the run had none of.
+    /// Data that the run had none of, and data that are not where they are said to be.
     pub(crate) fn move_data(&self, places: [&mut Option<PathBuf>; 3]) -> Result<(), TrainError> {
-        let given = [("training", &self.train), ("validation", &self.valid), ("test", &self.test)];
-        for ((name, now), before) in given.into_iter().zip(places) {
-            let Some(now) = now else { continue };
-            if before.is_none() {
+        for ((name, now), before) in PARTS.into_iter().zip([&self.train, &self.valid, &self.test]).zip(places) {
+            if let Some(now) = now {
+                if before.is_none() {
+                    let why = match name {
+                        "training" => "it learned the built-in language; leave it out, or start a new run".to_owned(),
+                        _ => format!(
+                            "what it has of {name} is a part of its training data; leave this out, and if those were moved, name them alone \
+                             beside `resume`"
+                        ),
+                    };
+                    return Err(TrainError::Unusable(format!(
+                        "{} is given as the {name} data to go on with, but the run has none of its own: {why}",
+                        now.display()
+                    )));
+                }
+                *before = Some(absolute(now)?);
+            }
+            if let Some(path) = before.as_ref().filter(|path| !path.exists()) {
+                let lay = if now.is_some() { "" } else { ", where they lay before" };
                 return Err(TrainError::Unusable(format!(
-                    "{} is given as the {name} data to go on with, but the run has none of its own; leave it out, or start a new run",
-                    now.display()
+                    "the run's {name} data are not at {}{lay}; {}, or put them back",
+                    path.display(),
+                    name_now(name)
                 )));
             }
-            *before = Some(absolute(now)?);
         }
         Ok(())
     }
@@ -85,7 +103,7 @@ impl Extension {
         // One that it has already changes nothing.
         let past = match *self {
             Self { epochs: Some(epochs), .. } if epochs < begun && self.epochs != training.epochs => Some(format!(
-                "`epochs` is {epochs}, but the run has begun {begun} already; give more, or {begun} to end it after those"
+                "`epochs` is {epochs}, but the run has begun {begun} already; give more, or {begun} to end it there"
             )),
             Self { steps: Some(steps), .. } if steps < step && self.steps != training.steps => Some(format!(
                 "`steps` is {steps}, but the run has taken {step} already; give more, or {step} to end it there"
@@ -107,6 +125,42 @@ impl Extension {
         training.keep_checkpoints = self.keep_checkpoints.unwrap_or(training.keep_checkpoints);
         Ok(())
     }
+}
+
+/// The parts of a run's data, in the order of their places.
+const PARTS: [&str; 3] = ["training", "validation", "test"];
+
+/// How it is said where such data lie now.
+fn name_now(part: &str) -> &'static str {
+    match part {
+        "validation" => "name where they lie now by `valid` beside `resume`",
+        "test" => "name where they lie now by `test` beside `resume`",
+        _ => "name where they lie now beside `resume`",
+    }
+}
+
+/// Refuses data that are not those which a run's checkpoint noted, and names those that differ. What has no place of its own is a part of
+/// the training data.
+pub(super) fn check_data(settings: &impl Settings, noted: &str, found: &str) -> Result<(), TrainError> {
+    if noted == found {
+        return Ok(());
+    }
+    let places = settings.places();
+    let (mut differing, both) = ([false; 3], noted.split('-').zip(found.split('-')));
+    for (part, (noted, found)) in both.enumerate().take(PARTS.len()) {
+        let place = if places[part].is_some() { part } else { 0 };
+        differing[place] |= noted != found;
+    }
+    // Where they are noted as one, or in another number of parts.
+    differing[0] |= differing == [false; 3];
+    let part = differing.iter().position(|differs| *differs).unwrap_or(0);
+    let what = ["trained on", "validated with", "tested with"][part];
+    let place = places[part].map_or("the built-in language".to_owned(), |path| path.display().to_string());
+    Err(TrainError::Unusable(format!(
+        "{place} is not what the run was {what}: it changed since the run began, or is another, so the run cannot go on with the same result; \
+         restore it, {}, or start a new run",
+        name_now(PARTS[part])
+    )))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, FormatError> {
@@ -220,9 +274,11 @@ pub(super) fn lengthen<T: Task>(
             training.schedule =
                 Schedule { kind: ScheduleKind::Constant, learning_rate: kept, warmup: Warmup::default(), ..schedule };
             return Ok(Some(format!(
-                "the schedule {} had come down to {now:.1e}, with which nothing more is learned: the rate is {kept} from now \
-                 on, a hundredth of the highest; with a rate given it comes down from that once more",
-                schedule.kind
+                "the schedule {} had come down to {}, with which nothing more is learned: the rate is {} from now on, a hundredth of the \
+                 highest; with a rate given it comes down from that once more",
+                schedule.kind,
+                rounded(now, 2),
+                rounded(kept, DIGITS)
             )));
         }
         None if reached < 1.0 && (schedule.follows_length() || adjusts) => {
@@ -232,7 +288,10 @@ pub(super) fn lengthen<T: Task>(
             } else {
                 "stays there, for its schedule has ended"
             };
-            return Ok(Some(format!("how long the run is was changed: its rate is {now:.2e} now and {goes_on}")));
+            return Ok(Some(format!(
+                "how long the run is was changed: its rate is {} now and {goes_on}",
+                rounded(now, 3)
+            )));
         }
         None => {}
     }

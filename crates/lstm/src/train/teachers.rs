@@ -14,6 +14,7 @@ use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::saved::params_checksum;
 use crate::text::batch::{Batch, Batches, Batching, NO_TARGET};
+use crate::text::tokenizer::Tokenizer;
 use crate::train::data::Data;
 
 /// The segments at the beginning of columns that are read again with the states in which the columns before them ended: 512 tokens, after
@@ -63,6 +64,30 @@ impl Hours {
     }
 }
 
+/// Refuses teachers that cannot be opened, are of other tokens than the run's or read in another way, before a run is planned for what
+/// they shall teach.
+pub(crate) fn check_teachers(config: &RunConfig, data: &Data) -> Result<(), TrainError> {
+    if config.teaching.is_none() {
+        return Ok(());
+    }
+    let mut config = config.clone();
+    data.note_in(&mut config.data);
+    opened(&config, &data.tokenizer).map(drop)
+}
+
+/// The teachers of a run of this tokenizer.
+fn opened(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Ensemble, TrainError> {
+    let ensemble = Ensemble::open(&config.teaching.models).map_err(|error| {
+        let where_now =
+            "; a run that is resumed reads its teachers again, and `teach` beside `resume` says where they lie now";
+        TrainError::Unusable(format!("a teacher cannot be used: {error}{where_now}"))
+    })?;
+    for member in ensemble.members() {
+        check_alike(&member.run, &member.path, config, tokenizer, "the run that it shall teach")?;
+    }
+    Ok(ensemble)
+}
+
 impl Teachers {
     /// Lets the teachers of a run read its training text, if it has some. Of a run that begins their checksums are noted in `config`.
     ///
@@ -87,14 +112,7 @@ impl Teachers {
             return Ok(None);
         }
         let vocabulary = config.model.vocabulary;
-        let ensemble = Ensemble::open(&config.teaching.models).map_err(|error| {
-            let where_now =
-                "; a run that is resumed reads its teachers again, and `teach` beside `resume` says where they lie now";
-            TrainError::Unusable(format!("a teacher cannot be used: {error}{where_now}"))
-        })?;
-        for member in ensemble.members() {
-            check_alike(&member.run, &member.path, config, &data.tokenizer, "the run that it shall teach")?;
-        }
+        let ensemble = opened(config, &data.tokenizer)?;
         let found: Vec<String> = ensemble.members().iter().map(|member| params_checksum(&member.run.params)).collect();
         let noted = &mut config.teaching.parameters;
         if noted.is_empty() {

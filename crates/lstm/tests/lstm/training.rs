@@ -850,7 +850,7 @@ fn a_model_and_a_tokenizer_or_text_that_do_not_belong_together_are_refused() {
     std::fs::write(run.join("tokenizer.json"), original).unwrap();
     std::fs::write(texts.path().join("train.txt"), "the dog sleeps .\n".repeat(200)).unwrap();
     let error = Trainer::resume(&run, Extension::default()).unwrap_err().to_string();
-    assert!(error.contains("texts or its tokenizer.json changed"), "{error}");
+    assert!(error.contains("is not what the run was trained on"), "{error}");
 }
 
 #[test]

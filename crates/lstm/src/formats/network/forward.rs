@@ -5,6 +5,7 @@ use lstm_kernels::{Matrix, MatrixMut, Start, log_sum_exp, product, product_with_
 use super::{Activation, Linear, Mixture, Network, NetworkError, Reads, Stack, functions};
 use crate::nn::segment::Segment;
 use crate::nn::state::State;
+use crate::said::count;
 
 /// What a network reads in a segment.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +36,19 @@ impl Network {
         let unfit = |why: String| Err(NetworkError::Unfit(why));
         if states.len() != self.stacks.len() || states.iter().any(|state| state.batch() != segment.batch) {
             return unfit(format!(
-                "the states are not those of {} LSTMs over {} rows",
-                self.stacks.len(),
-                segment.batch
+                "the states are not those of {} over {}",
+                count(self.stacks.len(), "LSTM"),
+                count(segment.batch, "row")
             ));
         }
         let mut values = match (input, &self.embedding) {
             (Input::Tokens(tokens), Some(embedding)) => {
                 if tokens.len() != rows {
-                    return unfit(format!("the input has {} tokens for {rows} positions", tokens.len()));
+                    return unfit(format!(
+                        "the input has {} for {}",
+                        count(tokens.len(), "token"),
+                        count(rows, "position")
+                    ));
                 }
                 let mut values = Vec::with_capacity(rows * embedding.size);
                 for &token in tokens {
@@ -58,7 +63,11 @@ impl Network {
             (Input::Vectors(values), _) => {
                 if values.len() != rows * self.input_size() {
                     let size = self.input_size();
-                    return unfit(format!("the input has {} values for {rows} vectors of {size}", values.len()));
+                    return unfit(format!(
+                        "the input has {} for {} of {size}",
+                        count(values.len(), "value"),
+                        count(rows, "vector")
+                    ));
                 }
                 values.to_vec()
             }

@@ -4,6 +4,7 @@ use super::{Activation, Embedding, Linear, Mixture, Network, NetworkError, Reads
 use crate::model::{LanguageModel, LanguageModelConfig};
 use crate::nn::config::LstmConfig;
 use crate::nn::params::Params;
+use crate::said::count;
 use crate::text::tokenizer::Tokenizer;
 
 /// A language model, its parameters and its tokenizer: what a network becomes, or was.
@@ -53,7 +54,11 @@ impl Network {
         }
         let readout = readouts.pop().ok_or_else(|| unfit("it has no readout over its tokens"))?;
         if readout.output != embedding.vocabulary {
-            let why = format!("its readout gives {} values for {} tokens", readout.output, embedding.vocabulary);
+            let why = format!(
+                "its readout gives {} for {}",
+                count(readout.output, "value"),
+                count(embedding.vocabulary, "token")
+            );
             return Err(unfit(&why));
         }
         if !matches!(readout.activation, Activation::Linear | Activation::Softmax | Activation::LogSoftmax) {

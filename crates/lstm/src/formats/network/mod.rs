@@ -18,6 +18,7 @@ use crate::nn::config::{ConfigError, LstmConfig, Readout, Wiring};
 use crate::nn::params::{Layout, Params};
 use crate::nn::stack::Lstm;
 use crate::nn::state::State;
+use crate::said::count;
 use crate::text::tokenizer::Tokenizer;
 
 pub use forward::{Input, Output};
@@ -28,7 +29,7 @@ pub use language_model::Language;
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum NetworkError {
     /// Two parts whose sizes do not meet.
-    #[error("{part} reads {reads} values, but {below} gives {gives}")]
+    #[error("{part} reads {}, but {below} gives {gives}", count(*reads, "value"))]
     Sizes {
         /// The part above.
         part: String,
@@ -40,7 +41,7 @@ pub enum NetworkError {
         gives: usize,
     },
     /// An array that is not as large as its shape.
-    #[error("{part} has {found} values, where its shape has {expected}")]
+    #[error("{part} has {}, where its shape has {expected}", count(*found, "value"))]
     Values {
         /// The part.
         part: String,
@@ -394,9 +395,9 @@ impl Network {
             let words = vocabulary.vocabulary_size();
             sizes("the vocabulary", words, "the embedding", embedding.vocabulary).map_err(|_| {
                 NetworkError::Unfit(format!(
-                    "the vocabulary has {words} tokens, but the embedding has {} rows: give the one that the network was \
-                     trained with, in its order",
-                    embedding.vocabulary
+                    "the vocabulary has {}, but the embedding has {}: give the one that the network was trained with, in its order",
+                    count(words, "token"),
+                    count(embedding.vocabulary, "row")
                 ))
             })?;
         }

@@ -11,6 +11,7 @@ use super::follow::{Flow, Follower, Part, Value};
 use super::own;
 use super::proto::{GraphProto, ModelProto};
 use super::tensor::Storage;
+use crate::said::count;
 
 /// The versions of the standard's operators that are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=27;
@@ -216,12 +217,12 @@ fn notes(follower: &Follower, input: &str) -> Vec<String> {
         };
         let known = |axis: &[Factor]| place(axis).and_then(|input| follower.sizes.get(input).copied().flatten());
         match (known(time), time.is_empty()) {
-            (Some(steps), _) => notes.push(format!("the file is for {steps} steps; here for any number")),
+            (Some(steps), _) => notes.push(format!("the file is for {}; here for any number", count(steps, "step"))),
             (None, true) => notes.push("the file is for one step; here for any number".to_owned()),
             (None, false) => {}
         }
         if let Some(rows) = known(batch) {
-            notes.push(format!("the file is for {rows} rows; here for any number"));
+            notes.push(format!("the file is for {}; here for any number", count(rows, "row")));
         }
         if place(time).zip(place(batch)).is_some_and(|(time, batch)| batch < time) {
             notes.push(format!("rows come before steps in its input {input}; here steps come first"));

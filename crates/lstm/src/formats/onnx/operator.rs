@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use super::super::network::{CellFunctions, Function, Stack};
 use super::axes::{Axis, Dim, Factor, plain};
 use super::follow::{Flow, Follower, Part, States, Taken, Value};
-use super::node::Node;
+use super::node::{Kind, Node};
 use super::tensor::Tensor;
 use crate::nn::config::{CellOptions, LstmConfig};
 use crate::nn::state::State;
+use crate::said::count;
 
 /// The weights of an LSTM as the file has them: of both directions, one after the other.
 struct Weights<'a> {
@@ -37,6 +38,16 @@ enum Initial {
 /// # Errors
 /// A sentence on the first of its inputs or attributes that is not understood.
 pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+    node.check_kinds(&[
+        ("layout", Kind::Whole),
+        ("hidden_size", Kind::Whole),
+        ("input_forget", Kind::Whole),
+        ("clip", Kind::Number),
+        ("direction", Kind::Name),
+    ])?;
+    if let Some(other) = node.int("input_forget").filter(|own| ![0, 1].contains(own)) {
+        return Err(format!("its input_forget is {other}, which is neither 0 nor 1"));
+    }
     let batch_first = match node.int("layout").unwrap_or(0) {
         layout @ (0 | 1) => layout == 1,
         other => return Err(format!("its layout is {other}, which is none: 0 is steps first, 1 rows first")),
@@ -122,7 +133,7 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         false => Some(Dim::of(&follower.vector(x.part)).number),
     };
     if own_size.is_some_and(|own| own != size as i64) {
-        return Err(format!("it takes {size} values at a step, but {} come", own_size.unwrap_or(0)));
+        return Err(format!("it takes {} at a step, but {} come", count(size, "value"), own_size.unwrap_or(0)));
     }
     let (time, batch) = if batch_first { (second, first) } else { (first, second) };
     let course = [time, batch].map(|axis| plain(axis, &follower.sizes));
@@ -203,8 +214,7 @@ fn functions(node: &Node, directions: usize) -> Result<Option<CellFunctions>, St
     let names = node.strings("activations");
     if !names.is_empty() && names.len() != 3 * directions {
         return Err(format!(
-            "its activations are {}, where each of {directions} directions has three: of the gates, of the candidate, of \
-             the cell",
+            "its activations are {}, where each direction, {directions} in all, has three: of the gates, of the candidate, of the cell",
             names.join(", ")
         ));
     }
@@ -304,7 +314,11 @@ fn initial(
             };
             let (of_directions, rows) = if batch_first { (*b, *a) } else { (*a, *b) };
             if of_directions != directions || rows == 0 {
-                return Err(format!("its initial states are {:?}, for {directions} directions", tensor.shape));
+                return Err(format!(
+                    "its initial states are {:?}, for {}",
+                    tensor.shape,
+                    count(directions, "direction")
+                ));
             }
             let row = |row: usize, direction: usize| {
                 let place = if batch_first { row * directions + direction } else { direction * rows + row };

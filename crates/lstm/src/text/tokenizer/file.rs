@@ -6,6 +6,7 @@ use super::kind::TokenizerKind;
 use super::subwords::Subwords;
 use super::tokens::{Stored, Tokenizer, VERSION};
 use crate::formats::{FormatError, read_bounded, write_bytes};
+use crate::said::count;
 use crate::text::spelling::Spelling;
 
 impl Tokenizer {
@@ -73,7 +74,7 @@ impl Tokenizer {
             return Some(format!("its token {id} is {own:?}, not {others:?}"));
         }
         if own.tokens.len() != others.tokens.len() {
-            return Some(format!("it has {} tokens, not {}", own.tokens.len(), others.tokens.len()));
+            return Some(format!("it has {}, not {}", count(own.tokens.len(), "token"), others.tokens.len()));
         }
         (own.subwords != others.subwords).then(|| "it cuts words into other pieces".to_owned())
     }

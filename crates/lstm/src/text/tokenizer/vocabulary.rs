@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::TokenizerKind;
 use super::pieces;
 use super::tokens::{EOS, UNK};
+use crate::said;
 use crate::text::TextError;
 use crate::text::lines::visit_text;
 use crate::text::source::Source;
@@ -61,8 +62,8 @@ pub(super) fn counted(
     let is_asked = options.min_count.is_some();
     if is_asked && tokens.iter().all(|token| special(token)) {
         return Err(TextError::Unusable(format!(
-            "no token of the training text occurs {minimum} times, so nothing would be left to learn; choose a \
-             smaller `min-count`"
+            "no token of the training text occurs {}, so nothing would be left to learn; choose a smaller `min-count`",
+            said::count(minimum, "time")
         )));
     }
     if let Some(max) = options.max_size {

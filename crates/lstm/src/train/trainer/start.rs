@@ -13,11 +13,12 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Existing, RunFolder};
 use crate::run::saved::{ModelCard, load_model, load_tokenizer, with_settings};
 use crate::run::settings::Settings;
-use crate::text::documents::{Documents, LineEnds};
+use crate::said::count;
+use crate::text::tokenizer::TokenizerKind;
 use crate::train::check::{check_effect, check_memory, check_schedule, check_sources};
 use crate::train::data::Data;
 use crate::train::language::{Language, checksum_of};
-use crate::train::length::{Extension, lengthen};
+use crate::train::length::{Extension, check_data, lengthen};
 use crate::train::task::Task;
 use crate::train::teachers::Teachers;
 
@@ -36,12 +37,12 @@ impl Trainer {
     /// A setting or a text that cannot be used; nothing is left behind.
     pub fn begin(mut config: RunConfig, data: Data, claim: Claim) -> Result<Self, TrainError> {
         let started = Instant::now();
+        if config.tokenizer == TokenizerKind::File {
+            // A file may be that of a run, whose tokens are of any kind.
+            config.tokenizer = data.tokenizer.kind();
+        }
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
-        config.data.crlf = (config.data.line_ends == LineEnds::Keep).then_some(2 * data.train.crlf > data.train.lines);
-        config.data.inline_documents = match config.data.documents {
-            Some(Documents::After(_)) => Some(2 * data.train.inline > data.train.delimiters),
-            _ => None,
-        };
+        data.note_in(&mut config.data);
         // Without validation nothing can be waited for.
         config.training.patience = config.training.patience.filter(|_| data.valid.is_some());
         config.validate()?;
@@ -68,9 +69,9 @@ impl Trainer {
         let (tokenizer, tokenizer_file) = load_tokenizer(folder, &noted.tokenizer_file, &folder.checkpoint())?;
         if tokenizer.vocabulary_size() != stored.model.vocabulary {
             return Err(TrainError::Unusable(format!(
-                "{} has {} tokens, but the run was trained with {}; put the tokenizer it was trained with beside it",
+                "{} has {}, but the run was trained with {}; put the tokenizer it was trained with beside it",
                 folder.tokenizer().display(),
-                tokenizer.vocabulary_size(),
+                count(tokenizer.vocabulary_size(), "token"),
                 stored.model.vocabulary
             )));
         }
@@ -83,14 +84,7 @@ impl Trainer {
                     .to_owned(),
             ));
         }
-        if noted.data != data.fingerprint() {
-            let text = config.data.source();
-            return Err(TrainError::Unusable(format!(
-                "{text} is not what the run was trained on: the run's texts or its tokenizer.json changed since it began, so \
-                 it cannot go on with the same result; restore them, name the text that it was trained on beside `resume`, or \
-                 start a new run"
-            )));
-        }
+        check_data(&config, &noted.data, &data.fingerprint())?;
         let teachers = Teachers::read(&mut config, &data)?;
         let task = Language::new(config, data)?.with_tokenizer_file(tokenizer_file).taught(teachers);
         check_memory(task.settings(), task.data(), task.model())?;
@@ -145,6 +139,9 @@ impl<S: Settings> Stopped<S> {
         let folder = claim.folder();
         let settings = S::load(folder)?;
         let path = folder.checkpoint();
+        if !path.exists() {
+            return Err(without_checkpoint(folder));
+        }
         let checkpoint = Checkpoint::read(&path)?;
         settings.check_against(&checkpoint.position.config, S::deciding, folder, &path)?;
         Ok(Self { claim, settings, checkpoint })
@@ -184,11 +181,7 @@ impl<S: Settings> Stopped<S> {
     pub fn go_on<T: Task<Settings = S>>(self, mut task: T, rate: Option<f32>) -> Result<Trainer<T>, TrainError> {
         let Self { claim, settings: stored, checkpoint } = self;
         let folder = claim.folder();
-        if checkpoint.position.data != task.fingerprint() {
-            let why = "the data are not those that the run was trained on, so it cannot go on with the same result; restore them, or \
-                       start a new run";
-            return Err(TrainError::Unusable(why.to_owned()));
-        }
+        check_data(task.settings(), &checkpoint.position.data, &task.fingerprint())?;
         check_schedule(&task)?;
         let mut progress = checkpoint.restore(&task)?;
         if folder.model().exists() || progress.position.best.is_some() {
@@ -199,6 +192,20 @@ impl<S: Settings> Stopped<S> {
         write_changed(&stored, &task, &mut progress, &claim)?;
         Ok(Trainer { note, ..Trainer::assemble(task, claim, progress) })
     }
+}
+
+/// Why a run without a checkpoint is none to go on with, or to verify: it was converted from a model, or its checkpoint was removed.
+fn without_checkpoint(folder: &RunFolder) -> TrainError {
+    let (run, file) = (folder.path().display(), folder.checkpoint());
+    let name = file.file_name().unwrap_or_default().display();
+    TrainError::Unusable(if folder.model().exists() {
+        format!(
+            "{run} has a model and no {name}, as a run has that was converted from a file: there is no training to go on with, and no step to \
+             take again; train its model on a text by `from` in place of `resume`"
+        )
+    } else {
+        format!("{run} has neither a {name} nor a model, so nothing is left of its training; start it again")
+    })
 }
 
 /// What the files of a task's models say of it.
