@@ -1,5 +1,7 @@
 //! The library's integration tests, one binary.
 
+/// Run folders that are damaged, of another run or in the way.
+mod damaged;
 /// Run folders of earlier versions.
 mod earlier;
 /// Golden files made by PyTorch: outputs, states, gradients and whole training runs.
@@ -22,6 +24,8 @@ mod pytorch;
 mod ranks;
 /// A slow stack in f64, built from the cell.
 mod reference;
+/// Rates and averages of weights over whole runs.
+mod schedules;
 /// A model that is no language model, in the same loop.
 mod second_model;
 /// Whole runs over sequences of numbers, and what is chosen for them.
