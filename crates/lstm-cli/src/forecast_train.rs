@@ -16,13 +16,14 @@ use lstm::train::task::Task as _;
 use lstm::train::trainer::Trainer;
 use serde_json::{Value, json};
 
-use crate::output::{best, count, grouped, talk, use_threads};
+use crate::given::set;
+use crate::length_options::LengthOptions;
+use crate::output::{best, count, talk, use_threads};
 use crate::progress::{Progress, during};
 use crate::signals::Signals;
 use crate::stdin;
 use crate::task_options::{TaskRun, TaskTraining, extension, is_stdin};
 use crate::task_train::{Kept, absolute, describe, drive};
-use crate::train_options::{LengthOptions, set};
 
 /// The options of `lstm train` of a forecast.
 #[derive(clap::Args)]
@@ -265,7 +266,7 @@ fn describe_table(prepared: &Prepared) {
     let frame = &dataset.frame;
     let last = |part: usize| frame.written_until(part);
     let test = if dataset.cuts[2] > dataset.cuts[1] { format!(", test up to {}", last(2)) } else { String::new() };
-    let steps = dataset.series.iter().map(|series| series.observed as u64).sum();
+    let steps: usize = dataset.series.iter().map(|series| series.observed).sum();
     let missing = dataset.series.iter().flat_map(|series| &series.values[..series.observed * dataset.targets]);
     let missing = match missing.filter(|value| value.is_nan()).count() {
         0 => String::new(),

@@ -351,6 +351,13 @@ pub fn plainly(error: clap::Error) -> clap::Error {
     clap::Error::raw(error.kind(), format!("invalid value '{value}' for '{option}': {why}\n"))
 }
 
+/// Puts what was given in the place of what there was.
+pub fn set<T: Copy>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
 /// An option as it is written; an argument as help names it.
 fn shown(option: &str) -> String {
     if option.chars().all(|c| c.is_uppercase()) { format!("a {option}") } else { format!("--{option}") }

@@ -8,9 +8,9 @@ use anyhow::Result;
 use lstm::lab::{Experiment, experiment, page};
 use lstm::report::write_page;
 
+use crate::length_options::duration;
 use crate::output::{count, perplexity, seconds, talk, use_threads};
 use crate::progress::Progress;
-use crate::train_options::duration;
 
 /// The options of `lstm lab`.
 #[derive(clap::Args)]

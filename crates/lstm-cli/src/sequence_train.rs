@@ -25,13 +25,15 @@ use lstm::train::trainer::{Extension, Trainer};
 use serde_json::{Value, json};
 
 use crate::eval_sequence::{Measured, measure};
+use crate::given::set;
+use crate::length_options::LengthOptions;
 use crate::output::{self, best, count, grouped, talk, use_threads};
 use crate::progress::during;
 use crate::signals::Signals;
 use crate::stdin;
 use crate::task_options::{TaskRun, TaskTraining, extension, is_stdin};
 use crate::task_train::{Kept, absolute, describe, drive};
-use crate::train_options::{LengthOptions, Shares, set, shares};
+use crate::text_options::{Shares, shares};
 
 /// The options of `lstm train` of a task over sequences.
 #[derive(clap::Args)]

@@ -13,7 +13,8 @@ use lstm::run::folder::{Claim, Existing};
 use lstm::run::training::Training;
 use lstm::train::trainer::Extension;
 
-use crate::train_options::{LengthOptions, set};
+use crate::given::set;
+use crate::length_options::LengthOptions;
 
 /// How it learns.
 #[derive(clap::Args)]

@@ -1,34 +1,29 @@
-//! The options of `lstm train`, and how they are laid over a preset.
+//! The options of `lstm train`: what is trained and where it lies, and how all of them are laid over a preset. Those of text, learning and
+//! length have files of their own.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow, bail};
-use lstm::nn::config::{ConfigError, HiddenSizes, InitScheme, Readout, Wiring};
-use lstm::nn::precision::Precision;
-use lstm::optim::averaging::Averaging;
-use lstm::optim::optimizer::OptimizerKind;
+use lstm::nn::config::{HiddenSizes, InitScheme, Readout, Wiring};
 use lstm::optim::parts::Frozen;
-use lstm::optim::schedule::{ScheduleKind, Warmup};
-use lstm::plan::{Basis, Decided, optimizer_of_rate};
+use lstm::plan::{Basis, Decided};
+use lstm::run::TaskKind;
 use lstm::run::config::RunConfig;
 use lstm::run::fine_tuning::VocabularyChange;
 use lstm::run::folder::{Claim, Existing};
 use lstm::run::preset::Preset;
-use lstm::run::training::Wire;
-use lstm::run::{Length, TaskKind};
-use lstm::text::batch::Batching;
-use lstm::text::documents::{Documents, LineEnds};
-use lstm::text::shuffle::Shuffle;
-use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::pretrained::Pretrained;
 use lstm::train::trainer::Extension;
 
+use crate::given::set;
+use crate::learning_options::LearningOptions;
+use crate::length_options::LengthOptions;
 use crate::output::count;
 use crate::ranks::SHARDS;
 use crate::regularisation_options::RegularisationOptions;
 use crate::teaching_options::TeachingOptions;
+use crate::text_options::{TextOptions, absolute};
 
 /// The options of `lstm train`. What is not given is the preset's.
 #[derive(clap::Args)]
@@ -52,7 +47,7 @@ pub struct Train {
     #[command(flatten)]
     regularisation: RegularisationOptions,
     #[command(flatten)]
-    training: TrainingOptions,
+    learning: LearningOptions,
     #[command(flatten)]
     length: LengthOptions,
     #[command(flatten)]
@@ -64,50 +59,6 @@ pub struct Train {
     /// The processes that share its steps.
     #[arg(skip = 1usize)]
     pub ranks: usize,
-}
-
-/// What is read.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Text")]
-struct TextOptions {
-    /// Validation text, a file or a folder [default: by --split; of a folder: its valid file]
-    #[arg(long)]
-    valid: Option<PathBuf>,
-    /// Test text, a file or a folder [default: by --split; of a folder: its test file]
-    #[arg(long)]
-    test: Option<PathBuf>,
-    /// Percentages for training, validation and test [default: 90/5/5, but at most 2 MiB
-    /// for each of the last two]
-    #[arg(long, value_parser = shares, value_name = "A/B/C")]
-    split: Option<Shares>,
-    /// Use about so many MiB of the training text, in pieces from all over it [default: all; with a budget what can be read in
-    /// it]
-    #[arg(long, value_parser = mebibytes, value_name = "MIB")]
-    text_limit: Option<u64>,
-    /// What a token is: words, chars, bytes, or subwords that are trained on the text: bpe, unigram, wordpiece; or the
-    /// path of a tokenizer.json
-    #[arg(long, value_parser = tokenizer_choice, value_name = "KIND")]
-    tokenizer: Option<TokenizerChoice>,
-    /// Rarer tokens become <unk>
-    #[arg(long)]
-    min_count: Option<u64>,
-    /// Keep only the most frequent tokens; make so many subwords
-    #[arg(long)]
-    vocab_size: Option<usize>,
-    /// Replace bytes that are not UTF-8 [default: refuse them]
-    #[arg(long)]
-    lossy: bool,
-    /// Shuffle the lines by the seed before the text is split, for lists that are sorted: lines [default: the order of the text]
-    #[arg(long, value_name = "WHAT")]
-    shuffle: Option<Shuffle>,
-    /// Begin with a fresh state after every empty line (blank), every line (line), or wherever this stands, such as
-    /// <|endoftext|>, a line feed behind it included [default: the text is one document]
-    #[arg(long, value_name = "BLANK|LINE|STRING")]
-    documents: Option<Documents>,
-    /// What ends a line: lf, a carriage return before it being dropped, or keep, which leaves that in the text [default: lf;
-    /// --tokenizer bytes: keep]
-    #[arg(long, value_name = "HOW")]
-    line_ends: Option<LineEnds>,
 }
 
 /// What the model is.
@@ -195,132 +146,6 @@ struct FineTuningOptions {
     opened: OnceLock<Pretrained>,
 }
 
-/// How it is trained.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Training")]
-struct TrainingOptions {
-    /// How the text is read: stream, windows(n), lines
-    #[arg(long)]
-    batches: Option<Batching>,
-    /// Rows read side by side; of a planned run rate and warm-up follow them
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Steps of truncated back-propagation
-    #[arg(long)]
-    segment: Option<usize>,
-    /// The precision of a step's matrix products: f32; bf16, up to twice as fast on a processor with AVX512-BF16 or AMX; bf16x3, each
-    /// factor in two bf16 (16 to 17 bits), faster than f32 with AMX alone. Parameters and sums are f32 in each, and so are validation
-    /// and the saved model. A planned run with a time is in bf16 where its steps are measured to be faster in that, by a tenth at least, and
-    /// else in f32
-    #[arg(long)]
-    precision: Option<Precision>,
-    /// Join the gradients of so many batches into one step, as if they were one batch with so many times the rows
-    #[arg(long, value_name = "BATCHES")]
-    accumulate: Option<usize>,
-    /// Cut a step's rows into so many shards, whose gradients are computed by themselves and added in a fixed order: as many ranks
-    /// of MPI can share it, and the bits are the same for any number of them; on several ranks 8 unless said, or as many as rows; of a planned run as many as ranks
-    #[arg(long, value_name = "N")]
-    shards: Option<usize>,
-    /// How gradients travel between ranks: f32; bf16, in half the bytes, with what that leaves out added to the next step's, whose bits
-    /// depend on the number of ranks
-    #[arg(long)]
-    wire: Option<Wire>,
-    /// Let the steps of a stream's segments vary around --segment, and the rate with them (Merity 2017);
-    /// --variable-segment=false undoes it
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    variable_segment: Option<bool>,
-    /// Let the columns of a stream begin elsewhere in every epoch, so that other tokens stand side by side (Press 2019);
-    /// --partial-shuffle=false undoes it
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    partial_shuffle: Option<bool>,
-    /// Score so many tokens in a step, drawn by their frequency and by what is to be predicted, instead of the whole
-    /// vocabulary: a sampled softmax (Jean 2015)
-    #[arg(long, value_name = "TOKENS")]
-    candidates: Option<usize>,
-    /// Score every token after this share of the run all the same
-    #[arg(long, value_name = "SHARE")]
-    candidates_until: Option<f64>,
-    /// sgd; nt-asgd, sgd whose weights are averaged once validation no longer improves; adam; adamw; muon, which makes the momentum of
-    /// the layers' matrices orthogonal (Jordan 2024) and leaves embedding, softmax and biases to adamw; muon-sgd, which leaves them to
-    /// sgd. Of a planned run a --learning-rate below 0.1 chooses adam, another sgd
-    #[arg(long)]
-    optimizer: Option<NamedOptimizer>,
-    /// The learning rate of the matrices of muon and muon-sgd, which falls as the other does
-    #[arg(long, value_name = "RATE")]
-    muon_rate: Option<f32>,
-    /// The share of the momentum that every step of muon and muon-sgd keeps
-    #[arg(long, value_name = "SHARE")]
-    muon_momentum: Option<f32>,
-    /// β₁ of adam and adamw, the share of the mean gradient that every step keeps
-    #[arg(long)]
-    beta1: Option<f32>,
-    /// β₂ of adam and adamw, that of the mean squared gradient
-    #[arg(long)]
-    beta2: Option<f32>,
-    /// ε of adam and adamw, added to the root of the mean squared gradient
-    #[arg(long)]
-    epsilon: Option<f32>,
-    /// Let adam and adamw leave alone what a step does not touch: the rows of the embedding of tokens that are neither read nor,
-    /// where they are the readout's, scored
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    lazy: Option<bool>,
-    /// Let the trigger of nt-asgd, or of a non-monotone average, compare with all but so many of the latest validations
-    /// [default: 5]
-    #[arg(long, value_name = "EPOCHS")]
-    non_monotone: Option<usize>,
-    /// Evaluate and save an average of the weights: none, ema(share), of which every step keeps that share, such as
-    /// ema(0.999); non-monotone(n), the mean of all since an epoch's validation was worse than the best of those before it
-    /// but the latest n, as nt-asgd has it; tail(share), the mean of all over that last share of the run, such as tail(0.3)
-    /// (Izmailov 2018)
-    #[arg(long)]
-    average: Option<Averaging>,
-    /// The learning rate
-    #[arg(long, visible_alias = "lr", alias = "rate", value_name = "RATE")]
-    learning_rate: Option<f32>,
-    /// How the rate changes over the run, be that epochs, steps or time: constant; step, by --decay after --decay-after;
-    /// linear, cosine, down to 0; one-cycle, up and down; wsd, down to 0 over the last fifth (Hu 2024); plateau, by --decay after an epoch that does not improve the
-    /// validation. With --optimizer nt-asgd it is constant unless said otherwise
-    #[arg(long)]
-    schedule: Option<ScheduleKind>,
-    /// Let the rate rise at first, for so many steps or such a share of the run below 1
-    #[arg(long, value_name = "STEPS|SHARE")]
-    warmup: Option<Warmup>,
-    /// Divide the rate by this every epoch after --decay-after, or at a plateau
-    #[arg(long)]
-    decay: Option<f32>,
-    /// Epochs at the full rate
-    #[arg(long)]
-    decay_after: Option<usize>,
-    /// Clip the gradient's norm to this; 0 for never
-    #[arg(long)]
-    clip: Option<f32>,
-    /// Weight decay
-    #[arg(long)]
-    weight_decay: Option<f32>,
-    /// One seed for everything
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
-/// How long: the first bound that is reached ends the run.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Length")]
-pub struct LengthOptions {
-    /// Most epochs
-    #[arg(long)]
-    epochs: Option<usize>,
-    /// Most steps; the schedule is stretched over them [default: no bound]
-    #[arg(long)]
-    steps: Option<u64>,
-    /// Most time, such as 60 or 60s, 10m, 1h30m, 1d; the schedule is stretched over it [default: 10m for a planned run without
-    /// another bound; else no bound]
-    #[arg(long, value_parser = duration, value_name = "TIME")]
-    budget: Option<f64>,
-    /// Stop after so many epochs without a better validation; 0 for never
-    #[arg(long)]
-    patience: Option<usize>,
-}
-
 /// Where the run lies and how it is shown.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Run")]
@@ -355,29 +180,6 @@ pub struct RunOptions {
 }
 
 /// Steps between cuts of the gradient through time; `None` for never within a segment.
-/// An optimizer by its name in the literature: nt-asgd is SGD with an average that begins by its trigger.
-#[derive(Clone, Copy, Debug)]
-struct NamedOptimizer {
-    kind: OptimizerKind,
-    average: Option<Averaging>,
-}
-
-impl FromStr for NamedOptimizer {
-    type Err = ConfigError;
-
-    fn from_str(name: &str) -> Result<Self, ConfigError> {
-        if name == "nt-asgd" {
-            return Ok(Self { kind: OptimizerKind::Sgd, average: Some(Averaging::NonMonotone(Averaging::LEFT_OUT)) });
-        }
-        let kind = name.parse().map_err(|_| ConfigError::Unknown {
-            kind: "optimizer",
-            value: name.to_owned(),
-            choices: "sgd, nt-asgd, adam, adamw, muon, muon-sgd",
-        })?;
-        Ok(Self { kind, average: None })
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Horizon(Option<usize>);
 
@@ -386,90 +188,6 @@ fn horizon(text: &str) -> Result<Horizon, String> {
         ("segment", _) => Ok(Horizon(None)),
         (_, Ok(steps)) if steps > 0 => Ok(Horizon(Some(steps))),
         _ => Err(format!("`{text}` is neither a number of steps of at least 1 nor `segment`")),
-    }
-}
-
-/// MiB, as bytes.
-fn mebibytes(text: &str) -> Result<u64, String> {
-    let bytes = text.parse::<f64>().ok().map(|mebibytes| mebibytes * f64::from(1 << 20));
-    // An exbibyte is more than any text has, and what config.toml can hold.
-    let enough = bytes.filter(|bytes| (1024.0..=2f64.powi(60)).contains(bytes));
-    let wrong = || format!("`{text}` is no number of MiB from 0.001 on (and up to 1099511627776), such as 50");
-    enough.map(|bytes| bytes as u64).ok_or_else(wrong)
-}
-
-/// The percentages of a split.
-#[derive(Clone)]
-pub struct Shares(pub Vec<u32>);
-
-pub fn shares(text: &str) -> Result<Shares, String> {
-    let shares: Result<Vec<u32>, _> = text.split('/').map(str::parse).collect();
-    shares
-        .ok()
-        .filter(|shares| shares.iter().all(|&share| share <= 100))
-        .map(Shares)
-        .ok_or_else(|| format!("`{text}` is not a list of percentages such as 90/5/5"))
-}
-
-/// A kind of tokenizer, or a file with one.
-#[derive(Clone, Debug)]
-enum TokenizerChoice {
-    Kind(TokenizerKind),
-    File(PathBuf),
-}
-
-fn tokenizer_choice(text: &str) -> Result<TokenizerChoice, String> {
-    match text.parse() {
-        Ok(kind) => Ok(TokenizerChoice::Kind(kind)),
-        Err(_) if text.ends_with(".json") || Path::new(text).is_file() => Ok(TokenizerChoice::File(text.into())),
-        Err(error) => Err(format!("{error}, or the path of a tokenizer.json")),
-    }
-}
-
-/// The most that a time can be: what a run of it would do no longer depends on it.
-const LONGEST: (f64, &str) = (365.0 * 86_400.0, "365d");
-
-/// Seconds of `60`, `90s`, `10m`, `1h30m`, `1d`.
-pub fn duration(text: &str) -> Result<f64, String> {
-    let wrong = || format!("`{text}` is not a duration; write it like 90s, 10m, 1h30m or 1d, or as seconds like 60");
-    let number = |digits: &str| digits.parse::<f64>().ok().filter(|n| *n >= 0.0).ok_or_else(wrong);
-    let (mut total, mut digits, mut smallest) = (0.0, String::new(), f64::INFINITY);
-    for c in text.chars() {
-        let unit = match c {
-            's' => 1.0,
-            'm' => 60.0,
-            'h' => 3600.0,
-            'd' => 86_400.0,
-            '0'..='9' | '.' => {
-                digits.push(c);
-                continue;
-            }
-            _ => return Err(wrong()),
-        };
-        // From the largest unit down: 30m1h is a slip of the pen.
-        if unit >= smallest {
-            return Err(wrong());
-        }
-        smallest = unit;
-        total += unit * number(&digits)?;
-        digits.clear();
-    }
-    if !digits.is_empty() {
-        if smallest < f64::INFINITY {
-            return Err(wrong());
-        }
-        total = number(&digits)?;
-    }
-    match total {
-        total if total > LONGEST.0 => Err(format!("`{text}` is too long; the most is {}", LONGEST.1)),
-        total if total > 0.0 => Ok(total),
-        _ => Err(wrong()),
-    }
-}
-
-pub fn set<T: Copy>(target: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *target = value;
     }
 }
 
@@ -490,8 +208,8 @@ impl Train {
     pub fn decided<'a>(&'a self, overlay: &'a dyn Fn(RunConfig) -> Result<RunConfig>) -> Decided<'a, anyhow::Error> {
         Decided {
             tokens: self.text_options.tokenizer.is_some() || self.text_options.min_count.is_some(),
-            optimizer: self.training.optimizer.map(|named| named.kind),
-            likely_optimizer: self.training.likely_optimizer(),
+            optimizer: self.learning.optimizer.map(|named| named.kind),
+            likely_optimizer: self.learning.likely_optimizer(),
             // What it cannot be opened for is said where the options are laid over the run.
             pretrained: self.pretrained().ok().flatten(),
             ..Decided::by(overlay)
@@ -507,13 +225,13 @@ impl Train {
         self.model.lay_over(&mut config, preset)?;
         self.regularisation.lay_over(&mut config.model)?;
         let has_moments = config.training.optimizer.has_moments();
-        self.training.lay_over(&mut config)?;
-        if self.ranks > 1 && self.training.shards.is_none() {
+        self.learning.lay_over(&mut config)?;
+        if self.ranks > 1 && self.learning.shards.is_none() {
             let usual = config.training.shards.unwrap_or(SHARDS);
             config.training.shards = Some(usual.min(config.training.batch));
         }
         // A plan's rate is chosen for the optimizer that is named.
-        let keeps_rate = self.training.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
+        let keeps_rate = self.learning.learning_rate.is_none() && !self.is_planned() && !self.run.find_lr;
         if config.training.optimizer.has_moments() != has_moments && keeps_rate {
             bail!(
                 "--optimizer {} needs a --learning-rate of its own: those of SGD are some ten thousand times Adam's; --find-lr \
@@ -523,7 +241,7 @@ impl Train {
         }
         config.training.set_length(self.length.length());
         set(&mut config.training.keep_checkpoints, self.run.keep_checkpoints);
-        if let (Some(latest), Some(epochs)) = (self.training.non_monotone, config.training.epochs)
+        if let (Some(latest), Some(epochs)) = (self.learning.non_monotone, config.training.epochs)
             && latest >= epochs
         {
             bail!(
@@ -532,7 +250,7 @@ impl Train {
             );
         }
         let counted = config.training.schedule.planned_epochs.or(config.training.epochs).unwrap_or(usize::MAX);
-        if let Some(after) = self.training.decay_after.filter(|after| *after > counted) {
+        if let Some(after) = self.learning.decay_after.filter(|after| *after > counted) {
             bail!(
                 "--decay-after {after} is longer than the {} it is part of; choose fewer, or more --epochs",
                 count(counted, "epoch")
@@ -540,7 +258,7 @@ impl Train {
         }
         self.text_options.lay_over(&mut config)?;
         self.fine_tuning.lay_over(&mut config, &self.text_options)?;
-        self.teaching.lay_over(&mut config, self.training.candidates.is_some())?;
+        self.teaching.lay_over(&mut config, self.learning.candidates.is_some())?;
         config.data.train = absolute(&self.text)?;
         Ok(config)
     }
@@ -580,7 +298,7 @@ impl Train {
             );
         }
         let LengthOptions { epochs, steps, budget, patience } = self.length;
-        let (train, learning_rate) = (self.text.clone(), self.training.learning_rate);
+        let (train, learning_rate) = (self.text.clone(), self.learning.learning_rate);
         let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
         let keep_checkpoints = self.run.keep_checkpoints;
         let teachers = self.teaching.teach.clone();
@@ -606,11 +324,6 @@ impl Train {
     }
 }
 
-/// So that a run can be resumed from any folder.
-fn absolute(path: &Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
-    path.as_ref().map(std::path::absolute).transpose()
-}
-
 impl FineTuningOptions {
     fn lay_over(&self, config: &mut RunConfig, text: &TextOptions) -> Result<()> {
         let counts = self.from.is_none() || config.fine_tuning.vocabulary.counts();
@@ -624,41 +337,6 @@ impl FineTuningOptions {
             config.fine_tuning.freeze = freeze.clone();
         }
         set(&mut config.fine_tuning.layer_rate_decay, self.layer_rate_decay);
-        Ok(())
-    }
-}
-
-impl TextOptions {
-    fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
-        match &self.tokenizer {
-            Some(TokenizerChoice::Kind(kind)) => config.set_tokenizer(*kind),
-            Some(TokenizerChoice::File(path)) => {
-                config.tokenizer = TokenizerKind::File;
-                config.data.tokenizer = Some(std::path::absolute(path)?);
-            }
-            None => {}
-        }
-        let (cuts, why) = config.tokenizer.cuts();
-        let given = [("--min-count", self.min_count.is_some()), ("--vocab-size", self.vocab_size.is_some())];
-        if let Some(((option, _), _)) = given.into_iter().zip(cuts).find(|((_, given), cuts)| *given && !cuts) {
-            bail!("{option} and --tokenizer {} contradict each other: {why}", config.tokenizer);
-        }
-        if self.lossy && config.tokenizer == TokenizerKind::Bytes {
-            bail!("--lossy and --tokenizer bytes contradict each other: every byte is a token as it is");
-        }
-        if self.vocab_size == Some(0) {
-            bail!("--vocab-size is 0; it must be at least 1");
-        }
-        config.vocabulary.min_count = self.min_count.or(config.vocabulary.min_count);
-        config.vocabulary.max_size = self.vocab_size.or(config.vocabulary.max_size);
-        config.data.valid = absolute(&self.valid)?;
-        config.data.test = absolute(&self.test)?;
-        config.data.split = self.split.clone().map(|shares| shares.0);
-        config.data.most = self.text_limit;
-        config.data.lossy = self.lossy;
-        config.data.shuffle = self.shuffle;
-        config.data.documents = self.documents.clone();
-        set(&mut config.data.line_ends, self.line_ends);
         Ok(())
     }
 }
@@ -695,149 +373,5 @@ impl ModelOptions {
         set(&mut config.training.init.scheme, self.init);
         config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
         Ok(())
-    }
-}
-
-impl TrainingOptions {
-    /// The options of Adam alone, and whether they are given.
-    fn of_adam(&self) -> [(&'static str, bool); 4] {
-        [
-            ("--beta1", self.beta1.is_some()),
-            ("--beta2", self.beta2.is_some()),
-            ("--epsilon", self.epsilon.is_some()),
-            ("--lazy", self.lazy == Some(true)),
-        ]
-    }
-
-    /// The optimizer that options can only mean where none is named.
-    fn likely_optimizer(&self) -> Option<OptimizerKind> {
-        let adam = self.of_adam().iter().any(|(_, given)| *given).then_some(OptimizerKind::Adam);
-        adam.or(self.learning_rate.map(optimizer_of_rate))
-    }
-
-    fn lay_over(&self, config: &mut RunConfig) -> Result<()> {
-        config.set_batching(self.batches.unwrap_or(config.batching));
-        set(&mut config.training.batch, self.batch);
-        if let (Batching::Windows(n), Some(segment)) = (config.batching, self.segment) {
-            bail!("--segment {segment} and windows({n}) contradict each other: a window has {}", count(n, "step"));
-        }
-        set(&mut config.segment, self.segment);
-        set(&mut config.training.precision, self.precision);
-        set(&mut config.training.accumulate, self.accumulate);
-        config.training.shards = self.shards.or(config.training.shards);
-        set(&mut config.training.wire, self.wire);
-        set(&mut config.variable_segment, self.variable_segment);
-        set(&mut config.partial_shuffle, self.partial_shuffle);
-        config.candidates = self.candidates.or(config.candidates);
-        set(&mut config.candidates_until, self.candidates_until);
-        if let Some(NamedOptimizer { kind, average }) = self.optimizer {
-            if let (Some(own), Some(other)) = (average, self.average) {
-                bail!(
-                    "--average {other} contradicts --optimizer nt-asgd, which averages the weights itself, by {own}; leave \
-                     --average out, or choose the optimizer sgd"
-                );
-            }
-            config.training.optimizer = kind;
-            // A preset's average is that of its optimizer.
-            config.training.set_average(average.unwrap_or_default());
-        }
-        if self.lazy == Some(true) && config.model.tied && config.candidates.is_none() {
-            bail!(
-                "--lazy has no part in a tied model that scores every token: each step touches every row of its embedding; \
-                 leave it out, or give --candidates or --tied=false"
-            );
-        }
-        if let Some(average) = self.average {
-            config.training.set_average(average);
-        }
-        let averages = matches!(config.training.average, Averaging::NonMonotone(_));
-        if let Some(left_out) = self.non_monotone {
-            if !averages {
-                bail!(
-                    "--non-monotone and the optimizer {} contradict each other; it is of nt-asgd, or of --average \
-                     non-monotone(n)",
-                    config.training.optimizer
-                );
-            }
-            if let Some(average) = self.average {
-                bail!("--non-monotone {left_out} and --average {average} say the same twice; leave one of them out");
-            }
-            config.training.average = Averaging::non_monotone(left_out)?;
-        }
-        if let Some((option, _)) =
-            self.of_adam().into_iter().find(|(_, given)| *given && !config.training.optimizer.has_moments())
-        {
-            bail!(
-                "{option} and the optimizer {} contradict each other; it is of adam and adamw, and of the part that muon leaves to it",
-                config.training.optimizer
-            );
-        }
-        let of_muon = [("--muon-rate", self.muon_rate.is_some()), ("--muon-momentum", self.muon_momentum.is_some())];
-        if let Some((option, _)) = of_muon.into_iter().find(|(_, given)| *given && !config.training.optimizer.is_muon())
-        {
-            bail!(
-                "{option} and the optimizer {} contradict each other; it is of muon and muon-sgd",
-                config.training.optimizer
-            );
-        }
-        config.training.muon.rate = self.muon_rate.or(config.training.muon.rate);
-        set(&mut config.training.muon.momentum, self.muon_momentum);
-        set(&mut config.training.adam.beta1, self.beta1);
-        set(&mut config.training.adam.beta2, self.beta2);
-        set(&mut config.training.adam.epsilon, self.epsilon);
-        set(&mut config.training.adam.lazy, self.lazy);
-        if averages && (self.decay.is_some() || self.decay_after.is_some()) {
-            config.training.schedule.kind = ScheduleKind::Step;
-        }
-        set(&mut config.training.schedule.learning_rate, self.learning_rate);
-        if let Some(schedule) = self.schedule {
-            config.training.set_schedule(schedule);
-        }
-        set(&mut config.training.schedule.warmup, self.warmup);
-        let kind = config.training.schedule.kind;
-        if self.decay.is_some() && !matches!(kind, ScheduleKind::Step | ScheduleKind::Plateau) {
-            bail!("--decay and the schedule {kind} contradict each other; --schedule step and plateau divide the rate");
-        }
-        if self.decay_after.is_some() && kind != ScheduleKind::Step {
-            bail!("--decay-after and the schedule {kind} contradict each other; --schedule step counts epochs");
-        }
-        set(&mut config.training.schedule.decay, self.decay);
-        set(&mut config.training.schedule.decay_after, self.decay_after);
-        if self.clip == Some(0.0) {
-            config.training.clip = None;
-        } else {
-            config.training.clip = self.clip.or(config.training.clip);
-        }
-        set(&mut config.training.weight_decay, self.weight_decay);
-        set(&mut config.training.seed, self.seed);
-        Ok(())
-    }
-}
-
-impl LengthOptions {
-    /// The bounds that are given.
-    pub fn length(&self) -> Length {
-        let Self { epochs, steps, budget, patience } = *self;
-        Length { epochs, steps, budget, patience }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_and_nonsense_is_not() {
-        let given =
-            ["90s", "10m", "1h30m", "60", "0.5", "1d", "1d2h3m4.5s", "365d"].map(|text| duration(text).unwrap());
-        assert_eq!(given, [90.0, 600.0, 5_400.0, 60.0, 0.5, 86_400.0, 93_784.5, 31_536_000.0]);
-        for text in
-            ["", "m", "1x", "-5s", "-5", "0s", "0", "1h30", "30m1h", "1s1s", "1e3", "inf", "nan", "1..5s", " 5s"]
-        {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        for text in ["366d", "1000000000h", "99999999999999999999", "8761h"] {
-            assert!(duration(text).unwrap_err().contains("the most is 365d"), "{text}");
-        }
     }
 }
