@@ -24,6 +24,8 @@ struct Idle {
 enum When {
     With(&'static str),
     Without(&'static str),
+    /// Where the second, which has the like of the first itself, is not given either.
+    WithoutBoth(&'static str, &'static str),
 }
 
 /// Options by their long names.
@@ -148,10 +150,10 @@ const IDLE: [Idle; 21] = [
     },
     Idle {
         command: "train",
-        when: When::Without("TEXT"),
+        // A run that goes on has texts, of which these may have been moved.
+        when: When::WithoutBoth("TEXT", "resume"),
         options: Which::These(&["valid", "test", "split", "text-limit", "lossy", "shuffle", "line-ends", "documents"]),
-        why: "the built-in language is made in three parts of a fixed length, and a run that goes on has texts of its own; \
-              give a text, or leave it out",
+        why: "the built-in language is made in three parts of a fixed length; give a text, or leave it out",
     },
     Idle {
         command: "train",
@@ -324,6 +326,7 @@ pub fn refuse_idle(task: TaskKind, command: &clap::Command, matches: &ArgMatches
         let (applies, decides, with) = match when {
             When::With(option) => (is_given(option), option, "with"),
             When::Without(option) => (!is_given(option), option, "without"),
+            When::WithoutBoth(option, other) => (!is_given(option) && !is_given(other), option, "without"),
         };
         let is_idle = |option: &&String| match options {
             Which::These(these) => these.contains(&option.as_str()),
@@ -381,7 +384,7 @@ mod tests {
             let root = Cli::command();
             let tasks = crate::tasks::train_commands();
             let command = if *command == TRAIN_TASK { &tasks[0] } else { root.find_subcommand(command).unwrap() };
-            let (When::With(decides) | When::Without(decides)) = when;
+            let (When::With(decides) | When::Without(decides) | When::WithoutBoth(decides, _)) = when;
             let (Which::These(these) | Which::AllBut(these)) = options;
             for name in these.iter().chain([decides]) {
                 let known = command.get_arguments().any(|argument| {
@@ -564,8 +567,6 @@ mod tests {
                 let command = Cli::command();
                 let line = match option.as_str() {
                     "resume" => vec![],
-                    // A text that was moved, and those beside it.
-                    "valid" | "test" => vec![way.as_str(), "text.txt"],
                     _ => vec![way.as_str()],
                 };
                 let matches =

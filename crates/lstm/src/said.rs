@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_product_of_single_precision_is_said_as_what_it_is() {
-        let product = 0.0002_f32 * 0.1;
+        let product = 0.01_f32 * 0.002;
         assert_eq!(
             (product.to_string(), rounded(product, DIGITS)),
             ("0.000020000001".to_owned(), "0.00002".to_owned())

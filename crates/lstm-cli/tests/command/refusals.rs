@@ -56,7 +56,7 @@ fn texts_that_cannot_be_read() {
     refused(folder.path(), "one.txt --valid text.txt --tokenizer words", &["one token"]);
     refused(folder.path(), "one.txt", &["too short to be split", "--valid"]);
     refused(folder.path(), "none", &["none has no text files", ".txt"]);
-    refused(folder.path(), "text.txt --batches lines --min-count 100000", &["no token", "100000 times", "min-count"]);
+    refused(folder.path(), "text.txt --batches lines --min-count 100000", &["no token", "100,000 times", "min-count"]);
     refused(folder.path(), "zeros.txt --valid text.txt", &["byte 4", "binary"]);
     refused(folder.path(), "latin.txt --valid text.txt", &["byte 9", "--lossy"]);
     // Also where they are too short to be split.
@@ -232,19 +232,22 @@ fn options_out_of_range() {
         ("--hidden 200 --projection 300", "smaller than the hidden size"),
         ("--hidden 100000000", "smaller --hidden"),
         ("--hidden 18446744073709551615", "smaller --hidden"),
-        ("--batches windows(1000000000)", "segment of 1000000000 steps"),
+        ("--batches windows(1000000000)", "segment of 1,000,000,000 steps"),
         ("--forget-bias inf", "--forget-bias is inf"),
-        ("--preset small --layers 4294967296", "4294967296 layers"),
+        ("--preset small --layers 4294967296", "4,294,967,296 layers"),
         ("--preset small --layers 18446744073709551615", "smaller --hidden"),
         ("--preset small --embedding 18446744073709551615", "smaller --hidden"),
         ("--preset small --hidden 18446744073709551615 --projection 18446744073709551614", "smaller --hidden"),
         ("--preset small --batch 18446744073709551615", "rows needs"),
-        ("--preset small --batches windows(18446744073709551615)", "segment of 18446744073709551615 steps"),
+        ("--preset small --batches windows(18446744073709551615)", "segment of 18,446,744,073,709,551,615 steps"),
         ("--preset small --threads 4294967296", "--threads is 4294967296"),
         ("--preset small --seed 18446744073709551615", "--seed is 18446744073709551615"),
         ("--preset small --accumulate 18446744073709551615", "but an epoch has"),
         ("--min-count 1000000", "no token of the training text occurs 1,000,000 times"),
-        ("--preset small --tokenizer chars --min-count 1000000", "no token of the training text occurs 1,000,000 times"),
+        (
+            "--preset small --tokenizer chars --min-count 1000000",
+            "no token of the training text occurs 1,000,000 times",
+        ),
         ("--preset small --min-count 0", "--min-count is 0"),
         ("--preset small --vocab-size 1", "--vocab-size is 1"),
         ("--preset small --tokenizer unigram --vocab-size 10000000000", "--vocab-size is 10000000000"),

@@ -137,11 +137,11 @@ fn the_lab_compares_the_choices_of_the_report_on_a_page() {
     let path = folder.path();
     let said = line(path, "lab text.txt --seeds 1 --budget 0.1s");
     assert!(
-        said.code == Some(2) && said.err.contains("--budget is 0 seconds") && !path.join("lab.html").exists(),
+        said.code == Some(2) && said.err.contains("--budget is 0.1 s, but") && !path.join("lab.html").exists(),
         "{}",
         said.err
     );
-    assert!(said.err.contains("seeds need at least"), "{}", said.err);
+    assert!(said.err.contains("with 1 seed need at least"), "{}", said.err);
     let said = line(path, "lab text.txt --seeds 1 --steps 12 --out page.html --json");
     let results = said.json();
     assert_eq!(results["tried"].as_array().unwrap().len(), 9);

@@ -88,7 +88,7 @@ fn a_classifier_is_trained_measured_shown_and_predicts() {
     write(path, "other.csv", &format!("kind,review\n{other}"));
     for (option, why) in [
         ("--pooling last", "--pooling has no part with --resume"),
-        ("other.csv", "not those that the run was trained on"),
+        ("other.csv", "other.csv is not what the run was trained on"),
         ("--valid train.csv", "validation data to go on with, but the run has none of its own"),
     ] {
         let said = line(path, &format!("train --resume run {option}"));
@@ -260,7 +260,7 @@ fn what_a_task_has_not_is_refused_by_name_and_nothing_is_left() {
             "hole.csv --task classify --label kind",
             "no column is named \"kind\"; there are \"text\", \"label\": name one of them by --label",
         ),
-        ("short.csv --task classify", "short.csv, line 3: it has 1 values"),
+        ("short.csv --task classify", "short.csv, line 3: it has 1 value where the first line names 2 columns"),
         ("bad.jsonl --task classify", "bad.jsonl line 2: no JSON object"),
         ("few.txt --task classify", "none would be left to train on or to watch"),
         ("missing.csv --task classify", "missing.csv"),

@@ -70,7 +70,7 @@ fn a_folder_for_training_beside_files_for_validation_and_test() {
     assert!(said.code == Some(0) && said.err.contains("files    train: train/part1, train/part2;"), "{}", said.err);
     write(folder.path(), "c/train/part3", "gamma\n");
     let said = line(folder.path(), "train --resume more --epochs 3");
-    assert!(said.code == Some(2) && said.err.contains("changed since it began"), "{}", said.err);
+    assert!(said.code == Some(2) && said.err.contains("changed since the run began"), "{}", said.err);
 }
 
 #[test]

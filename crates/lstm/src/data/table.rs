@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn what_is_no_table_is_refused_with_its_line_and_column() {
         let said = |name: &str, text: &str| table(name, text).unwrap_err().to_string();
-        assert!(said("a.csv", "a,b\n1,2\n3\n").contains("a.csv, line 3: it has 1 values where the first line names 2"));
+        assert!(said("a.csv", "a,b\n1,2\n3\n").contains("a.csv, line 3: it has 1 value where the first line names 2"));
         assert!(said("a.csv", "a,a\n1,2\n").contains("line 1: two columns are named \"a\""));
         assert!(said("a.csv", "a,b\n").contains("no rows"));
         assert!(said("a.csv", "1,2\n3,4\n").contains("a column is named 1"));

@@ -185,7 +185,7 @@ fn members_that_cannot_be_joined_say_why() {
     let error = refused(&more, &stream);
     assert!(error.contains("its token ") && error.contains("x9"), "{error}");
     let shares = |shares: &[f64]| ensemble(Batching::Stream, &[1, 2]).with_shares(shares).unwrap_err().to_string();
-    assert!(shares(&[1.0]).contains("1 numbers for 2 models"));
+    assert!(shares(&[1.0]).contains("1 number for 2 models"));
     for wrong in [[0.0, 0.0], [-1.0, 2.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0]] {
         assert!(shares(&wrong).contains("`shares` are numbers from 0"), "{wrong:?}");
     }

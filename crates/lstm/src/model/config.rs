@@ -8,6 +8,7 @@ use crate::free_memory::{sum, times};
 use crate::model::penalty::Penalties;
 use crate::nn::config::{ConfigError, HiddenSizes, LstmConfig, Wiring};
 use crate::nn::dropout::DropoutRates;
+use crate::said::count;
 
 /// The shape of a language model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,12 +89,11 @@ impl LanguageModelConfig {
 }
 
 impl fmt::Display for LanguageModelConfig {
-    /// Its sizes: `10000 tokens, embedding 200, 2 layers of 200`.
+    /// Its sizes: `10,000 tokens, embedding 200, 2 layers of 200`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LstmConfig { layers: number, hidden, .. } = &self.lstm;
-        let layers = if *number == 1 { "layer" } else { "layers" };
-        write!(f, "{} tokens, embedding {}, ", self.vocabulary, self.embedding())?;
-        write!(f, "{number} {layers} of {hidden}")?;
+        let tokens = count(self.vocabulary, "token");
+        write!(f, "{tokens}, embedding {}, {} of {hidden}", self.embedding(), count(*number, "layer"))?;
         match self.softmaxes {
             1 => Ok(()),
             softmaxes => write!(f, ", {softmaxes} softmaxes"),

@@ -202,7 +202,7 @@ mod tests {
 
     /// Longer than the buffers, and not the same all over.
     fn text() -> Vec<u8> {
-        (0..300_000u32).flat_map(|n| (n * n % 9973).to_string().into_bytes()).collect()
+        (0..300_000u32).flat_map(|n| (n.wrapping_mul(n) % 9973).to_string().into_bytes()).collect()
     }
 
     #[test]

@@ -434,8 +434,8 @@ fn attributes_that_an_lstm_cannot_have_are_refused() {
         let mut changed = coupled.clone();
         let at = changed.windows(name.len()).position(|bytes| bytes == name.as_bytes()).unwrap() + name.len();
         assert_eq!((changed[at], &changed[at + 2..at + 5]), (24, &[160, 1, 2][..]));
-        // Of another type it is in another field, 15, which nobody reads.
-        (changed[at], changed[at + 1], changed[at + 4]) = (if kind == 2 { 24 } else { 120 }, value, kind);
+        // Of another type it is in another field, 12, which nobody reads.
+        (changed[at], changed[at + 1], changed[at + 4]) = (if kind == 2 { 24 } else { 96 }, value, kind);
         let path = folder.path().join("changed.onnx");
         std::fs::write(&path, changed).unwrap();
         foreign::read(&path, Hints::default()).map_or_else(|error| error.to_string(), |_| String::new())

@@ -7,6 +7,7 @@ use lstm::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use lstm::run::config::RunConfig;
 use lstm::run::saved::LoadedRun;
 use lstm::run::training::Training;
+use lstm::train::data::Data;
 use lstm::train::event::Event;
 use lstm::train::trainer::{Extension, Trainer};
 
@@ -254,4 +255,21 @@ fn a_moving_average_is_what_is_saved() {
     let name = "lstm.weight_hh_l0";
     assert_close(&model[name].1, &mean_over(&config, 1..=4, name));
     assert_ne!(model[name].1, checkpoint[name].1);
+}
+
+#[test]
+fn the_rate_follows_the_length_of_a_varied_segment() {
+    let texts = texts(2000);
+    let mut config = config(&texts);
+    (config.variable_segment, config.segment, config.training.epochs) = (true, 12, Some(1));
+    config.training.schedule =
+        Schedule { kind: ScheduleKind::Constant, learning_rate: 0.012, ..config.training.schedule };
+    let (rates, _) = rates(&config);
+    // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
+    let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
+    assert!(lengths.iter().all(|length| (length - length.round()).abs() < 1e-3 && *length < 27.5), "{lengths:?}");
+    assert!(lengths.iter().rev().skip(1).all(|length| *length > 4.5), "{lengths:?}");
+    let tokens = lengths.iter().map(|length| length.round() as usize).sum::<usize>() * 4;
+    assert_eq!(tokens, Data::read(&config, None).unwrap().train.ids.len() / 4 * 4);
+    assert!(lengths.iter().any(|length| *length < 11.5) && lengths.iter().any(|length| *length > 12.5));
 }

@@ -111,7 +111,7 @@ fn labels_and_numbers_are_learned_with_the_same_bits_after_a_stop_and_by_the_fil
         // Data that changed are noticed.
         waves(&train, 119, 1, is_regression);
         let error = Trainer::resume_sequences(&stopped, &Extension::default()).unwrap_err().to_string();
-        assert!(error.contains("not those that the run was trained on"), "{error}");
+        assert!(error.contains("is not what the run was trained on"), "{error}");
     }
 }
 

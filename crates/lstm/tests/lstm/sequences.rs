@@ -380,5 +380,5 @@ fn a_run_learns_goes_on_with_the_same_bits_and_is_a_model_by_itself() {
     // Data that changed are noticed.
     reviews(&folder.path().join("train.txt"), 299, 0);
     let error = Trainer::resume_sequences(&stopped, &Extension::default()).unwrap_err().to_string();
-    assert!(error.contains("not those that the run was trained on"), "{error}");
+    assert!(error.contains("is not what the run was trained on"), "{error}");
 }

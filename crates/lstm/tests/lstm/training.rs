@@ -270,23 +270,6 @@ fn a_step_of_several_batches_is_a_step_of_a_larger_one() {
 }
 
 #[test]
-fn the_rate_follows_the_length_of_a_varied_segment() {
-    let texts = texts(2000);
-    let mut config = config(&texts);
-    (config.variable_segment, config.segment, config.training.epochs) = (true, 12, Some(1));
-    config.training.schedule =
-        Schedule { kind: ScheduleKind::Constant, learning_rate: 0.012, ..config.training.schedule };
-    let (rates, _) = rates(&config);
-    // A thousandth for every step of a segment; only the last of the epoch may be shorter than five.
-    let lengths: Vec<f32> = rates.iter().map(|rate| rate * 1000.0).collect();
-    assert!(lengths.iter().all(|length| (length - length.round()).abs() < 1e-3 && *length < 27.5), "{lengths:?}");
-    assert!(lengths.iter().rev().skip(1).all(|length| *length > 4.5), "{lengths:?}");
-    let tokens = lengths.iter().map(|length| length.round() as usize).sum::<usize>() * 4;
-    assert_eq!(tokens, Data::read(&config, None).unwrap().train.ids.len() / 4 * 4);
-    assert!(lengths.iter().any(|length| *length < 11.5) && lengths.iter().any(|length| *length > 12.5));
-}
-
-#[test]
 fn a_resumed_run_draws_the_masks_of_an_unbroken_one() {
     let texts = texts(1000);
     for batching in [Batching::Stream, Batching::Lines] {

@@ -141,6 +141,8 @@ impl LayerCell {
         let (zoneout, norm) = (self.variant.zoneout, usize::from(self.is_normalised()));
         let [of_cell, of_hidden] = [zoneout.cell, zoneout.hidden].map(|rate| usize::from(rate > 0.0));
         let of_new = of_cell * usize::from(self.peepholes.is_some());
+        // Sizes that no memory holds have no double.
+        let twice = steps.saturating_mul(2);
         bytes_of(&[
             [steps, batch, of_cell * hidden],
             [steps, batch, of_hidden * recurrent],
@@ -157,9 +159,9 @@ impl LayerCell {
             // Of a mogrified cell the input; gates and values of every round, what is read by way of a lower rank; matrices packed twice,
             // and their gradient.
             [steps, batch, mogrified * input],
-            [2 * steps, batch, input.saturating_mul(rounds.div_ceil(2))],
-            [2 * steps, batch, recurrent.saturating_mul(rounds / 2)],
-            [2 * steps, batch, rounds.saturating_mul(self.variant.mogrify_rank.unwrap_or(0))],
+            [twice, batch, input.saturating_mul(rounds.div_ceil(2))],
+            [twice, batch, recurrent.saturating_mul(rounds / 2)],
+            [twice, batch, rounds.saturating_mul(self.variant.mogrify_rank.unwrap_or(0))],
             [2 * mogrified, sizes.width(), input],
             [mogrified, batch, input.saturating_add(recurrent)],
             [mogrified * norm, batch, sizes.width()],
