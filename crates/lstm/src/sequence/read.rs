@@ -527,7 +527,7 @@ mod tests {
         for (name, text, wanted, said) in [
             ("a.csv", "text,label\nx,a\ny,\n", LABELLED, "line 3, column label: the label is empty"),
             ("a.csv", "text,label\nx,a\n ,b\n", LABELLED, "line 3, column text: the text is empty"),
-            ("a.csv", "text,label\nx,a\ny\n", LABELLED, "line 3: it has 1 values where the first line names 2 columns"),
+            ("a.csv", "text,label\nx,a\ny\n", LABELLED, "line 3: it has 1 value where the first line names 2 columns"),
             (
                 "a.csv",
                 "text,class\nx,a\n",

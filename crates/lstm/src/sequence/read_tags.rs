@@ -286,8 +286,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (name, text, wanted, said) in [
-            ("a.txt", "a X\nb\n", LABELLED, "line 2: it has 1 columns, and 2 are expected"),
-            ("a.txt", "a\n", LABELLED, "line 1: it has 1 columns, and two at least"),
+            ("a.txt", "a X\nb\n", LABELLED, "line 2: it has 1 column, and 2 are expected"),
+            ("a.txt", "a\n", LABELLED, "line 1: it has 1 column, and two at least"),
             ("a.txt", "a X\n", Wanted { label: Some("3"), ..LABELLED }, "line 1: it has 2 columns; name two"),
             ("a.txt", "a X\n", Wanted { label: Some("x"), ..LABELLED }, "`label` is the number of a column"),
             ("a.csv", "a,X\n", LABELLED, "a table of commas"),

@@ -155,9 +155,9 @@ pub(super) fn check_data(settings: &impl Settings, noted: &str, found: &str) -> 
     differing[0] |= differing == [false; 3];
     let part = differing.iter().position(|differs| *differs).unwrap_or(0);
     let what = ["trained on", "validated with", "tested with"][part];
-    let place = places[part].map_or("the built-in language".to_owned(), |path| path.display().to_string());
+    let data = places[part].map_or("the data given are".to_owned(), |path| format!("{} is", path.display()));
     Err(TrainError::Unusable(format!(
-        "{place} is not what the run was {what}: it changed since the run began, or is another, so the run cannot go on with the same result; \
+        "{data} not what the run was {what}: it changed since the run began, or is another, so the run cannot go on with the same result; \
          restore it, {}, or start a new run",
         name_now(PARTS[part])
     )))

@@ -294,7 +294,7 @@ fn a_model_of_ones_own_trains_in_the_same_loop_and_goes_on_with_the_same_bits() 
     assert!(settings.contains("period = 9") && settings.contains("[training.schedule]"), "{settings}");
     let run = Stopped::<WaveConfig>::open(&stopped).unwrap();
     let other = Wave::new(WaveConfig { period: 8.0, ..config() });
-    assert!(run.go_on(other, None).err().unwrap().to_string().contains("not those that the run was trained on"));
+    assert!(run.go_on(other, None).err().unwrap().to_string().contains("not what the run was trained on"));
     std::fs::write(stopped.join("config.toml"), settings.replace("period = 9", "period = 8")).unwrap();
     assert!(go_on(&stopped).err().unwrap().to_string().contains("period is 8"));
 }
