@@ -1,6 +1,6 @@
 """Searches for the rate and the width of a model with Optuna, and gives up early on trials that do worse than others at the same step.
 
-    pip install lstm_cpu optuna
+    pip install ./crates/lstm-python optuna
     python examples/optuna_search.py [TEXT] [TRIALS]
 
 Without a text it is the built-in language. Every trial is a run folder under runs/search, which the command opens as any other:
