@@ -26,6 +26,11 @@ QUANTILES = {10: 1.372, 12: 1.356, 14: 1.345, 15: 1.341, 16: 1.337, 17: 1.333, 1
 TERMS = ["one", "counted", "tokens", "tokens of words", "width", "adam", "words"]
 
 
+def seconds(budget):
+    """Of `90s`, `3m` or a number alone."""
+    return round(float(budget.rstrip("smh")) * {"m": 60, "h": 3600}.get(budget[-1], 1))
+
+
 def sweep(args):
     for text in args.text:
         for budget in args.budget.split(","):
@@ -39,8 +44,9 @@ def sweep(args):
                 continue
             name = Path(text).stem
             record = {
-                "text": name, "group": args.group or name, "unseen": args.unseen, "budget": int(budget.rstrip("s")),
-                "letters": known["letters"], "counted": known["counted"], "width": known["width"], "adam": known["adam"],
+                "text": name, "group": args.group or name, "unseen": args.unseen, "budget": seconds(budget),
+                "letters": known["letters"], "counted": known["counted"], "width": known["width"], "layers": known["layers"],
+                "adam": known["adam"],
                 "planned": round(known["tokens"]), "tokens": known["trained"], "test": result["test"]["perplexity"],
             }
             with open(args.observations, "a") as out:
@@ -143,7 +149,7 @@ def main():
     commands = parser.add_subparsers(required=True)
     swept = commands.add_parser("sweep", help="train, and add what comes of it")
     swept.add_argument("text", nargs="+")
-    swept.add_argument("--budget", default="10s,40s", help="times in seconds, with commas between")
+    swept.add_argument("--budget", default="10s,40s", help="times, with commas between")
     swept.add_argument("--group", help="the text that these are parts of, left out of the fit together")
     swept.add_argument("--unseen", action="store_true", help="keep these texts out of the fit")
     swept.add_argument("--lstm", default="target/release/lstm")
