@@ -52,7 +52,14 @@ mod tests {
 
     /// The files of the library, without their tests.
     fn library() -> Vec<(PathBuf, String)> {
-        let (mut folders, mut files) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../lstm/src")], Vec::new());
+        let files = files_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../lstm/src"));
+        assert!(files.len() > 80);
+        files
+    }
+
+    /// The files in a folder, without their tests.
+    fn files_of(folder: &Path) -> Vec<(PathBuf, String)> {
+        let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -64,7 +71,6 @@ mod tests {
                 }
             }
         }
-        assert!(files.len() > 80);
         files
     }
 
@@ -97,6 +103,43 @@ mod tests {
             }
         }
         assert!(found > 80, "{found}");
+    }
+
+    /// "1 arrays" was said where one was there.
+    #[test]
+    fn what_files_and_requests_hold_is_counted_in_singular_and_plural() {
+        const COUNTED: [&str; 14] = [
+            "arrays",
+            "cells",
+            "columns",
+            "layers",
+            "nodes",
+            "parameters",
+            "prompts",
+            "rows",
+            "sizes",
+            "tensors",
+            "texts",
+            "tokens",
+            "units",
+            "values",
+        ];
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let rooms = ["lstm/src/formats", "lstm-serve/src", "lstm-python/src"].map(|room| files_of(&root.join(room)));
+        let mut found = 0;
+        for (path, text) in rooms.into_iter().flatten() {
+            found += text.matches("count(").count();
+            // A number that is put in, and a plural behind it; of a number of millions it may be.
+            for line in code(&text).filter(|line| !line.contains("holds 2 GiB")) {
+                for behind in line.split("} ").skip(1) {
+                    let word = behind.split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default();
+                    let before = line[..line.len() - behind.len() - 2].rsplit('{').next().unwrap_or_default();
+                    let is_number = before.chars().all(|letter| letter.is_lowercase() || letter == '_');
+                    assert!(!(is_number && COUNTED.contains(&word)), "{}: {line}", path.display());
+                }
+            }
+        }
+        assert!(found > 15, "{found}");
     }
 
     #[test]

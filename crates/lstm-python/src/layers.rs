@@ -8,6 +8,7 @@ use lstm::nn::params::{ParamsMut, ParamsRef};
 use lstm::nn::precision::Precision;
 use lstm::nn::stack::Tape;
 use lstm::nn::state::State;
+use lstm::said::count;
 use lstm::{Lstm, LstmConfig, Segment, Start};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -317,7 +318,10 @@ impl Layers {
     fn arrays<'a>(&'a self, parameters: &'a [Read<'_>]) -> PyResult<Vec<&'a [f32]>> {
         let expected = self.present().count();
         if parameters.len() != expected {
-            return Err(PyValueError::new_err(format!("there are {} parameters; give {expected}", parameters.len())));
+            return Err(PyValueError::new_err(format!(
+                "given are {}; it has {expected}",
+                count(parameters.len(), "parameter")
+            )));
         }
         let mut given = parameters.iter();
         let entries = self.lstm.layout().entries().iter().zip(&self.absent);

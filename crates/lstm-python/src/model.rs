@@ -12,6 +12,7 @@ use lstm::inspect::{self, Inspection};
 use lstm::model::TokenStream;
 use lstm::run::imported::imported;
 use lstm::run::saved::LoadedRun;
+use lstm::said::count;
 use lstm::score::{Lines, Text};
 use lstm::text::TextError;
 use lstm::text::corpus::Corpus;
@@ -308,7 +309,8 @@ impl Stream {
     /// Takes a token for every row; gives the logits of the next, `[B, V]`.
     fn step<'py>(&self, py: Python<'py>, ids: Vec<u32>) -> PyResult<Given<'py>> {
         if ids.len() != self.batch {
-            return Err(PyValueError::new_err(format!("there are {} tokens for {} rows", ids.len(), self.batch)));
+            let (tokens, rows) = (count(ids.len(), "token"), count(self.batch, "row"));
+            return Err(PyValueError::new_err(format!("given are {tokens} for {rows}; give one for each row")));
         }
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
             return Err(PyIndexError::new_err(format!("{id} is no token; there are {}, from 0", self.vocabulary)));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lstm::run::saved::LoadedRun;
+use lstm::said::count;
 use lstm::text::tokenizer::Tokenizer as Native;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
@@ -86,6 +87,6 @@ impl Tokenizer {
     }
 
     fn __repr__(&self) -> String {
-        format!("Tokenizer({}, {} tokens)", self.native().kind(), self.native().vocabulary_size())
+        format!("Tokenizer({}, {})", self.native().kind(), count(self.native().vocabulary_size(), "token"))
     }
 }

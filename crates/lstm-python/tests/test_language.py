@@ -84,7 +84,7 @@ def test_a_stream_scores_what_scoring_does(model):
     assert np.array_equal(stream.step([ids[3]]), model.step([ids[3]])) and h.dtype == np.float32
     with pytest.raises(IndexError, match="is no token"):
         model.step([10**6])
-    with pytest.raises(ValueError, match="2 tokens for 1 rows"):
+    with pytest.raises(ValueError, match="2 tokens for 1 row;"):
         model.step([0, 1])
 
 

@@ -142,6 +142,10 @@ def test_what_is_not_computed_is_refused_in_a_sentence():
         ours(torch.randn(5, 2, 4), (torch.zeros(1, 2, 8), torch.zeros(1, 3, 8)))
     with pytest.raises(ValueError, match="2 sizes for 3 layers"):
         lstm_cpu.LSTM(4, (8, 8), 3)
+    with pytest.raises(ValueError, match="1 size for 2 layers"):
+        lstm_cpu.LSTM(4, (8,), 2)
+    with pytest.raises(RuntimeError, match="each of 1 tensor, one a layer"):
+        lstm_cpu.LSTM(4, (8,), 1)(torch.randn(5, 2, 4), ((), ()))
     with pytest.raises(ValueError, match="`zoneout` is 1"):
         lstm_cpu.LSTM(4, 8, zoneout=1.0)
     with pytest.raises(ValueError, match="proj_size"):

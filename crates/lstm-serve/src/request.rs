@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use axum::http::StatusCode;
 use lstm::generate::{Clamp, Inside, Part, Sampling, Stops, Writing};
+use lstm::said::count;
 use lstm::text::tokenizer::Tokenizer;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -236,18 +237,19 @@ impl CompletionRequest {
         let prompts = prompts(self.prompt, tokenizer)?;
         if prompts.is_empty() || prompts.len() * best_of > engine.most_texts() {
             let why = format!(
-                "{} prompts of {best_of} texts each are asked for; give at least one, and at most {} texts at once",
-                prompts.len(),
-                engine.most_texts()
+                "{} of {} each are asked for; give at least one, and at most {} at once",
+                count(prompts.len(), "prompt"),
+                count(best_of, "text"),
+                count(engine.most_texts(), "text")
             );
             return Err(Refusal::bad("prompt", why));
         }
         for (_, tokens) in &prompts {
             if tokens.len() + length > settings.most_tokens {
                 let why = format!(
-                    "a prompt of {} tokens and {length} to write are more than the {} that this server takes; shorten one \
+                    "a prompt of {} and {length} to write are more than the {} that this server takes; shorten one \
                      of them",
-                    tokens.len(),
+                    count(tokens.len(), "token"),
                     settings.most_tokens
                 );
                 return Err(Refusal { code: Some("context_length_exceeded"), ..Refusal::bad("max_tokens", why) });

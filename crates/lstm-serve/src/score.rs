@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use lstm::generate::{Stops, Writing};
+use lstm::said::count;
 use serde_json::{Value, json};
 
 use crate::completions::ask;
@@ -26,7 +27,7 @@ pub(crate) async fn score(server: Arc<Server>, body: Bytes) -> Result<Json<Value
     }
     let texts = request.text.list();
     if texts.is_empty() || texts.len() > engine.most_texts() {
-        let why = format!("{} texts are to be scored; give from 1 to {}", texts.len(), engine.most_texts());
+        let why = format!("it has {} to score; give from 1 to {}", count(texts.len(), "text"), engine.most_texts());
         return Err(Refusal::bad("text", why));
     }
     let none = Stops::new(&[]).map_err(|error| Refusal::bad("text", error.to_string()))?;
@@ -34,8 +35,8 @@ pub(crate) async fn score(server: Arc<Server>, body: Bytes) -> Result<Json<Value
     for (place, text) in texts.iter().enumerate() {
         let prompt = encode(&engine.model.tokenizer, text, "text")?;
         if prompt.len() > server.settings.most_tokens {
-            let (found, most) = (prompt.len(), server.settings.most_tokens);
-            let why = format!("a text of {found} tokens is more than the {most} that this server takes; cut it");
+            let (found, most) = (count(prompt.len(), "token"), server.settings.most_tokens);
+            let why = format!("a text of {found} is more than the {most} that this server takes; cut it");
             return Err(Refusal { code: Some("context_length_exceeded"), ..Refusal::bad("text", why) });
         }
         // Of nothing there is nothing to say.

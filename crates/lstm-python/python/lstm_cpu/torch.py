@@ -19,6 +19,11 @@ State = tuple[Tensor, Tensor]
 States = tuple[Union[Tensor, tuple[Tensor, ...]], Union[Tensor, tuple[Tensor, ...]]]
 
 
+def _count(number: int, thing: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class _Course(NamedTuple):
     """How a pass runs."""
 
@@ -257,7 +262,7 @@ class LSTM(nn.LSTM):
     ) -> None:
         sizes = tuple(hidden_size) if isinstance(hidden_size, (list, tuple)) else None
         if sizes is not None and len(sizes) != num_layers:
-            raise ValueError(f"hidden_size gives {len(sizes)} sizes for {num_layers} layers; give one for each layer")
+            raise ValueError(f"hidden_size gives {_count(len(sizes), 'size')} for {_count(num_layers, 'layer')}; give one for each layer")
         if not 0.0 <= recurrent_dropout < 1.0:
             raise ValueError(f"recurrent_dropout is {recurrent_dropout}; it must be at least 0 and below 1")
         if forget_bias is not None and not bias:
@@ -484,7 +489,7 @@ class LSTM(nn.LSTM):
         parts = tuple((part,) if isinstance(part, Tensor) else tuple(part) for part in hx)
         shapes = self._shapes(batch)
         if len(parts) != 2 or any(len(part) != len(shapes) for part in parts):
-            raise RuntimeError(f"hx must be (h_0, c_0), each of {len(shapes)} tensors, one a layer")
+            raise RuntimeError(f"hx must be (h_0, c_0), each of {_count(len(shapes), 'tensor')}, one a layer")
         if not is_batched and parts[0][0].dim() != 2 or is_batched and parts[0][0].dim() != 3:
             kind, dims = ("batched 3-D", 3) if is_batched else ("unbatched 2-D", 2)
             given = f"({parts[0][0].dim()}-D, {parts[1][0].dim()}-D)"

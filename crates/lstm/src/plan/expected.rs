@@ -19,6 +19,7 @@ use crate::run::expectation::{Expectation, Known};
 use crate::run::fine_tuning::FineTuning;
 use crate::run::settings::difference;
 use crate::run::training::Training;
+use crate::said::{count, grouped};
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::ngram::Ngram;
@@ -128,7 +129,8 @@ impl fmt::Display for Unforeseen {
         match self {
             Self::NoTest => f.write_str("there is no test text"),
             Self::Short { what, tokens, fewest } => {
-                write!(f, "{what} has {tokens} tokens, and {fewest} are the fewest that it was measured with")
+                let (tokens, fewest) = (count(*tokens, "token"), grouped(*fewest as u64));
+                write!(f, "{what} has {tokens}, and {fewest} are the fewest that it was measured with")
             }
             Self::Other(why) => f.write_str(why),
             Self::Decided { setting, value, planned } => {

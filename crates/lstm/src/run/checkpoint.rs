@@ -16,6 +16,7 @@ use crate::optim::optimizer::Optimizer;
 use crate::run::expectation::Expectation;
 use crate::run::saved::{read_params, tensors};
 use crate::run::settings::Settings;
+use crate::said::count;
 use crate::train::task::Task;
 
 /// Where training stands; with parameters, moments and states, all that a checkpoint holds.
@@ -270,10 +271,10 @@ impl Checkpoint {
             match contents.get(name) {
                 Some((_, values)) if values.len() == target.len() => target.copy_from_slice(values),
                 found => {
-                    let found = found.map_or("nothing".to_owned(), |(_, values)| format!("{} values", values.len()));
-                    let expected = target.len();
+                    let found = found.map_or("nothing".to_owned(), |(_, values)| count(values.len(), "value"));
+                    let expected = count(target.len(), "value");
                     return Err(unusable(format!(
-                        "{name} should have {expected} values, found {found}: config.toml was changed since it was \
+                        "{name} should have {expected}, found {found}: config.toml was changed since it was \
                          written; undo the change, or start a new run"
                     )));
                 }

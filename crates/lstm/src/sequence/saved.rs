@@ -17,6 +17,7 @@ use crate::run::folder::RunFolder;
 use crate::run::saved::{ModelCard, Origin, TOKENIZER, card, load_tokenizer, model_params};
 use crate::run::settings::Settings as _;
 use crate::run::task_kind::TaskKind;
+use crate::said::count;
 use crate::text::tokenizer::Tokenizer;
 use crate::train::task::Batches as _;
 
@@ -231,8 +232,8 @@ impl LoadedSequence {
             sequences.iter().position(|values| values.is_empty() || !values.len().is_multiple_of(features))
         {
             return Err(TrainError::Unusable(format!(
-                "sequence {at} has {} values, which are no steps of {features}",
-                sequences[at].len()
+                "sequence {at} has {}, which are no steps of {features}",
+                count(sequences[at].len(), "value")
             )));
         }
         let place = |at: usize| Place { column: Some(format!("x[{at}]")), ..Place::default() };

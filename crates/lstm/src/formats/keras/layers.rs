@@ -12,6 +12,7 @@ use super::hdf5::Tree;
 use super::places::Places;
 use super::transposed;
 use crate::nn::config::LstmConfig;
+use crate::said::count;
 
 /// Reads the network of a tree of weights and, where there is one, the configuration.
 ///
@@ -130,7 +131,7 @@ impl Reading<'_> {
                 || of_units != gates
                 || recurrent.units.is_some_and(|said| said != units)
             {
-                let said = recurrent.units.map(|said| format!(" of {said} units")).unwrap_or_default();
+                let said = recurrent.units.map(|said| format!(" of {}", count(said, "unit"))).unwrap_or_default();
                 return Err(format!(
                     "has the shapes {:?} and {:?}, which are not those of an LSTM{said}",
                     [reads, gates],
@@ -184,9 +185,9 @@ impl Reading<'_> {
         let (input, output) = self.matrix(kernel)?;
         if said.is_some_and(|said| said != output) {
             return Err(format!(
-                "has the shape {:?}, which is not that of its {} units",
+                "has the shape {:?}, which is not that of its {}",
                 [input, output],
-                said.unwrap_or(0)
+                count(said.unwrap_or(0), "unit")
             ));
         }
         let index = self.network.readouts.len();
@@ -241,7 +242,8 @@ impl Reading<'_> {
                 }
             }
         }
-        let left_over = left.iter().map(|(top, count)| format!("{top}, of training ({count} arrays)")).collect();
+        let left_over =
+            left.iter().map(|(top, arrays)| format!("{top}, of training ({})", count(*arrays, "array"))).collect();
         self.network.notes.extend(Float::note(&self.forms));
         let network = self.network.joined_with_residual(&self.adds).map_err(|error| error.to_string())?;
         // The layer of each stack that a layer of Keras has become.
@@ -271,5 +273,5 @@ impl Reading<'_> {
 }
 
 fn counted(paths: &[String], expected: &str) -> String {
-    format!("has {} arrays in the file, where {expected}", paths.len())
+    format!("has {} in the file, where {expected}", count(paths.len(), "array"))
 }

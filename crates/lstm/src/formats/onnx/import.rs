@@ -63,8 +63,8 @@ fn followed(
         return Err(why.clone());
     }
     let Some(result) = result else {
-        let nodes = graph.node.len();
-        return Err(format!("there is no operator LSTM on the way to what it gives, among its {nodes} nodes"));
+        let nodes = count(graph.node.len(), "node");
+        return Err(format!("there is no operator LSTM on the way to what it gives, among its {nodes}"));
     };
     let (mut network, found, input) = chain(&follower, result.part)?;
     network.notes = notes(&follower, &input);

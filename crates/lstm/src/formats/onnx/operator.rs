@@ -83,8 +83,10 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
     for (name, tensor, expected) in shapes {
         if let Some(tensor) = tensor.filter(|tensor| tensor.shape != expected || tensor.floats().is_none()) {
             return Err(format!(
-                "its {name} is {:?}, where {directions} of {hidden} cells over {size} values have {expected:?}",
-                tensor.shape
+                "its {name} is {:?}, where {directions} of {} over {} have {expected:?}",
+                tensor.shape,
+                count(hidden, "cell"),
+                count(size, "value")
             ));
         }
     }
@@ -102,8 +104,9 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         };
         if let Some(other) = other.filter(|other| *other != hidden) {
             return Err(format!(
-                "its hidden_size is {hidden}, but its initial states have {other} values: PyTorch's exporter writes such files \
-                 of an LSTM with proj_size, and leaves most of its weights out; convert the .pt file instead"
+                "its hidden_size is {hidden}, but its initial states have {}: PyTorch's exporter writes such files \
+                 of an LSTM with proj_size, and leaves most of its weights out; convert the .pt file instead",
+                count(other, "value")
             ));
         }
     }
@@ -124,7 +127,13 @@ pub(super) fn follow(follower: &mut Follower, node: &Node, inputs: &[Option<Valu
         }
     }
     let [first, second, _] = &x.axes[..] else {
-        return Err(format!("it reads a value of {} axes, not of steps, rows and values", x.axes.len()));
+        return Err(format!(
+            "it reads a value of {}, not of steps, rows and values",
+            match x.axes.len() {
+                1 => "1 axis".to_owned(),
+                axes => format!("{axes} axes"),
+            }
+        ));
     };
     let is_input = matches!(follower.parts[x.part], Part::Input { .. });
     let own_size = match is_input {

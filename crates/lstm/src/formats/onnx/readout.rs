@@ -5,6 +5,7 @@ use super::axes::{Dim, Factor, plain};
 use super::follow::{Flow, Followed, Follower, LinearPart, Part, Value, unknown};
 use super::node::Node;
 use super::tensor::Tensor;
+use crate::said::count;
 
 impl Follower<'_> {
     /// A linear readout.
@@ -30,7 +31,7 @@ impl Follower<'_> {
         let (input, output) = if turned { (*columns, *rows) } else { (*rows, *columns) };
         let expected = Dim::of(&self.vector(flow.part)).number;
         if input as i64 != expected {
-            return Err(format!("its weights take {input} values, but {expected} come"));
+            return Err(format!("its weights take {}, but {expected} come", count(input, "value")));
         }
         let mut own = if turned { values.to_vec() } else { super::graph::transposed(values, input, output) };
         let alpha = if is_gemm { node.float("alpha").unwrap_or(1.0) } else { 1.0 };
@@ -45,8 +46,8 @@ impl Follower<'_> {
         if let Some(bias) = constants.get(2).copied().flatten().filter(|_| is_gemm) {
             let values = bias.floats().filter(|values| values.len() == output && bias.shape.last() == Some(&output));
             let beta = node.float("beta").unwrap_or(1.0);
-            let values =
-                values.ok_or_else(|| format!("it adds {:?} to {output} values, which is no bias", bias.shape))?;
+            let values = values
+                .ok_or_else(|| format!("it adds {:?} to {}, which is no bias", bias.shape, count(output, "value")))?;
             linear.bias = Some(values.iter().map(|value| value * beta).collect());
             linear.names[1].clone_from(&bias.name);
         }
@@ -85,7 +86,7 @@ impl Follower<'_> {
         let output = linear.output;
         let fits = bias.len() == output && bias.shape.last() == Some(&output);
         let (Some(values), true, Activation::Linear) = (bias.floats(), fits, linear.activation) else {
-            return Err(format!("it adds {:?} to {output} values, which is no bias", bias.shape));
+            return Err(format!("it adds {:?} to {}, which is no bias", bias.shape, count(output, "value")));
         };
         let mut linear = linear.clone();
         linear.names[1].clone_from(&bias.name);

@@ -8,6 +8,7 @@ use prost::bytes::Bytes;
 
 use super::super::state_dict::Float;
 use super::proto::{StringStringEntryProto, TensorProto, data};
+use crate::said;
 
 /// A constant array, row-major.
 #[derive(Clone, Debug)]
@@ -120,9 +121,10 @@ impl<'a> Storage<'a> {
         };
         let fits = |found: usize| match found == count {
             true => Ok(()),
-            false => {
-                Err(format!("its shape {shape:?} has {count} values, but {found} are stored: the file is damaged"))
-            }
+            false => Err(format!(
+                "its shape {shape:?} is of {}, but {found} are stored: the file is damaged",
+                said::count(count, "value")
+            )),
         };
         let float = match kind {
             data::FLOAT => Some(Float::F32),

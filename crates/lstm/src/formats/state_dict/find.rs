@@ -13,6 +13,7 @@ use crate::formats::FormatError;
 use crate::formats::import::{Found, Hints, Import};
 use crate::formats::network::{Embedding, Linear, Network, NetworkError, Stack, same_bits};
 use crate::nn::config::LstmConfig;
+use crate::said::count;
 
 /// A tensor with the name it goes by.
 struct Item<'a> {
@@ -208,9 +209,9 @@ impl<'a> Finder<'a> {
             }
             self.placed.borrow_mut().insert(index);
         }
-        self.left_over.extend(counts.into_iter().map(|(section, count)| match count {
+        self.left_over.extend(counts.into_iter().map(|(section, tensors)| match tensors {
             1 => section,
-            _ => format!("{section} ({count} tensors)"),
+            _ => format!("{section} ({})", count(tensors, "tensor")),
         }));
     }
 
@@ -338,7 +339,7 @@ impl<'a> Finder<'a> {
             let what = match rows.checked_div(recurrent) {
                 Some(3) if rows == 3 * recurrent => "three, as a GRU".to_owned(),
                 Some(1) if rows == recurrent => "one, as a plain recurrent layer".to_owned(),
-                _ => format!("{rows} rows over {recurrent} columns"),
+                _ => format!("{} over {}", count(rows, "row"), count(recurrent, "column")),
             };
             return Err(self.unusable(format!(
                 "{} has not an LSTM's four gates but {what}; only LSTMs can be read",
