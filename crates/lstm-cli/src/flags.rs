@@ -18,7 +18,7 @@ pub fn sentence(error: &anyhow::Error, commands: &clap::Command) -> String {
 }
 
 /// The sentence with the flag of every setting that it names in backticks, if that has one.
-fn with_flags(said: &str, commands: &clap::Command) -> String {
+pub fn with_flags(said: &str, commands: &clap::Command) -> String {
     let parts: Vec<&str> = said.split('`').collect();
     let mut sentence = String::new();
     for (place, part) in parts.iter().enumerate() {
@@ -140,6 +140,32 @@ mod tests {
             }
         }
         assert!(found > 15, "{found}");
+    }
+
+    /// A sentence about a setting of a run names the option that decides it.
+    #[test]
+    fn settings_of_config_toml_are_called_as_their_flags() {
+        // What follows from others, or says where a schedule goes on.
+        const NO_FLAGS: [&str; 6] =
+            ["bidirectional", "parameters", "vocabulary", "line-markers", "lengthened", "planned-epochs"];
+        fn names(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(settings) => {
+                    for (name, value) in settings {
+                        names(value, &if at.is_empty() { name.clone() } else { format!("{at}.{name}") }, found);
+                    }
+                }
+                _ => found.push(at.to_owned()),
+            }
+        }
+        let (mut found, commands) = (Vec::new(), Cli::command());
+        names(&serde_json::to_value(lstm::run::preset::Preset::Small.config()).unwrap(), "", &mut found);
+        // Where the texts lie has its own names.
+        for name in found.iter().filter(|name| !name.starts_with("data.")) {
+            let said = lstm::run::settings::said_name(name);
+            assert!(is_flag(&said, &commands) || NO_FLAGS.contains(&&said[..]), "{name}: {said}");
+        }
+        assert!(found.len() > 60, "{}", found.len());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use lstm::model::Loss;
 use lstm::nn::precision::Precision;
 use lstm::optim::parts::Frozen;
 use lstm::run::config::RunConfig;
+use lstm::run::expectation::Expectation;
 use lstm::run::fine_tuning::FineTuning;
 use lstm::run::training::Training;
 use lstm::text::corpus::Corpus;
@@ -181,6 +182,36 @@ pub fn failure(error: &anyhow::Error, commands: &clap::Command) -> ExitCode {
         None => talk(format_args!("error: {}", stdin::named(&flags::sentence(error, commands)))),
     }
     ExitCode::from(2)
+}
+
+/// A test perplexity that is expected, and the band that four of five runs end in.
+pub fn band(expected: &Expectation) -> String {
+    let Expectation { perplexity: middle, low, high, .. } = expected;
+    let [middle, low, high] = [middle, low, high].map(|&value| match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => grouped(value.round() as u64),
+    });
+    format!("{middle} (80 %: {low} to {high})")
+}
+
+/// What came of what was expected.
+pub fn came_of(expected: &Expectation, reached: f64, trained: u64) -> String {
+    let other = expected.other_length(trained).map_or(String::new(), |times| {
+        format!("; of {} tokens, {times:.1} times as many as were expected", grouped(trained))
+    });
+    format!("{}: {} is {} the band{other}", band(expected), perplexity(reached), expected.place(reached))
+}
+
+/// The same for machines.
+pub fn expected_json(expected: Expectation, reached: Option<f64>, trained: u64) -> Value {
+    let Expectation { perplexity, low, high, known } = expected;
+    let mut said = json!(known);
+    said["perplexity"] = perplexity.into();
+    (said["low"], said["high"]) = (low.into(), high.into());
+    said["trained"] = trained.into();
+    said["place"] = json!(reached.map(|reached| expected.place(reached)));
+    said
 }
 
 /// A cell of separated values (RFC 4180).

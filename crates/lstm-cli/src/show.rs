@@ -11,6 +11,7 @@ use lstm::model::penalty::Penalties;
 use lstm::report::{Facts, Results};
 use lstm::run::about::About;
 use lstm::run::config::RunConfig;
+use lstm::run::expectation::Expectation;
 use lstm::run::folder::RunFolder;
 use lstm::run::saved::{LoadedRun, Origin, is_trained};
 use lstm::run::summary::Summary;
@@ -18,7 +19,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::output::{
-    BELOW_FLOOR, Taken, batches, best, count, grouped, learning, loss_json, parts, perplexity, seconds,
+    BELOW_FLOOR, Taken, band, batches, best, came_of, count, expected_json, grouped, learning, loss_json, parts,
+    perplexity, seconds,
 };
 use crate::show_file::show_file;
 use crate::show_runs::{self, Form};
@@ -67,6 +69,11 @@ pub fn run(options: Show) -> Result<ExitCode> {
     }
     let run = LoadedRun::open(run)?;
     let (config, model, card, layout) = (&run.config, run.model.config(), &run.card, run.model.layout());
+    let expected = match &run.origin {
+        Origin::Run(folder) => Expectation::of_run(folder),
+        Origin::File(_) => None,
+    };
+    let reached = card.test.map(|loss| loss.perplexity());
     let mut out = std::io::stdout().lock();
     if options.json {
         let tensors: Vec<_> =
@@ -78,6 +85,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
             "valid": loss_json(card.valid, None),
             "test": loss_json(card.test, None),
             "floor": card.floor,
+            "expected": expected.map(|(expected, trained)| expected_json(expected, reached, trained)),
         });
         let mut config = json!(config);
         if !card.was_trained_here() {
@@ -139,6 +147,10 @@ pub fn run(options: Show) -> Result<ExitCode> {
             format!("perplexity {perplexity} on {tokens}, {of}{below}")
         });
         row(name, said)?;
+    }
+    if let Some((expected, trained)) = expected {
+        let said = reached.map_or_else(|| band(&expected), |reached| came_of(&expected, reached, trained));
+        row("expected", format!("test perplexity {said}"))?;
     }
     if let Some(floor) = card.floor {
         row("floor", format!("perplexity {floor:.2}, which no model can beat on a new text"))?;

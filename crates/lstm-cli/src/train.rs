@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
+use clap::CommandFactory;
 use lstm::formats::FormatError;
 use lstm::formats::tensorboard::Curves;
 use lstm::model::LanguageModelConfig;
@@ -14,7 +15,6 @@ use lstm::plan::{self, Chosen, Decided, Larger, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
-use lstm::run::expectation::Expectation;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -23,13 +23,15 @@ use lstm::train::pretrained::Inherited;
 use lstm::train::ranks::{Orders, check_ranks};
 use lstm::train::shards::Exchanged;
 use lstm::train::trainer::{Bound, Trainer};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::Cli;
 use crate::find_rate;
+use crate::flags;
 use crate::notes;
 use crate::output::{
-    BELOW_FLOOR, NO_SPELLING, NO_WORDS, Taken, batches, best, count, grouped, loss_json, note_unit, parts, perplexity,
-    seconds, talk, until, use_threads,
+    BELOW_FLOOR, NO_SPELLING, NO_WORDS, Taken, band, batches, best, came_of, count, expected_json, grouped, loss_json,
+    note_unit, parts, perplexity, seconds, talk, until, use_threads,
 };
 use crate::progress::Progress;
 use crate::ranks::{self, Company};
@@ -288,7 +290,10 @@ fn explain(chosen: &Chosen) {
     ));
     talk(match expected {
         Ok(expectation) => format!("expected test perplexity {}", band(expectation)),
-        Err(why) => format!("expected nothing is said of the test perplexity: {why}"),
+        Err(why) => {
+            let why = flags::with_flags(&why.to_string(), &Cli::command());
+            format!("expected nothing is said of the test perplexity: {why}")
+        }
     });
     if let Some(budget) = config.training.budget.filter(|budget| *evaluation > MUCH_EVALUATION * budget) {
         talk(format_args!(
@@ -303,36 +308,6 @@ fn explain(chosen: &Chosen) {
             "         these are {most:.1} MiB from all over a text of {all:.1} MiB, more than there is time to read"
         ));
     }
-}
-
-/// A test perplexity that is expected, and the band that four of five runs end in.
-fn band(expected: &Expectation) -> String {
-    let Expectation { perplexity: middle, low, high, .. } = expected;
-    let [middle, low, high] = [middle, low, high].map(|&value| match value {
-        value if value < 10.0 => format!("{value:.2}"),
-        value if value < 100.0 => format!("{value:.1}"),
-        value => grouped(value.round() as u64),
-    });
-    format!("{middle} (80 %: {low} to {high})")
-}
-
-/// What came of what was expected.
-fn came_of(expected: &Expectation, reached: f64, trained: u64) -> String {
-    let other = expected.other_length(trained).map_or(String::new(), |times| {
-        format!("; of {} tokens, {times:.1} times as many as were expected", grouped(trained))
-    });
-    format!("{}: {} is {} the band{other}", band(expected), perplexity(reached), expected.place(reached))
-}
-
-/// The same for machines.
-fn expected_json(expected: Expectation, reached: Option<f64>, trained: u64) -> Value {
-    let Expectation { perplexity, low, high, known } = expected;
-    let mut said = json!(known);
-    said["perplexity"] = perplexity.into();
-    (said["low"], said["high"]) = (low.into(), high.into());
-    said["trained"] = trained.into();
-    said["place"] = json!(reached.map(|reached| expected.place(reached)));
-    said
 }
 
 /// Said of layers that have them.

@@ -74,13 +74,18 @@ fn a_test_perplexity_is_expected_before_training_and_compared_with_at_the_end() 
     let test = again["test"]["perplexity"].as_f64().unwrap();
     let place = ["below", "within", "above"][usize::from(test >= figure("low")) + usize::from(test > figure("high"))];
     assert_eq!(expected["place"], place);
+    // The run says it of itself, too.
+    let shown = line(folder.path(), "show run").out;
+    let row = shown.lines().find_map(|line| line.strip_prefix("expected")).unwrap_or_else(|| panic!("{shown}"));
+    assert_eq!(row.trim_start(), after);
+    assert_eq!(line(folder.path(), "show run --json").json()["results"]["expected"], *expected);
     // A run that is made longer is another one.
     let longer = line(folder.path(), "train --resume run --steps 500");
     assert!(expected_line(&longer.out).contains("times as many as were expected"), "{}", longer.out);
     // Nothing is said of what no plan would choose, and why not.
     for (options, why) in [
-        ("--steps 330 --hidden 20", "model.lstm.hidden is 20, where the plan has "),
-        ("--steps 330 --learning-rate 0.5", "training."),
+        ("--steps 330 --hidden 20", "--hidden is 20, where the plan has "),
+        ("--steps 330 --learning-rate 0.5", "--learning-rate is 0.5, where the plan has "),
         ("--steps 20", "the whole run has "),
     ] {
         let said = line(folder.path(), &format!("{train} {options} --out other --force"));

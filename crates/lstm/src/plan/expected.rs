@@ -17,7 +17,7 @@ use crate::optim::optimizer::OptimizerKind;
 use crate::run::config::RunConfig;
 use crate::run::expectation::{Expectation, Known};
 use crate::run::fine_tuning::FineTuning;
-use crate::run::settings::difference;
+use crate::run::settings::{difference, said_name};
 use crate::run::training::Training;
 use crate::said::{count, grouped};
 use crate::text::batch::Batching;
@@ -115,7 +115,7 @@ pub enum Unforeseen {
     Other(&'static str),
     /// A setting is not the plan's: its name, its value, and what the plan would choose.
     Decided {
-        /// Its name in `config.toml`.
+        /// What it is called in sentences.
         setting: String,
         /// Its value.
         value: String,
@@ -134,7 +134,7 @@ impl fmt::Display for Unforeseen {
             }
             Self::Other(why) => f.write_str(why),
             Self::Decided { setting, value, planned } => {
-                write!(f, "{setting} is {value}, where the plan has {planned}")
+                write!(f, "`{setting}` is {value}, where the plan has {planned}")
             }
         }
     }
@@ -215,7 +215,7 @@ pub(super) fn expected(
     let decided = overlay(alone.config.clone()).map_or(config.clone(), neutral);
     let differing = |config: &RunConfig| difference(&json!(alone.config), &json!(config), "");
     if let Some((setting, [planned, value])) = differing(&decided).or(differing(config)) {
-        return Err(Unforeseen::Decided { setting, value, planned });
+        return Err(Unforeseen::Decided { setting: said_name(&setting), value, planned });
     }
     if tokens < FEWEST_READ {
         let (tokens, fewest) = (tokens as usize, FEWEST_READ as usize);

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
+use super::folder::RunFolder;
+
 /// What of a run the expectation is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Known {
@@ -57,6 +60,13 @@ impl fmt::Display for Place {
 }
 
 impl Expectation {
+    /// What was expected of the run in a folder, and the tokens that it has learned from, as its latest checkpoint notes; `None` where
+    /// nothing was.
+    pub fn of_run(folder: &RunFolder) -> Option<(Self, u64)> {
+        let position = Checkpoint::position(&folder.checkpoint()).ok()?;
+        Some((position.expected?, position.tokens))
+    }
+
     /// Where a test perplexity lies.
     pub fn place(&self, perplexity: f64) -> Place {
         match perplexity {

@@ -193,6 +193,26 @@ pub trait Settings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
     }
 }
 
+/// What sentences call a setting of a language model that `config.toml` has under this name: `model.lstm.hidden` is `hidden`. Their options
+/// are called the same.
+pub fn said_name(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let said = match parts[..] {
+        ["batching"] => "batches".to_owned(),
+        [.., "vocabulary", "max_size"] => "vocab-size".to_owned(),
+        [.., "init", "scheme"] => "init".to_owned(),
+        [.., "schedule", "kind"] => "schedule".to_owned(),
+        [.., "adam", "beta1" | "beta2"] => parts[parts.len() - 1].to_owned(),
+        [.., "penalties", "activation"] => "ar".to_owned(),
+        [.., "penalties", "temporal"] => "tar".to_owned(),
+        [.., "lstm", "input"] => "embedding".to_owned(),
+        [.., of @ ("dropout" | "zoneout" | "muon"), part] => format!("{of}-{part}"),
+        [.., last] => last.to_owned(),
+        [] => String::new(),
+    };
+    said.replace('_', "-")
+}
+
 /// The first setting that differs, with both values as `config.toml` has them.
 pub(crate) fn difference(was: &Value, is: &Value, name: &str) -> Option<(String, [String; 2])> {
     if let (Value::Object(before), Value::Object(now)) = (was, is) {
