@@ -181,7 +181,7 @@ impl Grid {
             let compute = rows.max(4) * depth * columns / 320 * alone;
             let bytes = 4 * depth * columns;
             let read = if bytes > 700 << 10 { bytes / 12 } else { bytes / 40 };
-            let meeting = if grid.columns > 1 { 300 } else { 0 };
+            let meeting = if grid.columns > 1 { 900 } else { 0 };
             // A segment's start, over some steps.
             let team = if grid.rows * grid.columns > 1 { 400 } else { 0 };
             compute.max(read) + meeting + team
