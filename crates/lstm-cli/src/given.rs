@@ -182,6 +182,7 @@ const IDLE: [Idle; 21] = [
             "softmaxes",
             "init",
             "forget-bias",
+            "unigram-bias",
         ]),
         why: "a run goes on with the model as it is, its shape, its values and its tokens; leave it out, or train a new model",
     },
@@ -413,7 +414,9 @@ mod tests {
             "embedding" => &["12"],
             "projection" => &["5"],
             "wiring" => &["skip"],
-            "residual" | "tied" | "variable-segment" | "partial-shuffle" | "lazy" => &["true", "false"],
+            "residual" | "tied" | "unigram-bias" | "variable-segment" | "partial-shuffle" | "lazy" => {
+                &["true", "false"]
+            }
             "mogrify" => &["3"],
             "mogrify-rank" => &["4"],
             "readout" => &["output-gate", "hidden"],

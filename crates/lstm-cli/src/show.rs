@@ -119,7 +119,8 @@ pub fn run(options: Show) -> Result<ExitCode> {
     let was_trained_here = card.was_trained_here();
     if was_trained_here {
         let forget = config.training.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
-        row("initial", format!("{}{forget}, seed {}", config.training.init.scheme, config.training.seed))?;
+        let biases = if config.unigram_bias { ", biases of the readout by how often tokens occur" } else { "" };
+        row("initial", format!("{}{forget}{biases}, seed {}", config.training.init.scheme, config.training.seed))?;
     }
     row(
         "trained on",

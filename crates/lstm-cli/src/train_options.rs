@@ -121,6 +121,10 @@ struct ModelOptions {
     /// Sum of the forget gate's biases at the start
     #[arg(long)]
     forget_bias: Option<f32>,
+    /// Start the readout's biases as the logarithms of how often each token occurs in the training text;
+    /// --unigram-bias=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    unigram_bias: Option<bool>,
 }
 
 /// What it starts from, and which parts are trained how.
@@ -372,6 +376,7 @@ impl ModelOptions {
         }
         set(&mut config.training.init.scheme, self.init);
         config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
+        set(&mut config.unigram_bias, self.unigram_bias);
         Ok(())
     }
 }

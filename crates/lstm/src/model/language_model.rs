@@ -144,6 +144,13 @@ impl LanguageModel {
         params
     }
 
+    /// Sets the readout's biases to the logarithms of the tokens' frequencies, of which each token has one more. counts: `[V]`.
+    pub(crate) fn start_from_counts(&self, params: &mut Params, counts: &[u64]) {
+        let all = counts.iter().map(|&count| count as f64 + 1.0).sum::<f64>();
+        let biases = params.get_mut(self.readout.bias()).iter_mut();
+        biases.zip(counts).for_each(|(bias, &count)| *bias = ((count as f64 + 1.0) / all).ln() as f32);
+    }
+
     /// The size of the LSTM's output, from which tokens are predicted.
     pub(crate) fn output_size(&self) -> usize {
         self.lstm.output_size()

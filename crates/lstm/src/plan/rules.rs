@@ -86,6 +86,8 @@ impl Facts {
             segment,
             candidates: (words && self.vocabulary > SAMPLED_ABOVE).then_some(candidates),
             candidates_until: CANDIDATES_UNTIL,
+            // Learned, they take a good part of a short run: those of rare tokens have small gradients.
+            unigram_bias: true,
             model: LanguageModelConfig {
                 vocabulary: self.vocabulary,
                 tied: words,

@@ -35,6 +35,10 @@ pub struct RunConfig {
     /// [`Batches::rotated`]: crate::text::batch::Batches::rotated
     #[serde(default)]
     pub partial_shuffle: bool,
+    /// Whether the readout's biases start as the logarithms of how often each token occurs in the training text, so that an untrained model
+    /// is one of single tokens.
+    #[serde(default)]
+    pub unigram_bias: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
     /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
@@ -144,6 +148,12 @@ impl RunConfig {
             return Err(ConfigError::Conflict(format!(
                 "the columns of a stream are rotated, and there are none where {what} are read, each from its start; leave \
                  `partial-shuffle` out"
+            )));
+        }
+        if let (true, Some(model)) = (self.unigram_bias, &self.fine_tuning.from) {
+            return Err(ConfigError::Conflict(format!(
+                "the biases are those of {}, which the run starts from, and not the logarithms of frequencies; leave `unigram-bias` out",
+                model.display()
             )));
         }
         if let (Some(documents), Some(Shuffle::Lines)) = (&self.data.documents, self.data.shuffle)

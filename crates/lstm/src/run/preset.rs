@@ -83,6 +83,7 @@ impl Preset {
             segment: 20,
             variable_segment: false,
             partial_shuffle: false,
+            unigram_bias: false,
             batching: Batching::Stream,
             candidates: None,
             candidates_until: 0.8,

@@ -125,7 +125,14 @@ impl<D: Borrow<Data>> Task for Language<D> {
     }
 
     fn initialise(&self, init: &Init, seed: u64) -> Params {
-        self.start.clone().unwrap_or_else(|| self.model.initialise(init, seed))
+        self.start.clone().unwrap_or_else(|| {
+            let mut params = self.model.initialise(init, seed);
+            if self.config.unigram_bias {
+                let Data { train, tokenizer, .. } = self.data();
+                self.model.start_from_counts(&mut params, &train.counts(tokenizer));
+            }
+            params
+        })
     }
 
     fn shares(&self, _epoch: usize) -> Vec<Share> {

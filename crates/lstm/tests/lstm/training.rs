@@ -119,6 +119,44 @@ pub(crate) fn assert_same_bits(config: &RunConfig, breaks: &[fn(&Event) -> bool]
 }
 
 /// It is written beside training, so the run notices it later.
+/// Every token occurs once more than it does; the ends of lines are tokens.
+#[test]
+fn a_readout_starts_from_how_often_tokens_occur() {
+    let texts = texts(2_000);
+    let train = std::fs::read_to_string(texts.path().join("train.txt")).unwrap();
+    for batching in [Batching::Stream, Batching::Lines] {
+        let mut config = config(&texts);
+        (config.unigram_bias, config.training.steps) = (true, Some(1));
+        (config.training.schedule.learning_rate, config.training.clip) = (1e-8, None);
+        config.set_batching(batching);
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        finish(&mut create(&config, &run).unwrap());
+        let LoadedRun { tokenizer, model, params, .. } = LoadedRun::open(&run).unwrap();
+        let (_, bias) = model
+            .layout()
+            .entries()
+            .iter()
+            .map(|entry| (&entry.name, params.get(entry.slot)))
+            .find(|(name, _)| *name == "readout.bias")
+            .unwrap();
+        let all = train.split_whitespace().count() + train.lines().count() + tokenizer.vocabulary_size();
+        for id in 0..tokenizer.vocabulary_size() as u32 {
+            let count = if tokenizer.ends_line(id) {
+                train.lines().count()
+            } else {
+                train.split_whitespace().filter(|word| *word == tokenizer.token(id)).count()
+            };
+            let expected = ((count as f64 + 1.0) / all as f64).ln();
+            assert!(
+                (f64::from(bias[id as usize]) - expected).abs() < 1e-4,
+                "{batching}: {}, {count} times",
+                tokenizer.token(id)
+            );
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence() {
     let (texts, folder) = (texts(900), tempfile::tempdir().unwrap());

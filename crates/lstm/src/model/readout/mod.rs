@@ -90,6 +90,11 @@ impl Readout {
         self.softmax.initialise(params, init, seed);
     }
 
+    /// The place of the biases.
+    pub(super) fn bias(&self) -> Slot {
+        self.softmax.slots().1
+    }
+
     /// The bytes of a tape for a segment of so many steps and rows.
     pub(super) fn bytes(&self, steps: usize, batch: usize) -> usize {
         let softmaxes = self.head.softmaxes();
