@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 66] = [
+pub const SETTINGS: [Setting; 67] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -48,6 +48,7 @@ pub const SETTINGS: [Setting; 66] = [
     fixed("init", "/training/init/scheme", ""),
     fixed("forget-bias", "/training/init/forget_bias", "as --init"),
     planned("unigram-bias", "/unigram_bias", ""),
+    planned("spectral-embedding", "/spectral_embedding", ""),
     planned("dropout", "/model/dropout/input", ""),
     planned("dropout-input", "/model/dropout/input", ""),
     planned("dropout-hidden", "/model/dropout/hidden", ""),

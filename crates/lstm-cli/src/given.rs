@@ -183,6 +183,7 @@ const IDLE: [Idle; 21] = [
             "init",
             "forget-bias",
             "unigram-bias",
+            "spectral-embedding",
         ]),
         why: "a run goes on with the model as it is, its shape, its values and its tokens; leave it out, or train a new model",
     },
@@ -414,9 +415,8 @@ mod tests {
             "embedding" => &["12"],
             "projection" => &["5"],
             "wiring" => &["skip"],
-            "residual" | "tied" | "unigram-bias" | "variable-segment" | "partial-shuffle" | "lazy" => {
-                &["true", "false"]
-            }
+            "residual" | "tied" | "unigram-bias" | "spectral-embedding" | "variable-segment" | "partial-shuffle"
+            | "lazy" => &["true", "false"],
             "mogrify" => &["3"],
             "mogrify-rank" => &["4"],
             "readout" => &["output-gate", "hidden"],

@@ -120,7 +120,11 @@ pub fn run(options: Show) -> Result<ExitCode> {
     if was_trained_here {
         let forget = config.training.init.forget_bias.map(|bias| format!(", forget bias {bias}")).unwrap_or_default();
         let biases = if config.unigram_bias { ", biases of the readout by how often tokens occur" } else { "" };
-        row("initial", format!("{}{forget}{biases}, seed {}", config.training.init.scheme, config.training.seed))?;
+        let vectors = if config.spectral_embedding { ", embedding by what stands beside tokens" } else { "" };
+        row(
+            "initial",
+            format!("{}{forget}{biases}{vectors}, seed {}", config.training.init.scheme, config.training.seed),
+        )?;
     }
     row(
         "trained on",

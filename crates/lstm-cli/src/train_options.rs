@@ -125,6 +125,10 @@ struct ModelOptions {
     /// --unigram-bias=false undoes it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     unigram_bias: Option<bool>,
+    /// Start the embedding from vectors of the company that each token keeps in the training text (Levy 2015);
+    /// --spectral-embedding=false undoes it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    spectral_embedding: Option<bool>,
 }
 
 /// What it starts from, and which parts are trained how.
@@ -377,6 +381,7 @@ impl ModelOptions {
         set(&mut config.training.init.scheme, self.init);
         config.training.init.forget_bias = self.forget_bias.or(config.training.init.forget_bias);
         set(&mut config.unigram_bias, self.unigram_bias);
+        set(&mut config.spectral_embedding, self.spectral_embedding);
         Ok(())
     }
 }

@@ -65,6 +65,10 @@ pub(crate) struct Traced {
     pub(crate) d_output: Vec<f32>,
 }
 
+/// The root mean square of an embedding's values where they start from vectors of the text: 1,500 steps on the Penn Treebank end
+/// higher with 0.06 and with 0.3, level with 0.17.
+const SIZE_OF_VECTORS: f32 = 0.1;
+
 impl LanguageModel {
     /// A model of this shape.
     ///
@@ -149,6 +153,16 @@ impl LanguageModel {
         let all = counts.iter().map(|&count| count as f64 + 1.0).sum::<f64>();
         let biases = params.get_mut(self.readout.bias()).iter_mut();
         biases.zip(counts).for_each(|(bias, &count)| *bias = ((count as f64 + 1.0) / all).ln() as f32);
+    }
+
+    /// Puts vectors in place of the embedding's values, a tenth as large, except where they are zeros: `[V, E]`, of a root mean square of one.
+    pub(crate) fn start_from_vectors(&self, params: &mut Params, vectors: &[f32]) {
+        let table = params.get_mut(self.embedding.table());
+        let width = vectors.len() / self.config.vocabulary;
+        let rows = table.chunks_exact_mut(width).zip(vectors.chunks_exact(width));
+        for (row, vector) in rows.filter(|(_, vector)| vector.iter().any(|&value| value != 0.0)) {
+            row.iter_mut().zip(vector).for_each(|(value, vector)| *value = SIZE_OF_VECTORS * vector);
+        }
     }
 
     /// The size of the LSTM's output, from which tokens are predicted.

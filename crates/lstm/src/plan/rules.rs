@@ -63,6 +63,9 @@ const SAMPLED_ABOVE: usize = 4_000;
 const CANDIDATES: (usize, usize, usize) = (20, 1_000, 4_000);
 const CANDIDATES_UNTIL: f64 = 0.9;
 
+/// The readings of a text from which on vectors of what stands beside its words are no better a start than random ones.
+pub(super) const VECTORS_BELOW: f64 = 5.0;
+
 /// The characters up to which their embedding is small beside the layers; a script of more kinds is learned as words are.
 pub(super) const CHARACTERS: usize = 1_024;
 

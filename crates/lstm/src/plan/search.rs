@@ -241,7 +241,9 @@ impl Facts {
         let Size { epochs, weights, .. } = self.whole_size(&config);
         let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
         run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
-        let Training { batch, accumulate, .. } = overlay(run.clone())?.training;
+        let decided = overlay(run.clone())?;
+        let Training { batch, accumulate, .. } = decided.training;
+        run.spectral_embedding = words && epochs < VECTORS_BELOW && 2 * decided.model.embedding() <= self.vocabulary;
         let larger = self.follow_rows(&mut run, (batch, accumulate));
         let followed = run.training.schedule;
         let mut config = overlay(run)?;
@@ -320,6 +322,15 @@ mod tests {
 
     fn shape(plan: &Plan) -> (usize, usize) {
         (plan.config.model.lstm.layers, plan.config.model.lstm.hidden.of(0))
+    }
+
+    #[test]
+    fn words_that_are_read_a_few_times_start_from_their_company() {
+        assert!(plan(Facts { seconds: 60.0, ..PTB }).config.spectral_embedding);
+        let others =
+            [Facts { seconds: 3600.0, ..PTB }, Facts { seconds: 60.0, ..LETTERS }, Facts { vocabulary: 20, ..PTB }];
+        assert!(others.into_iter().all(|facts| !plan(facts).config.spectral_embedding));
+        assert!(others.into_iter().all(|facts| plan(facts).config.unigram_bias));
     }
 
     #[test]

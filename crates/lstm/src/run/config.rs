@@ -39,6 +39,10 @@ pub struct RunConfig {
     /// is one of single tokens.
     #[serde(default)]
     pub unigram_bias: bool,
+    /// Whether the embedding starts from vectors of the company that each token keeps in the training text, see
+    /// `text/vectors.rs`, in place of random numbers.
+    #[serde(default)]
+    pub spectral_embedding: bool,
     /// How texts are cut into batches.
     pub batching: Batching,
     /// Of a sampled softmax: the mean number of tokens that a step scores; `None` for all.
@@ -150,9 +154,10 @@ impl RunConfig {
                  `partial-shuffle` out"
             )));
         }
-        if let (true, Some(model)) = (self.unigram_bias, &self.fine_tuning.from) {
+        let counted = [("unigram-bias", self.unigram_bias), ("spectral-embedding", self.spectral_embedding)];
+        if let (Some((setting, _)), Some(model)) = (counted.into_iter().find(|(_, is)| *is), &self.fine_tuning.from) {
             return Err(ConfigError::Conflict(format!(
-                "the biases are those of {}, which the run starts from, and not the logarithms of frequencies; leave `unigram-bias` out",
+                "the values are those of {}, which the run starts from, and none that are counted in its text; leave `{setting}` out",
                 model.display()
             )));
         }

@@ -84,6 +84,7 @@ impl Preset {
             variable_segment: false,
             partial_shuffle: false,
             unigram_bias: false,
+            spectral_embedding: false,
             batching: Batching::Stream,
             candidates: None,
             candidates_until: 0.8,

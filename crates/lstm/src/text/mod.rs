@@ -17,6 +17,7 @@ pub mod source;
 pub mod spelling;
 mod split;
 pub mod tokenizer;
+pub(crate) mod vectors;
 
 use std::path::PathBuf;
 

@@ -95,6 +95,13 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
             count(vocabulary, "token")
         )));
     }
+    let embedding = config.model.embedding();
+    if config.spectral_embedding && embedding > vocabulary {
+        return Err(ConfigError::Conflict(format!(
+            "`spectral-embedding` finds as many directions as there are tokens, {vocabulary}, and `embedding` is {embedding}; leave it out, or choose a \
+             smaller one"
+        )));
+    }
     let steps = config.steps_of_segment();
     match config.model.lstm.horizon {
         Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {

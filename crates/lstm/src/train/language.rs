@@ -11,7 +11,7 @@ use super::teachers::Teachers;
 use crate::evaluate::Evaluation;
 use crate::formats::FormatError;
 use crate::generate::{Generator, Rules, Sampling};
-use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
+use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Sampler};
 use crate::nn::config::{ConfigError, Init};
 use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
@@ -27,6 +27,7 @@ use crate::run::saved::{ModelCard, Texts, file_checksum, tokenizer_text};
 use crate::text::batch::{Batch, Batches, NO_TARGET};
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::TokenizerKind;
+use crate::text::vectors::vectors;
 use crate::train::shards::Shard;
 
 /// The tokens of a text that a model writes while it trains: words, and pieces of them.
@@ -127,9 +128,14 @@ impl<D: Borrow<Data>> Task for Language<D> {
     fn initialise(&self, init: &Init, seed: u64) -> Params {
         self.start.clone().unwrap_or_else(|| {
             let mut params = self.model.initialise(init, seed);
+            let Data { train, tokenizer, .. } = self.data();
             if self.config.unigram_bias {
-                let Data { train, tokenizer, .. } = self.data();
                 self.model.start_from_counts(&mut params, &train.counts(tokenizer));
+            }
+            if self.config.spectral_embedding {
+                let LanguageModelConfig { vocabulary, .. } = self.config.model;
+                let vectors = vectors(&train.ids, vocabulary, self.config.model.embedding(), seed);
+                self.model.start_from_vectors(&mut params, &vectors);
             }
             params
         })
