@@ -22,6 +22,9 @@ pub struct Known {
     pub letters: bool,
     /// Whether letters are learned by Adam.
     pub adam: bool,
+    /// Whether the embedding starts from the company that words keep.
+    #[serde(default)]
+    pub vectors: bool,
 }
 
 /// The test perplexity that a run is expected to reach.
