@@ -277,6 +277,10 @@ fn explain(chosen: &Chosen) {
         ""
     };
     talk(format_args!("         {times}{most}, so dropout is {}", model.dropout));
+    if config.unigram_bias {
+        let company = if config.spectral_embedding { ", and from what stands beside them" } else { "" };
+        talk(format_args!("         it starts from how often {noun} occur{company}"));
+    }
     if let Some(Larger { rows, rate }) = plan.larger {
         talk(format_args!(
             "         a step has {rows:.1} times the rows of one machine's, so the rate is {rate:.2} times as high and rises over as many \
