@@ -59,7 +59,7 @@ const OF_ADAPTATION: [&str; 8] = [
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
 
-const IDLE: [Idle; 21] = [
+const IDLE: [Idle; 22] = [
     Idle {
         command: TRAIN_TASK,
         when: When::With("resume"),
@@ -147,6 +147,12 @@ const IDLE: [Idle; 21] = [
             "keep-checkpoints",
         ]),
         why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
+    },
+    Idle {
+        command: "train",
+        when: When::With("find-lr"),
+        options: Which::These(&["unigram-bias", "spectral-embedding"]),
+        why: "it starts from random numbers, for of what counting leaves to be learned the few steps at a rate show nothing; leave it out",
     },
     Idle {
         command: "train",

@@ -17,7 +17,7 @@ fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
 
 #[test]
 fn settings_are_tuned_once_and_used_from_then_on() {
-    let folder = trained("--optimizer adam");
+    let folder = trained("--optimizer adam --unigram-bias=false");
     let stored = folder.path().join("run/adaptation.toml");
     let read = || std::fs::read_to_string(&stored).unwrap();
     let plain = line(folder.path(), "eval run text.txt --json").json();
@@ -87,7 +87,7 @@ fn given_settings_need_no_validation_text_and_any_batching_adapts() {
         ("--tokenizer chars", "dynamic"),
     ] {
         let folder = folder();
-        let tiny = "--hidden 8 --embedding 6 --batch 4 --epochs 1 --optimizer adam";
+        let tiny = "--hidden 8 --embedding 6 --batch 4 --epochs 1 --optimizer adam --unigram-bias=false";
         let said = line(folder.path(), &format!("train text.txt --split 90/0/10 {tiny} --out run {batching}"));
         assert_eq!(said.code, Some(0), "{}", said.err);
         let settings = match adapt {
