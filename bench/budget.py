@@ -20,7 +20,7 @@ def sweep(args):
     for budget in args.budget.split(","):
         for hidden in args.hidden.split(","):
             with tempfile.TemporaryDirectory() as folder:
-                command = [args.lstm, "train", args.text, "--budget", budget, "--hidden", hidden, "--json",
+                command = [args.lstm, "train", args.text, "--budget", budget, "--hidden", hidden, "--members", "1", "--json",
                            "--out", f"{folder}/run", *args.rest]
                 said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                 result = json.loads(said.stdout)

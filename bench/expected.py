@@ -36,7 +36,7 @@ def sweep(args):
     for text in args.text:
         for budget in args.budget.split(","):
             with tempfile.TemporaryDirectory() as folder:
-                command = [args.lstm, "train", text, "--budget", budget, "--json", "--out", f"{folder}/run", *args.rest]
+                command = [args.lstm, "train", text, "--budget", budget, "--members", "1", "--json", "--out", f"{folder}/run", *args.rest]
                 said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                 result = json.loads(said.stdout)
             known = result["expected"]

@@ -107,6 +107,11 @@ pub struct Outcome {
 }
 
 impl Adapt {
+    /// The option that asks for it, if one does.
+    pub fn asked(&self) -> Option<&'static str> {
+        self.adapt.map(|_| "--adapt").or(self.tune.then_some("--tune"))
+    }
+
     /// Refuses what contradicts itself, finds the settings, tuning them where they are missing, and reads what dynamic
     /// evaluation needs of the training text. `None` without `--adapt`.
     pub fn prepare(&self, run: &LoadedRun) -> Result<Option<Ready>> {

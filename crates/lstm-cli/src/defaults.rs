@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 67] = [
+pub const SETTINGS: [Setting; 68] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -93,6 +93,7 @@ pub const SETTINGS: [Setting; 67] = [
     fixed("weight-decay", "/training/weight_decay", ""),
     fixed("seed", "/training/seed", ""),
     planned("epochs", "/training/epochs", "no bound"),
+    planned("members", "/training/member/of", "1"),
     planned("patience", "/training/patience", "0"),
 ];
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
+use lstm::ensemble::Member;
 use lstm::model::Loss;
 use lstm::run::saved::{Origin, is_trained};
 use lstm::text::corpus::Corpus;
@@ -20,8 +21,8 @@ use crate::progress::{Progress, during};
 /// The options of `lstm ensemble`.
 #[derive(clap::Args)]
 pub struct Ensemble {
-    /// The models, run folders or model files of the same tokens, and behind them the text: a file, - for standard input, or a folder;
-    /// where there is none the first run's own test text
+    /// The models, run folders (each with its members, where it is of several models) or model files of the same tokens, and behind them
+    /// the text: a file, - for standard input, or a folder; where there is none the first run's own test text
     #[arg(required = true, value_name = "RUN|TEXT")]
     paths: Vec<PathBuf>,
     /// The shares of the models in the mean: equal; tuned, those with which the mean is least surprised by the validation text of the
@@ -64,7 +65,11 @@ impl FromStr for Shares {
 pub fn run(options: Ensemble) -> Result<ExitCode> {
     use_threads(options.threads)?;
     let (models, text) = options.split()?;
-    let ensemble = during("opening the models", || lstm::Ensemble::open(models))?;
+    let ensemble = during("opening the models", || lstm::Ensemble::open_runs(models, usize::MAX))?;
+    if ensemble.members().len() < 2 {
+        let hint = text.map_or(String::new(), |text| format!(" ({} is none of this program)", text.display()));
+        bail!("an ensemble is of two models or more{hint}; one alone is measured by: lstm eval");
+    }
     let run = ensemble.first();
     let corpus = match text {
         Some(file) => {
@@ -87,14 +92,14 @@ pub fn run(options: Ensemble) -> Result<ExitCode> {
     let mean = read.mean(ensemble.shares());
     let (members, seconds) = (read.members().collect::<Vec<_>>(), started.elapsed().as_secs_f64());
     if options.json {
-        let member = |((path, share), loss): ((&PathBuf, &f64), &Loss)| {
+        let member = |((member, share), loss): ((&Member, &f64), &Loss)| {
             let mut result = loss_json(Some(*loss), Some(&corpus));
-            result["model"] = json!(path);
+            result["model"] = json!(member.path);
             result["share"] = json!(share);
             result
         };
         let mut result = loss_json(Some(mean), Some(&corpus));
-        let members: Vec<Value> = models.iter().zip(ensemble.shares()).zip(&members).map(member).collect();
+        let members: Vec<Value> = ensemble.members().iter().zip(ensemble.shares()).zip(&members).map(member).collect();
         result["members"] = members.into();
         result["seconds"] = seconds.into();
         writeln!(std::io::stdout(), "{result}")?;
@@ -136,7 +141,7 @@ impl Ensemble {
             true => (&self.paths[..], None),
             false => (before, Some(last.as_path())),
         };
-        if models.len() < 2 {
+        if models.is_empty() {
             let hint = text.map_or(String::new(), |text| format!(" ({} is none of this program)", text.display()));
             bail!("an ensemble is of two models or more{hint}; one alone is measured by: lstm eval");
         }
@@ -148,7 +153,7 @@ impl Ensemble {
 }
 
 /// Reads a text with all models.
-fn read(ensemble: &lstm::Ensemble, corpus: &Corpus) -> Result<lstm::ensemble::Read> {
+pub fn read(ensemble: &lstm::Ensemble, corpus: &Corpus) -> Result<lstm::ensemble::Read> {
     let (mut progress, of) = (Progress::new(), ensemble.members().len());
     let read = ensemble.read(corpus, &mut |number, loss| {
         progress.pass(&format!("evaluating {} of {of}", number + 1), loss.tokens, corpus.tokens(), Some(loss));

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use lstm::Ensemble;
+use lstm::ensemble::{Member, members_of};
 use lstm::evaluate::{Evaluation, by_steps};
 use lstm::model::Loss;
 use lstm::nn::precision::Weights;
@@ -15,7 +17,7 @@ use lstm::text::ngram::Ngram;
 use serde_json::{Value, json};
 
 use crate::adapt::Adapt;
-use crate::measured::{READING, note_line_ends, open, text_source};
+use crate::measured::{READING, note_line_ends, open_members, text_source};
 use crate::output::{best, count, grouped, loss_json, per_word, perplexity, talk, use_threads};
 use crate::progress::{Progress, during};
 
@@ -42,6 +44,10 @@ pub struct Eval {
     /// [default: whole segments, in f32]
     #[arg(long, value_name = "KIND", conflicts_with_all = ["adapt", "tune"])]
     weights: Option<Weights>,
+    /// Of a run that is of several models use the first so many as one, such as 1; --adapt and --weights are of the first alone
+    /// [default: all]
+    #[arg(long, value_name = "K")]
+    pub members: Option<usize>,
     /// Of a forecast: measure the last so many, one horizon after the other up to the table's end [default: all after the model's
     /// validation; without a table those of its test part]
     #[arg(long, value_name = "K", requires = "file")]
@@ -57,26 +63,34 @@ pub struct Eval {
 /// Evaluates and prints.
 pub fn run(options: Eval) -> Result<ExitCode> {
     use_threads(options.threads)?;
-    let run = open(&options.run)?;
+    let alone = if options.weights.is_some() { Some("--weights") } else { options.adapt.asked() };
+    let ensemble = open_run(&options, alone)?;
+    let run = ensemble.first();
+    let several = ensemble.members().len() > 1;
     let corpus = match &options.file {
         Some(file) => {
-            let source = text_source(&run, file, options.lossy)?;
+            let source = text_source(run, file, options.lossy)?;
             during(READING, || Corpus::read(&source, &run.tokenizer, options.lossy))?
         }
-        None => own_test(&run, &options.run)?,
+        None => own_test(run, &options.run)?,
     };
-    note_line_ends(&run, &corpus);
-    let ready = options.adapt.prepare(&run)?;
+    note_line_ends(run, &corpus);
+    let ready = options.adapt.prepare(run)?;
     let started = Instant::now();
     let (batching, rows) = (run.config.batching, run.config.training.batch);
     let mut progress = Progress::new();
-    let mut show = |total: Loss| progress.pass("evaluating", total.tokens, corpus.tokens(), Some(total));
+    let mut members = Vec::new();
     let loss = match options.weights {
-        Some(weights) => by_steps(&run, &corpus, weights, &mut show)?,
+        _ if several => {
+            let read = ensemble.read(&corpus, &mut |_, loss| show(&mut progress, loss, &corpus))?;
+            members.extend(read.members());
+            read.mean(ensemble.shares())
+        }
+        Some(weights) => by_steps(run, &corpus, weights, &mut |total| show(&mut progress, total, &corpus))?,
         None => {
             let mut evaluation = Evaluation::new(&run.model, &run.params, &run.tokenizer, &corpus, batching, rows)?;
             while evaluation.advance() {
-                show(evaluation.total());
+                show(&mut progress, evaluation.total(), &corpus);
             }
             evaluation.total()
         }
@@ -87,7 +101,7 @@ pub fn run(options: Eval) -> Result<ExitCode> {
     if options.file.is_none() && run.card.test.is_some_and(|test| test.tokens != loss.tokens) {
         talk("note: the test text is no longer the one that the run was tested with");
     }
-    let adapted = ready.map(|ready| ready.run(&run, &corpus)).transpose()?;
+    let adapted = ready.map(|ready| ready.run(run, &corpus)).transpose()?;
     let baseline = options.baseline.then(|| -> Result<_> {
         let started = Instant::now();
         let text = during("reading the training text", || run.training_text())?;
@@ -103,6 +117,13 @@ pub fn run(options: Eval) -> Result<ExitCode> {
         let mut result = loss_json(Some(loss), Some(&corpus));
         result["seconds"] = seconds.into();
         result["model"] = json!({"epoch": epoch, "step": step});
+        let member = |(member, loss): (&Member, &Loss)| {
+            let mut result = loss_json(Some(*loss), Some(&corpus));
+            result["model"] = json!(member.path);
+            result
+        };
+        let each: Vec<Value> = ensemble.members().iter().zip(&members).map(member).collect();
+        result["members"] = if several { each.into() } else { Value::Null };
         result["adapted"] = adapted.map_or(Ok(Value::Null), |adapted| adapted.json(&corpus))?;
         result["baseline"] = baseline.map_or(Value::Null, |(loss, seconds)| {
             let mut baseline = loss_json(Some(loss), Some(&corpus));
@@ -135,9 +156,32 @@ pub fn run(options: Eval) -> Result<ExitCode> {
             )?;
             writeln!(out, "{}", per_word(loss))?;
         }
-        writeln!(out, "model      {}", best(epoch, step))?;
+        if several {
+            let each: Vec<String> = members.iter().map(|loss| perplexity(loss.perplexity())).collect();
+            writeln!(out, "model      {} as one; alone {}", count(members.len(), "model"), each.join(", "))?;
+        } else {
+            writeln!(out, "model      {}", best(epoch, step))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says how far an evaluation is.
+fn show(progress: &mut Progress, total: Loss, corpus: &Corpus) {
+    progress.pass("evaluating", total.tokens, corpus.tokens(), Some(total));
+}
+
+/// Opens the run with its members, or the first alone where `alone`, an option, is of one model.
+fn open_run(options: &Eval, alone: Option<&str>) -> Result<Ensemble> {
+    let Some(option) = alone else { return open_members([options.run.as_path()], options.members) };
+    if let Some(members) = options.members.filter(|members| *members > 1) {
+        bail!("{option} is of one model, so that --members {members} has no part in it; leave one of them out");
+    }
+    let of = members_of(&options.run)?.len();
+    if of > 1 && options.members.is_none() {
+        talk(format_args!("members  {option} is of one model: the first of the run's {of} is measured"));
+    }
+    open_members([options.run.as_path()], Some(1))
 }
 
 /// The text that a run was tested with.

@@ -22,6 +22,7 @@ mod lab;
 mod learning_options;
 mod length_options;
 mod measured;
+mod members;
 mod notes;
 mod output;
 mod pack;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
+use lstm::ensemble::members_of;
 use lstm::model::Loss;
 use lstm::model::penalty::Penalties;
 use lstm::report::{Facts, Results};
@@ -45,6 +46,8 @@ struct Shown {
     /// Its `training` is null where this program did not train the model.
     config: Value,
     results: Value,
+    /// The models that are used as one, this one first.
+    members: Vec<PathBuf>,
     parameters: usize,
     tensors: Vec<Value>,
 }
@@ -67,6 +70,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
     if run.is_file() && !is_trained(run) {
         return show_file(run, options.json);
     }
+    let members = members_of(run)?;
     let run = LoadedRun::open(run)?;
     let (config, model, card, layout) = (&run.config, run.model.config(), &run.card, run.model.layout());
     let expected = match &run.origin {
@@ -91,7 +95,7 @@ pub fn run(options: Show) -> Result<ExitCode> {
         if !card.was_trained_here() {
             config["training"] = Value::Null;
         }
-        let shown = Shown { config, results, parameters: layout.len(), tensors };
+        let shown = Shown { config, results, members, parameters: layout.len(), tensors };
         writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -159,6 +163,25 @@ pub fn run(options: Show) -> Result<ExitCode> {
     }
     if let Some(floor) = card.floor {
         row("floor", format!("perplexity {floor:.2}, which no model can beat on a new text"))?;
+    }
+    if let Some(of) =
+        config.training.member.filter(|member| member.number == 1 && member.of > 1).map(|member| member.of)
+    {
+        let others: Vec<String> = members[1..].iter().map(|member| member.display().to_string()).collect();
+        let trained = members.len();
+        row(
+            "members",
+            match (trained, others.is_empty()) {
+                (_, true) => format!(
+                    "the first of {of}, of which none other is trained to its end; lstm train --resume goes on with them"
+                ),
+                (trained, _) => format!(
+                    "the first of {}, which eval, score and generate use as one, with {}",
+                    if trained == of { of.to_string() } else { format!("{trained} that are trained of {of}") },
+                    others.join(", ")
+                ),
+            },
+        )?;
     }
     row("parameters", grouped(layout.len() as u64))?;
     for entry in layout.entries() {

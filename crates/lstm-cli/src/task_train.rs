@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::repeat;
 use crate::signals::Signals;
 use crate::task_options::TaskRun;
-use crate::train::ended;
+use crate::train::ended_by;
 
 /// What is kept of a run while it trains, beside its own files: its page, and the curves that are asked for.
 pub struct Kept {
@@ -30,7 +30,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// That of a run which is about to train. `folder`: that of the curves.
+    /// That of a run which is about to train. `folder`: that of the curves, of the whole run where it is a member of one.
     ///
     /// # Errors
     /// A folder of curves that cannot be written.
@@ -41,7 +41,7 @@ impl Kept {
         folder: Option<&Path>,
     ) -> Result<Self> {
         let with_curves = folder.map_or(String::new(), |folder| format!(" --tensorboard {}", folder.display()));
-        let go_on = format!("go on with: lstm train --resume {}{with_curves}", trainer.folder().display());
+        let go_on = format!("go on with: lstm train --resume {}{with_curves}", trainer.whole_run().display());
         if let Some(curves) = &mut curves {
             let begun = curves.begin(trainer.folder(), trainer.step());
             begun.map_err(|error| match error {
@@ -126,7 +126,7 @@ pub fn drive<T: Task>(
         talk("note     this file system has no locks, so nothing keeps a second process from writing the same run");
     }
     if let Some(bound) = trainer.ended_by() {
-        talk(format_args!("note     the run is over: {}; a longer bound goes on with it", ended(bound)));
+        talk(format_args!("note     the run is over: {}; a longer bound goes on with it", ended_by(bound)));
     }
     let command = run.resume.is_none().then(|| repeat::given(std::env::args()));
     let page = Page::begin_task(trainer, command);

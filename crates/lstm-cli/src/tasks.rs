@@ -69,7 +69,11 @@ pub fn train(task: TaskKind, given: &ArgMatches) -> Result<ExitCode> {
 
 /// Evaluates a model by its task.
 pub fn evaluate(options: eval::Eval) -> Result<ExitCode> {
-    match TaskKind::of(&options.run)? {
+    let task = TaskKind::of(&options.run)?;
+    if task != TaskKind::Language && options.members.is_some() {
+        bail!("--members is of language models, but {} is of {task}; leave it out", options.run.display());
+    }
+    match task {
         TaskKind::Language => eval::run(options),
         TaskKind::Classify | TaskKind::Tag | TaskKind::Regress => eval_sequence::run(&options),
         TaskKind::Forecast => eval_forecast::run(&options),

@@ -15,6 +15,7 @@ use lstm::plan::{self, Chosen, Decided, Larger, NotWords, Ready};
 use lstm::report::Report as Page;
 use lstm::run::config::RunConfig;
 use lstm::run::error::TrainError;
+use lstm::run::training::Member;
 use lstm::text::corpus::Corpus;
 use lstm::text::tokenizer::TokenizerKind;
 use lstm::train::data::Data;
@@ -28,6 +29,7 @@ use serde_json::json;
 use crate::Cli;
 use crate::find_rate;
 use crate::flags;
+use crate::members::{self, Ended};
 use crate::notes;
 use crate::output::{
     BELOW_FLOOR, NO_SPELLING, NO_WORDS, Taken, band, batches, best, came_of, count, expected_json, grouped, loss_json,
@@ -66,28 +68,61 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
         talk("note     this file system has no locks, so nothing keeps a second process from writing the same run");
     }
     describe(&trainer);
-    let run = trainer.folder().display().to_string();
-    if let Some(bound) = trainer.ended_by() {
-        talk(format_args!(
-            "note     the run is over: {}; lstm train --resume {run} {}",
-            ended(bound),
-            longer(&trainer, bound)
-        ));
+    let mut curves = Some(curves);
+    let mut ended = Vec::new();
+    loop {
+        let Some(outcome) = train(&options, &mut trainer, curves.take(), (&company, &orders, &signals))? else {
+            return Ok(ExitCode::from(signals.exit_code()));
+        };
+        if trainer.member().is_none() {
+            report(&trainer, &outcome, options.run.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ended.push(Ended::of(&trainer, outcome));
+        if !trainer.has_next_member() {
+            members::report(&trainer, &ended, options.run.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let run = trainer.whole_run().display().to_string();
+        trainer = trainer.next_member().map_err(|error| members::stopped(&run, error))?;
+        members::describe(&trainer);
     }
-    let page = Page::begin(&trainer, command(&options, &trainer));
-    let mut kept = Kept::begin(&trainer, page, curves, options.run.tensorboard.as_deref())?;
-    company.note_go_on(&orders, kept.go_on());
-    let trained = kept.train(Progress::new(), |observer| trainer.run_on(&orders, observer, Some(&signals.stop)))?;
-    let Some(outcome) = trained else {
-        return Ok(ExitCode::from(signals.exit_code()));
+}
+
+/// Trains a run, or a member of it, to its end, or until a signal stops it: then there is no outcome. `curves`: those of the run, if it is the
+/// first.
+fn train(
+    options: &Train,
+    trainer: &mut Trainer,
+    curves: Option<Option<Curves>>,
+    (company, orders, signals): (&Company, &Orders<'_>, &Signals),
+) -> Result<Option<Outcome>> {
+    match (trainer.ended_by(), trainer.member()) {
+        (Some(bound), None) => talk(format_args!(
+            "note     the run is over: {}; lstm train --resume {} {}",
+            ended_by(bound),
+            trainer.folder().display(),
+            longer(trainer, bound)
+        )),
+        (Some(_), Some(Member { number, of })) => talk(format_args!("note     member {number} of {of} is trained")),
+        (None, _) => {}
+    }
+    let page = Page::begin(trainer, command(options, trainer));
+    let folder = options.run.tensorboard.as_ref().map(|folder| members::curves_folder(folder, trainer));
+    let curves = match (curves, &folder) {
+        (Some(of_first), _) => of_first,
+        (None, Some(folder)) => Some(Curves::open(folder, trainer.step() > 0)?),
+        (None, None) => None,
     };
-    report(&trainer, &outcome, options.run.json)?;
-    Ok(ExitCode::SUCCESS)
+    let mut kept = Kept::begin(trainer, page, curves, options.run.tensorboard.as_deref())?;
+    company.note_go_on(orders, kept.go_on());
+    kept.train(Progress::new(), |observer| trainer.run_on(orders, observer, Some(&signals.stop)))
 }
 
 /// The command that repeats a run that begins here; one that goes on has it in its report already.
 fn command(options: &Train, trainer: &Trainer) -> Option<String> {
-    if options.run.resume.is_some() {
+    let is_another = trainer.member().is_some_and(|member| member.number > 1);
+    if options.run.resume.is_some() || is_another {
         return None;
     }
     let given = repeat::given(std::env::args());
@@ -161,7 +196,7 @@ fn resume(options: &Train, folder: &Path) -> Result<(Trainer, Option<Curves>)> {
 }
 
 /// A bound that a run has reached.
-pub fn ended(bound: Bound) -> String {
+pub fn ended_by(bound: Bound) -> String {
     match bound {
         Bound::Epochs(epochs) => format!("its {} are trained", count(epochs as u64, "epoch")),
         Bound::Steps(steps) => format!("its {} are taken", count(steps, "step")),
@@ -271,6 +306,7 @@ fn explain(chosen: &Chosen) {
     } else {
         format!("the text is read {:.1} times", size.epochs)
     };
+    let members = config.training.members();
     let most = if config.training.epochs.is_some() && config.training.budget.is_some() {
         ", which takes less time than there is"
     } else {
@@ -292,7 +328,13 @@ fn explain(chosen: &Chosen) {
         batches(config, Taken::Here),
         config.training.learning()
     ));
+    if members > 1 {
+        talk(format_args!(
+            "         {members} such models are trained one after the other, each with a seed of its own, and used as one; --members 1 trains one"
+        ));
+    }
     talk(match expected {
+        Ok(expectation) if members > 1 => format!("expected test perplexity of each {}", band(expectation)),
         Ok(expectation) => format!("expected test perplexity {}", band(expectation)),
         Err(why) => {
             let why = flags::with_flags(&why.to_string(), &Cli::command());
@@ -444,6 +486,7 @@ fn report(trainer: &Trainer, outcome: &Outcome, as_json: bool) -> Result<()> {
             "parameters": trainer.model().layout().len(),
             "best": outcome.best.map(|(epoch, step)| json!({"epoch": epoch, "step": step})),
             "exchange": outcome.exchanged,
+            "members": null,
             "expected": trainer.expected().map(|expected| expected_json(expected, reached, trainer.trained_tokens())),
         });
         for (name, loss, corpus) in losses {

@@ -172,6 +172,11 @@ pub struct RunOptions {
     /// Write curves for TensorBoard into this folder; with --resume give it again to go on with them [default: none]
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
+    /// Train so many models one after the other, alike but for their seeds (--seed and those that follow it), each in an equal part of
+    /// --budget, which eval, score and generate use as one; they lie in members/ of the run folder. With --resume the run gets more of them,
+    /// as long as it is
+    #[arg(long, value_name = "K")]
+    pub members: Option<usize>,
     /// Instead of training, try rates that grow from step to step, print the loss at each and which to use, and keep nothing
     /// (Smith 2017) [default: train]
     #[arg(long)]
@@ -220,6 +225,7 @@ impl Train {
             likely_optimizer: self.learning.likely_optimizer(),
             // What it cannot be opened for is said where the options are laid over the run.
             pretrained: self.pretrained().ok().flatten(),
+            members: self.fine_tuning.from.is_none() && self.teaching.teach.is_empty() && !self.run.find_lr,
             ..Decided::by(overlay)
         }
     }
@@ -248,6 +254,9 @@ impl Train {
             );
         }
         config.training.set_length(self.length.length());
+        if let Some(members) = self.run.members {
+            config.training.set_members(members);
+        }
         set(&mut config.training.keep_checkpoints, self.run.keep_checkpoints);
         if let (Some(latest), Some(epochs)) = (self.learning.non_monotone, config.training.epochs)
             && latest >= epochs
@@ -308,9 +317,21 @@ impl Train {
         let LengthOptions { epochs, steps, budget, patience } = self.length;
         let (train, learning_rate) = (self.text.clone(), self.learning.learning_rate);
         let (valid, test) = (self.text_options.valid.clone(), self.text_options.test.clone());
-        let keep_checkpoints = self.run.keep_checkpoints;
+        let (keep_checkpoints, members) = (self.run.keep_checkpoints, self.run.members);
         let teachers = self.teaching.teach.clone();
-        Ok(Extension { train, valid, test, teachers, learning_rate, epochs, steps, budget, patience, keep_checkpoints })
+        Ok(Extension {
+            train,
+            valid,
+            test,
+            teachers,
+            learning_rate,
+            epochs,
+            steps,
+            budget,
+            patience,
+            keep_checkpoints,
+            members,
+        })
     }
 
     /// The run folder, now this process's: the one given, or runs/NAME of the text, or the first of runs/NAME-2, … that is free.

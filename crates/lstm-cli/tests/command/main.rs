@@ -27,6 +27,8 @@ mod inspect;
 mod keras;
 /// The life of a run folder: kills, full disks, two at once, signals, and what was changed behind its back.
 mod life;
+/// Runs of several models: trained, resumed, used as one.
+mod members;
 /// A model file alone: used, converted, refused.
 mod model_file;
 /// Several ranks of MPI: the same bits, refusals, kills.

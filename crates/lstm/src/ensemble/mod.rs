@@ -30,7 +30,11 @@ use crate::nn::params::Params;
 use crate::nn::precision::Weights;
 use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
+use crate::run::folder::RunFolder;
 use crate::run::saved::LoadedRun;
+use crate::run::settings::Settings as _;
+use crate::run::summary::card;
+use crate::run::task_kind::TaskKind;
 use crate::said::count;
 use crate::text::batch::Batches;
 use crate::text::corpus::Corpus;
@@ -72,6 +76,18 @@ impl Ensemble {
             return Err(TrainError::Unusable("an ensemble has no members; give the models".to_owned()));
         }
         Ok(Self { members, shares: vec![1.0 / count as f64; count] })
+    }
+
+    /// Opens runs, each with its members where it is of several models ([`members_of`]), but at most so many of each: 1 for the first alone.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_runs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>, most: usize) -> Result<Self, TrainError> {
+        let mut models = Vec::new();
+        for path in paths {
+            models.extend(members_of(path.as_ref())?.into_iter().take(most));
+        }
+        Self::open(models)
     }
 
     /// The same with the members' shares in the mean, brought to a sum of 1.
@@ -225,6 +241,26 @@ impl Read {
             each(&nats);
         }
     }
+}
+
+/// The models of a run, its own first: the members that are trained to their end. Of anything else the path alone.
+///
+/// # Errors
+/// A run folder whose settings cannot be read.
+pub fn members_of(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut models = vec![path.to_owned()];
+    let folder = RunFolder(path.to_owned());
+    if !folder.config().exists() || TaskKind::in_folder(&folder)? != TaskKind::Language {
+        return Ok(models);
+    }
+    if let Some(member) = RunConfig::load(&folder)?.training.member.filter(|member| member.number == 1) {
+        let is_tested = |folder: &RunFolder| card(&folder.model()).map(|card| card.test.is_some());
+        let first = is_tested(&folder);
+        // One that has yet to come to its end has not been tested, where there is something to test with.
+        let is_trained = |member: &RunFolder| is_tested(member).is_some_and(|tested| tested || first == Some(false));
+        models.extend((2..=member.of).map(|number| folder.member(number)).filter(is_trained).map(|member| member.0));
+    }
+    Ok(models)
 }
 
 /// Refuses a model that predicts other tokens than `of`, a run of this configuration and tokenizer, does, or reads a text in another way.

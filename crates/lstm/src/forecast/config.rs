@@ -116,6 +116,7 @@ impl ForecastConfig {
             init: Init { scheme: InitScheme::Torch, forget_bias: Some(1.0) },
             keep_checkpoints: 0,
             lengthened: None,
+            member: None,
         };
         Self {
             task: TaskKind::Forecast,

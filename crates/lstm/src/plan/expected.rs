@@ -198,8 +198,9 @@ pub(super) fn expected(
     let (config, tokens) = (&plan.config, plan.size.tokens);
     // Texts, length, and what decides no quality may be anything.
     let neutral = |chosen: RunConfig| {
-        let Training { seed, precision, shards, wire, epochs, steps, budget, patience, keep_checkpoints, .. } =
-            config.training;
+        let Training {
+            seed, precision, shards, wire, epochs, steps, budget, patience, keep_checkpoints, member, ..
+        } = config.training;
         let training = Training {
             seed,
             precision,
@@ -210,6 +211,7 @@ pub(super) fn expected(
             budget,
             patience,
             keep_checkpoints,
+            member,
             ..chosen.training
         };
         let (data, tokenizer, vocabulary) = (config.data.clone(), config.tokenizer, config.vocabulary);

@@ -42,6 +42,7 @@ use crate::run::config::RunConfig;
 use crate::run::error::TrainError;
 use crate::run::expectation::Expectation;
 use crate::run::preset::Preset;
+use crate::run::training::Member;
 use crate::text::batch::Batching;
 use crate::text::corpus::Corpus;
 use crate::text::tokenizer::{Tokenizer, TokenizerKind};
@@ -141,6 +142,9 @@ pub struct Decided<'a, E> {
     pub likely_optimizer: Option<OptimizerKind>,
     /// The trained model that the run goes on from, if there is one.
     pub pretrained: Option<&'a Pretrained>,
+    /// Whether several models may be chosen, to be trained one after the other
+    /// ([`Trainer::next_member`](crate::train::trainer::Trainer::next_member)) and used as one. Where their number was decided it is that.
+    pub members: bool,
     /// The ranks that will share its steps, if this is the first of several.
     pub orders: Option<&'a Orders<'a>>,
     /// When the run began: its budget counts from here.
@@ -156,6 +160,7 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
             optimizer: None,
             likely_optimizer: None,
             pretrained: None,
+            members: false,
             orders: None,
             since: Instant::now(),
         }
@@ -205,18 +210,26 @@ impl<'a, E: From<TrainError>> Decided<'a, E> {
         Ok(config)
     }
 
-    /// Chooses a run for texts that were read by `read`.
-    fn plan(&self, facts: &Facts, read: &RunConfig, budget: Option<f64>) -> Result<Plan, E> {
+    /// Chooses a run for texts that were read by `read`. `part`: the time and the number of its members.
+    fn plan(&self, facts: &Facts, read: &RunConfig, part: Part) -> Result<Plan, E> {
         // Of Muon nothing is left where no layer is trained.
         let frozen = read.fine_tuning.freeze.holds_every_layer(read.model.lstm.layers).then_some(OptimizerKind::Adam);
         facts.plan(self.optimizer.or(self.likely_optimizer).or(frozen.filter(|_| !facts.words)), |chosen| {
             let mut chosen = self.lay(chosen)?;
             (chosen.tokenizer, chosen.vocabulary) = (read.tokenizer, read.vocabulary);
-            (chosen.data, chosen.training.budget) = (read.data.clone(), budget);
+            chosen.data = read.data.clone();
+            (chosen.training.budget, chosen.training.member) = (part.budget, part.member);
             LanguageModel::new(chosen.model.clone()).map_err(TrainError::from)?;
             Ok(chosen)
         })
     }
+}
+
+/// The part of the whole time that a run has: all of it, or as much as each of its members.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    budget: Option<f64>,
+    member: Option<Member>,
 }
 
 /// The optimizer that a learning rate is of, for those of SGD are some ten thousand times Adam's.
@@ -291,7 +304,10 @@ pub struct Chosen {
 pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMut(Stage)) -> Result<Chosen, E> {
     let mut config = decided.start()?;
     let unbounded = config.training.epochs.is_none() && config.training.steps.is_none();
-    let budget = config.training.budget.or(unbounded.then_some(DEFAULT_SECONDS));
+    let decided_member = config.training.member;
+    // Of all members: choosing them is a part of the time of all.
+    let whole = config.training.budget.map(|budget| budget * config.training.members() as f64);
+    let budget = whole.or(unbounded.then_some(DEFAULT_SECONDS));
     let decided_precision = decided.precision()?;
     let chooses_precision = budget.is_some() && decided_precision.is_none();
     let mut precision = PrecisionChoice::before_measuring(config.model.lstm.variant.layer_norm);
@@ -328,7 +344,21 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
         }
     };
     bound(&mut facts);
-    let mut plan = decided.plan(&facts, &config, budget)?;
+    let chooses_members = decided.members && decided_member.is_none() && budget.is_some() && facts.ranks == 1;
+    let part_of = |whole: &Facts| -> Result<(Facts, Part), E> {
+        let of = match decided_member {
+            Some(member) => member.of,
+            None if chooses_members => {
+                whole.members(|facts| decided.plan(facts, &config, Part { budget, member: None }))?
+            }
+            None => 1,
+        };
+        let facts = whole.of_each(of);
+        let member = decided_member.or((of > 1).then_some(Member { number: 1, of }));
+        Ok((facts, Part { budget: if of > 1 { budget.map(|_| facts.seconds) } else { budget }, member }))
+    };
+    let (mut own, mut part) = part_of(&facts)?;
+    let mut plan = decided.plan(&own, &config, part)?;
     let mut evaluation = 0.0;
     if let Some(seconds) = budget {
         for _ in 0..ROUNDS {
@@ -349,7 +379,8 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
             }
             bound(&mut facts);
             facts.correct(&plan.config, speed);
-            let next = decided.plan(&facts, &config, budget)?;
+            (own, part) = part_of(&facts)?;
+            let next = decided.plan(&own, &config, part)?;
             let is_the_same = next.is_as_fast_as(&plan);
             plan = next;
             evaluation = speed.evaluation * data.evaluated_tokens() as f64;
@@ -359,12 +390,16 @@ pub fn choose<E: From<TrainError>>(decided: &Decided<E>, observer: &mut dyn FnMu
         }
     }
     let expected =
-        counted.and_then(|counted| expected::expected(&plan, &facts, counted, |config| decided.lay(config).ok()));
+        counted.and_then(|counted| expected::expected(&plan, &own, counted, |config| decided.lay(config).ok()));
     data.expected = expected.as_ref().ok().copied();
-    // Measuring is a part of the time that there is.
+    // Measuring is a part of the time that there is; of members that of all, which they share what is left of.
     data.seconds = decided.since.elapsed().as_secs_f64();
+    if plan.config.training.members() > 1 {
+        data.seconds -= budget.map_or(data.seconds, |budget| budget - facts.seconds);
+        data.seconds = data.seconds.max(0.0);
+    }
     let (measured, cut) = (texts.measured, texts.cut);
-    Ok(Chosen { plan, data, facts, evaluation, measured, not_words, precision, expected, cut })
+    Ok(Chosen { plan, data, facts: own, evaluation, measured, not_words, precision, expected, cut })
 }
 
 /// Whether a text is better not read in words, of which there are `vocabulary`, and why.

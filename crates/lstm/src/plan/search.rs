@@ -101,6 +101,33 @@ impl Facts {
         Size { tokens, epochs: tokens / self.tokens, ..size }
     }
 
+    /// What each of so many members has, that are trained one after the other; beside its own validation and test the texts are read once
+    /// more by all together.
+    pub(super) fn of_each(&self, members: usize) -> Self {
+        let times = if members > 1 { 2.0 } else { 1.0 };
+        Self { seconds: self.seconds / members as f64, evaluated: times * self.evaluated, ..*self }
+    }
+
+    /// How many models to train one after the other, and to use as one: as many as are of a size for which a text says no more,
+    /// [`WORK_OF_MEMBERS`]. `plan` chooses one of them.
+    pub(super) fn members<E>(&self, plan: impl Fn(&Self) -> Result<Plan, E>) -> Result<usize, E> {
+        let [of_words, of_characters] = WORK_OF_MEMBERS;
+        let least = if self.words { of_words } else { of_characters } * self.tokens * self.tokens;
+        let mut members = 1;
+        for more in 2..=MOST_MEMBERS {
+            let each = self.of_each(more);
+            if each.seconds < SECONDS_OF_MEMBERS {
+                break;
+            }
+            let Size { weights, tokens, .. } = plan(&each)?.size;
+            if weights * tokens < least {
+                break;
+            }
+            members = more;
+        }
+        Ok(members)
+    }
+
     /// The same for one of the ranks.
     pub(super) fn alone(&self) -> Self {
         Self { ranks: 1, travel: 0.0, ..*self }
@@ -441,6 +468,28 @@ mod tests {
         }
         assert_eq!((steps(&of_rows(80, 1, Some(9.0))).2, of_rows(80, 1, Some(9.0)).larger), (9.0, None));
         assert_eq!(steps(&of_rows(10, 1, None)).2, 35.0);
+    }
+
+    #[test]
+    fn several_models_share_a_time_that_is_more_than_one_can_use() {
+        let of = |facts: Facts| {
+            let plan = |facts: &Facts| facts.plan(None, Ok::<_, Infallible>);
+            let Ok(members) = facts.members(plan);
+            let Ok(each) = plan(&facts.of_each(members));
+            (members, each)
+        };
+        let words = Facts { tokens: 94e3, evaluated: 15e3, vocabulary: 7_600, ..PTB };
+        let within = |facts: Facts, seconds: f64| of(Facts { seconds, ..facts }).0;
+        // What one has a use for takes a minute, half of which gives it nearly all.
+        assert_eq!([30.0, 50.0, 80.0, 150.0, 600.0].map(|seconds| within(words, seconds)), [1, 1, 2, 4, 8]);
+        assert_eq!([600.0, 3_600.0].map(|seconds| within(PTB, seconds)), [1, 1], "a long text is not known so soon");
+        let letters = Facts { tokens: 94e3, evaluated: 15e3, ..LETTERS };
+        assert!(within(letters, 150.0) < within(words, 150.0), "of letters one has to have all");
+        assert_eq!(within(Facts { tokens: 1e3, ..words }, 15.0), 1, "too little time to begin another");
+        // Each is like one that has that part of the time.
+        let (members, each) = of(Facts { seconds: 150.0, ..words });
+        let alone = plan(Facts { seconds: 150.0 / members as f64, ..words });
+        assert_eq!(shape(&each), shape(&alone));
     }
 
     #[test]

@@ -139,6 +139,12 @@ impl RunConfig {
         self.training.validate()?;
         self.fine_tuning.validate(&self.model)?;
         self.teaching.validate(&self.model, self.candidates)?;
+        if let Some(from) = self.fine_tuning.from.as_ref().filter(|_| self.training.members() > 1) {
+            return Err(ConfigError::Conflict(format!(
+                "`members` are of use where each begins elsewhere, but all would begin as {}; leave out `members` or `from`",
+                from.display()
+            )));
+        }
         at_least_one("segment", self.segment)?;
         if self.variable_segment && self.batching != Batching::Stream {
             return Err(ConfigError::Conflict(format!(

@@ -27,6 +27,9 @@ const FILES: [&str; 8] = [CONFIG, TOKENIZER, MODEL, CHECKPOINT, METRICS, TEXT, A
 /// What the name of a checkpoint that is kept beside the latest begins and ends with; between them is the step that it is of.
 const KEPT: [&str; 2] = ["checkpoint-", ".safetensors"];
 
+/// The folder of the other members of a run, each a run in a folder of its number.
+const MEMBERS: &str = "members";
+
 /// The lock, which names who holds it.
 const LOCK: &str = "run.lock";
 
@@ -132,6 +135,47 @@ impl RunFolder {
         self.0.join(ADAPTATION)
     }
 
+    /// The folder of a member of the run; the first is the run itself.
+    pub fn member(&self, number: usize) -> Self {
+        if number == 1 { self.clone() } else { Self(self.0.join(MEMBERS).join(number.to_string())) }
+    }
+
+    /// The members beside the first that have a folder, in order.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub(crate) fn other_members(&self) -> Result<Vec<Self>, FormatError> {
+        let around = self.0.join(MEMBERS);
+        let entries = match fs::read_dir(&around) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| FormatError::Read { path: around, source })?,
+        };
+        let number =
+            |name: String| name.parse().ok().filter(|number: &usize| *number > 1 && number.to_string() == name);
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut numbers: Vec<usize> = names.filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().map(|number| self.member(number)).filter(|member| member.0.is_dir()).collect())
+    }
+
+    /// Removes the members beside the first, of each what a run has. What else somebody put there stays.
+    fn remove_members(&self) -> io::Result<()> {
+        let members = self.other_members().map_err(io::Error::other)?;
+        // The last one first: whatever stops this, none is left without those before it.
+        for member in members.iter().rev() {
+            member.tidy()?;
+            for entry in fs::read_dir(&member.0)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if FILES.contains(&name.as_str()) || kept_step(&name).is_some() || name == LOCK {
+                    disk::remove(&entry.path())?;
+                }
+            }
+            remove_if_empty(&member.0)?;
+        }
+        remove_if_empty(&self.0.join(MEMBERS))
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
@@ -228,6 +272,9 @@ impl RunFolder {
             return Ok(());
         }
         let removed = fs::read_to_string(pending.join(REMOVED)).unwrap_or_default();
+        if removed.lines().any(|name| name == MEMBERS) {
+            self.remove_members()?;
+        }
         for name in removed.lines().filter(|name| FILES.contains(name) || kept_step(name).is_some()) {
             disk::remove(&self.0.join(name))?;
         }
@@ -285,6 +332,16 @@ fn is_leftover(name: &str) -> bool {
         kept_step(of).is_some() && is_partial(name, of)
     });
     of_kept || FILES.iter().chain([&PENDING]).any(|of| is_partial(name, of))
+}
+
+/// Removes a folder, if there is one and nothing in it.
+fn remove_if_empty(folder: &Path) -> io::Result<()> {
+    let is_empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    if is_empty { disk::remove_folder(folder) } else { Ok(()) }
 }
 
 /// The step that a checkpoint of this name is kept of.
@@ -385,6 +442,10 @@ impl Claim {
             if folder.is_run() && existing == Existing::Refuse {
                 return Err(refusal());
             }
+            // Its members are replaced with it, so none may be another process's. What is claimed is given back at once.
+            for member in folder.other_members()? {
+                member.take(Vec::new())?;
+            }
             return Ok(claim);
         }
         Err(folder.unusable("is made and removed again by other processes all the time; choose another `out`"))
@@ -461,7 +522,8 @@ impl Claim {
         let kept = self.folder.kept_steps()?;
         let kept = kept.into_iter().map(|step| self.folder.kept_checkpoint(step));
         let kept = kept.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let removed = FILES.map(str::to_owned).into_iter().chain(kept).collect();
+        let members = self.folder.0.join(MEMBERS).exists().then(|| MEMBERS.to_owned());
+        let removed = FILES.map(str::to_owned).into_iter().chain(kept).chain(members).collect();
         Ok(Pending { folder: &self.folder, partial, removed })
     }
 }

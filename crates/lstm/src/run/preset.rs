@@ -74,6 +74,7 @@ impl Preset {
             init: Init { scheme: InitScheme::Uniform(0.1), forget_bias: None },
             keep_checkpoints: 0,
             lengthened: None,
+            member: None,
         };
         let model = |embedding, hidden: usize, layers, dropout| LanguageModelConfig {
             dropout: DropoutRates::all(dropout),

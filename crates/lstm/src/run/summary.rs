@@ -65,6 +65,6 @@ fn spent(metrics: &Path) -> Option<f64> {
 }
 
 /// The document of a model's file, which stands in front of its tensors.
-fn card(model: &Path) -> Option<ModelCard> {
+pub(crate) fn card(model: &Path) -> Option<ModelCard> {
     serde_json::from_value(document(model)?).ok()
 }

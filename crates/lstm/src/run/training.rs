@@ -66,6 +66,19 @@ pub struct Training {
     /// Where the schedule stood when the run was lengthened, if it was.
     #[serde(default)]
     pub lengthened: Option<Lengthened>,
+    /// Which of the members of a run it is, where that is of several models or was decided to be of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+}
+
+/// One of the models that are trained one after the other in a run, alike but for their seeds, to be used as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its number; the run itself is the first.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// How gradients travel between the ranks that share a step.
@@ -118,6 +131,9 @@ impl Lengthened {
 /// The most epochs that can be asked for, whatever they are for.
 const MOST: usize = 1_000_000_000;
 
+/// The most members of a run: they are folders in one, and used together all of them are in memory.
+const MOST_MEMBERS: usize = 1000;
+
 /// The most checkpoints that can be kept: they are files in one folder.
 const MOST_KEPT: usize = 100_000;
 
@@ -137,9 +153,26 @@ impl Training {
         self.average != Averaging::None
     }
 
-    /// The same run without a length, which may be changed later.
+    /// The same run without a length and a number of members, which may be changed later.
     pub(crate) fn of_any_length(&self) -> Self {
-        Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, ..self.clone() }
+        Self { epochs: None, steps: None, budget: None, patience: None, lengthened: None, member: None, ..self.clone() }
+    }
+
+    /// How many models the run is of.
+    pub fn members(&self) -> usize {
+        self.member.map_or(1, |member| member.of)
+    }
+
+    /// Makes it a run of so many members, each of which has an equal part of the time.
+    pub fn set_members(&mut self, of: usize) {
+        self.member = Some(Member { number: 1, of });
+        self.budget = self.budget.map(|budget| budget / of.max(1) as f64);
+    }
+
+    /// The seed of what all members share: the order in which lines are shuffled before the text is cut, the built-in language.
+    pub(crate) fn shared_seed(&self) -> u64 {
+        let before = self.member.map_or(0, |member| member.number.saturating_sub(1));
+        self.seed.saturating_sub(before as u64)
     }
 
     /// How it learns, in a few words: `adam at rate 0.002, cosine, averaged by ema(0.99)`. What is as it mostly is goes without saying.
@@ -236,6 +269,21 @@ impl Training {
         within("keep-checkpoints", self.keep_checkpoints, 0..=MOST_KEPT, "at most 100000")?;
         // What config.toml can hold.
         within("seed", self.seed, 0..=i64::MAX as u64, "at most 9223372036854775807")?;
+        if let Some(Member { number, of }) = self.member {
+            within("members", of, 1..=MOST_MEMBERS, "a number from 1 to 1000")?;
+            if !(1..=of).contains(&number) {
+                return Err(ConfigError::Conflict(format!(
+                    "there is no member {number} of {of} `members`; they count from 1"
+                )));
+            }
+            let last = self.seed.checked_add((of - number) as u64);
+            within(
+                "seed",
+                last.unwrap_or(u64::MAX),
+                0..=i64::MAX as u64,
+                "at most 9223372036854775807 with that of the last member",
+            )?;
+        }
         self.schedule.validate()?;
         if let Some(clip) = self.clip {
             within("clip", clip, 1e-6..=1e6, "a norm from 0.000001 to 1000000")?;

@@ -175,6 +175,7 @@ impl SequenceConfig {
             init: Init::default(),
             keep_checkpoints: 0,
             lengthened: None,
+            member: None,
         };
         let lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(128, 128) };
         let tags = task == TaskKind::Tag;

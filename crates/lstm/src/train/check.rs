@@ -68,6 +68,10 @@ pub(super) fn check_accumulation<T: Task>(task: &T) -> Result<usize, TrainError>
 /// Refuses ranks that would have nothing to do, and to begin a run alone whose gradients travel rounded: nothing would.
 pub fn check_ranks(training: &Training, ranks: usize, begins: bool) -> Result<(), TrainError> {
     let why = match training.shards {
+        _ if ranks > 1 && training.members() > 1 => format!(
+            "`members` are trained one after the other by one process, but there are {ranks} ranks, which share the steps of one model; leave it \
+             out, or start one process"
+        ),
         _ if ranks == 1 && begins && training.wire != Wire::F32 => format!(
             "`wire` {} says how gradients travel between ranks, but this is one process, in which none does; start several ranks, or leave it out",
             training.wire

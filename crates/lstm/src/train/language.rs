@@ -77,6 +77,11 @@ impl<D: Borrow<Data>> Language<D> {
         self.teachers.as_ref()
     }
 
+    /// Its settings and texts, as another begins with.
+    pub(crate) fn into_parts(self) -> (RunConfig, D) {
+        (self.config, self.data)
+    }
+
     /// The model.
     pub(crate) fn model(&self) -> &LanguageModel {
         &self.model

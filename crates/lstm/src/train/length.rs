@@ -9,7 +9,7 @@ use crate::run::checkpoint::Position;
 use crate::run::config::{DataConfig, RunConfig};
 use crate::run::error::TrainError;
 use crate::run::settings::Settings;
-use crate::run::training::{Lengthened, Training};
+use crate::run::training::{Lengthened, Member, Training};
 use crate::said::{DIGITS, count, rounded};
 
 /// The changes to a run that is resumed: the bounds that are given replace those it had.
@@ -35,6 +35,8 @@ pub struct Extension {
     pub patience: Option<usize>,
     /// The checkpoints of the latest epochs to keep; 0 for none.
     pub keep_checkpoints: Option<usize>,
+    /// How many members the run is to have; those that are added are as long as it is.
+    pub members: Option<usize>,
 }
 
 impl Extension {
@@ -100,6 +102,7 @@ impl Extension {
     pub(crate) fn lengthen(&self, training: &mut Training, position: &Position) -> Result<(), TrainError> {
         let Position { epoch, batch, step, seconds, .. } = *position;
         let begun = epoch + usize::from(batch > 0);
+        self.check_members(training)?;
         // One that it has already changes nothing.
         let past = match *self {
             Self { epochs: Some(epochs), .. } if epochs < begun && self.epochs != training.epochs => Some(format!(
@@ -123,6 +126,41 @@ impl Extension {
             training.patience = (patience > 0).then_some(patience);
         }
         training.keep_checkpoints = self.keep_checkpoints.unwrap_or(training.keep_checkpoints);
+        if let Some(of) = self.members {
+            training.member = Some(Member { number: 1, of });
+        }
+        Ok(())
+    }
+
+    /// Refuses what would make the first of several members another than the rest, and to give a member members.
+    fn check_members(&self, training: &Training) -> Result<(), TrainError> {
+        let refused = |why: String| Err(TrainError::Unusable(why));
+        let Some(Member { number, of }) = training.member.filter(|member| member.of > 1) else {
+            return match (self.members, self.epochs.or(self.patience), self.steps, self.budget) {
+                (Some(_), None, None, None) | (None, ..) => Ok(()),
+                _ => refused(
+                    "`members` gives a run that goes on more members, as long as it is, so it is not made longer at once; leave out one or the \
+                     other"
+                        .to_owned(),
+                ),
+            };
+        };
+        if number > 1 && self.members.is_some() {
+            return refused(format!(
+                "this is member {number} of {of} of a run; give `members` to that run, two folders up, or leave it out"
+            ));
+        }
+        let changes = (self.epochs.is_some() && self.epochs != training.epochs)
+            || (self.steps.is_some() && self.steps != training.steps)
+            || (self.budget.is_some() && self.budget != training.budget)
+            || self.patience.is_some();
+        if number == 1 && changes {
+            return refused(format!(
+                "the run has {of} members that are equally long, so `epochs`, `steps`, `budget` and `patience` make none of them longer; \
+                 `members` {} adds as many again",
+                2 * of
+            ));
+        }
         Ok(())
     }
 }
@@ -186,9 +224,10 @@ pub(super) fn is_spent(training: &Training, evaluated: usize, position: &Positio
         || training.steps.is_some_and(|steps| position.step >= steps)
 }
 
-/// The positions to validate on and to test with.
+/// The positions to validate on and to test with; of a member once more, by all of them together.
 pub(super) fn evaluated<T: Task>(task: &T) -> usize {
-    [Part::Validation, Part::Test].into_iter().filter_map(|part| task.positions(part)).sum()
+    let once: usize = [Part::Validation, Part::Test].into_iter().filter_map(|part| task.positions(part)).sum();
+    if task.settings().training().members() > 1 { 2 * once } else { once }
 }
 
 /// The seconds to evaluate so many positions, as long as those took that were.

@@ -21,6 +21,7 @@ pub struct NewRun {
     preset: Option<Preset>,
     existing: Existing,
     length: Length,
+    members: Option<usize>,
     tokenizer: Option<TokenizerKind>,
     optimizer: Option<OptimizerKind>,
     learning_rate: Option<f32>,
@@ -40,6 +41,7 @@ impl NewRun {
             preset: None,
             existing: Existing::Refuse,
             length: Length::default(),
+            members: None,
             tokenizer: None,
             optimizer: None,
             learning_rate: None,
@@ -97,6 +99,13 @@ impl NewRun {
         self
     }
 
+    /// Makes it a run of so many models, which [`Trainer::next_member`] trains one after the other: alike but for their seeds, each in an equal
+    /// part of the time. Else it is one.
+    pub fn members(mut self, members: usize) -> Self {
+        self.members = Some(members);
+        self
+    }
+
     /// Says what a token is.
     pub fn tokenizer(mut self, kind: TokenizerKind) -> Self {
         self.tokenizer = Some(kind);
@@ -151,6 +160,9 @@ impl NewRun {
                 config.training.schedule.learning_rate = rate;
             }
             config.training.set_length(self.length);
+            if let Some(members) = self.members {
+                config.training.set_members(members);
+            }
             self.changes.iter().for_each(|change| change(&mut config));
             Ok::<_, TrainError>(config.with_settings(&self.settings)?)
         };

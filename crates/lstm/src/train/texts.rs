@@ -95,7 +95,8 @@ impl Texts {
             None => {
                 let grammar = Grammar::standard();
                 floor = grammar.floor_perplexity(config.tokenizer);
-                let text = |split, tokens| Source::from_text(&grammar.sample(config.training.seed, split, tokens));
+                let text =
+                    |split, tokens| Source::from_text(&grammar.sample(config.training.shared_seed(), split, tokens));
                 Splits { train: text(0, 600_000), valid: Some(text(1, 20_000)), test: Some(text(2, 50_000)) }
             }
             Some(path) => cut(found(path, config)?, config, &mut notes)?,
@@ -123,7 +124,7 @@ fn found(path: &Path, config: &RunConfig) -> Result<Splits, TextError> {
     let mut splits = Splits { train, valid: of(&layout.valid)?, test: of(&layout.test)? };
     let bytes = config.tokenizer == TokenizerKind::Bytes;
     if config.data.shuffle.is_some() {
-        splits.train = splits.train.shuffled(config.training.seed, *lossy || bytes)?;
+        splits.train = splits.train.shuffled(config.training.shared_seed(), *lossy || bytes)?;
     }
     if (splits.valid.is_some() || splits.test.is_some()) && split.is_some() {
         return Err(TextError::Unusable(format!(

@@ -2,6 +2,7 @@
 //! It emits events and prints nothing.
 
 mod kept;
+mod members;
 mod saved;
 pub mod start;
 mod validation;
@@ -41,6 +42,8 @@ pub struct Trainer<T = Language> {
     /// Before the claim: it is dropped first, and then is written.
     saved: Saved,
     claim: Claim,
+    /// Of a member that is trained after others: the folder of the whole run.
+    first: Option<Claim>,
     progress: Progress,
     note: Option<String>,
     /// Seconds of training before this session, and since when it lasts.

@@ -12,6 +12,8 @@ mod gradients;
 mod kept;
 /// Files of Keras, in and out.
 mod keras;
+/// Runs of several models.
+mod members;
 /// The form that all file formats share, against the models it comes from.
 mod network;
 /// Graphs of ONNX, in and out.

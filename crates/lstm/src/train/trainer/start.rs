@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Trainer;
+use super::members::check_members;
 use super::saved::Saved;
 use crate::formats::FormatError;
 use crate::run::checkpoint::{Checkpoint, Progress};
@@ -76,6 +77,7 @@ impl Trainer {
             )));
         }
         let mut config = stopped.extended(&extension)?;
+        check_members(&config, folder)?;
         extension.move_to(&mut config)?;
         let data = Data::read(&config, Some(tokenizer))?;
         if data.valid.is_none() && extension.patience.is_some_and(|patience| patience > 0) {
@@ -117,7 +119,7 @@ impl<T: Task> Trainer<T> {
     fn assemble(task: T, claim: Claim, progress: Progress) -> Self {
         let (seconds_before, now) = (progress.position.seconds, Instant::now());
         let saved = Saved::of(progress.position.step);
-        Self { task: Arc::new(task), claim, progress, saved, note: None, seconds_before, started: now }
+        Self { task: Arc::new(task), claim, first: None, progress, saved, note: None, seconds_before, started: now }
     }
 }
 
