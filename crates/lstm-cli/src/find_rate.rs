@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use lstm::train::rate_finder::{RateFinder, RatePoint};
 use serde_json::json;
 
@@ -15,9 +15,6 @@ use crate::train_options::Train;
 
 /// Runs the range test and prints its curve and its suggestions.
 pub fn run(options: &Train) -> Result<ExitCode> {
-    if options.run.members.is_some() {
-        bail!("--members and --find-lr contradict each other: rates are tried with one model; leave one of them out");
-    }
     let mut config = options.config()?;
     let from = if options.reads_stdin() { "standard input".to_owned() } else { config.data.source() };
     say_text(&config, from)?;

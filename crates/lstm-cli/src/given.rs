@@ -120,6 +120,7 @@ const IDLE: [Idle; 22] = [
             "patience",
             "tensorboard",
             "keep-checkpoints",
+            "members",
             "threads",
             "json",
         ]),
@@ -145,6 +146,7 @@ const IDLE: [Idle; 22] = [
             "force",
             "tensorboard",
             "keep-checkpoints",
+            "members",
         ]),
         why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
     },
@@ -475,6 +477,7 @@ mod tests {
             "tensorboard" => &["curves"],
             "threads" => &["1"],
             "keep-checkpoints" => &["2"],
+            "members" => &["2"],
             "task" => &["language"],
             _ => &[],
         }
@@ -588,7 +591,7 @@ mod tests {
                 let lasting = ["resume", "valid", "test", "teach", "learning-rate", "tensorboard", "threads", "json"];
                 let taken = lasting
                     .iter()
-                    .chain(&["epochs", "steps", "budget", "patience", "keep-checkpoints"])
+                    .chain(&["epochs", "steps", "budget", "patience", "keep-checkpoints", "members"])
                     .any(|one| *one == option);
                 match said {
                     Ok(()) => assert!(taken, "{way}"),

@@ -60,7 +60,7 @@ fn all_members_are_used_as_one_or_the_first_alone() {
     let write =
         |options: &str| line(folder, &format!("generate run --length 30 --json {options}")).json()["text"].clone();
     assert_eq!(write("--members 2"), write("--members 1 --with run/members/2"));
-    assert_eq!(write("--shares 1,0,0"), write("--members 1"));
+    assert_eq!(write("--with run/members/2 --shares 1,0,0,0 --temperature 0"), write("--members 1 --temperature 0"));
     assert_eq!(line(folder, "score run text.txt --members 3").out, line(folder, "score run text.txt").out);
     // What is of one model is of the first, and show names the others.
     let shown = line(folder, "show run");
@@ -82,12 +82,12 @@ fn members_that_cannot_be_are_refused_and_nothing_is_left() {
         ("--members 0 --out new", &["--members is 0"][..]),
         ("--members 1001 --out new", &["--members is 1001", "1 to 1000"]),
         ("--members 2 --from run --out new", &["--members", "all would begin as"]),
-        ("--members 2 --find-lr", &["--members and --find-lr contradict"]),
     ] {
         let tiny = if options.contains("--from") { "--epochs 1" } else { TINY };
         refused(folder, &format!("train text.txt {tiny} {options}"), expected);
     }
     assert!(!folder.join("new").exists());
+    refused(folder, "train text.txt --members 2 --find-lr", &["--members has no part with --find-lr"]);
     refused(folder, "train --resume run --members 2 --epochs 4", &["--members gives a run that goes on more members"]);
     let more = line(folder, "train --resume run --members 2");
     assert_eq!(more.code, Some(0), "{}", more.err);
