@@ -93,7 +93,7 @@ pub const SETTINGS: [Setting; 68] = [
     fixed("weight-decay", "/training/weight_decay", ""),
     fixed("seed", "/training/seed", ""),
     planned("epochs", "/training/epochs", "no bound"),
-    planned("members", "/training/member/of", "1"),
+    planned("members", "/training/member", "1"),
     planned("patience", "/training/patience", "0"),
 ];
 

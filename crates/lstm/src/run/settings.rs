@@ -199,6 +199,7 @@ pub fn said_name(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let said = match parts[..] {
         ["batching"] => "batches".to_owned(),
+        ["training", "member", ..] => "members".to_owned(),
         [.., "vocabulary", "max_size"] => "vocab-size".to_owned(),
         [.., "init", "scheme"] => "init".to_owned(),
         [.., "schedule", "kind"] => "schedule".to_owned(),

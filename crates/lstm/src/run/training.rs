@@ -67,7 +67,7 @@ pub struct Training {
     #[serde(default)]
     pub lengthened: Option<Lengthened>,
     /// Which of the members of a run it is, where that is of several models or was decided to be of one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub member: Option<Member>,
 }
 

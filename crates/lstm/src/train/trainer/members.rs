@@ -47,7 +47,7 @@ impl Trainer {
             let DataConfig { train, valid, test, .. } = config.data;
             // They may have been moved with the run, or were named anew.
             let extension = Extension { train, valid, test, teachers: config.teaching.models, ..Extension::default() };
-            Self::resume(folder.path(), extension)?
+            Self::resume_as(folder.path(), &extension, Some(Member { number: number + 1, of }))?
         } else {
             let Training { seed, .. } = config.training;
             (config.training.seed, config.training.lengthened) = (seed + 1, None);

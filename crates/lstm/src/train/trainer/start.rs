@@ -14,6 +14,7 @@ use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Existing, RunFolder};
 use crate::run::saved::{ModelCard, load_model, load_tokenizer, with_settings};
 use crate::run::settings::Settings;
+use crate::run::training::Member;
 use crate::said::count;
 use crate::text::tokenizer::TokenizerKind;
 use crate::train::check::{check_effect, check_memory, check_schedule, check_sources};
@@ -64,6 +65,11 @@ impl Trainer {
     /// # Errors
     /// A folder that is no run, files that are damaged, or texts that changed.
     pub fn resume(folder: &Path, extension: Extension) -> Result<Self, TrainError> {
+        Self::resume_as(folder, &extension, None)
+    }
+
+    /// The same, as a `member` of a run that may have got more of them since it was begun.
+    pub(super) fn resume_as(folder: &Path, extension: &Extension, member: Option<Member>) -> Result<Self, TrainError> {
         let stopped = Stopped::<RunConfig>::open(folder)?;
         let (folder, stored) = (stopped.claim.folder(), &stopped.settings);
         let noted = &stopped.checkpoint.position;
@@ -76,7 +82,8 @@ impl Trainer {
                 stored.model.vocabulary
             )));
         }
-        let mut config = stopped.extended(&extension)?;
+        let mut config = stopped.extended(extension)?;
+        config.training.member = member.or(config.training.member);
         check_members(&config, folder)?;
         extension.move_to(&mut config)?;
         let data = Data::read(&config, Some(tokenizer))?;
