@@ -31,7 +31,8 @@ fn training_ends_with_a_table_or_one_json_object() {
     assert!(result["best"]["epoch"].as_u64().unwrap() > 0 && result["best"]["step"].is_u64());
     assert!(result["exchange"].is_null(), "one process has nobody to exchange with");
     assert!(result["expected"].is_null(), "a preset was not measured");
-    assert_eq!(result.as_object().unwrap().len(), 11);
+    assert_eq!(result.as_object().unwrap().len(), 12);
+    assert!(result["members"].is_null(), "{result}");
 }
 
 /// What stands behind the label of the one line of `said` that has it.

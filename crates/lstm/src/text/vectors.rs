@@ -38,6 +38,9 @@ const PASSES: usize = 2;
 /// The turns of the coupled iteration: each brings a small value 2.25 times as near.
 const TURNS: usize = 18;
 
+/// What is added to the length of every direction, of that of the matrix: more than rounding takes from it.
+const ROUNDING: f32 = 2e-6;
+
 /// The most tokens whose company is counted, and the pieces from all over a longer text that they lie in.
 const MOST: usize = 1 << 22;
 const PIECE: usize = 1 << 10;
@@ -182,9 +185,13 @@ fn times(left: &[f32], right: &[f32], width: usize) -> Aligned {
 /// The square root of a symmetric matrix without negative values in any direction, and its inverse. Directions of next to no length keep
 /// a small one in both.
 fn roots(square: &[f32], width: usize) -> (Aligned, Aligned) {
-    let norm = sum_of_squares(square, std::slice::from_ref(&(0..square.len()))).sqrt().max(f64::MIN_POSITIVE);
+    let squares = sum_of_squares(square, std::slice::from_ref(&(0..square.len())));
+    // Of nothing it is nothing.
+    let norm = if squares > 0.0 { squares.sqrt() } else { 1.0 };
     let mut root: Aligned = square.into();
     root.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+    // A direction that has no length but for rounding may have less than none, from which the iteration would flee.
+    root.iter_mut().step_by(width + 1).for_each(|value| *value += ROUNDING);
     let mut inverse = Aligned::zeros(width * width);
     inverse.iter_mut().step_by(width + 1).for_each(|value| *value = 1.0);
     for _ in 0..TURNS {
@@ -287,6 +294,22 @@ mod tests {
         assert!(w[known.len()..].iter().all(|&value| value == 0.0));
         let mean = known.iter().map(|v| f64::from(v * v)).sum::<f64>() / known.len() as f64;
         assert!((mean - 1.0).abs() < 1e-4, "{mean}");
+    }
+
+    #[test]
+    fn texts_of_few_directions_have_finite_vectors() {
+        let mut rng = Rng::new(4, Purpose::BuiltinText, 0);
+        let texts = [
+            vec![],
+            vec![7],
+            (0..400).map(|at| (at % 2) as u8).collect(),
+            (0..400).map(|at| (at % 5) as u8).collect(),
+            (0..50).map(|_| rng.below(40) as u8).collect(),
+        ];
+        for text in texts {
+            let found = vectors(&Ids::U8(text.clone()), 40, 30, 5);
+            assert!(found.iter().all(|value| value.is_finite() && value.abs() < 100.0), "{text:?}");
+        }
     }
 
     #[test]
