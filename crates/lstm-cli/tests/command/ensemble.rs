@@ -12,7 +12,8 @@ fn two() -> tempfile::TempDir {
     folder
 }
 
-fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
+/// A command line that is refused in a sentence with all of these, and nothing else.
+pub fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
     let said = line(folder, arguments);
     assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);
     for part in expected {

@@ -1,15 +1,7 @@
 use std::path::Path;
 
+use crate::ensemble::refused;
 use crate::{TINY, folder, line, trained};
-
-fn refused(folder: &Path, arguments: &str, expected: &[&str]) {
-    let said = line(folder, arguments);
-    assert_eq!(said.code, Some(2), "{arguments}: {}", said.err);
-    for part in expected {
-        assert!(said.err.contains(part), "{arguments}: {}", said.err);
-    }
-    assert!(said.out.is_empty() && !said.err.contains("panicked"), "{arguments}: {}", said.err);
-}
 
 /// A folder with `text.txt` and a run `run` of three models.
 fn three() -> tempfile::TempDir {
