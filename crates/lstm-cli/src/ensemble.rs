@@ -67,8 +67,7 @@ pub fn run(options: Ensemble) -> Result<ExitCode> {
     let (models, text) = options.split()?;
     let ensemble = during("opening the models", || lstm::Ensemble::open_runs(models, usize::MAX))?;
     if ensemble.members().len() < 2 {
-        let hint = text.map_or(String::new(), |text| format!(" ({} is none of this program)", text.display()));
-        bail!("an ensemble is of two models or more{hint}; one alone is measured by: lstm eval");
+        return Err(too_few(text));
     }
     let run = ensemble.first();
     let corpus = match text {
@@ -142,14 +141,19 @@ impl Ensemble {
             false => (before, Some(last.as_path())),
         };
         if models.is_empty() {
-            let hint = text.map_or(String::new(), |text| format!(" ({} is none of this program)", text.display()));
-            bail!("an ensemble is of two models or more{hint}; one alone is measured by: lstm eval");
+            return Err(too_few(text));
         }
         if self.lossy && text.is_none() {
             bail!("--lossy has no part in the run's own test text, which is read as the run does; leave it out");
         }
         Ok((models, text))
     }
+}
+
+/// That there are not two models; what stands where another could may be none.
+fn too_few(text: Option<&Path>) -> anyhow::Error {
+    let hint = text.map_or(String::new(), |text| format!(" ({} is none of this program)", text.display()));
+    anyhow!("an ensemble is of two models or more{hint}; one alone is measured by: lstm eval")
 }
 
 /// Reads a text with all models.

@@ -171,6 +171,8 @@ impl Speed {
             config.training.batch = (rows * own).div_ceil(shards);
             share = config.training.batch as f64 / rows as f64;
         }
+        // To count takes time, and a step none the less or more.
+        config.start_uncounted();
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         config.validate()?;
         let task = Language::new(config, data)?;

@@ -21,6 +21,11 @@ impl RunConfig {
         self.partial_shuffle &= batching == Batching::Stream;
     }
 
+    /// Lets the model start from nothing that is counted in its text.
+    pub(crate) fn start_uncounted(&mut self) {
+        (self.unigram_bias, self.spectral_embedding) = (false, false);
+    }
+
     /// Sets the number of layers of a run of `preset`. Those of the report are joined by their scores.
     pub fn set_layers(&mut self, layers: usize, preset: Preset) {
         self.model.lstm.layers = layers;

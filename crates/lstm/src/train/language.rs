@@ -11,7 +11,7 @@ use super::teachers::Teachers;
 use crate::evaluate::Evaluation;
 use crate::formats::FormatError;
 use crate::generate::{Generator, Rules, Sampling};
-use crate::model::{LanguageModel, LanguageModelConfig, LanguageTape, Loss, Sampler};
+use crate::model::{LanguageModel, LanguageTape, Loss, Sampler};
 use crate::nn::config::{ConfigError, Init};
 use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
@@ -138,8 +138,8 @@ impl<D: Borrow<Data>> Task for Language<D> {
                 self.model.start_from_counts(&mut params, &train.counts(tokenizer));
             }
             if self.config.spectral_embedding {
-                let LanguageModelConfig { vocabulary, .. } = self.config.model;
-                let vectors = vectors(&train.ids, vocabulary, self.config.model.embedding(), seed);
+                let model = &self.config.model;
+                let vectors = vectors(&train.ids, model.vocabulary, model.embedding(), seed);
                 self.model.start_from_vectors(&mut params, &vectors);
             }
             params

@@ -76,7 +76,7 @@ impl Pretrained {
         config.set_tokenizer(own.tokenizer);
         config.data.line_ends = own.data.line_ends;
         config.set_batching(own.batching);
-        (config.unigram_bias, config.spectral_embedding) = (false, false);
+        config.start_uncounted();
         if config.candidates.is_some_and(|candidates| candidates >= own.model.vocabulary) {
             config.candidates = None;
         }

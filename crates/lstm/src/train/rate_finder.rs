@@ -58,7 +58,7 @@ impl RateFinder {
     pub fn run(mut config: RunConfig, data: &Data, stop: Option<&AtomicBool>) -> Result<Option<Self>, TrainError> {
         config.fit(data.tokenizer.vocabulary_size(), data.train.ids.len());
         // From random numbers: of what counting leaves to be learned the few steps at a rate show nothing.
-        (config.unigram_bias, config.spectral_embedding) = (false, false);
+        config.start_uncounted();
         config.validate()?;
         let teachers = Teachers::read(&mut config, data)?;
         let task = Language::new(config, data)?.taught(teachers);
