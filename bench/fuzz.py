@@ -97,9 +97,13 @@ def fuzz(program, name, inputs, seconds):
                 executed = max(executed, int(found[1]))
             if found := re.search(r"ERROR: libFuzzer: (.*)|panicked at (.*)", line):
                 crash += (found[1] or found[2]) + " "
-    process.wait()
-    took = time.monotonic() - start
-    return f"{name}: {executed} executions in {took:.0f} s, coverage {coverage}, last grown after {grew:.0f} s, {crash or 'no crash'}"
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    took, worked = time.monotonic() - start, used.ru_utime + used.ru_stime
+    return (
+        f"{name}: {executed} executions in {took:.0f} s ({worked:.0f} s of a processor), coverage {coverage}, "
+        f"last grown after {grew:.0f} s, {crash or 'no crash'}"
+    )
 
 
 def main():
