@@ -206,6 +206,9 @@ pub(crate) fn panels_before(columns: usize, parts: usize, part: usize, width: us
     (0..part).map(|part| column_share(columns, parts, part).len().div_ceil(width)).sum()
 }
 
+/// The values whose packing is worth a thread: some microseconds of one core, as it takes to wake another.
+pub(crate) const WORTH_A_THREAD: usize = 1 << 15;
+
 /// Packs `[depth, columns]` in panels of a format, `parts` shares of the columns one after the other, each from a panel of its own.
 pub(crate) fn pack_columns(
     packed: &mut Aligned,
@@ -219,7 +222,7 @@ pub(crate) fn pack_columns(
     let len = format.len(depth) * width;
     packed.resize(all * len);
     let shared = Shared::new(packed);
-    team::for_each(all, |panel| {
+    team::for_each_on(depth * columns / WORTH_A_THREAD, all, |panel| {
         let mut before = 0;
         for part in 0..parts {
             let own = column_share(columns, parts, part);

@@ -234,8 +234,13 @@ fn next_job(worker: &Worker) -> *mut &'static Job<'static> {
 
 /// Runs `task` for every index below `count` on the team, whichever member is free.
 pub(crate) fn for_each(count: usize, task: impl Fn(usize) + Sync) {
+    for_each_on(count, count, task);
+}
+
+/// The same on at most `wanted` members, where that is fewer than there are tasks.
+pub(crate) fn for_each_on(wanted: usize, count: usize, task: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
-    run(count, |_| {
+    run(wanted.min(count), |_| {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {

@@ -3,7 +3,7 @@
 use super::units::{Block, Blocks};
 use crate::gemm::arithmetic::{Format, format};
 use crate::gemm::matrix::Source;
-use crate::gemm::pack::{pack_columns, pack_vectors};
+use crate::gemm::pack::{WORTH_A_THREAD, pack_columns, pack_vectors};
 use crate::gemm::streamed::Grid;
 use crate::gemm::tile::PANEL;
 use crate::gemm::words::word_columns;
@@ -73,7 +73,7 @@ pub(crate) fn pack_blocks(packed: &mut Aligned, parts: &[(&[f32], usize)], hidde
     let blocks = Blocks::new(hidden, lanes);
     packed.resize(blocks.at(blocks.len()).panel * depth * width);
     let shared = Shared::new(packed);
-    team::for_each(blocks.len(), |index| {
+    team::for_each_on(4 * hidden * depth / WORTH_A_THREAD, blocks.len(), |index| {
         let block = blocks.at(index);
         let mut first = 0;
         for &(weight, k) in parts {
