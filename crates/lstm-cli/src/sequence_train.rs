@@ -132,6 +132,10 @@ struct ModelOptions {
     /// Size of four vectors beside a word's embedding, of its first letters, its last two and three, and its shape; 0 for none
     #[arg(long, value_name = "SIZE")]
     spelling: Option<usize>,
+    /// Let a bag of words have this share of the scores: a linear model of which words and pairs of words a text has, fitted to the training
+    /// data before the first step, which the layers do not see [default: 0; with --budget planned]
+    #[arg(long, value_name = "SHARE")]
+    bag: Option<f32>,
     /// Let the layers read so many steps of numbers as one, one behind the other [default: 1; with --budget planned]
     #[arg(long, value_name = "STEPS")]
     patch: Option<usize>,
@@ -291,6 +295,7 @@ const OF_WORDS: IdleOptions = (
         "separator",
         "tokenizer",
         "split_punctuation",
+        "bag",
         "pooling",
         "sequence",
         "features",
@@ -302,7 +307,7 @@ const OF_WORDS: IdleOptions = (
     "each word of the data is read as it stands and has one label",
 );
 const OF_REGRESSION: IdleOptions =
-    ("--task regress", &["separator", "label_smoothing", "class_weights"], "it learns numbers and no labels");
+    ("--task regress", &["separator", "bag", "label_smoothing", "class_weights"], "it learns numbers and no labels");
 const OF_NUMBERS: IdleOptions = (
     "sequences of numbers",
     &[
@@ -315,6 +320,7 @@ const OF_NUMBERS: IdleOptions = (
         "split_punctuation",
         "lossy",
         "spelling",
+        "bag",
         "from",
     ],
     "they are no texts",
@@ -366,6 +372,7 @@ impl TrainSequence {
             ("split_punctuation", data.split_punctuation.is_some()),
             ("lossy", data.lossy),
             ("spelling", model.spelling.is_some()),
+            ("bag", model.bag.is_some()),
             ("from", self.fine_tuning.from.is_some()),
             ("pooling", model.pooling.is_some()),
             ("patch", model.patch.is_some()),
@@ -472,6 +479,7 @@ impl ModelOptions {
         let [embedding, spelling] =
             [self.embedding.unwrap_or(model.embedding()), self.spelling.unwrap_or(model.spelling)];
         model.set_input(embedding, spelling);
+        set(&mut model.bag, self.bag);
         model.pooling = self.pooling.or(model.pooling);
         set(&mut model.initial_states, self.initial_states);
         if let Some(numbers) = &mut model.numbers {

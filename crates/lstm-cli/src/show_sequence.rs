@@ -69,6 +69,9 @@ pub fn run(path: &Path, as_json: bool) -> Result<ExitCode> {
     if config.class_weights != ClassWeights::None {
         row("weights", format!("of labels {}", config.class_weights))?;
     }
+    if config.model.bag > 0.0 {
+        row("bag of words", format!("{} of the scores", config.model.bag))?;
+    }
     let dropout = &config.model.dropout;
     row(
         "dropout",

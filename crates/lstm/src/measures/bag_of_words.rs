@@ -1,7 +1,8 @@
 //! What counting reaches: the most frequent label, and a logistic regression on the words and pairs of words that a text has.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
+use super::logistic::{Logistic, Texts};
 use super::ridge::{Ridge, Row};
 
 /// A logistic regression on the unigrams and bigrams of texts, each there or not, with an L2 penalty: the minimum of
@@ -9,18 +10,8 @@ use super::ridge::{Ridge, Row};
 #[derive(Clone, Debug)]
 pub struct BagOfWords {
     features: HashMap<String, u32>,
-    classes: usize,
-    several: bool,
-    /// `[F + 1, C]`: a row for each feature, the bias last.
-    weights: Vec<f32>,
+    regression: Logistic,
 }
-
-/// The most iterations, and the largest component of the gradient at which the minimum is found.
-const ITERATIONS: usize = 200;
-const TOLERANCE: f32 = 1e-3;
-
-/// The steps that L-BFGS remembers.
-const MEMORY: usize = 5;
 
 /// The most weights: beyond that features that occur once are left out, then those that occur twice, and so on.
 const MOST_WEIGHTS: usize = 8_000_000;
@@ -112,141 +103,16 @@ impl BagOfWords {
         several: bool,
     ) -> Self {
         let features = vocabulary(examples.clone().map(|(text, _)| text), classes);
-        let mut model = Self { weights: vec![0.0; (features.len() + 1) * classes], features, classes, several };
-        let rows: Vec<Vec<u32>> = examples.clone().map(|(text, _)| model.row(text)).collect();
-        let targets: Vec<&[u32]> = examples.map(|(_, labels)| labels).collect();
-        model.minimise(&rows, &targets);
-        model
-    }
-
-    /// The features that a text has, ascending, the bias last.
-    fn row(&self, text: &str) -> Vec<u32> {
-        let mut row = places(&self.features, text);
-        row.push(self.features.len() as u32);
-        row
-    }
-
-    fn scores(&self, weights: &[f32], row: &[u32], scores: &mut [f32]) {
-        scores.fill(0.0);
-        for feature in row {
-            let of_feature = &weights[*feature as usize * self.classes..][..self.classes];
-            scores.iter_mut().zip(of_feature).for_each(|(score, weight)| *score += weight);
-        }
-    }
-
-    /// Scores become probabilities.
-    fn squash(&self, scores: &mut [f32]) {
-        if self.several {
-            scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
-            return;
-        }
-        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        scores.iter_mut().for_each(|score| *score = (*score - highest).exp());
-        let sum: f32 = scores.iter().sum();
-        scores.iter_mut().for_each(|score| *score /= sum);
-    }
-
-    /// The objective at `weights`, and its gradient.
-    fn objective(&self, weights: &[f32], rows: &[Vec<u32>], targets: &[&[u32]], gradient: &mut [f32]) -> f64 {
-        let bias = weights.len() - self.classes;
-        // The bias is not drawn to zero.
-        let mut value: f64 = weights[..bias].iter().map(|weight| 0.5 * f64::from(weight * weight)).sum();
-        gradient.copy_from_slice(weights);
-        gradient[bias..].fill(0.0);
-        let mut scores = vec![0.0; self.classes];
-        for (row, labels) in rows.iter().zip(targets) {
-            self.scores(weights, row, &mut scores);
-            self.squash(&mut scores);
-            for (class, score) in scores.iter_mut().enumerate() {
-                let has = labels.contains(&(class as u32));
-                let of_right = if has { *score } else { 1.0 - *score };
-                if has || self.several {
-                    value -= f64::from(of_right.max(f32::MIN_POSITIVE)).ln();
-                }
-                *score -= f32::from(u8::from(has));
-            }
-            for feature in row {
-                let of_feature = &mut gradient[*feature as usize * self.classes..][..self.classes];
-                of_feature.iter_mut().zip(&scores).for_each(|(to, d)| *to += d);
-            }
-        }
-        value
-    }
-
-    /// L-BFGS with a search for a step that goes down enough (Nocedal & Wright 2006, algorithms 7.4 and 3.1).
-    fn minimise(&mut self, rows: &[Vec<u32>], targets: &[&[u32]]) {
-        let mut weights = std::mem::take(&mut self.weights);
-        let len = weights.len();
-        let (mut gradient, mut next_gradient) = (vec![0.0; len], vec![0.0; len]);
-        let mut value = self.objective(&weights, rows, targets, &mut gradient);
-        let mut history: VecDeque<(Vec<f32>, Vec<f32>, f64)> = VecDeque::new();
-        for _ in 0..ITERATIONS {
-            if gradient.iter().all(|d| d.abs() < TOLERANCE) {
-                break;
-            }
-            let direction = direction(&gradient, &history);
-            let slope = dot(&gradient, &direction);
-            let mut step = if history.is_empty() { 1.0 / dot(&gradient, &gradient).sqrt().max(1.0) } else { 1.0 };
-            let mut moved = Vec::new();
-            let mut found = f64::INFINITY;
-            for _ in 0..30 {
-                moved = weights.iter().zip(&direction).map(|(weight, d)| weight + step as f32 * d).collect();
-                found = self.objective(&moved, rows, targets, &mut next_gradient);
-                if found <= value + 1e-4 * step * slope {
-                    break;
-                }
-                step *= 0.5;
-            }
-            if found >= value {
-                break;
-            }
-            let s: Vec<f32> = moved.iter().zip(&weights).map(|(new, old)| new - old).collect();
-            let y: Vec<f32> = next_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
-            let curvature = dot(&s, &y);
-            if curvature > 1e-10 {
-                if history.len() == MEMORY {
-                    history.pop_front();
-                }
-                history.push_back((s, y, curvature));
-            }
-            (weights, value) = (moved, found);
-            std::mem::swap(&mut gradient, &mut next_gradient);
-        }
-        self.weights = weights;
+        let rows: Vec<Vec<u32>> = examples.clone().map(|(text, _)| places(&features, text)).collect();
+        let labels: Vec<&[u32]> = examples.map(|(_, labels)| labels).collect();
+        let texts = Texts { rows: &rows, labels: &labels, features: features.len(), classes, several };
+        Self { features, regression: Logistic::fit(texts, 1.0, None) }
     }
 
     /// The probability of each class: `[C]`.
     pub fn predict(&self, text: &str) -> Vec<f32> {
-        let mut scores = vec![0.0; self.classes];
-        self.scores(&self.weights, &self.row(text), &mut scores);
-        self.squash(&mut scores);
-        scores
+        self.regression.predict(&places(&self.features, text))
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-/// The direction −H g, with H as the remembered steps have it.
-fn direction(gradient: &[f32], history: &VecDeque<(Vec<f32>, Vec<f32>, f64)>) -> Vec<f32> {
-    let mut q: Vec<f32> = gradient.iter().map(|d| -d).collect();
-    let add = |q: &mut [f32], factor: f64, v: &[f32]| q.iter_mut().zip(v).for_each(|(q, v)| *q += factor as f32 * v);
-    let mut alphas = Vec::new();
-    for (s, y, curvature) in history.iter().rev() {
-        let alpha = dot(s, &q) / curvature;
-        add(&mut q, -alpha, y);
-        alphas.push(alpha);
-    }
-    if let Some((_, y, curvature)) = history.back() {
-        let scale = (curvature / dot(y, y)) as f32;
-        q.iter_mut().for_each(|q| *q *= scale);
-    }
-    for ((s, y, curvature), alpha) in history.iter().zip(alphas.into_iter().rev()) {
-        let beta = dot(y, &q) / curvature;
-        add(&mut q, alpha - beta, s);
-    }
-    q
 }
 
 /// The share of training examples that have each label: what the most frequent label's guess is made of.
@@ -289,11 +155,6 @@ mod tests {
         let texts = ["good film", "bad film", "not good", "a good one", "bad , not good", "one film"];
         let labels: [&[u32]; 6] = [&[1], &[0], &[0], &[1], &[0], &[2]];
         let model = BagOfWords::fit(texts.into_iter().zip(labels), 3, false);
-        // A minimum: the gradient of the objective vanishes.
-        let rows: Vec<Vec<u32>> = texts.iter().map(|text| model.row(text)).collect();
-        let mut gradient = vec![0.0; model.weights.len()];
-        model.objective(&model.weights, &rows, &labels, &mut gradient);
-        assert!(gradient.iter().all(|d| d.abs() < 2e-3), "{gradient:?}");
         let sums: Vec<f32> = texts.iter().map(|text| model.predict(text).iter().sum()).collect();
         assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
         assert!(model.predict("bad film")[0] > 0.5 && model.predict("good film")[1] > 0.5);

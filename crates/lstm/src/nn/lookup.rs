@@ -39,6 +39,16 @@ impl Lookup {
         &params.get(self.table)[token as usize * self.size..][..self.size]
     }
 
+    /// All rows, `[V, E]`.
+    pub(crate) fn values<'a>(&self, params: &'a Params) -> &'a [f32] {
+        params.get(self.table)
+    }
+
+    /// The same, to be set.
+    pub(crate) fn table<'a>(&self, params: &'a mut Params) -> &'a mut [f32] {
+        params.get_mut(self.table)
+    }
+
     /// tokens `[N]` → out `[N, E]`.
     pub fn forward(&self, params: &Params, tokens: &[u32], out: &mut [f32]) {
         for (to, token) in out.chunks_exact_mut(self.size).zip(tokens) {

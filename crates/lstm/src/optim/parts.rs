@@ -170,7 +170,7 @@ pub(crate) fn shares(layout: &Layout, layers: usize, frozen: &Frozen, decay: f32
 }
 
 /// The shares of parameters whose rate, and the steps before their first, `of` says by their names.
-fn shares_by(layout: &Layout, of: impl Fn(&str) -> (f32, u64)) -> Vec<Share> {
+pub(crate) fn shares_by(layout: &Layout, of: impl Fn(&str) -> (f32, u64)) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     for entry in layout.entries() {
         let (range, (rate, since)) = (entry.slot.range(), of(&entry.name));
@@ -197,22 +197,21 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    /// The shares in `epoch`, from 0, where an epoch has so many `steps`.
-    pub(crate) fn shares(&self, layout: &Layout, epoch: usize, steps: usize) -> Vec<Share> {
-        shares_by(layout, |name| {
-            // The layers that run backward are new, as the head is.
-            let part = if name.ends_with("_reverse") { Part::Readout } else { Part::of(name) };
-            let depth = match part {
-                Part::Readout => 0,
-                Part::Layer(number) => self.layers.saturating_sub(number).max(1),
-                Part::Embedding => self.layers + 1,
-            };
-            let first = depth.saturating_mul(self.unfreeze);
-            if self.frozen.0.contains(&part) || epoch < first {
-                return (0.0, 0);
-            }
-            (f64::from(self.decay).powi(depth as i32) as f32, first.saturating_mul(steps) as u64)
-        })
+    /// The share of the rate of a parameter of this name in `epoch`, from 0, and the steps before its first, where an epoch has so many
+    /// `steps`.
+    pub(crate) fn share(&self, name: &str, epoch: usize, steps: usize) -> (f32, u64) {
+        // The layers that run backward are new, as the head is.
+        let part = if name.ends_with("_reverse") { Part::Readout } else { Part::of(name) };
+        let depth = match part {
+            Part::Readout => 0,
+            Part::Layer(number) => self.layers.saturating_sub(number).max(1),
+            Part::Embedding => self.layers + 1,
+        };
+        let first = depth.saturating_mul(self.unfreeze);
+        if self.frozen.0.contains(&part) || epoch < first {
+            return (0.0, 0);
+        }
+        (f64::from(self.decay).powi(depth as i32) as f32, first.saturating_mul(steps) as u64)
     }
 }
 
@@ -285,7 +284,7 @@ mod tests {
         let of = |frozen: &str, unfreeze, epoch| {
             let frozen = frozen.parse().unwrap();
             let taken = Taken { layers: 2, frozen: &frozen, decay: 0.5, unfreeze };
-            let shares = taken.shares(&layout, epoch, 7);
+            let shares = shares_by(&layout, |name| taken.share(name, epoch, 7));
             shares.into_iter().map(|share| (share.range, share.rate, share.since)).collect::<Vec<_>>()
         };
         let (reverse, head) = ((20..30, 1.0, 0), (40..50, 1.0, 0));

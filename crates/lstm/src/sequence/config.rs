@@ -91,6 +91,10 @@ pub struct SequenceModelConfig {
     /// Whether the states before the first step are learned, and not zero.
     #[serde(default)]
     pub initial_states: bool,
+    /// The share that a bag of words has of the scores, a linear model of the tokens and pairs of a text that is fitted before the first
+    /// step; 0 where there is none.
+    #[serde(default)]
+    pub bag: f32,
     /// What is dropped while it trains.
     pub dropout: SequenceDropout,
     /// The layers. Their input is the embedding and, behind it, the spelling; of numbers what a linear map makes of them.
@@ -189,6 +193,7 @@ impl SequenceConfig {
             spelling: 0,
             numbers,
             initial_states,
+            bag: 0.0,
             dropout,
             lstm,
         };
@@ -283,6 +288,7 @@ impl SequenceModelConfig {
             return Err(ConfigError::Zero { name: "embedding" });
         }
         self.dropout.validate()?;
+        rate("bag", self.bag)?;
         if let Some(numbers) = &self.numbers {
             numbers.validate()?;
         }
@@ -347,6 +353,11 @@ impl Settings for SequenceConfig {
         }
         if self.several && self.label_smoothing > 0.0 {
             let why = "several labels are predicted each by itself, so there is nothing to spread; leave `label-smoothing` out";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        let takes_a_bag = self.task == TaskKind::Classify && self.model.numbers.is_none();
+        if self.model.bag > 0.0 && (!takes_a_bag || self.class_weights != ClassWeights::None) {
+            let why = "a bag of words says labels of whole texts, in which every example counts the same; leave `bag` out, or what differs";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         self.data.check_split()?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::batch::Sequences;
@@ -56,6 +57,8 @@ pub struct SequenceDataset {
     pub seconds: f64,
     /// The values that the run goes on from, if it starts from a language model.
     pub inherited: Option<Inherited>,
+    /// The values of a bag of words, once one was fitted to what is trained on.
+    pub(crate) bag: OnceLock<Vec<f32>>,
 }
 
 /// The share of the training data that is held out to be watched, if nothing else is said.
@@ -235,6 +238,7 @@ impl SequenceDataset {
             inherited,
             tokenizer,
             scalers,
+            bag: OnceLock::new(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! Parts of sequences of numbers that are read: read again in another way, chosen, and cut for a cross-validation.
 
+use std::sync::OnceLock;
+
 use super::config::SequenceConfig;
 use super::data::{Examples, SequenceDataset};
 use super::numbers::{NumbersConfig, Scalers};
@@ -48,7 +50,8 @@ impl SequenceDataset {
         let scalers = Scalers::of(&self.train.series, &self.train.targets, numbers.features);
         let [train, valid, test] = [Some(&self.train), self.valid.as_ref(), self.test.as_ref()]
             .map(|part| part.map(|part| part.read_as(numbers, &scalers)));
-        Self { train: train.unwrap_or_default(), valid, test, scalers, tokenizer: None, inherited: None, ..*self }
+        let (tokenizer, inherited, bag) = (None, None, OnceLock::new());
+        Self { train: train.unwrap_or_default(), valid, test, scalers, tokenizer, inherited, bag, ..*self }
     }
 
     /// The sequences that are trained on, and those that were held out of them.
@@ -87,6 +90,7 @@ impl SequenceDataset {
                 scalers: self.scalers.clone(),
                 tokenizer: None,
                 inherited: None,
+                bag: OnceLock::new(),
                 ..*self
             }
         };

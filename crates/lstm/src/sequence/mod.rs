@@ -3,6 +3,7 @@
 //! Embedding, or a linear map of numbers, an LSTM of any number of layers in one or two directions, pooling, a linear head; batches are packed, so padding costs
 //! nothing.
 
+mod bag;
 pub mod baseline;
 pub mod batch;
 pub mod config;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lstm_kernels::{Aligned, Start};
 
+use super::bag::Bag;
 use super::batch::SequenceBatch;
 use super::config::{SequenceConfig, SequenceDropout};
 use super::head::{Head, Objective};
@@ -33,6 +34,8 @@ pub struct SequenceModel {
     /// None, where every step has scores of its own.
     pool: Option<Pool>,
     head: Head,
+    /// What has a share of the scores outside of training.
+    bag: Option<Bag>,
     dropout: SequenceDropout,
     /// The token that a dropped one is read as; where there is none, its vector is zero.
     unknown: Option<u32>,
@@ -94,14 +97,28 @@ impl SequenceModel {
         };
         let pooled = pool.as_ref().map_or(width, Pool::size);
         let head = Head::in_layout(objective, pooled, model.outputs, config.label_smoothing, &mut layout);
+        let has_bag = model.bag > 0.0;
+        let bag = has_bag.then(|| Bag::in_layout(model.vocabulary, model.outputs, model.bag, &mut layout));
         let (layout, dropout) = (Arc::new(layout), model.dropout);
         let numbers = model.numbers.clone();
-        Ok(Self { layout, input, numbers, initial, lstm, pool, head, dropout, unknown })
+        Ok(Self { layout, input, numbers, initial, lstm, pool, head, bag, dropout, unknown })
     }
 
     /// Lets the classes weigh so much in the loss.
     pub fn weigh(&mut self, class_weights: Vec<f32>) {
         self.head.weigh(class_weights);
+    }
+
+    /// The bag of words that has a share of the scores, if one has.
+    pub(crate) fn bag(&self) -> Option<&Bag> {
+        self.bag.as_ref()
+    }
+
+    /// Gives the bag of words another share.
+    pub(crate) fn set_share(&mut self, share: f32) {
+        if let Some(bag) = &mut self.bag {
+            bag.set_share(share);
+        }
     }
 
     /// The parameters' names, shapes and places.
@@ -159,8 +176,16 @@ impl SequenceModel {
         }
     }
 
-    /// The scores of a batch, which are the tape's; `masks` say what is dropped, without them nothing is.
+    /// The scores of a batch, which are the tape's; `masks` say what is dropped, without them nothing is. A bag of words has its share.
     pub fn forward(&self, params: &Params, batch: &SequenceBatch, masks: Option<Masks>, tape: &mut SequenceTape) {
+        self.network(params, batch, masks, tape);
+        if let Some(bag) = &self.bag {
+            bag.mix(params, batch, &mut tape.scores);
+        }
+    }
+
+    /// The scores of the network alone, which is what learns.
+    fn network(&self, params: &Params, batch: &SequenceBatch, masks: Option<Masks>, tape: &mut SequenceTape) {
         self.embed(params, batch, masks, tape);
         let segment = batch.segment();
         if tape.state.batch() != segment.batch {
@@ -233,7 +258,7 @@ impl SequenceModel {
         self.head.loss(&mut tape.scores, &batch.targets)
     }
 
-    /// Forward and backward: `gradients` receives the gradient of the mean loss over the rows.
+    /// Forward and backward of the network: `gradients` receives the gradient of the mean loss over the rows.
     pub fn train_step(
         &self,
         params: &Params,
@@ -242,7 +267,7 @@ impl SequenceModel {
         tape: &mut SequenceTape,
         gradients: &mut Gradients,
     ) -> Loss {
-        self.forward(params, batch, masks, tape);
+        self.network(params, batch, masks, tape);
         gradients.touch(tape.tokens.iter().copied());
         let gradients = gradients.params_mut();
         let SequenceTape {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::config::SequenceConfig;
+use super::config::{ClassWeights, SequenceConfig, SequenceModelConfig};
 use super::data::SequenceDataset;
 use super::plan_numbers;
 use super::pooling::Pooling;
@@ -46,6 +46,12 @@ const AVERAGED_EPOCHS: f32 = 2.0;
 
 /// The fewest epochs of the run for which a model of full size is worth it.
 const FEWEST_EPOCHS: f64 = 4.0;
+
+/// The shares of a bag of words that are tried, the first where nothing is; and the most of the time that fitting one may take, at so many
+/// seconds for a token and a label, a hundred passes over a text of some.
+const SHARES: [f32; 4] = [0.5, 0.7, 0.3, 0.0];
+const OF_BAG: f64 = 0.05;
+const BAG_SECONDS: f64 = 2e-6;
 
 /// The steps by which the speed is measured, after one that packs weights and touches memory.
 const TIMED_STEPS: usize = 6;
@@ -140,6 +146,19 @@ pub(super) fn trial(
     seconds: f64,
     watch: &Watch,
 ) -> Result<Loss, TrainError> {
+    let of_shares = trial_of_shares(config, data, epochs, seconds, watch, &[config.model.bag])?;
+    Ok(of_shares.into_iter().next().unwrap_or_default())
+}
+
+/// The same of each of the shares that a bag of words may have, where there is one.
+fn trial_of_shares(
+    config: &SequenceConfig,
+    data: &Arc<SequenceDataset>,
+    epochs: usize,
+    seconds: f64,
+    watch: &Watch,
+    shares: &[f32],
+) -> Result<Vec<Loss>, TrainError> {
     let started = watch.elapsed();
     let task = SequenceTask::new(config.clone(), data.clone())?;
     let (mut progress, mut step) = (Progress::new(&task), TrainStep::new(&task));
@@ -158,14 +177,18 @@ pub(super) fn trial(
             watch.count(task.layout().len());
             if !result.loss.nll.is_finite() || !result.norm.is_finite() {
                 // A rate that is far too high is no choice.
-                return Ok(Loss { nll: f64::INFINITY, tokens: 1 });
+                return Ok(vec![Loss { nll: f64::INFINITY, tokens: 1 }; shares.len()]);
             }
         }
         progress.position.begin_epoch();
     }
-    let mut evaluation = task.evaluation(progress.evaluated(), Part::Validation)?;
-    while evaluation.advance() {}
-    Ok(evaluation.total())
+    let of_share = |share: &f32| {
+        let task = task.with_share(*share);
+        let mut evaluation = task.evaluation(progress.evaluated(), Part::Validation)?;
+        while evaluation.advance() {}
+        Ok(evaluation.total())
+    };
+    shares.iter().map(of_share).collect()
 }
 
 /// The average of the weights for epochs of so many steps.
@@ -252,6 +275,11 @@ impl SequencePlan {
         }
         let data: &Arc<SequenceDataset> = data;
         let is_taken = data.inherited.is_some();
+        let left = budget - data.seconds;
+        let work = (data.train.sequences.total_tokens() * base.model.outputs) as f64;
+        let takes_a_bag = base.task == TaskKind::Classify
+            && base.class_weights == ClassWeights::None
+            && BAG_SECONDS * work < OF_BAG * left;
         let candidates: &[Candidate] = if is_taken { &OF_TAKEN } else { &CANDIDATES };
         let fitted = |change: fn(&mut SequenceConfig)| -> Result<SequenceConfig, E> {
             let mut config = SequenceConfig::usual(base.task);
@@ -259,8 +287,13 @@ impl SequencePlan {
                 config = config.fine_tuned();
             }
             config.training.average = averaged(data.train.sequences.len().div_ceil(config.training.batch));
+            config.model.bag = if takes_a_bag { SHARES[0] } else { 0.0 };
             change(&mut config);
             fit(config)
+        };
+        let with_share = |config: &SequenceConfig, share: f32| -> Result<SequenceConfig, E> {
+            let model = SequenceModelConfig { bag: share, ..config.model.clone() };
+            fit(SequenceConfig { model, ..config.clone() })
         };
         let mut why = Vec::new();
         let small: fn(&mut SequenceConfig) = |config| {
@@ -273,7 +306,6 @@ impl SequencePlan {
         let mut chosen = fitted(|_| ())?;
         let mut precision = precise(&mut chosen, data)?;
         let mut epoch = epoch_seconds(&chosen, data, watch)?;
-        let left = budget - data.seconds;
         let affordable = |epoch: f64, share: f64| share * left / epoch.max(1e-9);
         let is_small = !is_taken && affordable(epoch, 0.9) < FEWEST_EPOCHS;
         if is_small {
@@ -287,26 +319,34 @@ impl SequencePlan {
         }
         // A trial of fewer epochs than two says little.
         let trials = (affordable(epoch, TRIALS) / TRIAL_EPOCHS as f64) as usize;
-        let mut tried: Vec<(&str, SequenceConfig, f64)> = Vec::new();
+        // Each with the share of a bag of words that was best, and what it was before that was known.
+        let mut tried: Vec<(&str, SequenceConfig, SequenceConfig, f64)> = Vec::new();
         if !is_small && trials >= 2 && data.valid.is_some() {
             let share = TRIALS * left / trials.min(candidates.len()) as f64;
             for &(name, change) in candidates.iter().take(trials) {
                 let config = fitted(change)?;
                 // What is decided already leaves some of them the same.
-                if tried.iter().any(|(_, before, _)| *before == config) {
+                if tried.iter().any(|(_, _, before, _)| *before == config) {
                     continue;
                 }
                 if watch.elapsed() + 0.5 * share > TRIALS * left {
                     break;
                 }
-                let loss = trial(&config, data, TRIAL_EPOCHS, share, watch)?;
-                tried.push((name, config, loss.mean()));
+                let mut shares = vec![config.model.bag];
+                if config.model.bag == SHARES[0] && with_share(&config, 0.0)?.model.bag == 0.0 {
+                    shares = SHARES.to_vec();
+                }
+                let losses = trial_of_shares(&config, data, TRIAL_EPOCHS, share, watch, &shares)?;
+                let each = shares.into_iter().zip(losses.iter().map(Loss::mean));
+                if let Some((share, loss)) = each.min_by(|a, b| a.1.total_cmp(&b.1)) {
+                    tried.push((name, with_share(&config, share)?, config, loss));
+                }
             }
         }
-        match tried.iter().min_by(|a, b| a.2.total_cmp(&b.2)) {
-            Some((name, config, _)) => {
+        match tried.iter().min_by(|a, b| a.3.total_cmp(&b.3)) {
+            Some((name, config, ..)) => {
                 chosen = config.clone();
-                let all: Vec<String> = tried.iter().map(|(name, _, loss)| format!("{name} {loss:.4}")).collect();
+                let all: Vec<String> = tried.iter().map(|(name, .., loss)| format!("{name} {loss:.4}")).collect();
                 why.push(format!(
                     "{name}: the lowest validation loss of {} after {} each: {}",
                     count(tried.len(), "model"),
@@ -338,6 +378,13 @@ impl SequencePlan {
                 "from {}: its embedding and layers, each at {} times the rate of the part above it, {later}",
                 from.display(),
                 chosen.fine_tuning.layer_rate_decay
+            ));
+        }
+        if chosen.model.bag > 0.0 {
+            let found = if tried.is_empty() { "which is usual" } else { "the best of some by the validation loss" };
+            why.push(format!(
+                "bag of words: a linear model of words and pairs has {} of the scores, {found}",
+                chosen.model.bag
             ));
         }
         let directions = if chosen.model.lstm.bidirectional { "both directions" } else { "one direction" };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::bag;
 use super::batch::{SequenceBatch, SequenceBatches};
 use super::config::{SequenceConfig, SequenceData};
 use super::data::{Examples, SequenceDataset};
@@ -18,7 +19,7 @@ use crate::nn::dropout::Masks;
 use crate::nn::gradients::Gradients;
 use crate::nn::params::{Layout, Params};
 use crate::nn::state::State;
-use crate::optim::parts::{Share, Taken};
+use crate::optim::parts::{Share, Taken, shares_by};
 use crate::run::error::TrainError;
 use crate::run::folder::{Claim, Pending};
 use crate::run::saved::{ModelCard, Texts, file_checksum, load_tokenizer, tokenizer_text};
@@ -69,6 +70,14 @@ impl SequenceTask {
     /// The model.
     pub fn model(&self) -> &SequenceModel {
         &self.model
+    }
+
+    /// The same with another share of the scores for a bag of words, where there is one.
+    pub(super) fn with_share(&self, share: f32) -> Self {
+        let mut model = self.model.clone();
+        model.set_share(share);
+        let (config, data) = (self.config.clone(), self.data.clone());
+        Self { config, model, data, tokenizer_file: self.tokenizer_file.clone() }
     }
 
     /// The data.
@@ -160,12 +169,16 @@ impl Task for SequenceTask {
         if let Some(inherited) = &self.data.inherited {
             inherited.lay_into(&mut params, &self.config.model.lstm);
         }
+        if let Some(bag) = self.model.bag() {
+            let fitted = self.data.bag.get_or_init(|| bag.fit(&self.data.train.sequences, self.config.several));
+            bag.table(&mut params).copy_from_slice(fitted);
+        }
         params
     }
 
     fn shares(&self, epoch: usize) -> Vec<Share> {
         let SequenceConfig { fine_tuning, unfreeze, training, .. } = &self.config;
-        if fine_tuning.from.is_none() {
+        if fine_tuning.from.is_none() && self.model.bag().is_none() {
             return Vec::new();
         }
         let taken = Taken {
@@ -175,7 +188,13 @@ impl Task for SequenceTask {
             unfreeze: *unfreeze,
         };
         let batches = self.data.train.sequences.len().div_ceil(training.batch);
-        taken.shares(self.layout(), epoch, batches.div_ceil(training.accumulate))
+        let steps = batches.div_ceil(training.accumulate);
+        shares_by(self.layout(), |name| match fine_tuning.from {
+            // It was fitted before the first step.
+            _ if name.starts_with(bag::NAME) => (0.0, 0),
+            Some(_) => taken.share(name, epoch, steps),
+            None => (1.0, 0),
+        })
     }
 
     fn gradients(&self) -> Gradients {

@@ -4,13 +4,15 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lstm::formats::safetensors::read;
+use lstm::formats::safetensors::{Contents, read};
 use lstm::nn::config::LstmConfig;
 use lstm::nn::dropout::Masks;
 use lstm::nn::params::Params;
+use lstm::optim::averaging::Averaging;
+use lstm::optim::optimizer::OptimizerKind;
 use lstm::rng::{Purpose, Rng};
-use lstm::run::TaskKind;
 use lstm::run::folder::{Claim, Existing};
+use lstm::run::{Length, TaskKind};
 use lstm::sequence::batch::SequenceBatch;
 use lstm::sequence::config::{ClassWeights, SequenceConfig};
 use lstm::sequence::data::SequenceDataset;
@@ -381,4 +383,35 @@ fn a_run_learns_goes_on_with_the_same_bits_and_is_a_model_by_itself() {
     reviews(&folder.path().join("train.txt"), 299, 0);
     let error = Trainer::resume_sequences(&stopped, &Extension::default()).unwrap_err().to_string();
     assert!(error.contains("is not what the run was trained on"), "{error}");
+}
+
+#[test]
+fn a_bag_of_words_is_fitted_once_and_the_layers_learn_as_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = folder.path().join("train.txt");
+    reviews(&train, 200, 0);
+    let run = |name: &str, steps: u64, bag: f32| {
+        let mut config = SequenceConfig::usual(TaskKind::Classify);
+        config.model.lstm = LstmConfig { bidirectional: true, ..LstmConfig::new(12, 10) };
+        (config.training.optimizer, config.training.weight_decay) = (OptimizerKind::AdamW, 0.1);
+        config.training.average = Averaging::Ema(0.9);
+        config.training.set_length(Length { steps: Some(steps), ..Length::default() });
+        (config.model.bag, config.data.train) = (bag, Some(train.clone()));
+        let data = SequenceDataset::read(&mut config, None).unwrap();
+        let claim = Claim::new(&folder.path().join(name), Existing::Refuse).unwrap();
+        let valid = Trainer::begin_sequences(config, data, claim).unwrap().run(&mut |_| (), None).unwrap().valid;
+        (read(&folder.path().join(name).join("checkpoint.safetensors")).unwrap(), valid.unwrap().mean())
+    };
+    let (without, alone) = run("without", 12, 0.0);
+    let (with, both) = run("with", 12, 0.5);
+    let (early, _) = run("early", 1, 0.5);
+    for tensor @ (name, ..) in without.tensors() {
+        // Moments and the average are of all parameters, one behind the other.
+        if !name.starts_with("optimizer.") && name != "average" {
+            assert!(with.tensors().contains(&tensor), "{name}");
+        }
+    }
+    let bag = |of: &Contents| of.tensors().into_iter().find(|(name, ..)| *name == "bag.weight").unwrap().2.to_vec();
+    assert_eq!(bag(&early), bag(&with));
+    assert!(both < 0.8 * alone, "after few steps the bag knows more: {both} {alone}");
 }
