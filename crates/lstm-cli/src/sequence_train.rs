@@ -669,7 +669,7 @@ pub fn shape(config: &SequenceConfig) -> String {
     };
     let initial = if config.model.initial_states { " from learned states" } else { "" };
     format!(
-        "{input}{}, {} of {} in {directions}{initial}{}",
+        "{input}{}, {} of {} in {directions}{initial}{}{}",
         if config.model.spelling > 0 {
             format!(" and 4 × {} of spelling", config.model.spelling)
         } else {
@@ -677,7 +677,12 @@ pub fn shape(config: &SequenceConfig) -> String {
         },
         count(lstm.layers as u64, "layer"),
         lstm.hidden,
-        config.model.pooling.map(|pooling| format!(", pooled by {pooling}")).unwrap_or_default()
+        config.model.pooling.map(|pooling| format!(", pooled by {pooling}")).unwrap_or_default(),
+        if config.model.bag > 0.0 {
+            format!(", {} of the scores by a bag of words", config.model.bag)
+        } else {
+            String::new()
+        }
     )
 }
 

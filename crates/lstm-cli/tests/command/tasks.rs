@@ -278,6 +278,10 @@ fn what_a_task_has_not_is_refused_by_name_and_nothing_is_left() {
         ("good.txt --task classify --embedding 0", "--embedding is 0"),
         ("good.txt --task classify --separator ; --label-smoothing 0.1", "leave --label-smoothing out"),
         ("good.txt --task classify --tokenizer chars --spelling 4", "leave --spelling out"),
+        ("good.txt --task classify --bag 1", "--bag is 1"),
+        ("good.txt --task classify --bag 0.5 --class-weights balanced", "leave --bag out, or what differs"),
+        ("good.txt --task tag --bag 0.5", "--bag has no part in --task tag"),
+        ("good.txt --task regress --bag 0.5", "--bag has no part in --task regress"),
         ("good.txt --task classify --force", "--force has no part without --out"),
         ("good.txt --task tag", "columns"),
     ] {
