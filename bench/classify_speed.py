@@ -6,7 +6,7 @@ DATA is a folder with train.txt and dev.txt, a label and a text a line, as sst2 
 epochs over the texts as they are and over the same words cut into texts of one length, in turns: tokens a second. Then the usual network
 (an embedding of 128, 128 units in both directions, max pooling, its dropout, Adam at 0.001, 32 texts of about one length a step, an average
 of the weights) until the validation loss, of every epoch, is first below --loss: seconds of training and validation, ours and PyTorch's
-(packed sequences and, faster on most machines, padded ones).
+(over packed sequences, and over padded ones, whose backward direction reads padding first).
 """
 
 import argparse

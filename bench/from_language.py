@@ -1,6 +1,6 @@
 """SST-2 from a language model (Howard & Ruder 2018), by the time alone: what a model brings that read other text first.
 
-    python3 bench/from_language.py DATA [--lstm target/release/lstm] [--language 12m] [--budget 3m] [--seeds 1,2,3] [TRAIN OPTIONS…]
+    python3 bench/from_language.py DATA [--lstm target/release/lstm] [--language 12m] [--budget 3m] [--seeds 1,2,3] [--only-from] [TRAIN OPTIONS…]
 
 DATA is a folder with sst2/{train,dev,test}.txt, mr/all.txt, subj/all.txt, ptb/ptb.train.txt and tinyshakespeare/input.txt; what is not
 there is left out and said. The language model learns their sentences without labels; those of mr and subj that share a fifth or more of

@@ -39,7 +39,8 @@ pub(crate) struct Bag {
     /// `bag.weight [V + P + 1, C]`: a row for each token, for each of P pairs, and the bias.
     table: Lookup,
     vocabulary: usize,
-    classes: usize,
+    /// P.
+    pairs: usize,
     /// The share of its scores.
     share: f32,
 }
@@ -52,8 +53,9 @@ fn pairs(vocabulary: usize, classes: usize) -> usize {
 
 impl Bag {
     pub(crate) fn in_layout(vocabulary: usize, classes: usize, share: f32, layout: &mut Layout) -> Self {
-        let table = Lookup::in_layout(NAME, vocabulary + pairs(vocabulary, classes) + 1, classes, layout);
-        Self { table, vocabulary, classes, share }
+        let pairs = pairs(vocabulary, classes);
+        let table = Lookup::in_layout(NAME, vocabulary.saturating_add(pairs + 1), classes, layout);
+        Self { table, vocabulary, pairs, share }
     }
 
     /// Changes its share.
@@ -68,7 +70,7 @@ impl Bag {
 
     /// The features of a text: its tokens and the pairs of neighbours, ascending, none of them twice.
     fn features(&self, tokens: impl Iterator<Item = u32>, row: &mut Vec<u32>) {
-        let (vocabulary, pairs) = (self.vocabulary as u32, pairs(self.vocabulary, self.classes) as u32);
+        let (vocabulary, pairs) = (self.vocabulary as u32, self.pairs as u32);
         row.clear();
         let mut before: Option<u32> = None;
         for token in tokens {
@@ -85,7 +87,7 @@ impl Bag {
 
     /// The values for these data: `[V + P + 1, C]`.
     pub(crate) fn fit(&self, data: &Sequences, several: bool) -> Vec<f32> {
-        let (features, classes) = (self.vocabulary + pairs(self.vocabulary, self.classes), self.classes);
+        let (features, classes) = (self.vocabulary + self.pairs, self.table.size());
         let row = |at| {
             let mut row = Vec::new();
             self.features(data.tokens(at).iter().copied(), &mut row);
@@ -105,9 +107,9 @@ impl Bag {
             static OWN: RefCell<(Vec<u32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
         }
         let (mut row, mut own) = OWN.take();
-        own.resize(self.classes, 0.0);
+        own.resize(self.table.size(), 0.0);
         let weights = self.table.values(params);
-        for (at, (length, scores)) in batch.lengths.iter().zip(scores.chunks_exact_mut(self.classes)).enumerate() {
+        for (at, (length, scores)) in batch.lengths.iter().zip(scores.chunks_exact_mut(self.table.size())).enumerate() {
             self.features(batch.starts[..*length].iter().map(|start| batch.tokens[start + at]), &mut row);
             add_up(weights, &row, &mut own);
             scores.iter_mut().zip(&own).for_each(|(score, own)| *score += self.share * (own - *score));
