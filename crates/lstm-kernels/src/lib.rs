@@ -42,4 +42,4 @@ pub use recurrence::{
 };
 pub use simd::{check_isa, isa, pairs_isa};
 pub use team::chunks::for_each_chunk;
-pub use team::{after_fork, set_threads, threads, with_threads};
+pub use team::{after_fork, find_openmp, set_threads, threads, with_openmp, with_threads};

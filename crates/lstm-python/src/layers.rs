@@ -64,9 +64,9 @@ struct Course {
 }
 
 impl Course {
-    /// Runs `work` with the pass's threads and the precision of its products.
+    /// Runs `work` with the pass's threads, which are PyTorch's own where it is there, and the precision of its products.
     fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        lstm::with_threads(self.threads, || self.precision.within(work))
+        lstm::with_openmp(|| lstm::with_threads(self.threads, || self.precision.within(work)))
     }
 
     fn segment(&self) -> Segment<'_> {

@@ -48,6 +48,12 @@ fn bf16_isa() -> &'static str {
     Precision::Bf16.unit()
 }
 
+/// Lets layers run on the threads of the OpenMP that is loaded, PyTorch's, from now on; whether there is one.
+#[pyfunction]
+fn find_openmp() -> bool {
+    lstm::find_openmp()
+}
+
 /// Forgets the threads that a process had which this one was forked from.
 #[pyfunction]
 fn after_fork() {
@@ -69,6 +75,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(get_threads, module)?)?;
     module.add_function(wrap_pyfunction!(isa, module)?)?;
     module.add_function(wrap_pyfunction!(bf16_isa, module)?)?;
+    module.add_function(wrap_pyfunction!(find_openmp, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork, module)?)?;
     Ok(())
 }

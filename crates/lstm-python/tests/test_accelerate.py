@@ -1,6 +1,8 @@
 """accelerate(model): in place, with the same parameters; what is left alone is said."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 
@@ -158,6 +160,27 @@ def test_a_forked_process_hires_threads_of_its_own():
             os._exit(0 if (layer(x)[0].numpy() == expected).all() else 1)
     torch.set_num_threads(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_layers_run_on_the_threads_that_torch_has():
+    # In a process of its own: others start threads of the package's own.
+    code = """
+import glob, torch, lstm_cpu
+torch.set_num_threads(2)
+layer, x = lstm_cpu.LSTM(64, 128), torch.randn(30, 64, 64)
+torch.ones(1_000_000).sum()
+names = lambda: sorted(open(path).read().strip() for path in glob.glob("/proc/self/task/*/comm"))
+before = names()
+layer(x)[0].sum().backward()
+assert lstm_cpu._native.find_openmp()
+assert names() == before and not any(name.startswith("lstm-") for name in before), (before, names())
+first = layer(x)[0]
+torch.set_num_threads(1)
+assert torch.equal(layer(x)[0], first)
+"""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("threads are counted by way of /proc")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_threads_side_by_side():

@@ -88,7 +88,9 @@ pub mod train;
 
 pub use ensemble::Ensemble;
 pub use generate::Generator;
-pub use lstm_kernels::{Start, after_fork, check_isa, isa, set_threads, threads, with_threads};
+pub use lstm_kernels::{
+    Start, after_fork, check_isa, find_openmp, isa, set_threads, threads, with_openmp, with_threads,
+};
 pub use model::{LanguageModel, LanguageModelConfig};
 pub use nn::config::LstmConfig;
 pub use nn::params::Params;

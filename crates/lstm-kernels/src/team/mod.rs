@@ -6,7 +6,10 @@
 //! that finds the team at work for another caller runs its closure alone, and nobody ever waits for a team.
 
 pub(crate) mod chunks;
+mod openmp;
 pub(crate) mod shared;
+
+pub use openmp::{find_openmp, with_openmp};
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -112,6 +115,22 @@ fn wait(done: impl Fn() -> bool) {
     }
 }
 
+/// While it lives, this thread is a member at work.
+struct AtWork;
+
+impl AtWork {
+    fn begin() -> Self {
+        AT_WORK.set(true);
+        Self
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(false);
+    }
+}
+
 /// The closure that every member runs.
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -127,10 +146,24 @@ static TEAM: Mutex<Vec<(Arc<Worker>, Thread)>> = Mutex::new(Vec::new());
 /// Runs `f` on at most `wanted` members, as many as [`threads`] allows.
 pub(crate) fn run(wanted: usize, f: impl Fn(&Member) + Sync) {
     let meeting = Meeting::default();
-    let count = wanted.min(threads()).max(1);
+    let threads = threads();
+    let count = wanted.min(threads).max(1);
     let alone = || f(&Member { index: 0, count: 1, meeting: &meeting, met: Cell::new(0) });
     if count == 1 || AT_WORK.get() {
         return alone();
+    }
+    if openmp::is_wanted() {
+        let job = |index: usize, threads: usize| {
+            // It may give fewer threads than were asked for.
+            let count = count.min(threads);
+            if index < count {
+                let _at_work = AtWork::begin();
+                f(&Member { index, count, meeting: &meeting, met: Cell::new(0) });
+            }
+        };
+        if openmp::run(threads, &job) {
+            return;
+        }
     }
     let mut team = match TEAM.try_lock() {
         Ok(team) => team,
@@ -166,9 +199,9 @@ pub(crate) fn run(wanted: usize, f: impl Fn(&Member) + Sync) {
         }
     }
     let finish = Finish(workers);
-    AT_WORK.set(true);
+    let at_work = AtWork::begin();
     let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(0)));
-    AT_WORK.set(false);
+    drop(at_work);
     drop(finish);
     let others_panicked = workers.iter().filter(|(worker, _)| worker.panicked.swap(false, Ordering::Relaxed)).count();
     if let Err(panic) = own {
@@ -182,6 +215,7 @@ pub fn after_fork() {
     if let Ok(mut team) = TEAM.try_lock() {
         team.clear();
     }
+    openmp::forget();
 }
 
 /// Starts the worker with this index, if the system gives a thread. Index 0 is the caller's.

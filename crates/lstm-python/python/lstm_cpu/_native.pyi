@@ -21,6 +21,7 @@ def isa() -> str:
 def bf16_isa() -> str:
     """What computes products of bf16: ``amx`` and ``avx512bf16`` have instructions for them."""
 
+def find_openmp() -> bool: ...
 def after_fork() -> None: ...
 
 class Pass:

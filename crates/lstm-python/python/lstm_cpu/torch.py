@@ -15,6 +15,9 @@ from . import _native
 
 __all__ = ["LSTM", "Accelerated", "LSTMCell", "accelerate"]
 
+# torch's threads spin while they wait: ours beside them would share the processors with them.
+_native.find_openmp()
+
 State = tuple[Tensor, Tensor]
 States = tuple[Union[Tensor, tuple[Tensor, ...]], Union[Tensor, tuple[Tensor, ...]]]
 
