@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use lstm::nn::config::ConfigError;
 use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
+use lstm::optim::decay::DecayShares;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
 use lstm::plan::optimizer_of_rate;
@@ -118,6 +119,10 @@ pub struct LearningOptions {
     /// Weight decay
     #[arg(long)]
     weight_decay: Option<f32>,
+    /// The share of it that a group of parameters has, 1 if it is not named: embedding, input and recurrent for the layers' matrices, readout, vectors
+    /// for all that is no matrix (`embedding=0.1,vectors=0`)
+    #[arg(long, value_name = "GROUP=SHARE,...")]
+    weight_decay_shares: Option<DecayShares>,
     /// One seed for everything
     #[arg(long)]
     seed: Option<u64>,
@@ -258,6 +263,7 @@ impl LearningOptions {
             config.training.clip = self.clip.or(config.training.clip);
         }
         set(&mut config.training.weight_decay, self.weight_decay);
+        set(&mut config.training.weight_decay_shares, self.weight_decay_shares);
         set(&mut config.training.seed, self.seed);
         Ok(())
     }

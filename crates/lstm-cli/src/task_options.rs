@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use lstm::formats::tensorboard::Curves;
 use lstm::nn::precision::Precision;
 use lstm::optim::averaging::Averaging;
+use lstm::optim::decay::DecayShares;
 use lstm::optim::optimizer::OptimizerKind;
 use lstm::optim::schedule::{ScheduleKind, Warmup};
 use lstm::run::TaskKind;
@@ -73,6 +74,10 @@ pub struct TaskTraining {
     /// Weight decay
     #[arg(long)]
     weight_decay: Option<f32>,
+    /// The share of it that a group of parameters has, 1 if it is not named: embedding, input and recurrent for the layers' matrices, readout, vectors
+    /// for all that is no matrix (`embedding=0.1,vectors=0`)
+    #[arg(long, value_name = "GROUP=SHARE,...")]
+    weight_decay_shares: Option<DecayShares>,
     /// One seed for everything
     #[arg(long)]
     seed: Option<u64>,
@@ -80,7 +85,7 @@ pub struct TaskTraining {
 
 impl TaskTraining {
     /// The options and their places in the settings of a run, for the defaults in help.
-    pub const SETTINGS: [(&'static str, &'static str); 16] = [
+    pub const SETTINGS: [(&'static str, &'static str); 17] = [
         ("batch", "/training/batch"),
         ("precision", "/training/precision"),
         ("accumulate", "/training/accumulate"),
@@ -96,6 +101,7 @@ impl TaskTraining {
         ("average", "/training/average"),
         ("clip", "/training/clip"),
         ("weight-decay", "/training/weight_decay"),
+        ("weight-decay-shares", "/training/weight_decay_shares"),
         ("seed", "/training/seed"),
     ];
 
@@ -159,6 +165,7 @@ impl TaskTraining {
             clip => training.clip = clip.or(training.clip),
         }
         set(&mut training.weight_decay, self.weight_decay);
+        set(&mut training.weight_decay_shares, self.weight_decay_shares);
         set(&mut training.seed, self.seed);
         Ok(())
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::config::{ConfigError, rate, within};
 use crate::nn::params::Layout;
+use crate::optim::optimizer::Change;
 
 /// a, b and c.
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
@@ -123,15 +124,6 @@ struct Work {
     polynomial: Aligned,
 }
 
-/// What a step of Muon needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MuonStep {
-    pub(super) rate: f32,
-    /// A factor of the gradient (clipping).
-    pub(super) scale: f32,
-    pub(super) weight_decay: f32,
-}
-
 impl Muon {
     /// The matrices of a layout. `height`: the learning rate that `settings.rate` stands beside.
     pub(super) fn of(layout: &Layout, settings: MuonSettings, height: f32) -> Self {
@@ -160,7 +152,7 @@ impl Muon {
         gradient: &[f32],
         momentum: &mut [f32],
         part: &Range<usize>,
-        step: MuonStep,
+        step: Change,
     ) {
         let (kept, rate) = (self.momentum, step.rate * self.share);
         let inside = |block: &&Block| part.start <= block.start && block.range().end <= part.end;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::named::named;
 use crate::nn::config::{ConfigError, rate, within};
 use crate::nn::params::Layout;
-use crate::optim::muon::{Muon, MuonSettings, MuonStep};
+use crate::optim::decay::DecayShares;
+use crate::optim::muon::{Muon, MuonSettings};
 use crate::optim::parts::{Share, cut};
 
 /// Which optimizer.
@@ -87,11 +88,22 @@ impl AdamSettings {
     }
 }
 
+/// How parameters are changed by one step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) rate: f32,
+    /// A factor of the gradient (clipping).
+    pub(super) scale: f32,
+    pub(super) weight_decay: f32,
+}
+
 /// An optimizer and its moments, laid out as the parameters.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     kind: OptimizerKind,
     weight_decay: f32,
+    /// The shares of the weight decay that stretches of the parameters have, if not all have all of it.
+    decays: Vec<(Range<usize>, f32)>,
     adam: AdamSettings,
     /// First moments, and the momentum of Muon; empty for SGD.
     pub first: Aligned,
@@ -101,8 +113,9 @@ pub struct Optimizer {
     pub steps: u64,
     /// The shares of the learning rate that parts have, if not all have all of it.
     shares: Vec<Share>,
-    /// Ranges within them, reused.
+    /// Ranges within them, and within stretches of one decay, reused.
     within: Vec<Range<usize>>,
+    of_stretch: Vec<Range<usize>>,
     /// What of Muon is, and ranges of the rest, reused.
     muon: Option<Muon>,
     of_rest: Vec<Range<usize>>,
@@ -114,8 +127,10 @@ impl Optimizer {
     pub fn new(kind: OptimizerKind, weight_decay: f32, len: usize) -> Self {
         let adam = AdamSettings::default();
         let [first, second] = [1, 2].map(|buffer| Aligned::zeros(if kind.buffers() >= buffer { len } else { 0 }));
-        let (shares, within, of_rest) = Default::default();
-        Self { kind, weight_decay, adam, first, second, steps: 0, shares, within, muon: None, of_rest }
+        let (shares, decays) = Default::default();
+        let (within, of_stretch, of_rest) = Default::default();
+        let (steps, muon) = (0, None);
+        Self { kind, weight_decay, decays, adam, first, second, steps, shares, within, of_stretch, muon, of_rest }
     }
 
     /// The same with the matrices of `layout` and the settings of Muon, which without them has no matrix to change; other optimizers have
@@ -123,6 +138,11 @@ impl Optimizer {
     pub fn with_muon(self, layout: &Layout, settings: MuonSettings, height: f32) -> Self {
         let muon = self.kind.is_muon().then(|| Muon::of(layout, settings, height));
         Self { muon, ..self }
+    }
+
+    /// The same with groups of the parameters of `layout` that have another share of the weight decay.
+    pub fn with_decay_shares(self, layout: &Layout, shares: &DecayShares) -> Self {
+        Self { decays: shares.stretches(layout), ..self }
     }
 
     /// Lets parts be frozen from now on, or trained at a share of the rate. What is frozen is as it is: no decay, no moment moves it, and its
@@ -176,40 +196,46 @@ impl Optimizer {
                     cut(ranges, &share.range, &mut within);
                     &within
                 };
-                self.change(params, gradient, of_gradient, share, rate, scale);
+                let change = Change { rate, scale, weight_decay: self.weight_decay };
+                if self.decays.is_empty() {
+                    self.change(params, gradient, of_gradient, share, change);
+                    continue;
+                }
+                let (decays, mut of_stretch) = (std::mem::take(&mut self.decays), std::mem::take(&mut self.of_stretch));
+                for (stretch, of_decay) in &decays {
+                    let range = stretch.start.max(share.range.start)..stretch.end.min(share.range.end);
+                    of_stretch.clear();
+                    cut(of_gradient, &range, &mut of_stretch);
+                    let change = Change { weight_decay: of_decay * self.weight_decay, ..change };
+                    if !range.is_empty() {
+                        self.change(params, gradient, &of_stretch, &Share { range, ..*share }, change);
+                    }
+                }
+                (self.decays, self.of_stretch) = (decays, of_stretch);
             }
         }
         (self.shares, self.within) = (own, within);
         norm
     }
 
-    /// Changes the parameters of a `share`, of which those of `ranges` have a gradient, at its share of `rate`.
-    fn change(
-        &mut self,
-        params: &mut [f32],
-        gradient: &[f32],
-        ranges: &[Range<usize>],
-        share: &Share,
-        rate: f32,
-        scale: f32,
-    ) {
+    /// Changes the parameters of a `share`, of which those of `ranges` have a gradient, at its share of the rate.
+    fn change(&mut self, params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], share: &Share, change: Change) {
         // Decay and moments reach every parameter.
         let everywhere = match self.kind {
-            OptimizerKind::Sgd | OptimizerKind::MuonSgd => self.weight_decay != 0.0,
+            OptimizerKind::Sgd | OptimizerKind::MuonSgd => change.weight_decay != 0.0,
             OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => !self.adam.lazy,
         };
         let ranges = if everywhere { std::slice::from_ref(&share.range) } else { ranges };
-        let (rate, since) = (rate * share.rate, share.since);
+        let (change, since) = (Change { rate: change.rate * share.rate, ..change }, share.since);
         let Some(mut muon) = self.muon.take() else {
-            self.change_each(params, gradient, ranges, since, rate, scale);
+            self.change_each(params, gradient, ranges, since, change);
             return;
         };
-        let step = MuonStep { rate, scale, weight_decay: self.weight_decay };
-        muon.step(params, gradient, &mut self.first, &share.range, step);
+        muon.step(params, gradient, &mut self.first, &share.range, change);
         let mut of_rest = std::mem::take(&mut self.of_rest);
         of_rest.clear();
         muon.rest().iter().for_each(|rest| cut(ranges, rest, &mut of_rest));
-        self.change_each(params, gradient, &of_rest, since, rate, scale);
+        self.change_each(params, gradient, &of_rest, since, change);
         (self.muon, self.of_rest) = (Some(muon), of_rest);
     }
 
@@ -220,11 +246,10 @@ impl Optimizer {
         gradient: &[f32],
         ranges: &[Range<usize>],
         since: u64,
-        rate: f32,
-        scale: f32,
+        Change { rate, scale, weight_decay }: Change,
     ) {
         if !self.kind.has_moments() {
-            sgd(params, gradient, ranges, rate, scale, self.weight_decay);
+            sgd(params, gradient, ranges, rate, scale, weight_decay);
             return;
         }
         let settings = AdamStep {
@@ -234,7 +259,7 @@ impl Optimizer {
             epsilon: self.adam.epsilon,
             scale,
             step: self.steps.saturating_sub(since).max(1),
-            weight_decay: if self.kind == OptimizerKind::Adam { 0.0 } else { self.weight_decay },
+            weight_decay: if self.kind == OptimizerKind::Adam { 0.0 } else { weight_decay },
         };
         adam(params, gradient, &mut self.first, &mut self.second, ranges, settings);
     }
@@ -319,6 +344,43 @@ mod tests {
             }
             assert!(params[..20] != start[..20] && params[50..] != start[50..]);
         }
+    }
+
+    #[test]
+    fn what_has_a_share_of_the_decay_is_trained_as_if_it_were_alone_with_it() {
+        let mut layout = Layout::default();
+        for (name, shape) in
+            [("embedding.weight", &[10, 2][..]), ("lstm.weight_hh_l0", &[10, 3]), ("readout.bias", &[31])]
+        {
+            layout.add(name, shape);
+        }
+        // The embedding and half of the matrix at half of the rate.
+        let shares = [(0..35, 0.5), (35..81, 1.0)].map(|(range, rate)| Share { range, rate, since: 0 });
+        let parts = [(0..20, 0.05, 3.0), (20..35, 0.05, 1.0), (35..50, 0.1, 1.0), (50..81, 0.1, 0.0)];
+        for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+            let (start, mut params) = (values(81, 0), values(81, 0));
+            let given = "embedding=3,vectors=0".parse().unwrap();
+            let mut optimizer = Optimizer::new(kind, 0.01, 81).with_decay_shares(&layout, &given);
+            optimizer.set_shares(shares.to_vec());
+            let mut alone = parts.clone().map(|(range, rate, share)| {
+                (Optimizer::new(kind, 0.01 * share, range.len()), start[range.clone()].to_vec(), range, rate)
+            });
+            for step in 1..6 {
+                let gradient = values(81, step);
+                optimizer.step(&mut params, &gradient, 0.1, None);
+                for (optimizer, params, range, rate) in &mut alone {
+                    optimizer.step(params, &gradient[range.clone()], *rate, None);
+                }
+            }
+            let expected: Vec<f32> = alone.into_iter().flat_map(|(_, params, ..)| params).collect();
+            assert_eq!(params, expected, "{kind}");
+        }
+        // SGD leaves alone what has neither gradient nor decay.
+        let mut params = vec![1.0; 81];
+        let given = "embedding=0,recurrent=0,vectors=2".parse().unwrap();
+        let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 0.1, 81).with_decay_shares(&layout, &given);
+        optimizer.step_within(&mut params, &[0.0; 81], &[], 1.0, None);
+        assert!(params[..50].iter().all(|value| *value == 1.0) && params[50..].iter().all(|value| *value == 0.8));
     }
 
     #[test]

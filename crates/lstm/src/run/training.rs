@@ -6,6 +6,7 @@ use crate::named::named;
 use crate::nn::config::{ConfigError, Init, above_zero, at_least_one, within};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
+use crate::optim::decay::DecayShares;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
@@ -50,6 +51,9 @@ pub struct Training {
     pub average: Averaging,
     /// The optimizer's weight decay.
     pub weight_decay: f32,
+    /// The shares of it that groups of parameters have.
+    #[serde(default)]
+    pub weight_decay_shares: DecayShares,
     /// The settings of Adam and AdamW.
     #[serde(default)]
     pub adam: AdamSettings,
@@ -196,6 +200,7 @@ impl Training {
                 .filter(|decay| *decay > 0.0)
                 .map(|decay| format!("weight decay {}", rounded(decay, DIGITS))),
         );
+        parts.extend((!self.weight_decay_shares.is_none()).then(|| format!("of it {}", self.weight_decay_shares)));
         if self.averages() {
             parts.push(format!("averaged by {}", self.average));
         }
@@ -295,12 +300,19 @@ impl Training {
             let expected = "0, or a number from 1e-10 to 1000000";
             within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
         }
-        let taken = self.weight_decay * self.schedule.learning_rate;
+        self.weight_decay_shares.validate()?;
+        if self.weight_decay == 0.0 && !self.weight_decay_shares.is_none() {
+            let why = "`weight-decay-shares` says which share of the weight decay a group has, but there is none; give `weight-decay` too, \
+                       such as 0.01";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
+        let decay = self.weight_decay * self.weight_decay_shares.largest();
+        let taken = decay * self.schedule.learning_rate;
         if taken >= 1.0 {
             return Err(ConfigError::Conflict(format!(
                 "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
                  product must be below 1",
-                self.weight_decay, self.schedule.learning_rate
+                decay, self.schedule.learning_rate
             )));
         }
         if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
@@ -314,10 +326,10 @@ impl Training {
                        as 0.01";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        if let Some(rate) = self.muon.rate.filter(|rate| self.weight_decay * rate >= 1.0) {
+        if let Some(rate) = self.muon.rate.filter(|rate| decay * rate >= 1.0) {
             return Err(ConfigError::Conflict(format!(
                 "a weight decay of {} at a `muon-rate` of {rate} takes away every matrix in a step; their product must be below 1",
-                self.weight_decay
+                decay
             )));
         }
         if let Some(bias) = self.init.forget_bias {
