@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 68] = [
+pub const SETTINGS: [Setting; 69] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -91,6 +91,7 @@ pub const SETTINGS: [Setting; 68] = [
     fixed("decay-after", "/training/schedule/decay_after", ""),
     planned("clip", "/training/clip", "0"),
     fixed("weight-decay", "/training/weight_decay", ""),
+    fixed("weight-decay-shares", "/training/weight_decay_shares", ""),
     fixed("seed", "/training/seed", ""),
     planned("epochs", "/training/epochs", "no bound"),
     planned("members", "/training/member", "1"),
@@ -215,7 +216,7 @@ mod tests {
     use crate::{Cli, Command};
 
     /// The options whose default is no value of the configuration.
-    const OTHERS: [&str; 25] = [
+    const OTHERS: [&str; 26] = [
         "teach",
         "teach-weight",
         "task",
@@ -237,6 +238,7 @@ mod tests {
         "force",
         "resume",
         "find-lr",
+        "find-batch",
         "keep-checkpoints",
         "threads",
         "json",

@@ -59,7 +59,7 @@ const OF_ADAPTATION: [&str; 8] = [
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
 
-const IDLE: [Idle; 22] = [
+const IDLE: [Idle; 23] = [
     Idle {
         command: TRAIN_TASK,
         when: When::With("resume"),
@@ -149,6 +149,30 @@ const IDLE: [Idle; 22] = [
             "members",
         ]),
         why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
+    },
+    Idle {
+        command: "train",
+        when: When::With("find-batch"),
+        options: Which::These(&[
+            "schedule",
+            "warmup",
+            "decay",
+            "decay-after",
+            "average",
+            "non-monotone",
+            "candidates-until",
+            "epochs",
+            "steps",
+            "budget",
+            "patience",
+            "out",
+            "force",
+            "tensorboard",
+            "keep-checkpoints",
+            "members",
+            "find-lr",
+        ]),
+        why: "it trains some hundred steps at one rate, measures the gradient's noise, and keeps nothing; leave it out",
     },
     Idle {
         command: "train",
@@ -453,6 +477,7 @@ mod tests {
             "decay-after" => &["3"],
             "clip" => &["0.7"],
             "weight-decay" => &["0.001"],
+            "weight-decay-shares" => &["vectors=0"],
             "seed" => &["7"],
             "epochs" => &["4"],
             "steps" => &["50"],
@@ -484,8 +509,19 @@ mod tests {
     }
 
     /// Options that change where a run lies and how it is shown.
-    const OF_THE_COMMAND: [&str; 10] =
-        ["task", "from", "vocabulary", "out", "force", "resume", "find-lr", "tensorboard", "threads", "json"];
+    const OF_THE_COMMAND: [&str; 11] = [
+        "task",
+        "from",
+        "vocabulary",
+        "out",
+        "force",
+        "resume",
+        "find-lr",
+        "find-batch",
+        "tensorboard",
+        "threads",
+        "json",
+    ];
 
     fn options_of_train() -> Vec<(String, bool)> {
         let command = Cli::command();
@@ -547,11 +583,12 @@ mod tests {
     #[test]
     fn every_option_changes_the_run_or_is_refused_by_name_in_every_mode() {
         let folder = folder();
-        let modes: [&[&str]; 4] = [
+        let modes: [&[&str]; 5] = [
             &[],
             &["text.txt", "--preset=small"],
             &["text.txt", "--epochs=3"],
             &["text.txt", "--find-lr", "--preset=small"],
+            &["text.txt", "--find-batch", "--preset=small"],
         ];
         for mode in modes {
             let (base, _) = resolved(folder.path(), mode).unwrap();

@@ -11,7 +11,7 @@ mod eval;
 mod eval_forecast;
 mod eval_regress;
 mod eval_sequence;
-mod find_rate;
+mod find;
 mod flags;
 mod forecast_train;
 mod generate;

@@ -27,7 +27,7 @@ use lstm::train::trainer::{Bound, Trainer};
 use serde_json::json;
 
 use crate::Cli;
-use crate::find_rate;
+use crate::find;
 use crate::flags;
 use crate::members::{self, Ended};
 use crate::notes;
@@ -48,7 +48,12 @@ pub fn run(mut options: Train) -> Result<ExitCode> {
     if options.run.find_lr {
         ranks::refuse("--find-lr tries rates in one process; start one")?;
         use_threads(options.run.threads)?;
-        return find_rate::run(&options);
+        return find::rate(&options);
+    }
+    if options.run.find_batch {
+        ranks::refuse("--find-batch measures in one process; start one")?;
+        use_threads(options.run.threads)?;
+        return find::batch(&options);
     }
     let signals = Signals::watch()?;
     let company = Company::join(&signals)?;

@@ -181,6 +181,10 @@ pub struct RunOptions {
     /// (Smith 2017) [default: train]
     #[arg(long)]
     pub find_lr: bool,
+    /// Instead of training, measure along its beginning how noisy gradients are, print how many rows of a batch are worth computing, and keep
+    /// nothing (McCandlish et al. 2018) [default: train]
+    #[arg(long)]
+    pub find_batch: bool,
     /// Keep the checkpoints of the last so many epochs beside the latest, for lstm verify; each is as large as that one [default: 0]
     #[arg(long, value_name = "N")]
     pub keep_checkpoints: Option<usize>,
@@ -201,6 +205,13 @@ fn horizon(text: &str) -> Result<Horizon, String> {
         ("segment", _) => Ok(Horizon(None)),
         (_, Ok(steps)) if steps > 0 => Ok(Horizon(Some(steps))),
         _ => Err(format!("`{text}` is neither a number of steps of at least 1 nor `segment`")),
+    }
+}
+
+impl RunOptions {
+    /// Whether it looks for a setting and keeps nothing.
+    pub fn searches(&self) -> bool {
+        self.find_lr || self.find_batch
     }
 }
 
@@ -225,7 +236,7 @@ impl Train {
             likely_optimizer: self.learning.likely_optimizer(),
             // What it cannot be opened for is said where the options are laid over the run.
             pretrained: self.pretrained().ok().flatten(),
-            members: self.fine_tuning.from.is_none() && self.teaching.teach.is_empty() && !self.run.find_lr,
+            members: self.fine_tuning.from.is_none() && self.teaching.teach.is_empty() && !self.run.searches(),
             ..Decided::by(overlay)
         }
     }

@@ -462,6 +462,45 @@ fn a_range_test_refuses_what_it_would_not_use_and_what_cannot_train() {
 }
 
 #[test]
+fn what_measures_the_noise_of_gradients_refuses_what_it_would_not_use_and_what_is_too_short() {
+    let folder = folder();
+    for (options, expected) in [
+        ("text.txt --budget 3m", "--budget has no part with --find-batch"),
+        ("text.txt --schedule cosine", "--schedule has no part with --find-batch"),
+        ("text.txt --out run", "--out has no part with --find-batch"),
+        ("text.txt --find-lr", "--find-lr has no part with --find-batch"),
+        ("--resume run", "--find-batch has no part with --resume"),
+        ("missing.txt", "missing.txt"),
+        ("text.txt --batch 100000", "would fit"),
+        ("text.txt --preset small --batch 64 --segment 1000", "at least 4 batches, but the training text has"),
+    ] {
+        let said = line(folder.path(), &format!("train --find-batch {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected), "{options}: {}", said.err);
+        assert!(!folder.path().join("runs").exists(), "{options}");
+    }
+}
+
+#[test]
+fn a_share_of_a_decay_that_there_is_not_and_one_of_no_group_are_refused() {
+    let folder = folder();
+    let of = |options: &str| line(folder.path(), &format!("train text.txt {TINY} {options}"));
+    for (options, expected) in [
+        ("--weight-decay-shares vectors=0", "give --weight-decay too"),
+        ("--weight-decay 0.1 --weight-decay-shares biases=0", "embedding=0.1,vectors=0"),
+        ("--weight-decay 0.1 --weight-decay-shares vectors=-1", "--weight-decay-shares is -1"),
+        ("--weight-decay 0.1 --weight-decay-shares input=1000", "their product must be below 1"),
+    ] {
+        let said = of(&format!("--optimizer adamw --rate 0.01 {options}"));
+        assert!(said.code == Some(2) && said.err.contains(expected) && said.out.is_empty(), "{options}: {}", said.err);
+    }
+    let said =
+        of("--optimizer adamw --rate 0.01 --weight-decay 0.1 --weight-decay-shares recurrent=3,vectors=0 --out run");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let shown = line(folder.path(), "show run");
+    assert!(shown.out.contains("weight decay 0.1, of it recurrent=3,vectors=0"), "{}", shown.out);
+}
+
+#[test]
 fn folders_that_exist_or_cannot_be_made() {
     let folder = trained("");
     let model = || std::fs::read(folder.path().join("run/model.safetensors")).unwrap();

@@ -322,6 +322,34 @@ fn a_range_test_prints_its_curve_and_suggestions_and_leaves_nothing() {
 }
 
 #[test]
+fn the_noise_of_gradients_suggests_a_batch_and_leaves_nothing() {
+    let folder = folder();
+    let options = TINY.replace("--epochs 2", "--optimizer adam --rate 0.01 --find-batch");
+    let said = line(folder.path(), &format!("train text.txt {options}"));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert!(rows[0].contains("noise scale, tokens") && rows[1].trim_start().starts_with("50 "), "{}", said.out);
+    let result = line(folder.path(), &format!("train text.txt {options} --json")).json();
+    let points = result["points"].as_array().unwrap();
+    assert_eq!(
+        points.iter().map(|point| point["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [50, 100, 200, 400, 800]
+    );
+    match result["batch"].as_u64() {
+        Some(batch) => {
+            assert!(batch.is_power_of_two() && !result["costs"].as_array().unwrap().is_empty(), "{result}");
+            // By the clock it may be another one.
+            assert!(rows[6].contains("tokens/s") && rows[rows.len() - 1].starts_with("batch "), "{}", said.out);
+            assert!(said.err.contains("try: --batch "), "{}", said.err);
+        }
+        None => assert!(rows.len() == 6 && said.err.contains("larger --batch"), "{}", said.err),
+    }
+    let text = std::fs::read_to_string(folder.path().join("text.txt")).unwrap();
+    assert_eq!(piped(folder.path(), &format!("train - {options} --json"), &text).json()["points"], result["points"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn an_average_of_the_weights_is_what_is_used() {
     for options in ["--optimizer nt-asgd --non-monotone 1 --rate 60", "--average ema(0.99)"] {
         let folder = folder();

@@ -1,5 +1,6 @@
-//! Training: the texts of a run, one step, the loop with its events, and the rate finder.
+//! Training: the texts of a run, one step, the loop with its events, and what finds a rate or a batch for it.
 
+pub mod batch_finder;
 pub(crate) mod check;
 pub mod data;
 pub mod event;

@@ -124,6 +124,21 @@ impl<'a, T: Task> TrainStep<'a, T> {
         self.task.gates(&progress.params, &self.batch, &progress.state)
     }
 
+    /// The loss and the gradient of the batch that is next, past which the position moves; the parameters stay.
+    ///
+    /// # Errors
+    /// A rank that is lost.
+    pub(super) fn look(
+        &mut self,
+        progress: &mut Progress,
+        batches: &T::Batches<'_>,
+    ) -> Result<(Loss, &[f32]), TrainError> {
+        let number = progress.position.batch;
+        let (loss, _) = self.gradient(progress, batches, number..number + 1)?;
+        progress.position.batch += 1;
+        Ok((loss, self.gradients.values()))
+    }
+
     /// Takes the next step of an epoch: from its next batches to changed parameters, and the position moved on.
     ///
     /// # Errors
