@@ -233,7 +233,7 @@ impl SequencePlan {
         Self::choose_by(base, data, budget, overlay, &Watch::Clock(Instant::now()))
     }
 
-    fn choose_by<E: From<TrainError>>(
+    pub(super) fn choose_by<E: From<TrainError>>(
         base: &SequenceConfig,
         data: &mut Arc<SequenceDataset>,
         budget: f64,

@@ -262,3 +262,66 @@ fn seconds_of_step(config: &SequenceConfig, data: &SequenceDataset, watch: &Watc
     let data = Arc::new(data.read_as(config));
     Ok(epoch_seconds(config, &data, watch)? / batches(config, &data) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use super::*;
+    use crate::rng::{Purpose, Rng};
+    use crate::run::folder::{Claim, Existing};
+    use crate::train::trainer::Trainer;
+
+    /// Writes `count` sequences: a wave of two speeds, or of many whose number is to be told, and noise.
+    fn waves(path: &Path, count: usize, seed: u64, numbers: bool) {
+        let mut rng = Rng::new(seed, Purpose::Init, 9);
+        let mut text = format!("@{}\n@data\n", if numbers { "targetLabel true" } else { "classLabel true slow fast" });
+        for at in 0..count {
+            let speed = if numbers { rng.uniform_in(0.2, 1.2) } else { [0.3, 0.6][at % 2] };
+            let (phase, steps) = (rng.uniform_in(0.0, 6.0), 18 + (rng.bits() % 8) as usize);
+            let value = |t: usize, rng: &mut Rng| 40.0 + 7.0 * (phase + speed * t as f32).sin() + rng.normal();
+            let wave: Vec<String> = (0..steps).map(|t| format!("{:.3}", value(t, &mut rng))).collect();
+            let label = if numbers { format!("{:.4}", 100.0 * speed) } else { ["slow", "fast"][at % 2].to_owned() };
+            text += &format!("{}:{label}\n", wave.join(","));
+        }
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// The test loss of what is chosen for so many seconds, of which a step takes two ten-millionths for each parameter; and the reasons.
+    fn chosen(task: TaskKind, folder: &Path, name: &str, seconds: f64) -> (f64, Vec<String>) {
+        let [train, test] = ["train.ts", "test.ts"].map(|name| folder.join(name));
+        let over = |mut config: SequenceConfig| -> Result<SequenceConfig, TrainError> {
+            (config.data.train, config.data.test) = (Some(train.clone()), Some(test.clone()));
+            (config.training.epochs, config.training.budget) = (None, Some(seconds));
+            Ok(config)
+        };
+        let mut config = over(SequenceConfig::usual_of_numbers(task)).unwrap();
+        let mut data = SequenceDataset::read(&mut config, None).unwrap();
+        data.seconds = 0.0;
+        let mut data = Arc::new(data);
+        let watch = Watch::Steps { of_parameter: 2e-7, spent: Cell::new(0.0) };
+        let plan = SequencePlan::choose_by(&config, &mut data, seconds, &over, &watch).unwrap();
+        let mut config = plan.config;
+        config.training.budget = None;
+        let claim = Claim::new(&folder.join(name), Existing::Refuse).unwrap();
+        let outcome = Trainer::begin_sequences(config, data, claim).unwrap().run(&mut |_| (), None).unwrap();
+        (outcome.test.unwrap().mean(), plan.why)
+    }
+
+    #[test]
+    fn ten_times_the_time_is_no_worse_with_few_sequences_either() {
+        for task in [TaskKind::Classify, TaskKind::Regress] {
+            let folder = tempfile::tempdir().unwrap();
+            let is_regression = task == TaskKind::Regress;
+            waves(&folder.path().join("train.ts"), 40, 3, is_regression);
+            waves(&folder.path().join("test.ts"), 100, 4, is_regression);
+            let (short, _) = chosen(task, folder.path(), "short", 2.0);
+            let (long, why) = chosen(task, folder.path(), "long", 20.0);
+            assert!(why[0].contains("patch") && why[1].contains("cross-validation"), "{why:?}");
+            assert!(long < short * 1.1 + 0.05, "{long} after ten times the time of {short}: {why:?}");
+            // The guess of the mean, or of both labels alike, is worse.
+            assert!(long < if is_regression { 0.6 } else { 0.5 }, "{long}");
+        }
+    }
+}

