@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 69] = [
+pub const SETTINGS: [Setting; 70] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -38,6 +38,7 @@ pub const SETTINGS: [Setting; 69] = [
     planned("residual", "/model/lstm/residual", ""),
     fixed("peepholes", "/model/lstm/variant/peepholes", ""),
     fixed("coupled", "/model/lstm/variant/coupled", ""),
+    fixed("exponential", "/model/lstm/variant/exponential", ""),
     fixed("layer-norm", "/model/lstm/variant/layer_norm", ""),
     fixed("mogrify", "/model/lstm/variant/mogrify", ""),
     fixed("mogrify-rank", "/model/lstm/variant/mogrify_rank", "any"),

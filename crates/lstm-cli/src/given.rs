@@ -206,6 +206,7 @@ const IDLE: [Idle; 23] = [
             "residual",
             "peepholes",
             "coupled",
+            "exponential",
             "layer-norm",
             "mogrify",
             "mogrify-rank",

@@ -91,6 +91,9 @@ struct ModelOptions {
     /// Couple the input gate to the forget gate, i = 1 - f (Greff et al. 2017)
     #[arg(long)]
     coupled: bool,
+    /// Weigh what enters a cell by an exponential, against the sum of all weights before (the sLSTM of Beck et al. 2024)
+    #[arg(long)]
+    exponential: bool,
     /// Normalise what the gates get from the input and from the hidden state, and the cell state that is read, each with a
     /// gain and a bias (Ba et al. 2016)
     #[arg(long)]
@@ -397,6 +400,7 @@ impl ModelOptions {
         set(&mut model.lstm.residual, self.residual);
         model.lstm.variant.peepholes |= self.peepholes;
         model.lstm.variant.coupled |= self.coupled;
+        model.lstm.variant.exponential |= self.exponential;
         model.lstm.variant.layer_norm |= self.layer_norm;
         set(&mut model.lstm.variant.mogrify, self.mogrify);
         model.lstm.variant.mogrify_rank = self.mogrify_rank.or(model.lstm.variant.mogrify_rank);

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! With a projection (Sak, Senior & Beaufays 2014) the hidden state is `h' = W_hr (o ∘ tanh(c'))`, of size R = P
-//! instead of R = H. Cells that differ more, by peepholes, coupled gates, layer normalisation, zoneout or a
-//! mogrifier, are [`variant`]'s.
+//! instead of R = H. Cells that differ more, by peepholes, coupled gates, layer normalisation, zoneout, a
+//! mogrifier or an exponential gate, are [`variant`]'s.
 //!
 //! # Why it remembers
 //!
@@ -95,6 +95,9 @@ pub trait Float:
 
     /// The square root.
     fn sqrt(self) -> Self;
+
+    /// The exponential function.
+    fn exp(self) -> Self;
 }
 
 impl Float for f32 {
@@ -113,6 +116,10 @@ impl Float for f32 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+
+    fn exp(self) -> Self {
+        self.exp()
+    }
 }
 
 impl Float for f64 {
@@ -130,6 +137,10 @@ impl Float for f64 {
 
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+
+    fn exp(self) -> Self {
+        self.exp()
     }
 }
 

@@ -10,7 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`cell`] | one step of one LSTM, gate by gate, forward and backward: the definition |
-//! | [`cell::variant`] | the same with peepholes, coupled gates, layer normalisation, zoneout |
+//! | [`cell::variant`] | the same with peepholes, coupled gates, layer normalisation, zoneout, an exponential gate |
 //! | [`nn`] | any number of layers over a segment, [`Lstm`], or one step at a time, [`nn::stream::Stream`]; the choices, parameters, gradients and states of it, dropout |
 //! | [`model`] | embedding → LSTM → readout → loss: [`LanguageModel`]; what is added to the loss |
 //! | [`optim`] | optimizers, the learning rate over a run, averages of the weights |

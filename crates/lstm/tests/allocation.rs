@@ -41,8 +41,15 @@ fn nothing_is_allocated_after_the_first_steps() {
         ..plain.clone()
     };
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    let variant =
-        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) };
+    let variant = CellOptions {
+        peepholes: true,
+        coupled: true,
+        layer_norm: true,
+        zoneout,
+        mogrify: 3,
+        mogrify_rank: Some(2),
+        ..CellOptions::default()
+    };
     for (config, kind) in [
         (plain.clone(), OptimizerKind::Sgd),
         (LanguageModelConfig { dropout, ..plain.clone() }, OptimizerKind::Adam),

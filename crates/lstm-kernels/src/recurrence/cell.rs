@@ -1,14 +1,18 @@
 //! Which cell a recurrence has, with the parameters that only it has.
 
-/// A cell: the plain LSTM's, or one with peepholes, coupled gates, layer normalisation, zoneout or a mogrifier, in any combination.
+/// A cell: the plain LSTM's, or one with peepholes, coupled gates, layer normalisation, zoneout or a mogrifier, in any combination; or an sLSTM's.
 ///
-/// It has K gates: i, f, g, o or, where i = 1 − f, f, g, o.
+/// It has K gates: i, f, g, o or, where i = 1 − f, f, g, o. Its state has S = H values a row; that of an sLSTM 2H, the normalised cell state and
+/// the normaliser beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'a> {
     /// H.
     pub hidden: usize,
     /// Whether i = 1 − f: there are three gates then.
     pub coupled: bool,
+    /// Whether it is an sLSTM's (Beck et al. 2024), whose input gate is exponential: then neither coupled, nor with peepholes, nor normalised, and
+    /// zoneout leaves its cell state alone. In place of i it keeps the share of what is new in the normalised cell state.
+    pub exponential: bool,
     /// `[3H]`: the peephole weights of i, f, o; `[2H]` of f, o if the gates are coupled.
     pub peepholes: Option<&'a [f32]>,
     /// The gains and biases of a layer-normalised cell.
@@ -93,7 +97,15 @@ impl<'a> CellMogrifier<'a> {
 impl Cell<'_> {
     /// The plain cell of `hidden` units.
     pub fn plain(hidden: usize) -> Self {
-        Self { hidden, coupled: false, peepholes: None, norm: None, zoneout: ZoneoutRates::default(), mogrifier: None }
+        Self {
+            hidden,
+            coupled: false,
+            exponential: false,
+            peepholes: None,
+            norm: None,
+            zoneout: ZoneoutRates::default(),
+            mogrifier: None,
+        }
     }
 
     /// Whether it is the plain LSTM's.
@@ -104,12 +116,22 @@ impl Cell<'_> {
     /// Whether the step is the plain LSTM's, whatever its input and hidden state went through before it.
     pub(crate) fn is_plain_in_itself(&self) -> bool {
         let ZoneoutRates { cell, hidden } = self.zoneout;
-        !self.coupled && self.peepholes.is_none() && self.norm.is_none() && cell == 0.0 && hidden == 0.0
+        !self.coupled
+            && !self.exponential
+            && self.peepholes.is_none()
+            && self.norm.is_none()
+            && cell == 0.0
+            && hidden == 0.0
     }
 
     /// K, the number of gates.
     pub(crate) fn gates(&self) -> usize {
         if self.coupled { 3 } else { 4 }
+    }
+
+    /// S, the values of a row's cell state.
+    pub(crate) fn state(&self) -> usize {
+        if self.exponential { 2 * self.hidden } else { self.hidden }
     }
 
     /// K·H, the width of the gates.
@@ -120,6 +142,10 @@ impl Cell<'_> {
     /// Asserts the shapes of the parameters. recurrent: R.
     pub(crate) fn check(&self, recurrent: usize) {
         let width = self.width();
+        if self.exponential {
+            let is_alone = !self.coupled && self.peepholes.is_none() && self.norm.is_none() && self.zoneout.cell == 0.0;
+            assert!(is_alone, "an sLSTM has gates and a cell state of its own");
+        }
         if let Some(peepholes) = self.peepholes {
             assert_eq!(peepholes.len(), width - self.hidden, "a peephole for every gate but g");
         }

@@ -39,7 +39,7 @@ impl RecurrenceTape {
 }
 
 impl Recurrence<'_> {
-    /// Runs the segment over the input part of the gates, in a tape of its size. h: `[B, R]`, c: `[B, H]`, in the initial
+    /// Runs the segment over the input part of the gates, in a tape of its size. h: `[B, R]`, c: `[B, S]`, in the initial
     /// state, out the final. A masked step copies its row's states and zeroes the rest. `frozen`: the weights are those that
     /// were packed at the tape's first use.
     ///
@@ -57,9 +57,9 @@ impl Recurrence<'_> {
         self.check_packed();
         weights.check(self);
         let RecurrenceTape { sequence, packed, variant, is_packed, .. } = tape;
-        let (recurrent, hidden) = (self.recurrent, self.cell.hidden);
+        let (recurrent, state) = (self.recurrent, self.cell.state());
         sequence.h[self.initial() * recurrent..][..h.len()].copy_from_slice(h);
-        sequence.c[self.initial() * hidden..][..c.len()].copy_from_slice(c);
+        sequence.c[self.initial() * state..][..c.len()].copy_from_slice(c);
         let pack = !(frozen && *is_packed);
         if self.cell.is_plain() {
             if pack {
@@ -80,7 +80,7 @@ impl Recurrence<'_> {
         for (row, last) in self.last_steps().enumerate() {
             let last = self.after(last) + row;
             h[row * recurrent..][..recurrent].copy_from_slice(&sequence.h[last * recurrent..][..recurrent]);
-            c[row * hidden..][..hidden].copy_from_slice(&sequence.c[last * hidden..][..hidden]);
+            c[row * state..][..state].copy_from_slice(&sequence.c[last * state..][..state]);
         }
     }
 

@@ -143,7 +143,7 @@ pub struct Reaching<'a> {
     pub d_hidden: &'a [f32],
     /// `[T, B, H]`: of the activated output gate, if it is read out.
     pub d_gate: Option<&'a [f32]>,
-    /// `[B, R]` and `[B, H]`: in the gradient of the final state, out that of the initial.
+    /// `[B, R]` and `[B, S]`: in the gradient of the final state, out that of the initial.
     pub dh: &'a mut [f32],
     /// See `dh`.
     pub dc: &'a mut [f32],

@@ -19,9 +19,9 @@ pub struct Sequence {
     pub zoneout_masks: [Vec<f32>; 2],
     /// `[T + 1, B, R]`: the hidden states with the initial one in front (behind, in the reverse direction).
     pub(super) h: Aligned,
-    /// `[T + 1, B, H]`: the cell states, likewise.
+    /// `[T + 1, B, S]`: the cell states, likewise.
     pub(super) c: Aligned,
-    /// `[T, B, H]`: tanh of the cell states.
+    /// `[T, B, H]`: tanh of the cell states; of an sLSTM the normalised cell states as they are.
     pub(super) tanh_c: Aligned,
     /// `[T, B, H]`: the hidden states before projection; empty without one.
     pub(super) raw: Aligned,
@@ -35,6 +35,7 @@ pub struct Sequence {
     rows: usize,
     batch: usize,
     reverse: bool,
+    is_exponential: bool,
 }
 
 impl Sequence {
@@ -49,7 +50,8 @@ impl Sequence {
         self.input.resize(rows * cell.mogrifier.map_or(0, |mogrifier| mogrifier.input));
         self.bias.resize(cell.width());
         self.h.resize((rows + batch) * recurrent);
-        self.c.resize((rows + batch) * cell.hidden);
+        self.c.resize((rows + batch) * cell.state());
+        self.is_exponential = cell.exponential;
         self.tanh_c.resize(rows * cell.hidden);
         self.raw.resize(if projects { rows * cell.hidden } else { 0 });
     }
@@ -82,7 +84,7 @@ impl Sequence {
 
     /// The cell states after each step: `[T, B, H]`.
     pub fn cell(&self) -> &[f32] {
-        self.after(&self.c)
+        if self.is_exponential { &self.tanh_c } else { self.after(&self.c) }
     }
 
     /// The hidden states before projection: `[T, B, H]`; empty without one.

@@ -1,5 +1,5 @@
 //! One step of an LSTM that differs from the plain one, gate by gate: peephole connections, coupled gates, layer
-//! normalisation and zoneout, in any combination, and with the rounds of a [`mogrifier`] before it. As [`crate::cell`] it is slow and obvious, and the definition.
+//! normalisation and zoneout, in any combination, and with the rounds of a [`mogrifier`] before it; and the sLSTM. As [`crate::cell`] it is slow and obvious, and the definition.
 //!
 //! # Peephole connections (Gers & Schmidhuber 2000)
 //!
@@ -44,6 +44,25 @@
 //! As in the paper h̃ is read from c̃, not from c'; the output gate's peephole sees c̃, too. With a projection h̃ is the
 //! projected state.
 //!
+//! # The sLSTM (Beck, Pöppel et al. 2024, arXiv 2405.04517)
+//!
+//! What enters is weighed by an exponential, so that one step can outweigh all before it, and a normaliser n keeps the sum of all weights:
+//!
+//! ```text
+//! (1s) i = exp(…)      (5s) C' = f ∘ C + i ∘ g      n' = f ∘ n + i      (6s) h' = o ∘ C' / n'
+//! ```
+//!
+//! f stays σ, one of the paper's two. Kept are c = C / n, a mean of all candidates so far, and n, so that c needs no stabilising: with α the
+//! share of the newest,
+//!
+//! ```text
+//! (19) α = i / n'      c' = (1 − α) ∘ c + α ∘ g      h' = o ∘ c'
+//! ```
+//!
+//! which is the paper's stabilised form in exact arithmetic. Before the first step n is zero, so α is 1. The state's c is `[2H]`, c and then n;
+//! a step leaves α in place of i. In the kernels a sum above 40 counts as 40 in (1s). It has four gates and none of the differences above but
+//! a projection, zoneout of h and a mogrifier.
+//!
 //! # The backward step
 //!
 //! Zoneout splits the gradients that arrive. The other equations are those of the plain step with more ways to the cell:
@@ -59,6 +78,14 @@
 //!
 //! ```text
 //! (18) δγ += δy ∘ ŝ      δβ += δy      δs = r (d − mean(d) − ŝ mean(d ∘ ŝ))
+//! ```
+//!
+//! Of an sLSTM, with δλ the derivative by log n':
+//!
+//! ```text
+//! (22) δc' += δh' ∘ o      δα = δc' ∘ (g − c)      δλ = n' ∘ δn' − α ∘ δα
+//!      δî = α ∘ (δα + δλ)      δf̂ = δλ ∘ (1 − α) ∘ (1 − f)      δg = δc' ∘ α
+//!      δc = δc' ∘ (1 − α)      δn = δλ ∘ f / n'
 //! ```
 
 use super::mogrifier::{self, Round};
@@ -101,6 +128,8 @@ pub struct VariantCell<F> {
     pub bias_cell: Vec<F>,
     /// The projection, `[P, H]`; `None` when h̃ is `o ∘ tanh(…)` itself.
     pub w_hr: Option<Vec<F>>,
+    /// Whether it is an sLSTM's.
+    pub exponential: bool,
     /// The rounds before the step: odd ones gate x, even ones h; none of a cell that is not mogrified.
     pub rounds: Vec<Round<F>>,
 }
@@ -113,7 +142,7 @@ pub type Kept<F> = CellState<F>;
 pub struct VariantStep<F> {
     /// The gates.
     pub gates: Gates<F>,
-    /// c̃, `[H]`.
+    /// c̃, `[H]`; of an sLSTM c and n after the step, `[2H]`.
     pub c: Vec<F>,
 }
 
@@ -167,6 +196,7 @@ impl<F: Float> VariantCell<F> {
             gain_cell: some(variant.layer_norm),
             bias_cell: some(variant.layer_norm),
             w_hr: projection.map(|size| zeros(size * hidden)),
+            exponential: variant.exponential,
             rounds: (0..variant.mogrify)
                 .map(|index| {
                     let (n, m) = if index % 2 == 0 { (input, recurrent) } else { (recurrent, input) };
@@ -259,7 +289,12 @@ impl<F: Float> VariantCell<F> {
 
     /// The state before the first step: zeros. Also what zoneout keeps where there is none.
     pub fn zero_state(&self) -> CellState<F> {
-        CellState { h: vec![F::ZERO; self.recurrent], c: vec![F::ZERO; self.hidden] }
+        CellState { h: vec![F::ZERO; self.recurrent], c: vec![F::ZERO; self.state()] }
+    }
+
+    /// The size of c: H, or 2H.
+    fn state(&self) -> usize {
+        if self.exponential { 2 * self.hidden } else { self.hidden }
     }
 
     /// The gates f, g and o, whose places are the same whether or not there is an i before them.
@@ -299,8 +334,11 @@ impl<F: Float> VariantCell<F> {
         (0..from_x.len()).map(sum).collect()
     }
 
-    /// tanh of what is read of c̃.
+    /// tanh of what is read of c̃; of an sLSTM c itself.
     fn tanh_of(&self, c: &[F]) -> Vec<F> {
+        if self.exponential {
+            return c[..self.hidden].to_vec();
+        }
         if !self.is_normalised() {
             return c.iter().map(|c| c.tanh()).collect();
         }
@@ -316,7 +354,7 @@ impl<F: Float> VariantCell<F> {
     pub fn forward(&self, x: &[F], before: &CellState<F>, kept: &Kept<F>) -> (CellState<F>, VariantStep<F>) {
         assert_eq!(x.len(), self.input, "x is [I]");
         for state in [before, kept] {
-            assert_eq!((state.h.len(), state.c.len()), (self.recurrent, self.hidden), "h is [R], c is [H]");
+            assert_eq!((state.h.len(), state.c.len()), (self.recurrent, self.state()), "h is [R], c is [H]");
         }
         let units = || 0..self.hidden;
         let read = mogrifier::forward(&self.rounds, x, &before.h);
@@ -335,7 +373,13 @@ impl<F: Float> VariantCell<F> {
             None => units().map(|u| F::ONE - f[u]).collect(),
         };
         let g: Vec<F> = units().map(|u| sum(1, u).tanh()).collect();
-        let c: Vec<F> = units().map(|u| f[u] * before.c[u] + i[u] * g[u]).collect();
+        let (i, c) = match self.exponential {
+            true => self.newest(&before.c, &f, |u| sum(3, u).exp(), &g),
+            false => {
+                let c = units().map(|u| f[u] * before.c[u] + i[u] * g[u]).collect();
+                (i, c)
+            }
+        };
         let o: Vec<F> = units().map(|u| (sum(0, u) + see(o_gate, u, &c)).sigmoid()).collect();
         let tanh_c = self.tanh_of(&c);
         let shown: Vec<F> = units().map(|u| o[u] * tanh_c[u]).collect();
@@ -382,7 +426,8 @@ impl<F: Float> VariantCell<F> {
         };
         // (7), (8): to the output gate, and to what is read of c̃.
         let d_o: Vec<F> = units().map(|u| d_shown[u] * tanh_c[u] + d_o.map_or(F::ZERO, |d_o| d_o[u])).collect();
-        let d_read: Vec<F> = units().map(|u| d_shown[u] * o[u] * (F::ONE - tanh_c[u] * tanh_c[u])).collect();
+        let slope = |read: F| if self.exponential { F::ONE } else { F::ONE - read * read };
+        let d_read: Vec<F> = units().map(|u| d_shown[u] * o[u] * slope(tanh_c[u])).collect();
         let through_read = match self.is_normalised() {
             false => d_read,
             true => {
@@ -405,8 +450,19 @@ impl<F: Float> VariantCell<F> {
         let sum_i: Vec<F> = units().map(|u| d_c[u] * g[u] * i[u] * (F::ONE - i[u])).collect();
         let sum_f: Vec<F> = units().map(|u| d_c[u] * through_f(u) * f[u] * (F::ONE - f[u])).collect();
         let sum_g: Vec<F> = units().map(|u| d_c[u] * i[u] * (F::ONE - g[u] * g[u])).collect();
-        // (10), and (16) for i and f.
-        add_products(&mut d_c_before, &d_c, f);
+        let (sum_i, sum_f) = match self.exponential {
+            true => {
+                let [sum_i, sum_f, before] = self.newest_backward(&before.c, step, &d_c, &after.c);
+                d_c_before = before;
+                (sum_i, sum_f)
+            }
+            false => {
+                // (10)
+                add_products(&mut d_c_before, &d_c, f);
+                (sum_i, sum_f)
+            }
+        };
+        // (16) for i and f.
         add_products(&mut d_c_before, &f_gate.peephole, &sum_f);
         if let Some(gate) = self.own_i() {
             add_products(&mut d_c_before, &gate.peephole, &sum_i);
@@ -431,6 +487,29 @@ impl<F: Float> VariantCell<F> {
         let [d_x, d_h_rounds] = mogrifier::backward(&self.rounds, &read, [d_x, d_h_read], &mut gradients.rounds);
         add(&mut d_h, &d_h_rounds);
         (d_x, CellState { h: d_h, c: d_c_before })
+    }
+
+    /// (19) and the normaliser: α, and c and n after the step.
+    fn newest(&self, before: &[F], f: &[F], i: impl Fn(usize) -> F, g: &[F]) -> (Vec<F>, Vec<F>) {
+        let (c, n) = before.split_at(self.hidden);
+        let n: Vec<F> = n.iter().enumerate().map(|(u, &n)| f[u] * n + i(u)).collect();
+        let share: Vec<F> = n.iter().enumerate().map(|(u, &n)| i(u) / n).collect();
+        let c = c.iter().enumerate().map(|(u, &c)| (F::ONE - share[u]) * c + share[u] * g[u]);
+        let after = c.chain(n.iter().copied()).collect();
+        (share, after)
+    }
+
+    /// (22): δî, δf̂, and δc and δn before the step. `d_c`: δc' with all that reaches it; `after`: what the step after gives of c and n.
+    fn newest_backward(&self, before: &[F], step: &VariantStep<F>, d_c: &[F], after: &[F]) -> [Vec<F>; 3] {
+        let VariantStep { gates: Gates { i: share, f, g, .. }, c } = step;
+        let (hidden, n) = (self.hidden, &c[self.hidden..]);
+        let d_share: Vec<F> = (0..hidden).map(|u| d_c[u] * (g[u] - before[u])).collect();
+        let d_log: Vec<F> = (0..hidden).map(|u| n[u] * after[hidden + u] - share[u] * d_share[u]).collect();
+        let sum_i = (0..hidden).map(|u| share[u] * (d_share[u] + d_log[u])).collect();
+        let sum_f = (0..hidden).map(|u| d_log[u] * (F::ONE - share[u]) * (F::ONE - f[u])).collect();
+        let of_c = (0..hidden).map(|u| d_c[u] * (F::ONE - share[u]));
+        let of_n = (0..hidden).map(|u| d_log[u] * f[u] / n[u]);
+        [sum_i, sum_f, of_c.chain(of_n).collect()]
     }
 
     /// From the gradient of what is inside the gates' non-linearities, `[K·H]`, back through the normalisation of W v, if
@@ -525,8 +604,10 @@ mod tests {
             let rng = &mut Rng::new(9, Purpose::Init, variant.gates() as u64);
             let mut cell = VariantCell::zeros(3, 5, projection, variant);
             cell.parameters_mut().into_iter().for_each(|values| *values = random(rng, values.len()));
-            let mut state = || CellState { h: random(rng, cell.recurrent), c: random(rng, cell.hidden) };
-            let (initial, loss) = (state(), [state(), state()]);
+            let mut state = || CellState { h: random(rng, cell.recurrent), c: random(rng, cell.state()) };
+            let (mut initial, loss) = (state(), [state(), state()]);
+            // A normaliser is a sum of exponentials.
+            initial.c[cell.hidden..].iter_mut().for_each(|n| *n = n.abs() + 0.1);
             let kept = [0.4, 1.0].map(|rate| {
                 let keep =
                     |values: &[f64]| values.iter().map(|v| if zoneout && *v > 0.0 { rate } else { 0.0 }).collect();
@@ -609,6 +690,39 @@ mod tests {
                 Case::new(&variant, None, true).check();
                 Case::new(&variant, Some(2), false).check();
             }
+        }
+    }
+
+    #[test]
+    fn gradients_of_an_exponential_cell_are_the_slopes_of_the_loss() {
+        for mogrify in [0, 3] {
+            let variant = CellOptions { exponential: true, mogrify, ..CellOptions::default() };
+            Case::new(&variant, None, false).check();
+            Case::new(&variant, Some(2), false).check();
+        }
+    }
+
+    /// The paper's equations 8 to 17 as they stand, with its stabiliser m, over several steps.
+    #[test]
+    fn an_exponential_cell_is_that_of_the_paper() {
+        let variant = CellOptions { exponential: true, ..CellOptions::default() };
+        let Case { cell, .. } = Case::new(&variant, None, false);
+        let rng = &mut Rng::new(4, Purpose::Init, 1);
+        let mut state = cell.zero_state();
+        let (mut c, mut n, mut m, mut h) = ([0.0; 5], [0.0; 5], [f64::NEG_INFINITY; 5], vec![0.0; 5]);
+        for step in 0..6 {
+            let x: Vec<f64> = random(rng, 3).iter().map(|x| x * f64::from(1 + 3 * step)).collect();
+            (state, _) = cell.forward(&x, &state, &cell.zero_state());
+            let sums = cell.sums(&x, &h);
+            for u in 0..5 {
+                let [i, f, z, o] = [0, 1, 2, 3].map(|gate: usize| sums[gate * 5 + u]);
+                let (log_f, z, o) = (f.sigmoid().ln(), z.tanh(), o.sigmoid());
+                let stabiliser = (log_f + m[u]).max(i);
+                let (i, f) = ((i - stabiliser).exp(), (log_f + m[u] - stabiliser).exp());
+                (c[u], n[u], m[u]) = (f * c[u] + i * z, f * n[u] + i, stabiliser);
+                h[u] = o * c[u] / n[u];
+            }
+            assert!(h.iter().zip(&state.h).all(|(a, b)| (a - b).abs() < 1e-12), "{h:?} {:?}", state.h);
         }
     }
 

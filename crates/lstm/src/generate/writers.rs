@@ -15,7 +15,7 @@ use super::prefixes::Prefixes;
 use super::reading::{Fed, Rules};
 use super::sampling::Sampling;
 use crate::model::{LanguageModel, TokenStream};
-use crate::nn::config::ConfigError;
+use crate::nn::config::{CellOptions, ConfigError};
 use crate::nn::params::Params;
 
 /// The tokens of a prompt after which its state is kept, beside that at its end.
@@ -70,9 +70,9 @@ pub struct Inside {
 /// The values of a layer that can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The input gate; of coupled gates it is 1 minus the forget gate.
+    /// The input gate; of coupled gates it is 1 minus the forget gate, of an exponential cell the share of what is new.
     Input,
-    /// The forget gate.
+    /// The forget gate; of an exponential cell the share that is not new.
     Forget,
     /// The candidates of the cell.
     Candidate,
@@ -123,6 +123,8 @@ pub struct Writers<'a> {
     stream: TokenStream<'a>,
     fallback: u32,
     vocabulary: usize,
+    /// How the model's cells differ.
+    variant: CellOptions,
     /// One for each row of the stream, from the first on.
     rows: Vec<Row>,
     prefixes: Prefixes,
@@ -181,6 +183,7 @@ impl<'a> Writers<'a> {
             stream: model.clampable_stream(params, rows, rules.weights)?,
             rules,
             vocabulary,
+            variant: model.config().lstm.variant,
             rows: Vec::new(),
             prefixes: Prefixes::new(prefix_bytes),
             scratch: Scratch::default(),
@@ -433,7 +436,7 @@ impl<'a> Writers<'a> {
             log_probability = Some(of(id));
             alternatives = best(scores, count).iter().map(|&id| Alternative { id, log_probability: of(id) }).collect();
         }
-        let inside = row.writing.inside.map_or(Vec::new(), |inside| look(&self.stream, index, inside));
+        let inside = row.writing.inside.map_or(Vec::new(), |inside| look(&self.stream, self.variant, index, inside));
         if is_prompt {
             row.handed_out += 1;
         } else {
@@ -495,20 +498,20 @@ fn best(scores: &[f32], count: usize) -> Vec<u32> {
 }
 
 /// The values of a layer's units at a row's last step.
-fn look(stream: &TokenStream, row: usize, Inside { layer, part }: Inside) -> Vec<f32> {
+fn look(stream: &TokenStream, variant: CellOptions, row: usize, Inside { layer, part }: Inside) -> Vec<f32> {
     let streams = stream.streams();
     let (h, c) = streams.layer_state(layer, row);
     let gates = streams.gates(layer, row);
-    // i, f, g, o; of coupled gates f, g, o.
-    let kinds = gates.len() / c.len();
-    let gate = |from_last: usize| gates[(kinds - from_last) * c.len()..][..c.len()].to_vec();
+    let hidden = gates.len() / variant.gates();
+    let gate = |from_last: usize| gates[gates.len() - from_last * hidden..][..hidden].to_vec();
+    let shares = |which: usize| (0..hidden).map(|unit| variant.shares(gates, unit)[which]).collect();
     match part {
         Part::Hidden => h.to_vec(),
-        Part::Cell => c.to_vec(),
+        // Of an exponential cell its normaliser lies behind it.
+        Part::Cell => c[..hidden].to_vec(),
         Part::Output => gate(1),
         Part::Candidate => gate(2),
-        Part::Forget => gate(3),
-        Part::Input if kinds == 4 => gate(4),
-        Part::Input => gate(3).iter().map(|forget| 1.0 - forget).collect(),
+        Part::Forget => shares(1),
+        Part::Input => shares(0),
     }
 }

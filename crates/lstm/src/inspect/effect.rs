@@ -192,6 +192,12 @@ fn check(run: &LoadedRun, tokens: usize, change: &Change) -> Result<(), TrainErr
         What::Cell(_, value) if !value.is_finite() || value.abs() > 1e6 => {
             return refuse(format!("a cell cannot be held at {value}; give a number from −1000000 to 1000000"));
         }
+        What::Gate(Gate::I, ..) if config.lstm.variant.exponential => {
+            return refuse(
+                "the input gate of an exponential cell has no value to be held at, for it is weighed against all before; hold f, g or o"
+                    .to_owned(),
+            );
+        }
         What::Gate(gate, _, value) => {
             let range = if gate == Gate::G { -1.0..=1.0 } else { 0.0..=1.0 };
             if !range.contains(&value) {
@@ -271,7 +277,7 @@ fn hold_cells(run: &LoadedRun, changes: &[Change], holds: &[usize], state: &mut 
     let config = run.model.config();
     for change in holds.iter().map(|n| &changes[*n]) {
         if let What::Cell(unit, value) = change.what {
-            let before: usize = (0..change.layer - 1).map(|layer| config.lstm.hidden.of(layer)).sum();
+            let before: usize = (0..change.layer - 1).map(|layer| config.lstm.cell_state(layer)).sum();
             state.c[before + unit] = value;
         }
     }

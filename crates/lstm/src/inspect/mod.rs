@@ -14,6 +14,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::model::Loss;
+use crate::nn::config::CellOptions;
 use crate::run::error::TrainError;
 use crate::run::saved::LoadedRun;
 use crate::text::TextError;
@@ -169,7 +170,7 @@ impl Inspection {
             let mut state = model.state(1);
             model.read(params, &batch, &mut state, &mut tape);
             for (number, layer) in layers.iter_mut().enumerate() {
-                layer.take(tape.lstm().gates(number, 0), config.lstm.variant.coupled);
+                layer.take(tape.lstm().gates(number, 0), config.lstm.variant);
                 layer.c.extend_from_slice(tape.lstm().cell(number, 0));
                 layer.h.extend_from_slice(tape.lstm().hidden(number, 0));
             }
@@ -203,17 +204,15 @@ impl Inspection {
 
 impl Layer {
     /// Takes activated gates `[T, K·H]` apart.
-    fn take(&mut self, gates: &[f32], coupled: bool) {
+    fn take(&mut self, gates: &[f32], variant: CellOptions) {
         let hidden = self.hidden;
-        for gates in gates.chunks_exact(if coupled { 3 } else { 4 } * hidden) {
-            let (input, rest) = gates.split_at(gates.len() - 3 * hidden);
-            let (f, rest) = rest.split_at(hidden);
-            let (g, o) = rest.split_at(hidden);
-            match coupled {
-                true => self.i.extend(f.iter().map(|f| 1.0 - f)),
-                false => self.i.extend_from_slice(input),
+        for gates in gates.chunks_exact(variant.gates() * hidden) {
+            let (g, o) = gates[gates.len() - 2 * hidden..].split_at(hidden);
+            for unit in 0..hidden {
+                let [i, f] = variant.shares(gates, unit);
+                self.i.push(i);
+                self.f.push(f);
             }
-            self.f.extend_from_slice(f);
             self.g.extend_from_slice(g);
             self.o.extend_from_slice(o);
         }

@@ -115,6 +115,8 @@ pub struct CellOptions {
     pub layer_norm: bool,
     /// How much of the states stays as it was (Krueger et al. 2017).
     pub zoneout: Zoneout,
+    /// Whether it is an sLSTM's, whose input gate is exponential and whose cell state is a mean (Beck et al. 2024).
+    pub exponential: bool,
     /// The rounds in which input and hidden state gate one another before a step (Melis et al. 2019); 0 for none.
     pub mogrify: usize,
     /// The rank of the rounds' matrices, each the product of two then; `None` for matrices of any rank.
@@ -143,6 +145,17 @@ impl CellOptions {
         if self.coupled { 3 } else { 4 }
     }
 
+    /// What enters the cell of a unit and what stays in it, of a row of its activated gates: i and f; where they are coupled i = 1 − f, and of an
+    /// exponential cell the shares of the newest and of all before.
+    pub(crate) fn shares(&self, gates: &[f32], unit: usize) -> [f32; 2] {
+        let first = gates[unit];
+        match (self.coupled, self.exponential) {
+            (true, _) => [1.0 - first, first],
+            (_, true) => [first, 1.0 - first],
+            _ => [first, gates[gates.len() / 4 + unit]],
+        }
+    }
+
     /// Checks the rates and the rounds.
     fn validate(&self) -> Result<(), ConfigError> {
         within("mogrify", self.mogrify, 0..=MOST_ROUNDS, "a number of rounds up to 100")?;
@@ -155,6 +168,19 @@ impl CellOptions {
             }
         }
         let Zoneout { cell, hidden } = self.zoneout;
+        if self.exponential {
+            let others = [
+                (self.peepholes, "`peepholes`"),
+                (self.coupled, "`coupled` gates"),
+                (self.layer_norm, "`layer-norm`"),
+                (cell > 0.0, "`zoneout` of its cell state"),
+            ];
+            if let Some((_, what)) = others.into_iter().find(|(chosen, _)| *chosen) {
+                return Err(ConfigError::Conflict(format!(
+                    "an `exponential` cell has gates and a cell state of its own, which {what} would change; leave one of them out"
+                )));
+            }
+        }
         if cell == hidden {
             return rate("zoneout", cell);
         }
@@ -165,7 +191,7 @@ impl CellOptions {
 
 impl fmt::Display for CellOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { peepholes, coupled, layer_norm, zoneout, mogrify, mogrify_rank } = self;
+        let Self { peepholes, coupled, layer_norm, zoneout, exponential, mogrify, mogrify_rank } = self;
         let rank = mogrify_rank.map_or(String::new(), |rank| format!(" of rank {rank}"));
         let rounds = if *mogrify == 1 { "round" } else { "rounds" };
         let mogrified = (*mogrify > 0).then(|| format!("a mogrifier of {mogrify} {rounds}{rank}"));
@@ -174,7 +200,12 @@ impl fmt::Display for CellOptions {
             (cell, hidden) if cell == hidden => Some(format!("zoneout {cell}")),
             (cell, hidden) => Some(format!("zoneout of cells {cell}, of hidden states {hidden}")),
         };
-        let named = [(peepholes, "peepholes"), (coupled, "coupled gates"), (layer_norm, "layer normalisation")];
+        let named = [
+            (peepholes, "peepholes"),
+            (coupled, "coupled gates"),
+            (layer_norm, "layer normalisation"),
+            (exponential, "exponential input gates"),
+        ];
         let named = named.into_iter().filter(|(chosen, _)| **chosen).map(|(_, name)| name.to_owned());
         let all: Vec<String> = named.chain(zoneout).chain(mogrified).collect();
         f.write_str(if all.is_empty() { "plain" } else { "" })?;
@@ -327,6 +358,11 @@ impl LstmConfig {
             residual: false,
             variant: CellOptions::default(),
         }
+    }
+
+    /// S, the values of a row's cell state in layer `layer`: H, or 2H of exponential cells, which keep their normaliser beside it.
+    pub fn cell_state(&self, layer: usize) -> usize {
+        self.hidden.of(layer).saturating_mul(1 + usize::from(self.variant.exponential))
     }
 
     /// D, the number of directions.
@@ -544,6 +580,7 @@ mod tests {
             zoneout,
             mogrify: 5,
             mogrify_rank: Some(3),
+            exponential: false,
         };
         assert_eq!(toml::from_str::<CellOptions>(&toml::to_string(&all).unwrap()).unwrap(), all);
         assert_eq!(toml::from_str::<CellOptions>("coupled = true").unwrap().gates(), 3);
@@ -555,6 +592,16 @@ mod tests {
         let refused = |variant, hidden: usize| {
             LstmConfig { variant, ..LstmConfig::new(2, hidden) }.validate().unwrap_err().to_string()
         };
+        let exponential = CellOptions { exponential: true, ..CellOptions::default() };
+        assert_eq!(exponential.to_string(), "exponential input gates");
+        for (variant, what) in [
+            (CellOptions { peepholes: true, ..exponential }, "`peepholes`"),
+            (CellOptions { coupled: true, ..exponential }, "`coupled`"),
+            (CellOptions { layer_norm: true, ..exponential }, "`layer-norm`"),
+            (CellOptions { zoneout, ..exponential }, "`zoneout` of its cell state"),
+        ] {
+            assert!(refused(variant, 4).contains(what));
+        }
         let normalised = CellOptions { layer_norm: true, ..CellOptions::default() };
         assert!(refused(normalised, 1).contains("nothing of one cell"));
         assert!(refused(all, 3).contains("`mogrify-rank` is 3"));

@@ -22,6 +22,8 @@ pub(crate) struct Layer {
     /// R and H.
     recurrent: usize,
     hidden: usize,
+    /// S.
+    cell_state: usize,
     readout: Readout,
     /// Whether the input is added to the hidden states: what is given on is h + x, what recurs stays h.
     adds_input: bool,
@@ -94,6 +96,7 @@ impl Layer {
             index,
             recurrent: config.recurrent(index),
             hidden: config.hidden.of(index),
+            cell_state: config.cell_state(index),
             readout: config.readout,
             adds_input: config.adds_input(index),
             is_below: index + 1 < config.layers,
@@ -244,7 +247,7 @@ impl Layer {
             joined,
             input: joined.part(0..columns),
             h: joined.part(columns..columns + self.recurrent),
-            c: plan.buffer(self.hidden),
+            c: plan.buffer(self.cell_state),
             clamps: clamps.then(|| plan.buffer(self.recurrent)),
         }
     }

@@ -9,17 +9,17 @@ use crate::nn::config::LstmConfig;
 pub struct State {
     /// Hidden states `[L·D, B, R]`, layer by layer, forward direction first; R may be another for each layer.
     pub h: Vec<f32>,
-    /// Cell states `[L·D, B, H]`, likewise.
+    /// Cell states `[L·D, B, S]`, likewise; S is H, or 2H of exponential cells, whose normaliser lies beside each row's cell state.
     pub c: Vec<f32>,
     batch: usize,
-    /// R and H of each layer and direction.
+    /// R and S of each layer and direction.
     sizes: Vec<(usize, usize)>,
 }
 
 impl State {
     /// The state before anything was read: zeros, for `batch` rows.
     pub fn zeros(config: &LstmConfig, batch: usize) -> Self {
-        let layers = (0..config.layers).map(|layer| (config.recurrent(layer), config.hidden.of(layer)));
+        let layers = (0..config.layers).map(|layer| (config.recurrent(layer), config.cell_state(layer)));
         let sizes: Vec<(usize, usize)> = layers.flat_map(|sizes| vec![sizes; config.directions()]).collect();
         let h = batch * sizes.iter().map(|(h, _)| h).sum::<usize>();
         let c = batch * sizes.iter().map(|(_, c)| c).sum::<usize>();

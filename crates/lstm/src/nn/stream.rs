@@ -314,11 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_of_exponential_cells_gives_what_a_segment_gives() {
+        for (hidden, mogrify) in [(0.0, 0), (0.2, 0), (0.2, 3)] {
+            let zoneout = Zoneout { cell: 0.0, hidden };
+            let variant = CellOptions { exponential: true, zoneout, mogrify, ..CellOptions::default() };
+            let base = LstmConfig { layers: 3, scores: 6, variant, ..LstmConfig::new(5, 19) };
+            check(LstmConfig { wiring: Wiring::Skip, ..base.clone() });
+            check(LstmConfig { readout: Readout::OutputGate, projection: Some(7), ..base.clone() });
+            check(LstmConfig { residual: true, hidden: vec![7, 7, 4].into(), ..base });
+        }
+    }
+
+    #[test]
     fn a_stream_of_mogrified_cells_gives_what_a_segment_gives() {
         for (mogrify, mogrify_rank) in [(1, None), (5, None), (4, Some(2))] {
             for layer_norm in [false, true] {
                 let zoneout = Zoneout { cell: 0.4, hidden: 0.2 };
-                let all = CellOptions { peepholes: true, layer_norm, zoneout, mogrify, mogrify_rank, coupled: true };
+                let all = CellOptions {
+                    peepholes: true,
+                    layer_norm,
+                    zoneout,
+                    mogrify,
+                    mogrify_rank,
+                    coupled: true,
+                    exponential: false,
+                };
                 for variant in [CellOptions { layer_norm, mogrify, mogrify_rank, ..CellOptions::default() }, all] {
                     let base = LstmConfig { layers: 3, variant, ..LstmConfig::new(5, 19) };
                     for wiring in [Wiring::Stacked, Wiring::Skip] {
@@ -342,6 +362,10 @@ mod tests {
             let x: Vec<f32> = (0..steps * batch * input).map(|_| rng.normal()).collect();
             let mut state = lstm.state(batch);
             state.h.iter_mut().chain(&mut state.c).for_each(|value| *value = rng.normal());
+            if config.variant.exponential {
+                // A normaliser is a sum of exponentials.
+                state.c.iter_mut().for_each(|value| *value = 0.1 + value.abs());
+            }
             let mut stream = Stream::new(&lstm, &params, batch).unwrap();
             stream.set_state(&state);
             let mut tape = lstm.tape();

@@ -18,7 +18,7 @@ impl InitialStates {
         for layer in 0..config.layers {
             for suffix in ["", "_reverse"].into_iter().take(config.directions()) {
                 let h = layout.add(format!("initial.h_l{layer}{suffix}"), &[config.recurrent(layer)]);
-                let c = layout.add(format!("initial.c_l{layer}{suffix}"), &[config.hidden.of(layer)]);
+                let c = layout.add(format!("initial.c_l{layer}{suffix}"), &[config.cell_state(layer)]);
                 slots.push([h, c]);
             }
         }

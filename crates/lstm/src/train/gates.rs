@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::LanguageModel;
+use crate::nn::config::CellOptions;
 use crate::nn::params::Params;
 use crate::nn::state::State;
 use crate::text::batch::Batch;
@@ -64,28 +65,26 @@ pub(crate) fn measure(model: &LanguageModel, params: &Params, batch: &Batch, sta
     };
     let of_layer = |layer| {
         let gates = tape.lstm().gates(layer, 0);
-        LayerGates::of(gates, config.hidden.of(layer), config.variant.coupled, is_read)
+        LayerGates::of(gates, config.hidden.of(layer), config.variant, is_read)
     };
     (0..config.layers).map(of_layer).collect()
 }
 
 impl LayerGates {
-    /// From the activated gates `[rows, K·H]` of a layer, i f g o or, if they are `coupled`, f g o; of the rows for which `is_read`.
-    fn of(gates: &[f32], hidden: usize, coupled: bool, is_read: impl Fn(usize) -> bool) -> Self {
-        let width = if coupled { 3 } else { 4 } * hidden;
+    /// From the activated gates `[rows, K·H]` of a layer whose cells differ by `variant`; of the rows for which `is_read`.
+    fn of(gates: &[f32], hidden: usize, variant: CellOptions, is_read: impl Fn(usize) -> bool) -> Self {
+        let width = variant.gates() * hidden;
         let mut counts = [[0_u32; BINS]; 4];
         let (mut forget, mut rows) = (vec![0.0_f64; hidden], 0);
         for (_, row) in gates.chunks_exact(width).enumerate().filter(|(row, _)| is_read(*row)) {
             rows += 1;
-            let (input, rest) = row.split_at(width - 3 * hidden);
-            let (f, rest) = rest.split_at(hidden);
-            let (g, o) = rest.split_at(hidden);
+            let (g, o) = row[width - 2 * hidden..].split_at(hidden);
             for unit in 0..hidden {
-                let i = if coupled { 1.0 - f[unit] } else { input[unit] };
-                for (counts, value) in counts.iter_mut().zip([i, f[unit], (g[unit] + 1.0) / 2.0, o[unit]]) {
+                let [i, f] = variant.shares(row, unit);
+                for (counts, value) in counts.iter_mut().zip([i, f, (g[unit] + 1.0) / 2.0, o[unit]]) {
                     counts[((value * BINS as f32) as usize).min(BINS - 1)] += 1;
                 }
-                forget[unit] += f64::from(f[unit]);
+                forget[unit] += f64::from(f);
             }
         }
         let all = (rows * hidden).max(1) as f64;
@@ -109,14 +108,20 @@ mod tests {
     fn gates_are_counted_where_they_stand_and_memory_is_that_of_the_forget_gate() {
         // One unit, two rows that are read and one that is not: i shut, f 0.9 on average, g −1 and 1, o open.
         let gates = [0.01, 0.85, -1.0, 0.99, 0.09, 0.95, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5];
-        let found = LayerGates::of(&gates, 1, false, |row| row < 2);
+        let plain = CellOptions::default();
+        let found = LayerGates::of(&gates, 1, plain, |row| row < 2);
         let only = |at: usize| std::array::from_fn(|bin| f64::from(u8::from(bin == at)));
         assert_eq!((found.i, found.o), (only(0), only(9)));
         assert_eq!(found.g, std::array::from_fn(|bin| if bin == 0 || bin == 9 { 0.5 } else { 0.0 }));
         assert!(found.memory.iter().all(|tokens| (tokens - (-1.0 / 0.9_f64.ln())).abs() < 0.01));
         // Coupled gates have no i of their own.
-        let coupled = LayerGates::of(&[0.05, 0.0, 0.5], 1, true, |_| true);
+        let coupled = CellOptions { coupled: true, ..plain };
+        let coupled = LayerGates::of(&[0.05, 0.0, 0.5], 1, coupled, |_| true);
         assert_eq!((coupled.i, coupled.f), (only(9), only(0)));
+        // What stays of an exponential cell is what is not new.
+        let exponential = CellOptions { exponential: true, ..plain };
+        let exponential = LayerGates::of(&[0.05, 0.5, 0.0, 0.5], 1, exponential, |_| true);
+        assert_eq!((exponential.i, exponential.f), (only(0), only(9)));
         assert_eq!([memory(0.0), memory(1.0)], [0.0, 1e7]);
     }
 

@@ -100,6 +100,45 @@ def mogrified(name, input, hidden, rounds, rank=0, layers=2, steps=6, batch=3):
     save(name, tensors, layers=layers, projection=0, bidirectional=False, rounds=rounds, rank=rank)
 
 
+def exponential(name, input, hidden, layers=2, steps=6, batch=3):
+    """Layers of sLSTM cells by the paper's stabilised equations (Beck et al. 2024, 8 to 17), f a sigmoid; a state is c / n and n."""
+    torch.manual_seed(17)
+    parameters = {}
+    for layer in range(layers):
+        own = input if layer == 0 else hidden
+        shapes = {"weight_ih": (4 * hidden, own), "weight_hh": (4 * hidden, hidden), "bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,)}
+        parameters |= {f"{key}_l{layer}": nn.Parameter(torch.randn(shape) * 0.8) for key, shape in shapes.items()}
+    x = torch.randn(steps, batch, input, requires_grad=True)
+    h_0 = torch.randn(layers, batch, hidden, requires_grad=True)
+    c_0 = torch.cat([torch.randn(layers, batch, hidden), 0.2 + torch.rand(layers, batch, hidden)], -1).requires_grad_()
+    outputs, h_n, c_n = x, [], []
+    for layer in range(layers):
+        get = lambda key: parameters[f"{key}_l{layer}"]
+        h, (mean, n), given = h_0[layer], c_0[layer].chunk(2, -1), []
+        c, m = mean * n, torch.zeros_like(n)
+        for step in outputs:
+            sums = step @ get("weight_ih").T + get("bias_ih") + h @ get("weight_hh").T + get("bias_hh")
+            i, f, z, o = sums.chunk(4, -1)
+            log_f = nn.functional.logsigmoid(f)
+            stabiliser = torch.maximum(log_f + m, i)
+            i, f = torch.exp(i - stabiliser), torch.exp(log_f + m - stabiliser)
+            c, n, m = f * c + i * torch.tanh(z), f * n + i, stabiliser
+            h = torch.sigmoid(o) * c / n
+            given.append(h)
+        outputs = torch.stack(given)
+        h_n.append(h)
+        c_n.append(torch.cat([c / n, n * torch.exp(m)], -1))
+    results = {"output": outputs, "h_n": torch.stack(h_n), "c_n": torch.stack(c_n)}
+    loss = {key: torch.randn_like(value) for key, value in results.items()}
+    torch.autograd.backward(list(results.values()), list(loss.values()))
+    tensors = {"input": x, "h_0": h_0, "c_0": c_0} | results
+    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
+    tensors |= {f"loss.{key}": value for key, value in loss.items()}
+    for key, value in parameters.items():
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    save(name, tensors, layers=layers, projection=0, bidirectional=False, exponential=True)
+
+
 class LanguageModel(nn.Module):
     def __init__(self, vocabulary, embedding, hidden, layers):
         super().__init__()
@@ -294,6 +333,7 @@ def main():
     lstm("lengths_projection", input=3, hidden=5, layers=2, steps=6, batch=3, projection=2, bidirectional=True, lengths=[2, 6, 4])
     mogrified("mogrified", input=4, hidden=5, rounds=5)
     mogrified("mogrified_rank", input=4, hidden=5, rounds=4, rank=2)
+    exponential("exponential", input=4, hidden=5)
     language_model()
     regularised()
     mixture()

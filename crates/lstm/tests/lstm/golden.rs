@@ -97,7 +97,9 @@ impl Golden {
 fn check_lstm(name: &str) {
     let golden = Golden::read(name);
     let [steps, batch, input] = golden.shape("input").try_into().expect("[T, B, I]");
-    let [_, _, hidden] = golden.shape("c_0").try_into().expect("[L·D, B, H]");
+    let [_, _, state] = golden.shape("c_0").try_into().expect("[L·D, B, S]");
+    let exponential = golden.metadata("exponential") == "True";
+    let hidden = if exponential { state / 2 } else { state };
     let number = |key| golden.metadata(key).parse::<usize>().expect("a number");
     let config = LstmConfig {
         layers: number("layers"),
@@ -106,6 +108,7 @@ fn check_lstm(name: &str) {
         variant: CellOptions {
             mogrify: golden.metadata("rounds").parse().unwrap_or(0),
             mogrify_rank: golden.metadata("rank").parse().ok().filter(|&rank| rank > 0),
+            exponential,
             ..CellOptions::default()
         },
         ..LstmConfig::new(input, hidden)
@@ -160,6 +163,11 @@ fn packed_sequences_of_different_lengths() {
     check_lstm("lengths");
     check_lstm("lengths_bidirectional");
     check_lstm("lengths_projection");
+}
+
+#[test]
+fn exponential_cells() {
+    check_lstm("exponential");
 }
 
 #[test]

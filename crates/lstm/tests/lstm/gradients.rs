@@ -70,7 +70,9 @@ impl Case {
         let (h, c) = (lstm.state(batch).h.len(), lstm.state(batch).c.len());
         values.insert("input".into(), random(rng, steps * batch * config.input));
         values.insert("h_0".into(), random(rng, h));
-        values.insert("c_0".into(), random(rng, c));
+        // A normaliser is a sum of exponentials.
+        let of_cell = |c: f64| if config.variant.exponential { 0.1 + c.abs() } else { c };
+        values.insert("c_0".into(), random(rng, c).into_iter().map(of_cell).collect());
         let loss = [random(rng, steps * batch * config.output()), random(rng, h), random(rng, c)];
         Self { config, steps, batch, lengths, values, loss }
     }
@@ -336,15 +338,22 @@ fn odd_sizes_forward() {
     }
 }
 
-/// The combinations of peepholes, coupled gates, layer normalisation and zoneout but the plain cell.
+/// The combinations of peepholes, coupled gates, layer normalisation and zoneout but the plain cell; and exponential cells.
 fn variants() -> impl Iterator<Item = CellOptions> {
-    (1..16).map(|bits| CellOptions {
+    let exponential = [(0.0, 0), (0.25, 0), (0.0, 3)].map(|(hidden, mogrify)| CellOptions {
+        exponential: true,
+        zoneout: Zoneout { cell: 0.0, hidden },
+        mogrify,
+        ..CellOptions::default()
+    });
+    let others = (1..16).map(|bits| CellOptions {
         peepholes: bits & 1 > 0,
         coupled: bits & 2 > 0,
         layer_norm: bits & 4 > 0,
         zoneout: if bits & 8 > 0 { Zoneout { cell: 0.25, hidden: 0.125 } } else { Zoneout::default() },
         ..CellOptions::default()
-    })
+    });
+    others.chain(exponential)
 }
 
 #[test]
@@ -355,7 +364,8 @@ fn every_variant_with_every_choice() {
             let wirings = [Wiring::Stacked, Wiring::Skip, Wiring::Scores];
             let config = LstmConfig {
                 layers: 2,
-                wiring: wirings[(number + bits) % 3],
+                // A mogrified layer has no input of scores.
+                wiring: wirings[(number + bits) % if variant.mogrify > 0 { 2 } else { 3 }],
                 scores: 3,
                 projection: chosen(0).then_some(2),
                 bidirectional: chosen(1),
@@ -389,7 +399,15 @@ fn mogrified() -> impl Iterator<Item = CellOptions> {
     let zoneout = Zoneout { cell: 0.25, hidden: 0.125 };
     let plain = CellOptions::default();
     [(1, None), (2, Some(1)), (5, None), (4, Some(1))].into_iter().flat_map(move |(mogrify, mogrify_rank)| {
-        let all = CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify, mogrify_rank };
+        let all = CellOptions {
+            peepholes: true,
+            coupled: true,
+            layer_norm: true,
+            zoneout,
+            mogrify,
+            mogrify_rank,
+            exponential: false,
+        };
         [CellOptions { mogrify, mogrify_rank, ..plain }, all, CellOptions { layer_norm: false, ..all }]
     })
 }

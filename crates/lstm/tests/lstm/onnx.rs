@@ -217,6 +217,7 @@ fn models() -> Vec<LanguageModelConfig> {
         cell(CellOptions { layer_norm: true, ..none }),
         cell(CellOptions { zoneout: Zoneout { cell: 0.3, hidden: 0.1 }, ..none }),
         cell(CellOptions { mogrify: 5, ..none }),
+        cell(CellOptions { exponential: true, ..none }),
         cell(CellOptions { mogrify: 2, mogrify_rank: Some(2), layer_norm: true, peepholes: true, ..none }),
     ]
 }
@@ -267,6 +268,7 @@ fn lstm_is_written_out(config: &LstmConfig) -> bool {
         && (config.projection.is_some()
             || config.readout == Readout::OutputGate
             || variant.mogrify > 0
+            || variant.exponential
             || variant.zoneout != Zoneout::default())
 }
 

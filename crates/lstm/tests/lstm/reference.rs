@@ -69,7 +69,8 @@ impl Reference<'_> {
             let before =
                 |size: &dyn Fn(usize) -> usize| (0..layer).map(|l| directions * self.batch * size(l)).sum::<usize>();
             let first_h = before(&|layer| config.recurrent(layer));
-            let first_c = before(&|layer| config.hidden.of(layer));
+            let first_c = before(&|layer| config.cell_state(layer));
+            let of_cell = config.cell_state(layer);
             let mut this = Layer { hidden: vec![Vec::new(); rows], gate: vec![Vec::new(); rows] };
             for direction in 0..directions {
                 let index = layer * directions + direction;
@@ -77,7 +78,7 @@ impl Reference<'_> {
                 let mut states: Vec<CellState<f64>> = (0..self.batch)
                     .map(|row| CellState {
                         h: values["h_0"][first_h + (direction * self.batch + row) * recurrent..][..recurrent].to_vec(),
-                        c: values["c_0"][first_c + (direction * self.batch + row) * hidden..][..hidden].to_vec(),
+                        c: values["c_0"][first_c + (direction * self.batch + row) * of_cell..][..of_cell].to_vec(),
                     })
                     .collect();
                 let mut entered = Vec::with_capacity(rows);
@@ -154,7 +155,8 @@ impl AnyCell {
         if !config.variant.is_plain() {
             let cell = VariantCell::from_stacked(input, hidden, config.projection, &config.variant, named);
             let [kept_h, kept_c] = [config.variant.zoneout.hidden, config.variant.zoneout.cell].map(f64::from);
-            let kept = CellState { h: vec![kept_h; config.recurrent(layer)], c: vec![kept_c; hidden] };
+            let kept =
+                CellState { h: vec![kept_h; config.recurrent(layer)], c: vec![kept_c; config.cell_state(layer)] };
             return Self::Variant(cell, kept);
         }
         let stacked = Stacked {

@@ -78,6 +78,7 @@ pub(super) enum Phase {
 pub(super) struct Form {
     hidden: usize,
     coupled: bool,
+    exponential: bool,
     peepholes: bool,
     norm: bool,
 }
@@ -85,17 +86,17 @@ pub(super) struct Form {
 impl Form {
     /// The form of a cell, and its parameters one after the other.
     pub(super) fn of(cell: Cell) -> (Self, Vec<f32>) {
-        let Cell { hidden, coupled, peepholes, norm, .. } = cell;
+        let Cell { hidden, coupled, exponential, peepholes, norm, .. } = cell;
         let mut parameters = peepholes.unwrap_or_default().to_vec();
         let norms = norm.map(|norm| [norm.gain_ih, norm.gain_hh, norm.gain_cell, norm.bias_cell]);
         norms.iter().flatten().for_each(|values| parameters.extend_from_slice(values));
-        (Self { hidden, coupled, peepholes: peepholes.is_some(), norm: norm.is_some() }, parameters)
+        (Self { hidden, coupled, exponential, peepholes: peepholes.is_some(), norm: norm.is_some() }, parameters)
     }
 
     /// The cell of this form with the parameters that lie one after the other, zoneout apart.
     pub(super) fn cell(self, parameters: &[f32]) -> Cell<'_> {
-        let Self { hidden, coupled, peepholes, norm } = self;
-        let form = Cell { coupled, ..Cell::plain(hidden) };
+        let Self { hidden, coupled, exponential, peepholes, norm } = self;
+        let form = Cell { coupled, exponential, ..Cell::plain(hidden) };
         let width = form.width();
         let (peephole, rest) = parameters.split_at(if peepholes { width - hidden } else { 0 });
         let norm = norm.then(|| {

@@ -109,7 +109,7 @@ impl StepPlan {
     }
 
     /// Appends a layer of cells: from `joined: [B, I + R]`, the input beside the hidden state before, and the cell state
-    /// `c: [B, H]`, both of which are carried on to the next step, to the hidden state `out: [B, R]`; zoneout is its
+    /// `c: [B, S]`, both of which are carried on to the next step, to the hidden state `out: [B, R]`; zoneout is its
     /// expectation. Returns the activated gates, `[B, K·H]`.
     ///
     /// # Panics
@@ -118,9 +118,13 @@ impl StepPlan {
         let (hidden, width) = (cell.hidden, cell.width());
         let [input, recurrent] = [weights.weight_ih, weights.weight_hh].map(|weight| weight.len() / width);
         cell.check(recurrent);
-        assert_eq!([joined.width, c.width, out.width], [input + recurrent, hidden, recurrent], "columns of cells");
+        assert_eq!(
+            [joined.width, c.width, out.width],
+            [input + recurrent, cell.state(), recurrent],
+            "columns of cells"
+        );
         assert_eq!([weights.bias_ih.len(), weights.bias_hh.len()], [width; 2], "biases of cells");
-        assert_eq!(self.buffers[c.buffer].width, hidden, "cell states are a buffer of their own");
+        assert_eq!(self.buffers[c.buffer].width, cell.state(), "cell states are a buffer of their own");
         let raw = if weights.weight_hr.is_some() { self.buffer(hidden) } else { out };
         let bias: Vec<f32> = weights.bias_ih.iter().zip(weights.bias_hh).map(|(a, b)| a + b).collect();
         let read = cell.mogrifier.map_or(joined, |mogrifier| self.mogrify(mogrifier, recurrent, joined));

@@ -1,7 +1,7 @@
-//! One step backward of cells that differ from the plain one: peepholes, coupled gates, a normalised cell. The products are made
+//! One step backward of cells that differ from the plain one: peepholes, coupled gates, a normalised cell, an sLSTM's. The products are made
 //! after; rows are computed one by one, each in a pass of vectors over its units.
 //!
-//! With K gates the arrays of a step are gates `[B, K·H]` and states `[B, H]`. The equations are those of
+//! With K gates the arrays of a step are gates `[B, K·H]` and states `[B, S]`. The equations are those of
 //! `lstm::cell::variant`.
 
 use super::zoneout::Zoneout;
@@ -34,15 +34,16 @@ pub(super) struct NormGradient<'a> {
 pub(super) struct VariantBackward<'a> {
     /// `[B, K·H]`: in the activated gates, out the gradients of their pre-activations.
     pub(super) gates: &'a mut [f32],
-    /// `[B, H]`.
+    /// `[B, S]`: the cell states before and after.
     pub(super) c_before: &'a [f32],
+    pub(super) c: &'a [f32],
     /// `[B, H]`: as the forward step left it.
     pub(super) tanh_c: &'a [f32],
     /// `[B, H]`: the gradient of o ∘ tanh.
     pub(super) d_h: &'a [f32],
     /// `[B, H]`: what a reader of the output gate adds to its gradient.
     pub(super) d_o: Option<&'a [f32]>,
-    /// `[B, H]`: in the gradient of the cell state after, out of that before; zero if it is `cut`.
+    /// `[B, S]`: in the gradient of the cell state after, out of that before; zero if it is `cut`.
     pub(super) dc: &'a mut [f32],
     /// The share of the cell state that stayed.
     pub(super) zoneout: Zoneout<'a>,
@@ -58,11 +59,12 @@ impl Cell<'_> {
     /// # Panics
     /// When the shapes do not fit each other.
     pub(super) fn step_backward(&self, masked: MaskedRows, step: VariantBackward) {
-        let VariantBackward { gates, c_before, tanh_c, d_h, d_o, dc, zoneout, cut, norm } = step;
-        let (hidden, width) = (self.hidden, self.width());
-        let rows = dc.len() / hidden;
+        let VariantBackward { gates, c_before, c, tanh_c, d_h, d_o, dc, zoneout, cut, norm } = step;
+        let (hidden, state, width) = (self.hidden, self.state(), self.width());
+        let rows = d_h.len() / hidden;
         assert_eq!(gates.len(), rows * width, "gates are [B, K·H]");
-        assert_eq!([c_before.len(), tanh_c.len(), d_h.len(), dc.len()], [rows * hidden; 4], "states are [B, H]");
+        assert_eq!([c_before.len(), c.len(), dc.len()], [rows * state; 3], "cell states are [B, S]");
+        assert_eq!([tanh_c.len(), d_h.len()], [rows * hidden; 2], "hidden states are [B, H]");
         assert!(d_o.is_none_or(|d_o| d_o.len() == rows * hidden), "d_o is [B, H]");
         assert_eq!(self.norm.is_some(), norm.is_some(), "a tape for a normalised cell");
         zoneout.assert_fits(rows * hidden);
@@ -98,11 +100,12 @@ impl Cell<'_> {
                     dispatch(Backward {
                         cell: self,
                         gates,
-                        c_before: c_before[row * hidden..].as_ptr(),
+                        c_before: c_before[row * state..].as_ptr(),
+                        c: c[row * state..].as_ptr(),
                         tanh_c: tanh_c[row * hidden..].as_ptr(),
                         d_h: d_h[row * hidden..].as_ptr(),
                         d_o: d_o.map(|d_o| d_o[row * hidden..].as_ptr()),
-                        dc: dc.at(row * hidden),
+                        dc: dc.at(row * state),
                         zoneout,
                         first: row * hidden,
                         cut,
@@ -130,6 +133,7 @@ struct Backward<'a> {
     cell: &'a Cell<'a>,
     gates: *mut f32,
     c_before: *const f32,
+    c: *const f32,
     tanh_c: *const f32,
     d_h: *const f32,
     d_o: Option<*const f32>,
@@ -146,7 +150,11 @@ impl Kernel for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { cell, gates, c_before, tanh_c, d_h, d_o, dc, zoneout, first, cut, norm } = self;
+        if self.cell.exponential {
+            // SAFETY: as whoever made it promised.
+            return unsafe { self.exponential(simd) };
+        }
+        let Self { cell, gates, c_before, tanh_c, d_h, d_o, dc, zoneout, first, cut, norm, .. } = self;
         let Cell { hidden, coupled, peepholes, norm: parameters, .. } = *cell;
         let norm = parameters.zip(norm);
         let one = simd.splat(1.0);
@@ -213,6 +221,49 @@ impl Kernel for Backward<'_> {
                 let (gain, len) = (gain_hh.as_ptr(), o_at + hidden);
                 normalise_row_backward(simd, gates, gain, norm.sums, norm.sum_scale, norm.d_sums, len);
             }
+        }
+    }
+}
+
+impl Backward<'_> {
+    /// The same of an sLSTM. What reaches its normaliser n goes on as the gradient of log n, n times that of n.
+    ///
+    /// # Safety
+    /// The pointers lead to rows of the cell's sizes.
+    #[inline(always)]
+    unsafe fn exponential<S: Simd>(self, simd: S) {
+        let Self { cell: Cell { hidden, .. }, gates, c_before, c, tanh_c, d_h, d_o, dc, cut, .. } = self;
+        let hidden = *hidden;
+        let one = simd.splat(1.0);
+        // SAFETY: as the caller promises, for every access.
+        unsafe {
+            for_vectors!(S, hidden, |unit, lanes| {
+                let gate = |at: usize| lanes.load(simd, gates.add(at * hidden + unit));
+                let (share, f, z, o) = (gate(0), gate(1), gate(2), gate(3));
+                let stays = simd.sub(one, share);
+                let d_h = lanes.load(simd, d_h.add(unit));
+                let mut d_o_gate = simd.mul(d_h, lanes.load(simd, tanh_c.add(unit)));
+                if let Some(d_o) = d_o {
+                    d_o_gate = simd.add(d_o_gate, lanes.load(simd, d_o.add(unit)));
+                }
+                let d_cell = simd.mul_add(d_h, o, lanes.load(simd, dc.add(unit)));
+                let n = lanes.load(simd, c.add(hidden + unit));
+                let d_share = simd.mul(d_cell, simd.sub(z, lanes.load(simd, c_before.add(unit))));
+                let d_log = simd.neg_mul_add(d_share, share, simd.mul(n, lanes.load(simd, dc.add(hidden + unit))));
+                let d_gates = [
+                    simd.mul(share, simd.add(d_share, d_log)),
+                    simd.mul(simd.mul(d_log, stays), simd.sub(one, f)),
+                    simd.mul(simd.mul(d_cell, share), simd.neg_mul_add(z, z, one)),
+                    simd.mul(d_o_gate, simd.neg_mul_add(o, o, o)),
+                ];
+                for (at, gradient) in d_gates.into_iter().enumerate() {
+                    lanes.store(simd, gates.add(at * hidden + unit), gradient);
+                }
+                let d_before = [simd.mul(d_cell, stays), simd.div(simd.mul(d_log, f), n)];
+                for (at, gradient) in d_before.into_iter().enumerate() {
+                    lanes.store(simd, dc.add(at * hidden + unit), if cut { simd.splat(0.0) } else { gradient });
+                }
+            });
         }
     }
 }

@@ -1,10 +1,10 @@
-//! One step forward of cells that differ from the plain one: peepholes, coupled gates, a normalised cell. The products are made
+//! One step forward of cells that differ from the plain one: peepholes, coupled gates, a normalised cell, an sLSTM's. The products are made
 //! before; rows are computed one by one, each in a pass of vectors over its units.
 //!
-//! With K gates the arrays of a step are gates `[B, K·H]` and states `[B, H]`. The equations are those of
+//! With K gates the arrays of a step are gates `[B, K·H]` and states `[B, S]`. The equations are those of
 //! `lstm::cell::variant`.
 
-use crate::ops::activation::{sigmoid, tanh};
+use crate::ops::activation::{exp_of_minus, sigmoid, tanh};
 use crate::ops::normalise::normalise_row;
 use crate::recurrence::cell::{Cell, CellNorm};
 use crate::recurrence::segment::MaskedRows;
@@ -31,13 +31,13 @@ pub(super) struct VariantForward<'a> {
     /// `[B, K·H]`: in the pre-activations (of a normalised cell those from the input, with all biases), out the activated
     /// gates.
     pub(super) gates: &'a mut [f32],
-    /// `[B, H]`: the cell state before.
+    /// `[B, S]`: the cell state before.
     pub(super) c_before: &'a [f32],
-    /// `[B, H]`: receives the new one.
+    /// `[B, S]`: receives the new one.
     pub(super) c: &'a mut [f32],
-    /// `[B, H]`: receives tanh of the new one, normalised if the cell is.
+    /// `[B, H]`: receives tanh of the new one, normalised if the cell is; of an sLSTM what it is divided by its normaliser.
     pub(super) tanh_c: &'a mut [f32],
-    /// `[B, H]`: receives o ∘ tanh.
+    /// `[B, H]`: receives what o lets through of that.
     pub(super) h: &'a mut [f32],
     /// Of a normalised cell.
     pub(super) norm: Option<NormTape<'a>>,
@@ -50,10 +50,11 @@ impl Cell<'_> {
     /// When the shapes do not fit each other.
     pub(super) fn step_forward(&self, masked: MaskedRows, step: VariantForward) {
         let VariantForward { gates, c_before, c, tanh_c, h, norm } = step;
-        let (hidden, width) = (self.hidden, self.width());
-        let rows = c.len() / hidden;
+        let (hidden, state, width) = (self.hidden, self.state(), self.width());
+        let rows = h.len() / hidden;
         assert_eq!(gates.len(), rows * width, "gates are [B, K·H]");
-        assert_eq!([c_before.len(), c.len(), tanh_c.len(), h.len()], [rows * hidden; 4], "states are [B, H]");
+        assert_eq!([c_before.len(), c.len()], [rows * state; 2], "cell states are [B, S]");
+        assert_eq!([tanh_c.len(), h.len()], [rows * hidden; 2], "hidden states are [B, H]");
         assert_eq!(self.norm.is_some(), norm.is_some(), "a tape for a normalised cell");
         let norm = norm.map(|norm| {
             assert_eq!([norm.sums.len(), norm.cells.len()], [rows * width, rows * hidden], "normalised rows");
@@ -67,8 +68,8 @@ impl Cell<'_> {
                 unsafe {
                     let pointers = CellRow {
                         gates: gates.at(row * width),
-                        c_before: c_before[row * hidden..].as_ptr(),
-                        c: c.at(row * hidden),
+                        c_before: c_before[row * state..].as_ptr(),
+                        c: c.at(row * state),
                         tanh_c: tanh_c.at(row * hidden),
                         h: h.at(row * hidden),
                         norm: norm.map(|[sums, sum_scales, cells, cell_scales]| NormRow {
@@ -79,8 +80,11 @@ impl Cell<'_> {
                         }),
                     };
                     if masked.contains(row) {
-                        std::ptr::copy_nonoverlapping(pointers.c_before, pointers.c, hidden);
-                        zero(pointers.tanh_c, hidden);
+                        std::ptr::copy_nonoverlapping(pointers.c_before, pointers.c, state);
+                        match self.exponential {
+                            true => std::ptr::copy_nonoverlapping(pointers.c_before, pointers.tanh_c, hidden),
+                            false => zero(pointers.tanh_c, hidden),
+                        }
                         zero(pointers.h, hidden);
                         zero(pointers.gates, width);
                         if let Some(norm) = pointers.norm {
@@ -139,6 +143,10 @@ impl Kernel for Forward<'_> {
 #[inline(always)]
 pub(crate) unsafe fn cell_row<S: Simd>(simd: S, cell: &Cell, row: CellRow) {
     let Cell { hidden, coupled, peepholes, norm, .. } = *cell;
+    if cell.exponential {
+        // SAFETY: as the caller promises.
+        return unsafe { exponential_row(simd, hidden, row) };
+    }
     let norm = norm.zip(row.norm);
     let one = simd.splat(1.0);
     // The places of f, g and o among the gates, and of f and o among the peepholes.
@@ -196,5 +204,40 @@ pub(crate) unsafe fn cell_row<S: Simd>(simd: S, cell: &Cell, row: CellRow) {
                 lanes.store(simd, row.h.add(unit), simd.mul(o, tanh_c));
             });
         }
+    }
+}
+
+/// The largest sum of an exponential gate: its exponential, and the square of that, are still numbers.
+const MOST: f32 = 40.0;
+
+/// The least that a normaliser is taken for, where all of its parts are too small for numbers.
+const LEAST: f32 = 1e-30;
+
+/// One row of an sLSTM forward: cell state and normaliser lie one after the other, and the share α of what is new takes the place of i.
+///
+/// # Safety
+/// As of [`cell_row`].
+#[inline(always)]
+unsafe fn exponential_row<S: Simd>(simd: S, hidden: usize, row: CellRow) {
+    // SAFETY: as the caller promises, for every access.
+    unsafe {
+        for_vectors!(S, hidden, |unit, lanes| {
+            let pre = |gate: usize| lanes.load(simd, row.gates.add(gate * hidden + unit));
+            // With the bounds first, NaN stays NaN.
+            let i = exp_of_minus(simd, simd.sub(simd.splat(0.0), simd.min(simd.splat(MOST), pre(0))));
+            let (f, z, o) = (sigmoid(simd, pre(1)), tanh(simd, pre(2)), sigmoid(simd, pre(3)));
+            let c_before = lanes.load(simd, row.c_before.add(unit));
+            let n_before = lanes.load(simd, row.c_before.add(hidden + unit));
+            let n = simd.max(simd.splat(LEAST), simd.mul_add(f, n_before, i));
+            let share = simd.div(i, n);
+            let c = simd.mul_add(share, simd.sub(z, c_before), c_before);
+            for (at, gate) in [share, f, z, o].into_iter().enumerate() {
+                lanes.store(simd, row.gates.add(at * hidden + unit), gate);
+            }
+            lanes.store(simd, row.c.add(unit), c);
+            lanes.store(simd, row.c.add(hidden + unit), n);
+            lanes.store(simd, row.tanh_c.add(unit), c);
+            lanes.store(simd, row.h.add(unit), simd.mul(o, c));
+        });
     }
 }

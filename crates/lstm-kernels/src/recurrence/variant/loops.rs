@@ -103,16 +103,17 @@ impl VariantTape {
 /// The values of one step of the arrays of a segment.
 #[derive(Clone, Copy)]
 struct StepSizes {
-    /// B·R, B·H and B·K·H.
+    /// B·R, B·H, B·S and B·K·H.
     h: usize,
     c: usize,
+    state: usize,
     gates: usize,
 }
 
 impl StepSizes {
     fn of(recurrence: &Recurrence) -> Self {
         let &Recurrence { cell, recurrent, batch, .. } = recurrence;
-        Self { h: batch * recurrent, c: batch * cell.hidden, gates: batch * cell.width() }
+        Self { h: batch * recurrent, c: batch * cell.hidden, state: batch * cell.state(), gates: batch * cell.width() }
     }
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn forward(recurrence: &Recurrence, tape: &mut VariantTape, sequence:
         let (t, before, after) = recurrence.step(n);
         let masked = recurrence.masked_at(t);
         let (h_before, h) = two_slots(h, sizes.h, before, after);
-        let (c_before, c) = two_slots(c, sizes.c, before, after);
+        let (c_before, c) = two_slots(c, sizes.state, before, after);
         let gates = part_mut(gates, sizes.gates, t);
         let mut h_read = h_before;
         if let Some(mogrifier) = cell.mogrifier {
@@ -202,7 +203,7 @@ pub(crate) fn backward(recurrence: &Recurrence, reaching: Reaching, tape: &mut V
         tape.d_cells.resize(rows * cell.hidden);
     }
     for n in (0..steps).rev() {
-        let (t, before, _) = recurrence.step(n);
+        let (t, before, after) = recurrence.step(n);
         let (masked, cut) = (recurrence.masked_at(t), recurrence.cut(n));
         let (above, zoneout) = (part(d_hidden, sizes.h, t), zoneout_at(masks_h, rates.hidden, sizes.h, t));
         if projects {
@@ -222,7 +223,8 @@ pub(crate) fn backward(recurrence: &Recurrence, reaching: Reaching, tape: &mut V
         });
         let step = VariantBackward {
             gates: part_mut(gates, sizes.gates, t),
-            c_before: part(c, sizes.c, before),
+            c_before: part(c, sizes.state, before),
+            c: part(c, sizes.state, after),
             tanh_c: part(tanh_c, sizes.c, t),
             d_h: d_raw,
             d_o: d_gate.map(|d_gate| part(d_gate, sizes.c, t)),

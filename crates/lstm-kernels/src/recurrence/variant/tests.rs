@@ -108,6 +108,7 @@ fn check(hidden: usize, coupled: bool, peeps: bool, norms: bool) {
             let step = VariantBackward {
                 gates,
                 c_before: &c_before,
+                c,
                 tanh_c,
                 d_h: &d_h,
                 d_o: Some(&d_o),
@@ -164,6 +165,104 @@ fn check(hidden: usize, coupled: bool, peeps: bool, norms: bool) {
         close(&dc[own.clone()], &slopes(1, hidden), 2e-4);
         if norms {
             close(&d_sums[wide], &slopes(2, width), 2e-4);
+        }
+    }
+}
+
+/// One unit of an sLSTM by the paper's equations in double precision, unstabilised: α, f, z, o, then c / n, n, h.
+fn exponential(pre: [f64; 4], c_before: f64, n_before: f64) -> ([f64; 4], [f64; 3]) {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let (i, f, z, o) = (pre[0].exp(), logistic(pre[1]), pre[2].tanh(), logistic(pre[3]));
+    let n = f * n_before + i;
+    let c = f * c_before * n_before + i * z;
+    ([i / n, f, z, o], [c / n, n, o * c / n])
+}
+
+#[test]
+fn an_exponential_cell_agrees_with_its_twin() {
+    for hidden in [2, 7, 33, 129] {
+        let (batch, width) = (4, 4 * hidden);
+        let cell = Cell { exponential: true, ..Cell::plain(hidden) };
+        let lengths = [2, 1, 2, 2];
+        let masked = MaskedRows { lengths: Some(&lengths), t: 1 };
+        // Gates that are far open too: what came before is forgotten then.
+        let pre: Vec<f32> =
+            values(batch * width, 5).iter().enumerate().map(|(at, x)| x * (1 + at % 9) as f32).collect();
+        let mut c_before = values(batch * 2 * hidden, 6);
+        c_before.chunks_exact_mut(2 * hidden).for_each(|row| row[hidden..].iter_mut().for_each(|n| *n = n.abs() + 0.1));
+        // The first row is at its beginning.
+        c_before[..2 * hidden].fill(0.0);
+        let [d_h, d_o] = [8, 9].map(|at| values(batch * hidden, at));
+        let d_after = values(batch * 2 * hidden, 10);
+        let run = |threads| {
+            let (mut gates, mut c, mut dc) = (pre.clone(), vec![7.0; batch * 2 * hidden], d_after.clone());
+            let (mut tanh_c, mut h) = (vec![7.0; batch * hidden], vec![7.0; batch * hidden]);
+            let mut activated = Vec::new();
+            crate::with_threads(threads, || {
+                let (c, tanh_c, h) = (&mut c, &mut tanh_c, &mut h);
+                let step = VariantForward { gates: &mut gates, c_before: &c_before, c, tanh_c, h, norm: None };
+                cell.step_forward(masked, step);
+                activated.clone_from(&gates);
+                let step = VariantBackward {
+                    gates: &mut gates,
+                    c_before: &c_before,
+                    c,
+                    tanh_c,
+                    d_h: &d_h,
+                    d_o: Some(&d_o),
+                    dc: &mut dc,
+                    zoneout: Zoneout::Rate(0.0),
+                    cut: false,
+                    norm: None,
+                };
+                cell.step_backward(masked, step);
+            });
+            (activated, gates, [c, tanh_c, h], dc)
+        };
+        let (activated, d_gates, [c, tanh_c, h], dc) = run(1);
+        assert!([2, 3].into_iter().all(|threads| run(threads) == run(1)), "H {hidden}");
+        for row in 0..batch {
+            let state = &c_before[row * 2 * hidden..][..2 * hidden];
+            let after = &c[row * 2 * hidden..][..2 * hidden];
+            if row == 1 {
+                assert_eq!((after, &tanh_c[row * hidden..][..hidden]), (state, &state[..hidden]));
+                assert_eq!(&dc[row * 2 * hidden..][..2 * hidden], &d_after[row * 2 * hidden..][..2 * hidden]);
+                continue;
+            }
+            for unit in 0..hidden {
+                let at = |gate: usize| row * width + gate * hidden + unit;
+                let inputs: [f64; 6] = std::array::from_fn(|which| match which {
+                    0..4 => f64::from(pre[at(which)]),
+                    _ => f64::from(state[(which - 4) * hidden + unit]),
+                });
+                let twin = |x: [f64; 6]| exponential([x[0], x[1], x[2], x[3]], x[4], x[5]);
+                let (gates, [expected_c, expected_n, expected_h]) = twin(inputs);
+                close(&(0..4).map(|gate| activated[at(gate)]).collect::<Vec<_>>(), &single(&gates), 1e-5);
+                let found = [after[unit], after[hidden + unit], h[row * hidden + unit]];
+                close(&found, &single(&[expected_c, expected_n, expected_h]), 1e-5);
+                let d = |values: &[f32], at: usize| f64::from(values[at]);
+                let loss = |x: [f64; 6]| {
+                    let ([.., o], [c, n, h]) = twin(x);
+                    let of_state =
+                        d(&d_after, row * 2 * hidden + unit) * c + d(&d_after, row * 2 * hidden + hidden + unit) * n;
+                    of_state + d(&d_h, row * hidden + unit) * h + d(&d_o, row * hidden + unit) * o
+                };
+                let slope = |which: usize| {
+                    let moved = |by: f64| {
+                        let mut moved = inputs;
+                        moved[which] += by;
+                        loss(moved)
+                    };
+                    ((moved(1e-6) - moved(-1e-6)) / 2e-6) as f32
+                };
+                close(
+                    &(0..4).map(|gate| d_gates[at(gate)]).collect::<Vec<_>>(),
+                    &(0..4).map(slope).collect::<Vec<_>>(),
+                    2e-4,
+                );
+                let found = [dc[row * 2 * hidden + unit], dc[row * 2 * hidden + hidden + unit]];
+                close(&found, &[slope(4), slope(5)], 2e-4);
+            }
         }
     }
 }

@@ -181,7 +181,7 @@ fn functions(stack: &Stack) -> Result<Vec<[&'static str; 2]>, NetworkError> {
 /// Refuses what Keras's LSTM has not. is_final: whether it is the last layer and its final state alone is read.
 fn check(stack: &Stack, is_final: bool) -> Result<(), NetworkError> {
     let config = stack.config();
-    let CellOptions { peepholes, coupled, layer_norm, zoneout, mogrify, mogrify_rank: _ } = config.variant;
+    let CellOptions { peepholes, coupled, layer_norm, zoneout, exponential, mogrify, mogrify_rank: _ } = config.variant;
     let missing = match config.wiring {
         Wiring::Skip => Some("the wiring skip"),
         Wiring::Scores => Some("the wiring scores"),
@@ -190,6 +190,7 @@ fn check(stack: &Stack, is_final: bool) -> Result<(), NetworkError> {
         Wiring::Stacked if peepholes => Some("peepholes"),
         Wiring::Stacked if coupled => Some("coupled gates"),
         Wiring::Stacked if layer_norm => Some("layer normalisation"),
+        Wiring::Stacked if exponential => Some("exponential input gates"),
         Wiring::Stacked if mogrify > 0 => Some("a mogrifier"),
         Wiring::Stacked if zoneout != Default::default() => {
             Some("zoneout, which in use takes the mean of a cell and the one before")

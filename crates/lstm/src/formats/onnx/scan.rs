@@ -9,6 +9,10 @@ use crate::nn::config::Readout;
 /// ε of layer normalisation.
 const EPSILON: f32 = 1e-5;
 
+/// Of an exponential cell the bounds of its sums and of its normaliser, as the kernels have them.
+const LARGEST_SUM: f32 = 40.0;
+const LEAST_NORMALISER: f32 = 1e-30;
+
 /// One direction of one layer.
 pub(super) struct Direction<'a> {
     pub(super) stack: &'a Stack,
@@ -88,7 +92,7 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
     // One step. The names of its values are its own: a body sees those outside, so they must not be there.
     let own = |value: &str| format!("{value}{name}_step");
     let mut step = Graph::default();
-    let [h, c, mut s] = [("h", recurrent), ("c", hidden), ("sums", entering_size)]
+    let [h, c, mut s] = [("h", recurrent), ("c", config.cell_state(direction.layer)), ("sums", entering_size)]
         .map(|(value, size)| step.input(&own(value), data::FLOAT, &[BATCH, Size::Known(size)]));
     let mut h_read = h.clone();
     if variant.mogrify > 0 {
@@ -125,17 +129,34 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
         step.node("Sigmoid", &[&sum], &own(gate), vec![])
     };
     let f = gate(&mut step, outer, "f", sum_f, &c);
-    let i = match variant.coupled {
-        true => {
-            let one = outer.floats("one", &[1], &[1.0]);
-            step.node("Sub", &[&one, &f], &own("i"), vec![])
-        }
-        false => gate(&mut step, outer, "i", &sums[0], &c),
-    };
     let g = step.node("Tanh", &[sum_g], &own("g"), vec![]);
-    let kept = step.node("Mul", &[&f, &c], &own("kept"), vec![]);
-    let entering = step.node("Mul", &[&i, &g], &own("entering"), vec![]);
-    let new_c = step.node("Add", &[&kept, &entering], &own("c_new"), vec![]);
+    let (mut new_c, normaliser) = if variant.exponential {
+        let [before, n_before] = ["c_before", "n_before"].map(own);
+        let halves = vec![int("axis", -1), int("num_outputs", 2)];
+        step.nodes_of("Split", &[&c], &[&before, &n_before], halves);
+        let [most, least] = [("most", LARGEST_SUM), ("least", LEAST_NORMALISER)]
+            .map(|(name, value)| outer.floats(name, &[1], &[value]));
+        let bounded = step.node("Min", &[&sums[0], &most], &own("sum_i_bounded"), vec![]);
+        let i = step.node("Exp", &[&bounded], &own("i"), vec![]);
+        let kept = step.node("Mul", &[&f, &n_before], &own("n_kept"), vec![]);
+        let n = step.node("Add", &[&kept, &i], &own("n_sum"), vec![]);
+        let n = step.node("Max", &[&n, &least], &own("n_new"), vec![]);
+        let share = step.node("Div", &[&i, &n], &own("share"), vec![]);
+        let away = step.node("Sub", &[&g, &before], &own("away"), vec![]);
+        let moved = step.node("Mul", &[&share, &away], &own("moved"), vec![]);
+        (step.node("Add", &[&before, &moved], &own("c_new"), vec![]), Some(n))
+    } else {
+        let i = match variant.coupled {
+            true => {
+                let one = outer.floats("one", &[1], &[1.0]);
+                step.node("Sub", &[&one, &f], &own("i"), vec![])
+            }
+            false => gate(&mut step, outer, "i", &sums[0], &c),
+        };
+        let kept = step.node("Mul", &[&f, &c], &own("kept"), vec![]);
+        let entering = step.node("Mul", &[&i, &g], &own("entering"), vec![]);
+        (step.node("Add", &[&kept, &entering], &own("c_new"), vec![]), None)
+    };
     let o = gate(&mut step, outer, "o", sum_o, &new_c);
     let mut read = new_c.clone();
     if variant.layer_norm {
@@ -143,7 +164,12 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
         let bias = direction.tensor(outer, "bias_cell", &[hidden], direction.array("bias_cell"));
         read = norm(&mut step, [&new_c, &gain, &bias], &own("c_normalised"));
     }
-    let read = step.node("Tanh", &[&read], &own("c_read"), vec![]);
+    if !variant.exponential {
+        read = step.node("Tanh", &[&read], &own("c_read"), vec![]);
+    }
+    if let Some(n) = normaliser {
+        new_c = step.node("Concat", &[&new_c, &n], &own("state_new"), vec![int("axis", -1)]);
+    }
     let mut new_h = step.node("Mul", &[&o, &read], &own("h_new"), vec![]);
     if let Some(size) = config.projection {
         let weight = direction.matrix(outer, "weight_hr", size);
@@ -162,7 +188,7 @@ pub(super) fn cell(outer: &mut Graph, direction: &Direction, x: &str, states: [S
     let c_out = blend(&mut step, variant.zoneout.cell, &c, &new_c, &own("c_out"));
     let given = step.node("Identity", &[&h_out], &own("given"), vec![]);
     step.output(&h_out, &[BATCH, Size::Known(recurrent)]);
-    step.output(&c_out, &[BATCH, Size::Known(hidden)]);
+    step.output(&c_out, &[BATCH, Size::Known(config.cell_state(direction.layer))]);
     step.output(&given, &[BATCH, Size::Known(recurrent)]);
     let reads_gate = config.readout == Readout::OutputGate;
     if reads_gate {

@@ -67,7 +67,7 @@ pub(super) fn graph_of(network: &Network) -> Result<Graph, NetworkError> {
         let layers_before: usize = network.stacks[..index].iter().map(|stack| stack.config().layers).sum();
         let config = stack.config();
         for layer in 0..config.layers {
-            for (kind, size) in [("h", config.recurrent(layer)), ("c", config.hidden.of(layer))] {
+            for (kind, size) in [("h", config.recurrent(layer)), ("c", config.cell_state(layer))] {
                 let shape = [Size::Known(config.directions()), BATCH, Size::Known(size)];
                 graph.output(&format!("{kind}{}_out", layers_before + layer), &shape);
             }
@@ -149,7 +149,7 @@ fn write_layer(graph: &mut Graph, stack: &Stack, layer: usize, number: usize, x:
     let (directions, hidden, recurrent) = (config.directions(), config.hidden.of(layer), config.recurrent(layer));
     let state = |size| [Size::Known(directions), BATCH, Size::Known(size)];
     let h = graph.input(&format!("h{number}"), data::FLOAT, &state(recurrent));
-    let c = graph.input(&format!("c{number}"), data::FLOAT, &state(hidden));
+    let c = graph.input(&format!("c{number}"), data::FLOAT, &state(config.cell_state(layer)));
     let (h_out, c_out) = (format!("h{number}_out"), format!("c{number}_out"));
     if is_operator(config) {
         let weights = operator_weights(graph, stack, layer, number);
@@ -230,6 +230,7 @@ pub(super) fn is_operator(config: &LstmConfig) -> bool {
     config.projection.is_none()
         && config.readout == Readout::Hidden
         && !variant.layer_norm
+        && !variant.exponential
         && variant.mogrify == 0
         && variant.zoneout == Default::default()
 }

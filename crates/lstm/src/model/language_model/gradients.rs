@@ -311,7 +311,17 @@ fn the_gradient_holds_for_every_variant_under_the_masks_of_zoneout() {
         CellOptions { layer_norm: true, zoneout, ..plain },
         CellOptions { mogrify: 5, ..plain },
         CellOptions { mogrify: 2, zoneout, ..plain },
-        CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) },
+        CellOptions { exponential: true, zoneout: Zoneout { cell: 0.0, ..zoneout }, ..plain },
+        CellOptions { exponential: true, mogrify: 3, ..plain },
+        CellOptions {
+            peepholes: true,
+            coupled: true,
+            layer_norm: true,
+            zoneout,
+            mogrify: 3,
+            mogrify_rank: Some(2),
+            ..CellOptions::default()
+        },
     ] {
         let config = LanguageModelConfig { lstm: LstmConfig { variant, ..config().lstm }, ..config() };
         assert_gradient(config.clone(), &batch(4, 3, 7, false));

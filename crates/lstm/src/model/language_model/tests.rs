@@ -13,7 +13,15 @@ pub(super) fn config() -> LanguageModelConfig {
 /// Everything a cell can have beyond the plain one.
 fn variant() -> CellOptions {
     let zoneout = Zoneout { cell: 0.3, hidden: 0.1 };
-    CellOptions { peepholes: true, coupled: true, layer_norm: true, zoneout, mogrify: 3, mogrify_rank: Some(2) }
+    CellOptions {
+        peepholes: true,
+        coupled: true,
+        layer_norm: true,
+        zoneout,
+        mogrify: 3,
+        mogrify_rank: Some(2),
+        ..CellOptions::default()
+    }
 }
 
 /// Random ids; every third place of `[T, B]` predicts nothing when `sparse`.

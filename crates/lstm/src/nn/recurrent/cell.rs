@@ -147,6 +147,8 @@ impl LayerCell {
             [steps, batch, of_cell * hidden],
             [steps, batch, of_hidden * recurrent],
             [steps, batch, of_new * hidden],
+            // The normaliser beside the cell state.
+            [steps.saturating_add(1), batch, usize::from(self.variant.exponential) * hidden],
             // Both parts of the gates and the gradient of one; the cells and their gradient.
             [steps, batch, sizes.width().saturating_mul(3 * norm)],
             [steps, batch, hidden.saturating_mul(2 * norm)],
@@ -195,12 +197,13 @@ impl LayerCell {
 
     /// The cell as the kernels take it.
     pub(super) fn kernel<'a>(&self, params: ParamsRef<'a>, hidden: usize) -> Cell<'a> {
-        let CellOptions { coupled, zoneout, mogrify: rounds, mogrify_rank: rank, .. } = self.variant;
+        let CellOptions { coupled, exponential, zoneout, mogrify: rounds, mogrify_rank: rank, .. } = self.variant;
         let both =
             |(left, right): (Slot, Option<Slot>)| [params.get(left), right.map_or(&[][..], |right| params.get(right))];
         Cell {
             hidden,
             coupled,
+            exponential,
             peepholes: self.peepholes.map(|slot| params.get(slot)),
             norm: self.norm.map(|norm| CellNorm {
                 gain_ih: params.get(norm.gain_ih),
