@@ -52,7 +52,7 @@ pub struct Training {
     /// The optimizer's weight decay.
     pub weight_decay: f32,
     /// The shares of it that groups of parameters have.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "DecayShares::is_none")]
     pub weight_decay_shares: DecayShares,
     /// The settings of Adam and AdamW.
     #[serde(default)]
