@@ -2,7 +2,7 @@
 # Under torch.autocast("cpu", torch.bfloat16) nn.LSTM computes in bfloat16, and nn.LSTMCell with the same weights in float32: a
 # model stepped by hand is silently not the one that was trained. And nn.LSTM gives its *cell state* back as bfloat16 too, the
 # one value that is summed over all steps: a text read in segments is rounded to 8 bits between them, also where all weights
-# are float32.
+# are float32. It needs a processor with AVX-512: on another nn.LSTM raises (autocast-lstm-raises-without-avx512.sh).
 #
 # Seen with torch 2.15.0:
 #   nn.LSTM: output bfloat16, h bfloat16, c bfloat16

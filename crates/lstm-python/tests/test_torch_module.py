@@ -299,7 +299,13 @@ def test_autocast_gives_what_torch_gives_and_is_nearer_to_float32(packed):
         (output.float().square().sum() + h.float().sum() + c.float().sum()).backward()
         return [output, h, c, given.grad, *(p.grad.clone() for p in layer.parameters())]
 
-    exact, mine, others = results(theirs, False), results(ours, True), results(theirs, True)
+    exact, mine = results(theirs, False), results(ours, True)
+    try:
+        others = results(theirs, True)
+    except RuntimeError as error:
+        # torch 2.15's own layer raises where the processor has no AVX-512, of padded input.
+        assert not packed and "primitive descriptor" in str(error), error
+        others = [value.to(torch.bfloat16) if place < 3 else value for place, value in enumerate(exact)]
     for one, (a, b, e) in enumerate(zip(mine, others, exact)):
         assert a.dtype == b.dtype and a.shape == b.shape, one
         scale = e.abs().max()
