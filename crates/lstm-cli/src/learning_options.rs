@@ -263,7 +263,8 @@ impl LearningOptions {
             config.training.clip = self.clip.or(config.training.clip);
         }
         set(&mut config.training.weight_decay, self.weight_decay);
-        set(&mut config.training.weight_decay_shares, self.weight_decay_shares);
+        let given = |shares: DecayShares| (!shares.is_none()).then_some(shares);
+        set(&mut config.training.weight_decay_shares, self.weight_decay_shares.map(given));
         set(&mut config.training.seed, self.seed);
         Ok(())
     }

@@ -165,7 +165,8 @@ impl TaskTraining {
             clip => training.clip = clip.or(training.clip),
         }
         set(&mut training.weight_decay, self.weight_decay);
-        set(&mut training.weight_decay_shares, self.weight_decay_shares);
+        let given = |shares: DecayShares| (!shares.is_none()).then_some(shares);
+        set(&mut training.weight_decay_shares, self.weight_decay_shares.map(given));
         set(&mut training.seed, self.seed);
         Ok(())
     }

@@ -9,7 +9,6 @@ use crate::formats::FormatError;
 use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, InitScheme, LstmConfig, at_least_one, rate, within};
 use crate::optim::averaging::Averaging;
-use crate::optim::decay::DecayShares;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
@@ -111,7 +110,7 @@ impl ForecastConfig {
             optimizer: OptimizerKind::AdamW,
             average: Averaging::Ema(0.99),
             weight_decay: 0.01,
-            weight_decay_shares: DecayShares::default(),
+            weight_decay_shares: None,
             adam: AdamSettings::default(),
             muon: MuonSettings::default(),
             schedule,

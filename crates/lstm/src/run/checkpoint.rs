@@ -138,7 +138,7 @@ impl Progress {
         let from_the_start = training.average.begins_at_once();
         let mut optimizer = Optimizer::new(training.optimizer, training.weight_decay, layout.len())
             .with_adam(training.adam)
-            .with_decay_shares(layout, &training.weight_decay_shares)
+            .with_decay_shares(layout, &training.weight_decay_shares.unwrap_or_default())
             .with_muon(layout, training.muon, training.schedule.learning_rate);
         optimizer.set_shares(task.shares(0));
         Self {

@@ -6,7 +6,6 @@ use crate::nn::config::{Init, InitScheme, LstmConfig, Readout};
 use crate::nn::dropout::{DropoutKind, DropoutRates};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
-use crate::optim::decay::DecayShares;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind};
@@ -69,7 +68,7 @@ impl Preset {
             optimizer: OptimizerKind::Sgd,
             average: Averaging::None,
             weight_decay: 0.0,
-            weight_decay_shares: DecayShares::default(),
+            weight_decay_shares: None,
             adam: AdamSettings::default(),
             muon: MuonSettings::default(),
             schedule: Schedule::step(20.0, 2.0, 4),

@@ -51,9 +51,9 @@ pub struct Training {
     pub average: Averaging,
     /// The optimizer's weight decay.
     pub weight_decay: f32,
-    /// The shares of it that groups of parameters have.
-    #[serde(default, skip_serializing_if = "DecayShares::is_none")]
-    pub weight_decay_shares: DecayShares,
+    /// The shares of it that groups of parameters have; `None` for all alike.
+    #[serde(default)]
+    pub weight_decay_shares: Option<DecayShares>,
     /// The settings of Adam and AdamW.
     #[serde(default)]
     pub adam: AdamSettings,
@@ -200,7 +200,7 @@ impl Training {
                 .filter(|decay| *decay > 0.0)
                 .map(|decay| format!("weight decay {}", rounded(decay, DIGITS))),
         );
-        parts.extend((!self.weight_decay_shares.is_none()).then(|| format!("of it {}", self.weight_decay_shares)));
+        parts.extend(self.weight_decay_shares.map(|shares| format!("of it {shares}")));
         if self.averages() {
             parts.push(format!("averaged by {}", self.average));
         }
@@ -300,13 +300,14 @@ impl Training {
             let expected = "0, or a number from 1e-10 to 1000000";
             within("weight-decay", self.weight_decay, 1e-10..=1e6, expected)?;
         }
-        self.weight_decay_shares.validate()?;
-        if self.weight_decay == 0.0 && !self.weight_decay_shares.is_none() {
+        let shares = self.weight_decay_shares.unwrap_or_default();
+        shares.validate()?;
+        if self.weight_decay == 0.0 && !shares.is_none() {
             let why = "`weight-decay-shares` says which share of the weight decay a group has, but there is none; give `weight-decay` too, \
                        such as 0.01";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
-        let decay = self.weight_decay * self.weight_decay_shares.largest();
+        let decay = self.weight_decay * shares.largest();
         let taken = decay * self.schedule.learning_rate;
         if taken >= 1.0 {
             return Err(ConfigError::Conflict(format!(

@@ -14,7 +14,6 @@ use crate::named::{named, stored_as_text};
 use crate::nn::config::{ConfigError, Init, LstmConfig, Readout, Wiring, at_least_one, rate};
 use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
-use crate::optim::decay::DecayShares;
 use crate::optim::muon::MuonSettings;
 use crate::optim::optimizer::{AdamSettings, OptimizerKind};
 use crate::optim::parts::check_decay;
@@ -174,7 +173,7 @@ impl SequenceConfig {
             optimizer: OptimizerKind::Adam,
             average: Averaging::None,
             weight_decay: 0.0,
-            weight_decay_shares: DecayShares::default(),
+            weight_decay_shares: None,
             adam: AdamSettings::default(),
             muon: MuonSettings::default(),
             schedule: Schedule { kind: ScheduleKind::Constant, ..Schedule::step(1e-3, 1.0, 1) },
