@@ -59,7 +59,31 @@ const OF_ADAPTATION: [&str; 8] = [
 /// `lstm train` of a task beside language.
 const TRAIN_TASK: &str = "train --task";
 
-const IDLE: [Idle; 23] = [
+/// What a search for a setting, which trains for a while and keeps nothing, has no use for.
+const OF_A_WHOLE_RUN: Which = Which::These(&[
+    "schedule",
+    "warmup",
+    "decay",
+    "decay-after",
+    "average",
+    "non-monotone",
+    "candidates-until",
+    "epochs",
+    "steps",
+    "budget",
+    "patience",
+    "out",
+    "force",
+    "tensorboard",
+    "keep-checkpoints",
+    "members",
+]);
+const TRIES_RATES: &str =
+    "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out";
+const MEASURES_NOISE: &str =
+    "it trains some hundred steps at one rate, measures the gradient's noise, and keeps nothing; leave it out";
+
+const IDLE: [Idle; 25] = [
     Idle {
         command: TRAIN_TASK,
         when: When::With("resume"),
@@ -126,54 +150,10 @@ const IDLE: [Idle; 23] = [
         ]),
         why: "a run goes on as its config.toml says, in its own folder; leave it out, or start a new run",
     },
-    Idle {
-        command: "train",
-        when: When::With("find-lr"),
-        options: Which::These(&[
-            "learning-rate",
-            "schedule",
-            "warmup",
-            "decay",
-            "decay-after",
-            "average",
-            "non-monotone",
-            "candidates-until",
-            "epochs",
-            "steps",
-            "budget",
-            "patience",
-            "out",
-            "force",
-            "tensorboard",
-            "keep-checkpoints",
-            "members",
-        ]),
-        why: "it tries learning rates one after another until the loss grows, and keeps nothing; leave it out",
-    },
-    Idle {
-        command: "train",
-        when: When::With("find-batch"),
-        options: Which::These(&[
-            "schedule",
-            "warmup",
-            "decay",
-            "decay-after",
-            "average",
-            "non-monotone",
-            "candidates-until",
-            "epochs",
-            "steps",
-            "budget",
-            "patience",
-            "out",
-            "force",
-            "tensorboard",
-            "keep-checkpoints",
-            "members",
-            "find-lr",
-        ]),
-        why: "it trains some hundred steps at one rate, measures the gradient's noise, and keeps nothing; leave it out",
-    },
+    Idle { command: "train", when: When::With("find-lr"), options: OF_A_WHOLE_RUN, why: TRIES_RATES },
+    Idle { command: "train", when: When::With("find-lr"), options: Which::These(&["learning-rate"]), why: TRIES_RATES },
+    Idle { command: "train", when: When::With("find-batch"), options: OF_A_WHOLE_RUN, why: MEASURES_NOISE },
+    Idle { command: "train", when: When::With("find-batch"), options: Which::These(&["find-lr"]), why: MEASURES_NOISE },
     Idle {
         command: "train",
         when: When::With("find-lr"),

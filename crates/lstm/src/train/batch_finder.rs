@@ -121,7 +121,7 @@ impl BatchFinder {
         let mut costs: Vec<BatchCost> = Vec::new();
         let mut best = f64::INFINITY;
         for rows in (0..).map(|power| 1 << power) {
-            if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            if is_set(stop) {
                 return Ok(None);
             }
             let mut config = config.clone();
@@ -169,7 +169,7 @@ impl BatchFinder {
         let mut points = Vec::new();
         for place in PLACES {
             while progress.position.step < place {
-                if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                if is_set(stop) {
                     return Ok(None);
                 }
                 these = with_room(task, 1, &mut progress, these)?;
@@ -182,24 +182,30 @@ impl BatchFinder {
             }
             these = with_room(task, measured, &mut progress, these)?;
             // Epochs of lines may differ by a batch.
-            let point = Self::measure(&mut train_step, &mut progress, &these, measured.min(these.count()), rows)?;
+            let most = measured.min(these.count());
+            let Some(point) = Self::measure(&mut train_step, &mut progress, &these, (most, rows), stop)? else {
+                return Ok(None);
+            };
             each(&point);
             points.push(point);
         }
         Ok(Some(points))
     }
 
-    /// Measures on at most `most` of the next batches, from which nothing is learned.
+    /// Measures on at most `most` of the next batches of so many `rows`, from which nothing is learned; `None` if it was stopped.
     fn measure<T: Task>(
         train_step: &mut TrainStep<'_, T>,
         progress: &mut Progress,
         batches: &T::Batches<'_>,
-        most: usize,
-        rows: usize,
-    ) -> Result<NoisePoint, TrainError> {
+        (most, rows): (usize, usize),
+        stop: Option<&AtomicBool>,
+    ) -> Result<Option<NoisePoint>, TrainError> {
         let (mut sum, mut squares, mut nll, mut tokens) = (Vec::new(), 0.0, 0.0, 0);
         let (mut count, mut scale) = (0, None);
         while scale.is_none() && count < most {
+            if is_set(stop) {
+                return Ok(None);
+            }
             let (loss, gradient) = train_step.look(progress, batches)?;
             sum.resize(gradient.len(), 0.0_f64);
             for (sum, value) in sum.iter_mut().zip(gradient) {
@@ -212,14 +218,19 @@ impl BatchFinder {
             }
         }
         let of_batch = tokens as f64 / count as f64;
-        Ok(NoisePoint {
+        Ok(Some(NoisePoint {
             step: progress.position.step,
             loss: nll / tokens.max(1) as f64,
             tokens: scale.map(|batches| batches * of_batch),
             rows: scale.map(|batches| batches * rows as f64),
             read: tokens,
-        })
+        }))
     }
+}
+
+/// Whether the search is to stop.
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
 }
 
 /// The batches `these` of an epoch, or where fewer than `count` are left of them those of the next.

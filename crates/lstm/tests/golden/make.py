@@ -25,6 +25,18 @@ def save(name, tensors, **metadata):
     save_file(tensors, HERE / f"{name}.safetensors", metadata)
 
 
+def under_a_loss(inputs, results, parameters):
+    """All of these with a random linear loss over the results, and its gradients."""
+    loss = {key: torch.randn_like(value) for key, value in results.items()}
+    torch.autograd.backward(list(results.values()), list(loss.values()))
+    tensors = inputs | results
+    tensors |= {f"gradient.{key}": value.grad for key, value in inputs.items()}
+    tensors |= {f"loss.{key}": value for key, value in loss.items()}
+    for key, value in parameters:
+        tensors |= {key: value, f"gradient.{key}": value.grad}
+    return tensors
+
+
 def lstm(name, input, hidden, layers, steps, batch, projection=0, bidirectional=False, lengths=None):
     """nn.LSTM under a random linear loss over the output and the final states."""
     torch.manual_seed(layers + 10 * projection + 100 * bidirectional)
@@ -39,13 +51,8 @@ def lstm(name, input, hidden, layers, steps, batch, projection=0, bidirectional=
     else:
         packed, (h_n, c_n) = model(pack_padded_sequence(x, lengths, enforce_sorted=False), (h_0, c_0))
         output, _ = pad_packed_sequence(packed, total_length=steps)
-    loss = {key: torch.randn_like(value) for key, value in (("output", output), ("h_n", h_n), ("c_n", c_n))}
-    torch.autograd.backward([output, h_n, c_n], list(loss.values()))
-    tensors = {"input": x, "h_0": h_0, "c_0": c_0, "output": output, "h_n": h_n, "c_n": c_n}
-    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
-    tensors |= {f"loss.{key}": value for key, value in loss.items()}
-    for key, value in model.named_parameters():
-        tensors |= {key: value, f"gradient.{key}": value.grad}
+    results = {"output": output, "h_n": h_n, "c_n": c_n}
+    tensors = under_a_loss({"input": x, "h_0": h_0, "c_0": c_0}, results, model.named_parameters())
     if lengths is not None:
         tensors["lengths"] = torch.tensor(lengths, dtype=torch.int32)
     save(name, tensors, layers=layers, projection=projection, bidirectional=bidirectional)
@@ -90,13 +97,7 @@ def mogrified(name, input, hidden, rounds, rank=0, layers=2, steps=6, batch=3):
         h_n.append(h)
         c_n.append(c)
     results = {"output": outputs, "h_n": torch.stack(h_n), "c_n": torch.stack(c_n)}
-    loss = {key: torch.randn_like(value) for key, value in results.items()}
-    torch.autograd.backward(list(results.values()), list(loss.values()))
-    tensors = {"input": x, "h_0": h_0, "c_0": c_0} | results
-    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
-    tensors |= {f"loss.{key}": value for key, value in loss.items()}
-    for key, value in parameters.items():
-        tensors |= {key: value, f"gradient.{key}": value.grad}
+    tensors = under_a_loss({"input": x, "h_0": h_0, "c_0": c_0}, results, parameters.items())
     save(name, tensors, layers=layers, projection=0, bidirectional=False, rounds=rounds, rank=rank)
 
 
@@ -129,13 +130,7 @@ def exponential(name, input, hidden, layers=2, steps=6, batch=3):
         h_n.append(h)
         c_n.append(torch.cat([c / n, n * torch.exp(m)], -1))
     results = {"output": outputs, "h_n": torch.stack(h_n), "c_n": torch.stack(c_n)}
-    loss = {key: torch.randn_like(value) for key, value in results.items()}
-    torch.autograd.backward(list(results.values()), list(loss.values()))
-    tensors = {"input": x, "h_0": h_0, "c_0": c_0} | results
-    tensors |= {f"gradient.{key}": tensors[key].grad for key in ("input", "h_0", "c_0")}
-    tensors |= {f"loss.{key}": value for key, value in loss.items()}
-    for key, value in parameters.items():
-        tensors |= {key: value, f"gradient.{key}": value.grad}
+    tensors = under_a_loss({"input": x, "h_0": h_0, "c_0": c_0}, results, parameters.items())
     save(name, tensors, layers=layers, projection=0, bidirectional=False, exponential=True)
 
 
