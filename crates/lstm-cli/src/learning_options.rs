@@ -83,7 +83,7 @@ pub struct LearningOptions {
     #[arg(long)]
     epsilon: Option<f32>,
     /// Let adam and adamw leave alone what a step does not touch: the rows of the embedding of tokens that are neither read nor,
-    /// where they are the readout's, scored
+    /// where they are the readout's, scored; and let the weight decay of sgd wait, to reach everything every sixteenth step
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     lazy: Option<bool>,
     /// Let the trigger of nt-asgd, or of a non-monotone average, compare with all but so many of the latest validations
@@ -153,18 +153,15 @@ impl FromStr for NamedOptimizer {
 
 impl LearningOptions {
     /// The options of Adam alone, and whether they are given.
-    fn of_adam(&self) -> [(&'static str, bool); 4] {
-        [
-            ("--beta1", self.beta1.is_some()),
-            ("--beta2", self.beta2.is_some()),
-            ("--epsilon", self.epsilon.is_some()),
-            ("--lazy", self.lazy == Some(true)),
-        ]
+    fn of_adam(&self) -> [(&'static str, bool); 3] {
+        [("--beta1", self.beta1.is_some()), ("--beta2", self.beta2.is_some()), ("--epsilon", self.epsilon.is_some())]
     }
 
     /// The optimizer that options can only mean where none is named.
     pub fn likely_optimizer(&self) -> Option<OptimizerKind> {
-        let adam = self.of_adam().iter().any(|(_, given)| *given).then_some(OptimizerKind::Adam);
+        let decays = self.weight_decay.is_some_and(|decay| decay > 0.0);
+        let given = self.of_adam().iter().any(|(_, given)| *given) || self.lazy == Some(true) && !decays;
+        let adam = given.then_some(OptimizerKind::Adam);
         adam.or(self.learning_rate.map(optimizer_of_rate))
     }
 
@@ -263,6 +260,12 @@ impl LearningOptions {
             config.training.clip = self.clip.or(config.training.clip);
         }
         set(&mut config.training.weight_decay, self.weight_decay);
+        if self.lazy == Some(true) && !config.training.optimizer.has_moments() && config.training.weight_decay == 0.0 {
+            bail!(
+                "--lazy and the optimizer {} contradict each other; it is of adam and adamw, and of the weight decay of sgd, of which there is none",
+                config.training.optimizer
+            );
+        }
         let given = |shares: DecayShares| (!shares.is_none()).then_some(shares);
         set(&mut config.training.weight_decay_shares, self.weight_decay_shares.map(given));
         set(&mut config.training.seed, self.seed);

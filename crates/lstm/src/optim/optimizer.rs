@@ -64,7 +64,8 @@ pub struct AdamSettings {
     pub beta2: f32,
     /// ε, added to the root of the second moment.
     pub epsilon: f32,
-    /// Whether a row of the embedding that a step does not touch stays as it is, its moments too.
+    /// Whether a row of the embedding that a step does not touch stays as it is, its moments too. Of SGD, which has no moments, the weight decay waits:
+    /// every sixteenth step all that there is decays by sixteen times as much.
     pub lazy: bool,
 }
 
@@ -87,6 +88,10 @@ impl AdamSettings {
         within("epsilon", self.epsilon, 1e-20..=1.0, "a number from 1e-20 to 1")
     }
 }
+
+/// The steps after which the decay of lazy SGD reaches everything: what every parameter passes through memory for takes a good part of a step that has
+/// a gradient for a tenth of them.
+pub(crate) const DECAY_EVERY: u64 = 16;
 
 /// How parameters are changed by one step.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +123,7 @@ pub struct Optimizer {
     of_stretch: Vec<Range<usize>>,
     /// What of Muon is, and ranges of the rest, reused.
     muon: Option<Muon>,
-    of_rest: Vec<Range<usize>>,
+    rest: Vec<Range<usize>>,
 }
 
 impl Optimizer {
@@ -128,9 +133,9 @@ impl Optimizer {
         let adam = AdamSettings::default();
         let [first, second] = [1, 2].map(|buffer| Aligned::zeros(if kind.buffers() >= buffer { len } else { 0 }));
         let (shares, decays) = Default::default();
-        let (within, of_stretch, of_rest) = Default::default();
+        let (within, of_stretch, rest) = Default::default();
         let (steps, muon) = (0, None);
-        Self { kind, weight_decay, decays, adam, first, second, steps, shares, within, of_stretch, muon, of_rest }
+        Self { kind, weight_decay, decays, adam, first, second, steps, shares, within, of_stretch, muon, rest }
     }
 
     /// The same with the matrices of `layout` and the settings of Muon, which without them has no matrix to change; other optimizers have
@@ -221,22 +226,27 @@ impl Optimizer {
     /// Changes the parameters of a `share`, of which those of `ranges` have a gradient, at its share of the rate.
     fn change(&mut self, params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], share: &Share, change: Change) {
         // Decay and moments reach every parameter.
-        let everywhere = match self.kind {
-            OptimizerKind::Sgd | OptimizerKind::MuonSgd => change.weight_decay != 0.0,
-            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => !self.adam.lazy,
+        let (everywhere, of_rest) = match self.kind {
+            OptimizerKind::Sgd | OptimizerKind::MuonSgd => {
+                let due = if self.adam.lazy { DECAY_EVERY } else { 1 };
+                let decay = if self.steps.is_multiple_of(due) { due as f32 * change.weight_decay } else { 0.0 };
+                (decay != 0.0, Change { weight_decay: decay, ..change })
+            }
+            OptimizerKind::Adam | OptimizerKind::AdamW | OptimizerKind::Muon => (!self.adam.lazy, change),
         };
         let ranges = if everywhere { std::slice::from_ref(&share.range) } else { ranges };
-        let (change, since) = (Change { rate: change.rate * share.rate, ..change }, share.since);
+        let at_its_rate = |change: Change| Change { rate: change.rate * share.rate, ..change };
+        let (since, of_rest) = (share.since, at_its_rate(of_rest));
         let Some(mut muon) = self.muon.take() else {
-            self.change_each(params, gradient, ranges, since, change);
+            self.change_each(params, gradient, ranges, since, of_rest);
             return;
         };
-        muon.step(params, gradient, &mut self.first, &share.range, change);
-        let mut of_rest = std::mem::take(&mut self.of_rest);
-        of_rest.clear();
-        muon.rest().iter().for_each(|rest| cut(ranges, rest, &mut of_rest));
-        self.change_each(params, gradient, &of_rest, since, change);
-        (self.muon, self.of_rest) = (Some(muon), of_rest);
+        muon.step(params, gradient, &mut self.first, &share.range, at_its_rate(change));
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.clear();
+        muon.rest().iter().for_each(|of_muon| cut(ranges, of_muon, &mut rest));
+        self.change_each(params, gradient, &rest, since, of_rest);
+        (self.muon, self.rest) = (Some(muon), rest);
     }
 
     /// Changes the parameters of `ranges` each by its own gradient; `since`: the steps before their first.
@@ -381,6 +391,32 @@ mod tests {
         let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 0.1, 81).with_decay_shares(&layout, &given);
         optimizer.step_within(&mut params, &[0.0; 81], &[], 1.0, None);
         assert!(params[..50].iter().all(|value| *value == 1.0) && params[50..].iter().all(|value| *value == 0.8));
+    }
+
+    #[test]
+    fn the_decay_of_lazy_sgd_waits_and_loses_nothing() {
+        let lazy = AdamSettings { lazy: true, ..AdamSettings::default() };
+        // Only the first half has a gradient.
+        let (len, ranges) = (200, [0..100]);
+        let train = |settings: AdamSettings, steps: u64| {
+            let mut optimizer = Optimizer::new(OptimizerKind::Sgd, 1e-4, len).with_adam(settings);
+            let mut params = values(len, 0);
+            for step in 1..=steps {
+                let mut gradient = values(len, step);
+                gradient[100..].fill(0.0);
+                optimizer.step_within(&mut params, &gradient, &ranges, 0.5, None);
+            }
+            params
+        };
+        // What has no gradient is left alone until it is due, and then has decayed as often.
+        assert_eq!(train(lazy, DECAY_EVERY - 1)[100..], values(len, 0)[100..]);
+        let (now, then) = (train(AdamSettings::default(), 5 * DECAY_EVERY), train(lazy, 5 * DECAY_EVERY));
+        let start = values(len, 0);
+        for i in 0..len {
+            assert!((now[i] - then[i]).abs() < 1e-3 * (1.0 + now[i].abs()), "{i}: {} and {}", now[i], then[i]);
+        }
+        let decayed = |params: &[f32]| (params[150] / start[150]).ln();
+        assert!((decayed(&then) / decayed(&now) - 1.0).abs() < 1e-2 && decayed(&then) < -0.0039);
     }
 
     #[test]

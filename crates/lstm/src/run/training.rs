@@ -8,7 +8,7 @@ use crate::nn::precision::Precision;
 use crate::optim::averaging::Averaging;
 use crate::optim::decay::DecayShares;
 use crate::optim::muon::MuonSettings;
-use crate::optim::optimizer::{AdamSettings, OptimizerKind};
+use crate::optim::optimizer::{AdamSettings, DECAY_EVERY, OptimizerKind};
 use crate::optim::schedule::{Schedule, ScheduleKind, Warmup};
 use crate::said::{DIGITS, count, rounded};
 
@@ -308,12 +308,13 @@ impl Training {
             return Err(ConfigError::Conflict(why.to_owned()));
         }
         let decay = self.weight_decay * shares.largest();
-        let taken = decay * self.schedule.learning_rate;
+        let at_once = if self.adam.lazy && !self.optimizer.has_moments() { DECAY_EVERY } else { 1 };
+        let taken = decay * self.schedule.learning_rate * at_once as f32;
         if taken >= 1.0 {
             return Err(ConfigError::Conflict(format!(
-                "a weight decay of {} at a learning rate of {} takes away {taken} times every weight in a step; their \
-                 product must be below 1",
-                decay, self.schedule.learning_rate
+                "a weight decay of {decay} at a learning rate of {} takes away {taken} times every weight in {}; that must be below 1",
+                self.schedule.learning_rate,
+                count(at_once, "step"),
             )));
         }
         if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
