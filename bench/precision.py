@@ -3,6 +3,7 @@ several seeds each, and their models with every kind of weights.
 
     cargo build --release
     python3 bench/precision.py                                         # everything: some hours on two cores
+    python3 bench/precision.py --jobs 2                                # the same numbers sooner: runs side by side share nothing and wait for nothing
     python3 bench/precision.py --only textlstm --epochs 3 --seeds 2    # a first look, in minutes
 
 The corpora are those of `--data` (ptb, tinyshakespeare, penn_small). Every run is `lstm train` with a preset; results are kept in
@@ -13,7 +14,9 @@ more than 0.1 % (bf16) or 0.5 % (int8).
 """
 
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -39,12 +42,19 @@ def trained(args, name, precision, seed):
     if not kept.exists():
         length = ["--epochs", str(args.epochs)] if args.epochs else []
         command = [args.lstm, "train", args.data / corpus, *options, *length, "--precision", precision, "--seed", seed,
-                   "--out", folder, "--force", "--json"]
+                   "--threads", max(1, os.cpu_count() // args.jobs), "--out", folder, "--force", "--json"]
         print(" ".join(map(str, command)), file=sys.stderr)
         said = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         kept.write_text(said.stdout.decode())
     result = json.loads(kept.read_text())
     return result["test"]["perplexity"], result["tokens_per_second"]
+
+
+def train_all(args):
+    """Every run, `--jobs` at a time, all precisions of a seed before the next seed, so that a call that is stopped has whole comparisons."""
+    wanted = [(name, precision, seed) for seed in range(1, args.seeds + 1) for name in args.only.split(",") for precision in PRECISIONS]
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda run: trained(args, *run), wanted))
 
 
 def learning(args):
@@ -90,6 +100,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(RUNS), help="runs, with commas between: " + ", ".join(RUNS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each with its share of the processors; 1 by default")
     parser.add_argument("--epochs", type=int, help="default: the preset's")
     parser.add_argument("--lstm", type=pathlib.Path, default=ROOT / "target" / "release" / "lstm")
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
@@ -100,7 +111,10 @@ def main():
         parser.error(f"there is no run {', '.join(unknown)}; there are {', '.join(RUNS)}")
     if args.seeds < 2:
         parser.error("--seeds is at least 2: the measure is how far seeds are from each other")
+    if args.jobs < 1:
+        parser.error("--jobs is at least 1")
     args.work.mkdir(parents=True, exist_ok=True)
+    train_all(args)
     unharmed = learning(args)
     return 0 if weights(args) and unharmed else 1
 
