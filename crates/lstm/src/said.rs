@@ -36,7 +36,7 @@ pub fn seconds(seconds: f64) -> String {
 pub fn rounded(value: impl Into<f64> + Display, digits: usize) -> String {
     let value = value.into();
     let first = format!("{value:.*e}", digits.saturating_sub(1)).parse().unwrap_or(value);
-    if first == 0.0 || (1e-6..1e15).contains(&f64::abs(first)) { format!("{first}") } else { format!("{first:e}") }
+    if first == 0.0 || (1e-4..1e15).contains(&f64::abs(first)) { format!("{first}") } else { format!("{first:e}") }
 }
 
 /// The digits that a rate has to people: single precision has seven, of which products lose the last.
@@ -66,10 +66,7 @@ mod tests {
     #[test]
     fn a_product_of_single_precision_is_said_as_what_it_is() {
         let product = 0.01_f32 * 0.002;
-        assert_eq!(
-            (product.to_string(), rounded(product, DIGITS)),
-            ("0.000020000001".to_owned(), "0.00002".to_owned())
-        );
+        assert_eq!((product.to_string(), rounded(product, DIGITS)), ("0.000020000001".to_owned(), "2e-5".to_owned()));
         for (value, said) in
             [(0.0, "0"), (20.0, "20"), (0.002, "0.002"), (-1.25, "-1.25"), (1e-8, "1e-8"), (f64::INFINITY, "inf")]
         {
