@@ -273,6 +273,14 @@ impl Facts {
         run.spectral_embedding = words && epochs < VECTORS_BELOW && 2 * decided.model.embedding() <= self.vocabulary;
         let larger = self.follow_rows(&mut run, (batch, accumulate));
         let followed = run.training.schedule;
+        let decided = overlay(run.clone())?;
+        run.training.weight_decay = match decided.training.optimizer {
+            OptimizerKind::Sgd if words => {
+                weight_decay(epochs, self.steps(&decided), decided.training.schedule.learning_rate)
+            }
+            OptimizerKind::Muon if !words => MUON_DECAY,
+            _ => 0.0,
+        };
         let mut config = overlay(run)?;
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.training.epochs = Some(MOST_EPOCHS as usize);
@@ -562,10 +570,10 @@ mod tests {
         let (adam, sgd) = (with(Some(OptimizerKind::Adam), PTB), with(None, PTB));
         assert_eq!((adam.training.optimizer, sgd.training.optimizer), (OptimizerKind::Adam, OptimizerKind::Sgd));
         assert!(adam.training.schedule.learning_rate < 0.01 && sgd.training.schedule.learning_rate > 1.0);
-        assert!(adam.training.adam.lazy && !sgd.training.adam.lazy);
+        assert!(adam.training.adam.lazy && sgd.training.adam.lazy);
         let longer = with(Some(OptimizerKind::Adam), Facts { seconds: 6_000.0, ..PTB });
         assert!(longer.training.schedule.learning_rate < adam.training.schedule.learning_rate, "a wider layer's");
-        let characters = with(None, Facts { seconds: 600.0, ..LETTERS });
+        let characters = with(None, Facts { seconds: 2_400.0, ..LETTERS });
         assert!(
             characters.training.optimizer == OptimizerKind::Adam && characters.training.schedule.learning_rate < 0.01
         );
@@ -574,6 +582,35 @@ mod tests {
             short.training.optimizer == OptimizerKind::Muon
                 && (0.01..0.05).contains(&short.training.schedule.learning_rate)
         );
+    }
+
+    #[test]
+    fn words_that_are_read_again_decay_as_much_over_a_long_run_as_over_a_short_one() {
+        // With a rate and a decay that were decided, if any were.
+        let with = |facts: Facts, rate: Option<f32>, decay: Option<f32>| {
+            let Ok(plan) = facts.plan(None, |mut config| {
+                let training = &mut config.training;
+                training.schedule.learning_rate = rate.unwrap_or(training.schedule.learning_rate);
+                training.weight_decay = decay.unwrap_or(training.weight_decay);
+                Ok::<_, Infallible>(config)
+            });
+            plan.config.validate().unwrap();
+            (plan.size.epochs, facts.steps(&plan.config), plan.config.training)
+        };
+        for seconds in [20.0, 180.0, 1_800.0] {
+            for rate in [None, Some(10.0)] {
+                let (epochs, steps, training) = with(Facts { seconds, ..PTB }, rate, None);
+                // At a cosine's mean rate, a half of its height.
+                let taken = 0.5 * steps * f64::from(training.schedule.learning_rate * training.weight_decay);
+                assert!((taken / (0.4 * epochs.log2()) - 1.0).abs() < 0.06, "{taken}, {epochs}: {training:?}");
+            }
+        }
+        assert_eq!(with(Facts { tokens: 1e9, ..PTB }, None, None).2.weight_decay, 0.0, "read once");
+        // Of characters it is Muon's, and none of Adam's.
+        let [muon, adam] = [60.0, 2_400.0].map(|seconds| with(Facts { seconds, ..LETTERS }, None, None).2);
+        assert_eq!((muon.optimizer, muon.weight_decay), (OptimizerKind::Muon, MUON_DECAY));
+        assert_eq!((adam.optimizer, adam.weight_decay), (OptimizerKind::Adam, 0.0));
+        assert_eq!(with(PTB, None, Some(1e-7)).2.weight_decay, 1e-7);
     }
 
     #[test]
@@ -592,7 +629,7 @@ mod tests {
         // What time does not bound is as long as it was decided to be, and dropout goes with that.
         let longer = with(|config| config.training.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
-        assert_eq!(longer.config.model.dropout.input, 0.31);
+        assert_eq!(longer.config.model.dropout.input, 0.3);
         // Who asks for more steps than a text is usually read with gets them.
         let short = Facts { tokens: 9e3, ..PTB };
         let Ok(many) = short.plan(None, |config| {
