@@ -180,7 +180,7 @@ fn a_text_without_white_space_is_read_in_characters() {
 fn a_run_that_is_chosen_takes_an_optimizer_that_goes_with_weight_decay() {
     let folder = folder();
     // Muon's decay is decoupled; plain Adam, by which more readings are learned, gives way to AdamW.
-    for (epochs, optimizer) in [(2, "muon"), (6, "adamw")] {
+    for (epochs, optimizer) in [(2, "muon"), (13, "adamw")] {
         let options = format!("--tokenizer chars --weight-decay 1e-5 --epochs {epochs} --hidden 8");
         let said = line(folder.path(), &format!("train text.txt {options} --out run --force"));
         assert_eq!(said.code, Some(0), "{}", said.err);

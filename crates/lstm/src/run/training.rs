@@ -311,10 +311,12 @@ impl Training {
         let at_once = if self.adam.lazy && !self.optimizer.has_moments() { DECAY_EVERY } else { 1 };
         let taken = decay * self.schedule.learning_rate * at_once as f32;
         if taken >= 1.0 {
+            let together = if at_once > 1 { ", that of 16 steps at once" } else { "" };
             return Err(ConfigError::Conflict(format!(
-                "a weight decay of {decay} at a learning rate of {} takes away {taken} times every weight in {}; that must be below 1",
+                "a weight decay of {decay} at a learning rate of {} takes away {taken} times every weight in a step{together}; \
+                 their product must be below {}",
                 self.schedule.learning_rate,
-                count(at_once, "step"),
+                1.0 / at_once as f32
             )));
         }
         if self.weight_decay > 0.0 && self.optimizer == OptimizerKind::Adam {
