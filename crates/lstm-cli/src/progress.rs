@@ -246,7 +246,7 @@ impl Drop for Progress {
     }
 }
 
-/// The time that the share `ahead` takes if the share `done` took so many seconds.
+/// The time that the share `ahead` takes if the share `done` took so many seconds; before anything is done nothing is known of it.
 fn left(spent: f64, done: f64, ahead: f64) -> String {
-    seconds(spent / done.max(1e-6) * ahead)
+    if done > 0.0 { seconds(spent / done * ahead) } else { "an unknown time".to_owned() }
 }
