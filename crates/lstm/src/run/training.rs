@@ -313,9 +313,10 @@ impl Training {
         if taken >= 1.0 {
             let together = if at_once > 1 { ", that of 16 steps at once" } else { "" };
             return Err(ConfigError::Conflict(format!(
-                "a weight decay of {decay} at a learning rate of {} takes away {taken} times every weight in a step{together}; \
+                "a weight decay of {decay} at a learning rate of {} takes away {} times every weight in a step{together}; \
                  their product must be below {}",
                 self.schedule.learning_rate,
+                rounded(taken, DIGITS),
                 1.0 / at_once as f32
             )));
         }
