@@ -91,7 +91,7 @@ pub const SETTINGS: [Setting; 70] = [
     fixed("decay", "/training/schedule/decay", ""),
     fixed("decay-after", "/training/schedule/decay_after", ""),
     planned("clip", "/training/clip", "0"),
-    fixed("weight-decay", "/training/weight_decay", ""),
+    planned("weight-decay", "/training/weight_decay", ""),
     fixed("weight-decay-shares", "/training/weight_decay_shares", "none"),
     fixed("seed", "/training/seed", ""),
     planned("epochs", "/training/epochs", "no bound"),

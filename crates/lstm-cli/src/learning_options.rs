@@ -116,7 +116,7 @@ pub struct LearningOptions {
     /// Clip the gradient's norm to this; 0 for never
     #[arg(long)]
     clip: Option<f32>,
-    /// Weight decay
+    /// Weight decay: of sgd a part of the gradient, of adamw and muon beside it
     #[arg(long)]
     weight_decay: Option<f32>,
     /// The share of it that a group of parameters has, 1 if it is not named: embedding, input and recurrent for the layers' matrices, readout, vectors
