@@ -123,7 +123,7 @@ pub struct Optimizer {
     of_stretch: Vec<Range<usize>>,
     /// What of Muon is, and ranges of the rest, reused.
     muon: Option<Muon>,
-    rest: Vec<Range<usize>>,
+    of_rest: Vec<Range<usize>>,
 }
 
 impl Optimizer {
@@ -133,9 +133,9 @@ impl Optimizer {
         let adam = AdamSettings::default();
         let [first, second] = [1, 2].map(|buffer| Aligned::zeros(if kind.buffers() >= buffer { len } else { 0 }));
         let (shares, decays) = Default::default();
-        let (within, of_stretch, rest) = Default::default();
+        let (within, of_stretch, of_rest) = Default::default();
         let (steps, muon) = (0, None);
-        Self { kind, weight_decay, decays, adam, first, second, steps, shares, within, of_stretch, muon, rest }
+        Self { kind, weight_decay, decays, adam, first, second, steps, shares, within, of_stretch, muon, of_rest }
     }
 
     /// The same with the matrices of `layout` and the settings of Muon, which without them has no matrix to change; other optimizers have
@@ -226,7 +226,7 @@ impl Optimizer {
     /// Changes the parameters of a `share`, of which those of `ranges` have a gradient, at its share of the rate.
     fn change(&mut self, params: &mut [f32], gradient: &[f32], ranges: &[Range<usize>], share: &Share, change: Change) {
         // Decay and moments reach every parameter.
-        let (everywhere, of_rest) = match self.kind {
+        let (everywhere, of_each) = match self.kind {
             OptimizerKind::Sgd | OptimizerKind::MuonSgd => {
                 let due = if self.adam.lazy { DECAY_EVERY } else { 1 };
                 let decay = if self.steps.is_multiple_of(due) { due as f32 * change.weight_decay } else { 0.0 };
@@ -236,17 +236,17 @@ impl Optimizer {
         };
         let ranges = if everywhere { std::slice::from_ref(&share.range) } else { ranges };
         let at_its_rate = |change: Change| Change { rate: change.rate * share.rate, ..change };
-        let (since, of_rest) = (share.since, at_its_rate(of_rest));
+        let (since, of_each) = (share.since, at_its_rate(of_each));
         let Some(mut muon) = self.muon.take() else {
-            self.change_each(params, gradient, ranges, since, of_rest);
+            self.change_each(params, gradient, ranges, since, of_each);
             return;
         };
         muon.step(params, gradient, &mut self.first, &share.range, at_its_rate(change));
-        let mut rest = std::mem::take(&mut self.rest);
-        rest.clear();
-        muon.rest().iter().for_each(|of_muon| cut(ranges, of_muon, &mut rest));
-        self.change_each(params, gradient, &rest, since, of_rest);
-        (self.muon, self.rest) = (Some(muon), rest);
+        let mut of_rest = std::mem::take(&mut self.of_rest);
+        of_rest.clear();
+        muon.rest().iter().for_each(|rest| cut(ranges, rest, &mut of_rest));
+        self.change_each(params, gradient, &of_rest, since, of_each);
+        (self.muon, self.of_rest) = (Some(muon), of_rest);
     }
 
     /// Changes the parameters of `ranges` each by its own gradient; `since`: the steps before their first.

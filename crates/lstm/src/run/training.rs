@@ -311,7 +311,7 @@ impl Training {
         let at_once = if self.adam.lazy && !self.optimizer.has_moments() { DECAY_EVERY } else { 1 };
         let taken = decay * self.schedule.learning_rate * at_once as f32;
         if taken >= 1.0 {
-            let together = if at_once > 1 { ", that of 16 steps at once" } else { "" };
+            let together = if at_once > 1 { format!(", that of {at_once} steps at once") } else { String::new() };
             return Err(ConfigError::Conflict(format!(
                 "a weight decay of {decay} at a learning rate of {} takes away {} times every weight in a step{together}; \
                  their product must be below {}",
