@@ -134,6 +134,9 @@ const CYCLE_END: f64 = 1e-4;
 /// Of `wsd`: the share of the run until which the rate is stable.
 const STABLE: f64 = 0.8;
 
+/// The points of a run whose mean stands for that of all of it.
+const MEAN_OF: usize = 1_000;
+
 impl Schedule {
     /// Zaremba's: `rate` for `decay_after` epochs, then divided by `decay` every epoch.
     pub fn step(learning_rate: f32, decay: f32, decay_after: usize) -> Self {
@@ -161,6 +164,17 @@ impl Schedule {
             _ => return rate,
         };
         (f64::from(rate) * (WARMUP_START + (1.0 - WARMUP_START) * warm)) as f32
+    }
+
+    /// The mean rate over a run of so many epochs, without the warm-up, which is short, and of `plateau` without plateaus.
+    pub(crate) fn mean_rate(&self, epochs: f64) -> f64 {
+        let settled = Self { warmup: Warmup::default(), ..*self };
+        let rate = |point: usize| {
+            let done = (point as f64 + 0.5) / MEAN_OF as f64;
+            let epoch = (done * epochs) as usize;
+            f64::from(settled.learning_rate_at(Moment { epoch, done, ..Moment::default() }))
+        };
+        (0..MEAN_OF).map(rate).sum::<f64>() / MEAN_OF as f64
     }
 
     /// Whether the rate comes down to 0 where the run ends.
@@ -308,6 +322,22 @@ mod tests {
                 assert!((rate - expected).abs() < 1e-6, "{kind} at {x}: {rate}");
             }
         }
+    }
+
+    #[test]
+    fn the_mean_rate_is_that_of_the_area_below_the_curve() {
+        for (kind, mean) in [
+            (ScheduleKind::Constant, 1.0),
+            (ScheduleKind::Linear, 0.5),
+            (ScheduleKind::Cosine, 0.5),
+            (ScheduleKind::OneCycle, 0.506),
+            (ScheduleKind::Wsd, 0.8 + 0.2 / 3.0),
+            (ScheduleKind::Plateau, 1.0),
+        ] {
+            let found = Schedule { warmup: Warmup::Share(0.1), ..of(kind) }.mean_rate(7.0);
+            assert!((found - mean).abs() < 1e-4, "{kind}: {found}");
+        }
+        assert!((zaremba().mean_rate(7.0) - 4.875 / 7.0).abs() < 1e-3);
     }
 
     #[test]

@@ -276,7 +276,7 @@ impl Facts {
         let decided = overlay(run.clone())?;
         run.training.weight_decay = match decided.training.optimizer {
             OptimizerKind::Sgd if words => {
-                weight_decay(epochs, self.steps(&decided), decided.training.schedule.learning_rate)
+                weight_decay(epochs, self.steps(&decided), decided.training.schedule.mean_rate(epochs))
             }
             OptimizerKind::Muon if !words => MUON_DECAY,
             _ => 0.0,
