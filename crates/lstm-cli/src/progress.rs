@@ -246,7 +246,7 @@ impl Drop for Progress {
     }
 }
 
-/// The time that the share `ahead` takes if the share `done` took so many seconds; before anything is done nothing is known of it.
+/// The time that the share `ahead` takes if the share `done` took so many seconds, to a tenth of one; before anything is done nothing is known of it.
 fn left(spent: f64, done: f64, ahead: f64) -> String {
-    if done > 0.0 { seconds(spent / done * ahead) } else { "an unknown time".to_owned() }
+    if done > 0.0 { seconds((10.0 * spent / done * ahead).round() / 10.0) } else { "an unknown time".to_owned() }
 }
