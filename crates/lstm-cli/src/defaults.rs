@@ -26,7 +26,7 @@ const fn planned(option: &'static str, at: &'static str, none: &'static str) -> 
 }
 
 /// In the order of help.
-pub const SETTINGS: [Setting; 70] = [
+pub const SETTINGS: [Setting; 71] = [
     planned("tokenizer", "/tokenizer", ""),
     fixed("min-count", "/vocabulary/min_count", "2 for words of a text without <unk>, else 1"),
     planned("vocab-size", "/vocabulary/max_size", "all (subwords: 8000)"),
@@ -57,6 +57,7 @@ pub const SETTINGS: [Setting; 70] = [
     planned("dropout-kind", "/model/dropout/kind", ""),
     planned("dropout-embedding", "/model/dropout/embedding", ""),
     planned("dropout-weights", "/model/dropout/weights", ""),
+    planned("dropout-start", "/model/dropout/start", ""),
     fixed("zoneout", "/model/lstm/variant/zoneout/cell", ""),
     fixed("zoneout-cell", "/model/lstm/variant/zoneout/cell", ""),
     fixed("zoneout-hidden", "/model/lstm/variant/zoneout/hidden", ""),

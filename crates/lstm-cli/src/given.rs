@@ -469,6 +469,7 @@ mod tests {
                 &["0.07", "0.33"]
             }
             "dropout-kind" => &["locked", "standard"],
+            "dropout-start" => &["0.5"],
             "zoneout" => &["0.05"],
             "zoneout-cell" | "zoneout-hidden" => &["0.06"],
             "ar" | "tar" | "label-smoothing" => &["0.03"],

@@ -29,6 +29,10 @@ pub struct RegularisationOptions {
     /// Rate at which hidden-to-hidden weights are dropped: DropConnect (Merity 2017)
     #[arg(long, value_name = "RATE")]
     dropout_weights: Option<f32>,
+    /// Share of all these rates that the run begins with; they rise in a straight line to all of them at its end (Morerio 2017).
+    /// Where --dropout says a rate, it is 1 unless said
+    #[arg(long, value_name = "SHARE")]
+    dropout_start: Option<f32>,
     /// Zoneout: the probability with which each unit of the cell and hidden states keeps its value in a step; in evaluation
     /// the expectation (Krueger et al. 2017)
     #[arg(long, value_name = "RATE")]
@@ -75,6 +79,7 @@ impl RegularisationOptions {
         rates.kind = self.dropout_kind.unwrap_or(rates.kind);
         rates.embedding = self.dropout_embedding.unwrap_or(rates.embedding);
         rates.weights = self.dropout_weights.unwrap_or(rates.weights);
+        rates.start = self.dropout_start.unwrap_or(rates.start);
         let zoneout = &mut model.lstm.variant.zoneout;
         zoneout.cell = self.zoneout_cell.or(self.zoneout).unwrap_or(zoneout.cell);
         zoneout.hidden = self.zoneout_hidden.or(self.zoneout).unwrap_or(zoneout.hidden);

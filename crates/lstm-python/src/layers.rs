@@ -309,7 +309,7 @@ impl Layers {
             kind: DropoutKind::Standard,
             rate,
             weights,
-            masks: Masks { seed, step: 0, shard: 0 },
+            masks: Masks { seed, step: 0, shard: 0, share: 1.0 },
         });
         Ok(Course { steps, batch, lengths, packed, dropout, threads, precision: Precision::F32 })
     }

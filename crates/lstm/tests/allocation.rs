@@ -96,7 +96,7 @@ fn nothing_is_allocated_after_the_first_steps() {
         let mut optimizer = optimizer.with_muon(model.layout(), MuonSettings::default(), 1.0);
         let mut train = |step: u64| {
             let batch = &batches[step as usize % batches.len()];
-            let masks = Some(Masks { seed: 1, step, shard: 0 });
+            let masks = Some(Masks { seed: 1, step, shard: 0, share: 1.0 });
             model.train_step(&params, batch, &mut state, masks, &mut tape, &mut gradients);
             optimizer.step_within(params.values_mut(), gradients.values(), gradients.ranges(), 0.1, Some(1.0));
         };

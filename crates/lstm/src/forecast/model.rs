@@ -284,8 +284,13 @@ mod tests {
             let mut gradients = Params::zeros(model.layout().clone());
             // What an earlier pass left must not matter.
             gradients.values_mut().fill(7.0);
-            let loss =
-                model.train_step(&params, &batch, Masks { seed: 1, step: 0, shard: 0 }, &mut tape, &mut gradients);
+            let loss = model.train_step(
+                &params,
+                &batch,
+                Masks { seed: 1, step: 0, shard: 0, share: 1.0 },
+                &mut tape,
+                &mut gradients,
+            );
             assert_eq!(loss.tokens, batch.target.iter().filter(|value| !value.is_nan()).count());
             for entry in model.layout().entries() {
                 let range = entry.slot.range();
@@ -315,7 +320,7 @@ mod tests {
         let model = ForecastModel::new(&config, INPUT).unwrap();
         let (params, batch) = (model.initialise(&Init::default(), 1), batch(3));
         let (mut tape, mut gradients) = (model.tape(), Params::zeros(model.layout().clone()));
-        model.train_step(&params, &batch, Masks { seed: 1, step: 0, shard: 0 }, &mut tape, &mut gradients);
+        model.train_step(&params, &batch, Masks { seed: 1, step: 0, shard: 0, share: 1.0 }, &mut tape, &mut gradients);
         // The gradient of a missing position's outputs is zero.
         for (d_raw, value) in tape.d_raw.chunks(LEVELS_OF_A_POSITION).zip(&batch.target) {
             assert_eq!(value.is_nan(), d_raw.iter().all(|d| *d == 0.0));

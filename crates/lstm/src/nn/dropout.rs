@@ -9,8 +9,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::named::named;
-use crate::nn::config::{ConfigError, rate};
+use crate::nn::config::{ConfigError, rate, within};
 use crate::rng::{Purpose, Rng};
+use crate::said::{DIGITS, rounded};
 
 /// How the masks of dropout are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub enum DropoutKind {
 named!(DropoutKind, "kind of dropout", "standard" => Standard, "locked" => Locked);
 
 /// Where a language model drops values, and at which rates, each in `[0, 1)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct DropoutRates {
     /// How the masks of the next three are drawn.
     pub kind: DropoutKind,
@@ -43,12 +44,39 @@ pub struct DropoutRates {
     /// Of the hidden-to-hidden weights, the same for all steps and rows of a segment: DropConnect (Wan 2013; Merity
     /// 2017).
     pub weights: f32,
+    /// The share of these rates that a run begins with, in `[0, 1]`: they rise in a straight line to all of them at its end (Morerio et al. 2017,
+    /// "Curriculum dropout").
+    pub start: f32,
+}
+
+impl Default for DropoutRates {
+    fn default() -> Self {
+        Self {
+            kind: DropoutKind::default(),
+            input: 0.0,
+            hidden: 0.0,
+            output: 0.0,
+            embedding: 0.0,
+            weights: 0.0,
+            start: 1.0,
+        }
+    }
 }
 
 impl DropoutRates {
-    /// One rate for inputs, between layers, and for outputs.
+    /// One rate for inputs, between layers, and for outputs, all along.
     pub fn all(rate: f32) -> Self {
         Self { input: rate, hidden: rate, output: rate, ..Self::default() }
+    }
+
+    /// Whether anything is dropped.
+    pub fn any(&self) -> bool {
+        [self.input, self.hidden, self.output, self.embedding, self.weights] != [0.0; 5]
+    }
+
+    /// The share of the rates at which is dropped where the share `done` of the run is over.
+    pub(crate) fn share_at(&self, done: f64) -> f32 {
+        self.start + (1.0 - self.start) * done.clamp(0.0, 1.0) as f32
     }
 
     /// Checks every rate.
@@ -58,6 +86,7 @@ impl DropoutRates {
     pub fn validate(&self) -> Result<(), ConfigError> {
         rate("dropout-embedding", self.embedding)?;
         rate("dropout-weights", self.weights)?;
+        within("dropout-start", self.start, 0.0..=1.0, "a share of the rates of dropout, from 0 to 1")?;
         if self.input == self.hidden && self.hidden == self.output {
             return rate("dropout", self.input);
         }
@@ -69,7 +98,7 @@ impl DropoutRates {
 
 impl fmt::Display for DropoutRates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, input, hidden, output, embedding, weights } = self;
+        let Self { kind, input, hidden, output, embedding, weights, start } = self;
         if *kind == DropoutKind::Locked {
             f.write_str("locked, ")?;
         }
@@ -81,6 +110,10 @@ impl fmt::Display for DropoutRates {
             if *rate > 0.0 {
                 write!(f, ", {name} {rate}")?;
             }
+        }
+        if *start < 1.0 && self.any() {
+            write!(f, ", rising from ")?;
+            if *start == 0.0 { write!(f, "0")? } else { write!(f, "{} of that", rounded(*start, DIGITS))? }
         }
         Ok(())
     }
@@ -96,6 +129,13 @@ struct Table {
     output: f32,
     embedding: f32,
     weights: f32,
+    /// Runs that were begun before there was one drop as much all along.
+    #[serde(default = "all_of_it")]
+    start: f32,
+}
+
+fn all_of_it() -> f32 {
+    1.0
 }
 
 /// Written as a table, or as one rate for all. By hand, so that a key of the table that there is none of is named.
@@ -106,7 +146,7 @@ impl<'de> Deserialize<'de> for DropoutRates {
             type Value = DropoutRates;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate, or a table of kind, input, hidden, output, embedding and weights")
+                f.write_str("a rate, or a table of kind, input, hidden, output, embedding, weights and start")
             }
 
             fn visit_f64<E>(self, rate: f64) -> Result<DropoutRates, E> {
@@ -122,9 +162,9 @@ impl<'de> Deserialize<'de> for DropoutRates {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DropoutRates, A::Error> {
-                let Table { kind, input, hidden, output, embedding, weights } =
+                let Table { kind, input, hidden, output, embedding, weights, start } =
                     Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(DropoutRates { kind, input, hidden, output, embedding, weights })
+                Ok(DropoutRates { kind, input, hidden, output, embedding, weights, start })
             }
         }
         deserializer.deserialize_any(RateOrTable)
@@ -151,7 +191,7 @@ pub(crate) fn zoneout_places(layer: usize, reverse: bool) -> [u32; 2] {
 const DRAWN: usize = 1 << 14;
 
 /// The masks of one training step: every step draws its own, from streams named by the step and the place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Masks {
     /// The run's seed.
     pub seed: u64,
@@ -159,12 +199,15 @@ pub struct Masks {
     pub step: u64,
     /// Which part of the step's rows this is, of a step that is cut into shards; else 0.
     pub shard: u32,
+    /// The share of every rate of dropout that the step has, in `[0, 1]`.
+    pub share: f32,
 }
 
 impl Masks {
-    /// Fills `mask` with `len` factors: 0 with probability `rate`, else `1 / (1 - rate)`. `place` tells the masks of
-    /// one step apart.
+    /// Fills `mask` with `len` factors: 0 with the step's share of the probability `rate`, else the inverse of what that leaves. `place` tells the
+    /// masks of one step apart.
     pub fn fill(&self, place: u32, rate: f32, mask: &mut Vec<f32>, len: usize) {
+        let rate = self.share * rate;
         self.draw((Purpose::Dropout, place), rate, [0.0, 1.0 / (1.0 - rate)], mask, len);
     }
 
@@ -236,8 +279,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_share_of_the_rates_is_dropped() {
+        let of = |rate, share| {
+            let mut mask = Vec::new();
+            Masks { seed: 1, step: 9, shard: 0, share }.fill(0, rate, &mut mask, 10_000);
+            mask
+        };
+        assert_eq!(of(0.8, 0.25), of(0.2, 1.0));
+        assert!(of(0.8, 0.0).iter().all(|&kept| kept == 1.0));
+    }
+
+    #[test]
     fn masks_keep_the_expectation_and_repeat() {
-        let masks = Masks { seed: 1, step: 9, shard: 0 };
+        let masks = Masks { seed: 1, step: 9, shard: 0, share: 1.0 };
         let (mut first, mut again, mut other) = (Vec::new(), Vec::new(), Vec::new());
         masks.fill(0, 0.25, &mut first, 40_000);
         masks.fill(0, 0.25, &mut again, 40_000);
@@ -247,7 +301,7 @@ mod tests {
         let mean = first.iter().sum::<f32>() / 40_000.0;
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
         assert!(first.iter().all(|&x| x == 0.0 || x == 1.0 / 0.75));
-        Masks { seed: 1, step: 10, shard: 0 }.fill(0, 0.25, &mut other, 40_000);
+        Masks { seed: 1, step: 10, shard: 0, share: 1.0 }.fill(0, 0.25, &mut other, 40_000);
         assert_ne!(first, other);
         // Zoneout's are drawn from a stream of their own: 1 is kept.
         masks.fill_zoneout(0, 0.25, &mut other, 40_000);
@@ -262,7 +316,9 @@ mod tests {
         let len = 3 * DRAWN + 777;
         let draw = |threads| {
             let mut mask = Vec::new();
-            lstm_kernels::with_threads(threads, || Masks { seed: 3, step: 4, shard: 0 }.fill(1, 0.5, &mut mask, len));
+            lstm_kernels::with_threads(threads, || {
+                Masks { seed: 3, step: 4, shard: 0, share: 1.0 }.fill(1, 0.5, &mut mask, len)
+            });
             mask
         };
         let mut rng = Rng::new(3, Purpose::Dropout, (4 << 16) | 1);
@@ -280,7 +336,8 @@ mod tests {
         let (steps, row) = (5, 60);
         let drop = |kind| {
             let mut values = vec![1.0; steps * 2 * row];
-            let dropout = Dropout { kind, rate: 0.5, weights: 0.0, masks: Masks { seed: 1, step: 0, shard: 0 } };
+            let dropout =
+                Dropout { kind, rate: 0.5, weights: 0.0, masks: Masks { seed: 1, step: 0, shard: 0, share: 1.0 } };
             dropout.apply(0, steps, &mut values, &mut Vec::new());
             values
         };
@@ -299,15 +356,29 @@ mod tests {
             dropout: DropoutRates,
         }
         let kind = DropoutKind::Locked;
-        let rates = DropoutRates { kind, input: 0.5, hidden: 0.25, output: 0.125, embedding: 0.0625, weights: 0.75 };
+        let rates = DropoutRates {
+            kind,
+            input: 0.5,
+            hidden: 0.25,
+            output: 0.125,
+            embedding: 0.0625,
+            weights: 0.75,
+            start: 0.25,
+        };
         let text = toml::to_string(&Model { dropout: rates }).unwrap();
         assert_eq!(toml::from_str::<Model>(&text).unwrap().dropout, rates);
+        // One of a run that was begun when rates did not rise.
+        let before = toml::from_str::<Model>(&text.replace("start = 0.25\n", "")).unwrap().dropout;
+        assert_eq!(before, DropoutRates { start: 1.0, ..rates });
         assert_eq!(toml::from_str::<Model>("dropout = 0.5").unwrap().dropout, DropoutRates::all(0.5));
         assert!(toml::from_str::<Model>("dropout = \"much\"").unwrap_err().to_string().contains("kind, input"));
         assert_eq!(
             rates.to_string(),
-            "locked, input 0.5, hidden 0.25, output 0.125, words 0.0625, recurrent weights 0.75"
+            "locked, input 0.5, hidden 0.25, output 0.125, words 0.0625, recurrent weights 0.75, rising from 0.25 of that"
         );
+        assert_eq!(DropoutRates { start: 0.0, ..DropoutRates::all(0.5) }.to_string(), "0.5, rising from 0");
+        let dropping = DropoutRates { start: 0.25, ..rates };
+        assert_eq!([0.0, 0.5, 1.0].map(|done| dropping.share_at(done)), [0.25, 0.625, 1.0]);
         assert_eq!(DropoutRates::all(0.5).to_string(), "0.5");
     }
 }

@@ -146,6 +146,7 @@ impl Preset {
                         output: 0.4,
                         embedding: 0.1,
                         weights: 0.5,
+                        start: 1.0,
                     },
                     penalties: Penalties { activation: 2.0, temporal: 1.0, label_smoothing: 0.0 },
                     ..LanguageModelConfig::of(

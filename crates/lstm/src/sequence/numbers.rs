@@ -245,7 +245,7 @@ mod tests {
         let fresh = [1.0, 0.0, 0.0, 1.0, 2.0, 0.0];
         let disturbed = |step| {
             let mut numbers = fresh;
-            config.disturb(&mut numbers, &[0, 2, 3], Masks { seed: 1, step, shard: 0 });
+            config.disturb(&mut numbers, &[0, 2, 3], Masks { seed: 1, step, shard: 0, share: 1.0 });
             numbers
         };
         assert_eq!(disturbed(3), disturbed(3));

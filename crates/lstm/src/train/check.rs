@@ -106,6 +106,13 @@ pub(super) fn check_effect(config: &RunConfig) -> Result<(), ConfigError> {
              smaller one"
         )));
     }
+    let dropout = config.model.dropout;
+    if dropout.start < 1.0 && !dropout.any() {
+        return Err(ConfigError::Conflict(format!(
+            "`dropout-start` is {}, but nothing is dropped; leave it out, or give a rate by `dropout`",
+            dropout.start
+        )));
+    }
     let steps = config.steps_of_segment();
     match config.model.lstm.horizon {
         Some(horizon) if horizon > steps && !config.variable_segment && config.batching != Batching::Lines => {

@@ -225,8 +225,12 @@ impl<D: Borrow<Data>> Task for Language<D> {
         }
     }
 
+    fn dropped(&self, done: f64) -> f32 {
+        self.config.model.dropout.share_at(done)
+    }
+
     fn adjusts(&self) -> bool {
-        self.config.candidates.is_some()
+        self.config.candidates.is_some() || self.config.model.dropout.start < 1.0
     }
 
     fn fingerprint(&self) -> String {

@@ -108,6 +108,8 @@ pub(super) struct At<'p> {
     pub(super) seed: u64,
     pub(super) accumulate: usize,
     pub(super) precision: Precision,
+    /// The share of the rates of dropout that the step has.
+    pub(super) share: f32,
 }
 
 impl<'a, T: Task> Shards<'a, T> {
@@ -304,7 +306,7 @@ impl<T: Task> Own<'_, T> {
                 continue;
             }
             let step = at.progress.position.step * at.accumulate as u64 + place as u64;
-            let masks = Masks { seed: at.seed, step, shard: number as u32 };
+            let masks = Masks { seed: at.seed, step, shard: number as u32, share: at.share };
             let mut gradients = free.pop().unwrap_or_else(|| task.gradients());
             let params = &at.progress.params;
             let mut complete = |loss: Loss, from: usize, values: &mut [f32]| {

@@ -191,7 +191,8 @@ impl<'a, T: Task> TrainStep<'a, T> {
     ) -> Result<(Loss, (usize, usize)), TrainError> {
         if let Some(shards) = &mut self.shards {
             let Settings { seed, accumulate, precision, .. } = self.settings;
-            let at = At { progress, numbers, seed, accumulate, precision };
+            let share = self.task.dropped(self.done);
+            let at = At { progress, numbers, seed, accumulate, precision, share };
             let gradient = shards.gradient(at, batches, &mut self.tape, &mut self.gradients);
             return self.noted(gradient);
         }
@@ -201,7 +202,7 @@ impl<'a, T: Task> TrainStep<'a, T> {
             batches.fill(number, &mut self.batch);
             // Every batch of a step has masks of its own.
             let step = position.step * self.settings.accumulate as u64 + place as u64;
-            let masks = Masks { seed: self.settings.seed, step, shard: 0 };
+            let masks = Masks { seed: self.settings.seed, step, shard: 0, share: self.task.dropped(self.done) };
             let Self { task, batch, tape, gradients, latest, .. } = self;
             let target = if place == 0 { &mut *gradients } else { latest.get_or_insert_with(|| task.gradients()) };
             let precision = self.settings.precision;

@@ -118,7 +118,12 @@ pub trait Task {
     /// Brings the tape to where the share `done` of the schedule is over, if training changes on the way.
     fn adjust(&self, _done: f64, _tape: &mut Self::Tape) {}
 
-    /// Whether [`Self::adjust`] changes anything.
+    /// The share of its rates of dropout that a step has where the share `done` of the schedule is over.
+    fn dropped(&self, _done: f64) -> f32 {
+        1.0
+    }
+
+    /// Whether [`Self::adjust`] or [`Self::dropped`] change anything.
     fn adjusts(&self) -> bool {
         false
     }

@@ -450,7 +450,7 @@ fn gradients_of_variants_add_up_and_respect_dropped_weights() {
         let segment = Segment { steps: 5, batch: 2, lengths: None, packed: None };
         let rng = &mut Rng::new(3, Purpose::Init, 0);
         let (input, d_output) = (single(&random(rng, 5 * 2 * 3)), single(&random(rng, 5 * 2 * 4)));
-        let masks = Masks { seed: 1, step: 2, shard: 0 };
+        let masks = Masks { seed: 1, step: 2, shard: 0, share: 1.0 };
         let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights: 0.5, masks });
         let run = |passes: &[Start]| {
             let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
@@ -486,7 +486,7 @@ fn zoneout_draws_masks_in_training_and_takes_their_mean_in_evaluation() {
     initial.h = single(&random(rng, initial.h.len()));
     initial.c = single(&random(rng, initial.c.len()));
     let run = |seed_and_step: Option<(u64, u64)>| {
-        let masks = |(seed, step)| Masks { seed, step, shard: 0 };
+        let masks = |(seed, step)| Masks { seed, step, shard: 0, share: 1.0 };
         let dropout = seed_and_step.map(masks).map(|masks| Dropout {
             kind: DropoutKind::Standard,
             rate: 0.0,
@@ -541,7 +541,7 @@ fn dropped_recurrent_weights_are_as_if_they_were_zero() {
     let input = single(&random(rng, 5 * 2 * 3));
     let d_output = single(&random(rng, 5 * 2 * 8));
     let run = |params: &Params, weights: f32, passes: usize| {
-        let masks = Masks { seed: 1, step: 2, shard: 0 };
+        let masks = Masks { seed: 1, step: 2, shard: 0, share: 1.0 };
         let dropout = Some(Dropout { kind: DropoutKind::Standard, rate: 0.0, weights, masks });
         let (mut tape, mut gradients) = (lstm.tape(), Params::zeros(Arc::clone(lstm.layout())));
         for pass in 0..passes {

@@ -133,8 +133,15 @@ fn sharded(texts: &TempDir, batch: usize, shards: usize) -> RunConfig {
 fn a_model_has_the_same_bits_on_any_number_of_ranks() {
     let texts = texts(900);
     let plain = sharded(&texts, 8, 8);
-    let locked =
-        DropoutRates { kind: DropoutKind::Locked, input: 0.1, hidden: 0.2, output: 0.3, embedding: 0.1, weights: 0.2 };
+    let locked = DropoutRates {
+        kind: DropoutKind::Locked,
+        input: 0.1,
+        hidden: 0.2,
+        output: 0.3,
+        embedding: 0.1,
+        weights: 0.2,
+        start: 0.5,
+    };
     // Everything that could depend on the whole batch.
     let mut regularised = sharded(&texts, 7, 5);
     regularised.model.dropout = locked;

@@ -301,7 +301,7 @@ fn a_dropped_word_is_read_as_the_unknown_one_and_dropout_repeats() {
         let (mut tape, mut gradients) = (model.tape(), model.gradients());
         let mut touched = 0;
         for step in 0..8 {
-            let masks = Some(Masks { seed: 1, step, shard: 0 });
+            let masks = Some(Masks { seed: 1, step, shard: 0, share: 1.0 });
             let first = model.train_step(&params, &batch, masks, &mut tape, &mut gradients);
             let row = gradients.params().by_name("embedding.weight").unwrap()[..3].iter().any(|d| *d != 0.0);
             touched += usize::from(row);

@@ -53,7 +53,8 @@ pub(crate) fn config(texts: &TempDir) -> RunConfig {
 pub(crate) fn regularised(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     let kind = DropoutKind::Locked;
-    config.model.dropout = DropoutRates { kind, input: 0.1, hidden: 0.2, output: 0.3, embedding: 0.1, weights: 0.2 };
+    config.model.dropout =
+        DropoutRates { kind, input: 0.1, hidden: 0.2, output: 0.3, embedding: 0.1, weights: 0.2, start: 0.5 };
     config.model.penalties = Penalties { activation: 0.2, temporal: 0.1, label_smoothing: 0.05 };
     config
 }

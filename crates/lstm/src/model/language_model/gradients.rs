@@ -79,7 +79,7 @@ fn assert_taught_gradient(
     sampler: Option<&Arc<Sampler>>,
     lesson: Option<Lesson>,
 ) {
-    let masks = Some(Masks { seed: 2, step: 5, shard: 0 });
+    let masks = Some(Masks { seed: 2, step: 5, shard: 0, share: 1.0 });
     let model = LanguageModel::new(config).unwrap();
     let mut params = model.initialise(&Init { scheme: InitScheme::Uniform(0.5), forget_bias: None }, 1);
     let mut tape = model.tape();

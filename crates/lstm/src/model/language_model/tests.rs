@@ -52,7 +52,7 @@ fn evaluation_and_the_reported_loss_know_no_regularisation() {
         regularised.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients)
     };
     assert_eq!(train(None), evaluate(&plain));
-    assert_ne!(train(Some(Masks { seed: 1, step: 0, shard: 0 })), evaluate(&plain));
+    assert_ne!(train(Some(Masks { seed: 1, step: 0, shard: 0, share: 1.0 })), evaluate(&plain));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn assert_same_bits(config: LanguageModelConfig) {
             let params = model.initialise(&Init::default(), 1);
             let mut gradients = model.gradients();
             let (mut state, mut tape) = (model.state(7), model.tape());
-            let masks = Some(Masks { seed: 1, step: 0, shard: 0 });
+            let masks = Some(Masks { seed: 1, step: 0, shard: 0, share: 1.0 });
             let loss = model.train_step(&params, &batch, &mut state, masks, &mut tape, &mut gradients);
             (loss, gradients.params().clone(), state)
         })

@@ -236,7 +236,7 @@ mod tests {
         let mut counts = [0; 9];
         let draws = 20_000;
         for step in 0..draws {
-            drawn.choose(Masks { seed: 1, step, shard: 0 }, &[]);
+            drawn.choose(Masks { seed: 1, step, shard: 0, share: 1.0 }, &[]);
             drawn.tokens.iter().for_each(|&token| counts[token as usize] += 1);
         }
         for (count, inclusion) in counts.into_iter().zip(&sampler.inclusion) {
@@ -253,7 +253,7 @@ mod tests {
         let (mut tape, mut gradients) = (model.tape(), model.gradients());
         let mut step = |sampler: Option<&Arc<Sampler>>, step| {
             tape.sample(sampler);
-            let masks = Some(Masks { seed: 1, step, shard: 0 });
+            let masks = Some(Masks { seed: 1, step, shard: 0, share: 1.0 });
             let mut one = batch();
             one.targets[0] = crate::text::batch::NO_TARGET;
             let loss = model.train_step(&params, &one, &mut model.state(1), masks, &mut tape, &mut gradients);
@@ -278,7 +278,7 @@ mod tests {
                 let loss = model.train_step(&params, &batch(), &mut model.state(1), masks, &mut tape, &mut gradients);
                 (loss, gradients.values().to_vec())
             };
-            let masks = Some(Masks { seed: 1, step: 0, shard: 0 });
+            let masks = Some(Masks { seed: 1, step: 0, shard: 0, share: 1.0 });
             let whole = step(None, masks);
             assert_eq!(step(Some(&Arc::new(Sampler::new(&COUNTS, 9))), masks), whole);
             // A step without masks draws nothing, its candidates neither.
@@ -298,7 +298,7 @@ mod tests {
             let step = |number: u64, gradients: &mut crate::nn::gradients::Gradients| {
                 let mut tape = model.tape();
                 tape.sample(Some(&sampler).filter(|_| number % 3 != 2));
-                let masks = Some(Masks { seed: 1, step: number, shard: 0 });
+                let masks = Some(Masks { seed: 1, step: number, shard: 0, share: 1.0 });
                 model.train_step(&params, &batch(), &mut model.state(1), masks, &mut tape, gradients);
                 let mut outside = gradients.values().to_vec();
                 gradients.ranges().iter().for_each(|range| outside[range.clone()].fill(0.0));
