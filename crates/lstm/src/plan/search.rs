@@ -267,7 +267,8 @@ impl Facts {
         // What follows from the size.
         let Size { epochs, weights, .. } = self.whole_size(&config);
         let mut run = run_of(config.model.lstm.layers, config.model.lstm.hidden.of(0), epochs, config.model.softmaxes);
-        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words);
+        let optimizer = run.training.optimizer;
+        run.model.dropout = dropout(epochs, weights / self.tokens, config.model.lstm.layers, words, optimizer);
         let decided = overlay(run.clone())?;
         let Training { batch, accumulate, .. } = decided.training;
         run.spectral_embedding = words && epochs < VECTORS_BELOW && 2 * decided.model.embedding() <= self.vocabulary;
@@ -326,6 +327,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+    use crate::nn::dropout::DropoutRates;
     use crate::nn::precision::Precision;
     use crate::optim::schedule::Warmup;
     use crate::run::preset::Preset;
@@ -431,7 +433,7 @@ mod tests {
             assert!(pair[0].config.model.dropout.input <= pair[1].config.model.dropout.input);
         }
         let [shortest, .., longest] = plans.map(|plan| plan.config.model.dropout.input);
-        assert!(shortest < longest && longest >= MOST_DROPOUT.0 as f32);
+        assert!(shortest < longest && longest >= MOST_DROPOUT_OF_LAYERS as f32);
     }
 
     #[test]
@@ -507,8 +509,9 @@ mod tests {
         let short = plan(Facts { tokens: 5e3, ..PTB });
         assert!(shape(&short) < shape(&plan(PTB)));
         assert_eq!(short.config.training.epochs, Some(MOST_EPOCHS as usize));
-        assert_eq!(short.config.model.dropout.input, MOST_DROPOUT.1 as f32, "it is learned by heart");
-        assert_eq!(short.config.model.dropout.embedding, MOST_DROPOUT_OF_WORDS as f32);
+        let DropoutRates { input, embedding, start, .. } = short.config.model.dropout;
+        assert!(input > MOST_DROPOUT.1 as f32 && start == 0.0, "it is learned by heart: {input}");
+        assert!(embedding > MOST_DROPOUT_OF_WORDS as f32);
         assert_eq!(plan(PTB).config.model.dropout.embedding, 0.0);
         let characters = plan(Facts { tokens: 5e3, ..LETTERS });
         assert_eq!(characters.config.model.dropout.embedding, 0.0, "a text has few kinds of characters to drop");
@@ -522,7 +525,7 @@ mod tests {
     fn words_read_often_are_learned_by_two_layers_with_residual_connections() {
         let deep = plan(Facts { seconds: 1_800.0, ..PTB }).config;
         assert!(deep.model.lstm.layers == 2 && deep.model.lstm.residual, "{deep:?}");
-        assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (MOST_DROPOUT.0 as f32, 0.0));
+        assert_eq!((deep.model.dropout.input, deep.model.dropout.embedding), (0.42, 0.0));
         assert!(!plan(PTB).config.model.lstm.residual);
         let characters = plan(Facts { seconds: 6_000.0, tokens: 1e6, ..LETTERS }).config.model;
         assert!(characters.lstm.layers == 2 && !characters.lstm.residual);
@@ -629,7 +632,7 @@ mod tests {
         // What time does not bound is as long as it was decided to be, and dropout goes with that.
         let longer = with(|config| config.training.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
-        assert_eq!(longer.config.model.dropout.input, 0.3);
+        assert_eq!((longer.config.model.dropout.start, longer.config.model.dropout.input), (0.0, 0.42));
         // Who asks for more steps than a text is usually read with gets them.
         let short = Facts { tokens: 9e3, ..PTB };
         let Ok(many) = short.plan(None, |config| {

@@ -27,11 +27,10 @@ const KINDS: [(TokenizerKind, &[usize]); 3] =
 /// by counting and 2 % worse in a network's forty seconds, of molecules 2 % worse and three times as bad.
 const LEVEL: (f64, f64) = (1.02, 0.005);
 
-/// What characters lose of that where there is more text to read, as a power of e, and between how many of them it grows with their logarithm: vectors of
-/// subwords are learned from a long text, and tell of more of it in the same time. In a minute of one processor subwords end 6.6, 3.9, 10.5 and 5.6 % above
-/// characters on a million of them (an encyclopedia of computing, sayings in Russian, the King James Version, Shakespeare), 6.8 % below on two million
-/// of the second, and 12.8 % below, 3 % above and 10.2 % below on four million of the first, the third, and code in Python, where by counting they are
-/// 2 to 7 % above of the first two.
+/// What characters lose of that where there is more text to read, as a power of e, and between how many of them it grows with their logarithm: a long text
+/// teaches a vector for each subword, and in the same time more of it is read in them. In a minute of one processor subwords end 4 to 10 % above
+/// characters on four texts of a million of them, 7 to 13 % below on three of two to six million, 3 % above on a fourth, which counting does not
+/// tell apart (`docs/budget.md`).
 const LOST_IN_LONG: f64 = 0.11;
 const LONG: (f64, f64) = (1.15e6, 2e6);
 
