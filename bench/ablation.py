@@ -18,6 +18,8 @@ BASE = {
     "layers": 2, "hidden": 200, "embedding": 200, "tied": True, "residual": False, "batch": 10, "segment": 35,
     "dropout": 0.4, "dropout-kind": "locked", "optimizer": "sgd", "rate": 30, "clip": 0.25,
     "schedule": "cosine", "warmup": 0.03, "epochs": 10, "patience": 0, "candidates": 2000, "candidates-until": 0.8,
+    # What a plan would choose beside it.
+    "unigram-bias": False, "spectral-embedding": False, "weight-decay": 0,
 }
 
 # (what, source, options that differ from the base's; None takes one away). None parts the table into paragraphs.
@@ -27,6 +29,7 @@ ROWS = [
     None,
     ("no dropout", "", {"dropout": 0, "dropout-kind": None}),
     ("standard instead of locked dropout", "Zaremba 2014", {"dropout-kind": "standard"}),
+    ("dropout that rises from 0", "Morerio 2017", {"dropout-start": 0}),
     ("weight dropout 0.3", "Merity 2017", {"dropout-weights": 0.3}),
     ("embedding dropout 0.1", "Gal & Ghahramani 2016", {"dropout-embedding": 0.1}),
     ("zoneout 0.1", "Krueger 2017", {"zoneout": 0.1}),

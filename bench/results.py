@@ -133,7 +133,7 @@ def runs():
                 what = f"{'penn_small' if text == SMALL else 'tinyshakespeare, words'}, seed {seed}{', shuffled' if shuffled else ''}"
                 name = f"shuffle-{'penn' if text == SMALL else 'shakespeare'}-{seed}{'-yes' if shuffled else '-no'}"
                 yield Run(name, "shuffle", text, spelled(options), about=0.8, what=what)
-    letters = "--tokenizer chars --layers 1 --hidden 128 --embedding 64 --batch 32 --segment 64 --steps 600 --dropout 0 --schedule cosine --warmup 0.03"
+    letters = "--tokenizer chars --layers 1 --hidden 128 --embedding 64 --batch 32 --segment 64 --steps 600 --dropout 0 --schedule cosine --warmup 0.03 --unigram-bias=false --weight-decay 0"
     for optimizer, rates, more in (("sgd", (10, 20, 40), " --clip 0.25"), ("adam", (0.003, 0.01, 0.02), ""), ("muon", (0.005, 0.01, 0.02, 0.04), "")):
         for rate in rates:
             yield Run(f"orthogonal-{optimizer}-{rate}", "orthogonal", CHARACTERS, f"{letters} --optimizer {optimizer} --rate {rate}{more}",
