@@ -720,7 +720,7 @@ mod tests {
         text-limit=4294967296 min-count=4294967296 min-count=9223372036854775807 mogrify=0 horizon=4294967296
         horizon=9223372036854775807 horizon=18446744073709551615 forget-bias=-1 forget-bias=0
         forget-bias=1e-40 dropout=0 dropout-input=0 dropout-hidden=0 dropout-output=0 dropout-embedding=0
-        dropout-weights=0 zoneout=0 zoneout-cell=0 zoneout-hidden=0 ar=0 tar=0 label-smoothing=0 batch=4294967296
+        dropout-weights=0 dropout-start=0 zoneout=0 zoneout-cell=0 zoneout-hidden=0 ar=0 tar=0 label-smoothing=0 batch=4294967296
         batch=9223372036854775807 batch=18446744073709551615 segment=4294967296 segment=9223372036854775807
         segment=18446744073709551615 accumulate=4294967296 accumulate=9223372036854775807
         accumulate=18446744073709551615 candidates=4294967296 candidates=9223372036854775807

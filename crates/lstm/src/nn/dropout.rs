@@ -86,7 +86,10 @@ impl DropoutRates {
     pub fn validate(&self) -> Result<(), ConfigError> {
         rate("dropout-embedding", self.embedding)?;
         rate("dropout-weights", self.weights)?;
-        within("dropout-start", self.start, 0.0..=1.0, "a share of the rates of dropout, from 0 to 1")?;
+        if self.start != 0.0 {
+            let expected = "a share of the rates of dropout, 0 or from 0.000001 to 1";
+            within("dropout-start", self.start, 1e-6..=1.0, expected)?;
+        }
         if self.input == self.hidden && self.hidden == self.output {
             return rate("dropout", self.input);
         }
