@@ -282,7 +282,12 @@ impl Facts {
             OptimizerKind::Muon if !words => MUON_DECAY,
             _ => 0.0,
         };
+        let start = run.model.dropout.start;
         let mut config = overlay(run)?;
+        // Where it was decided that nothing drops, nothing rises.
+        if config.model.dropout.start == start && !config.model.dropout.any() {
+            config.model.dropout.start = 1.0;
+        }
         if self.asked(&config).is_none() && self.size(&config).epochs > MOST_EPOCHS {
             config.training.epochs = Some(MOST_EPOCHS as usize);
         }
@@ -633,6 +638,10 @@ mod tests {
         let longer = with(|config| config.training.steps = Some(13_280));
         assert!((longer.size.epochs - 10.0).abs() < 0.01, "{:?}", longer.size);
         assert_eq!((longer.config.model.dropout.start, longer.config.model.dropout.input), (0.0, 0.42));
+        let nothing = with(|config| {
+            config.model.dropout = DropoutRates { start: config.model.dropout.start, ..DropoutRates::all(0.0) }
+        });
+        assert_eq!(nothing.config.model.dropout.start, 1.0);
         // Who asks for more steps than a text is usually read with gets them.
         let short = Facts { tokens: 9e3, ..PTB };
         let Ok(many) = short.plan(None, |config| {
